@@ -1,0 +1,372 @@
+"""Settings: defaults, messages, TOML, the command line's text, and the shipped files.
+
+Budget: about 2 s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vae_np import config
+from vae_np.config import Config
+from vae_np.data import BINARIZATIONS
+from vae_np.errors import ConfigError, MissingFileError
+from vae_np.layers import ACTIVATIONS as LAYER_ACTIVATIONS
+from vae_np.model import LIKELIHOODS
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
+POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+DECAY = st.floats(min_value=0, max_value=1, exclude_max=True)
+SIZE = st.integers(1, 2**70)
+CONFIGS = st.builds(
+    Config,
+    data=TEXT,
+    # typed on the command line, "none" is no file
+    test_data=st.none() | TEXT.filter(lambda text: text != "none"),
+    image_shape=st.none() | st.tuples(SIZE, SIZE),
+    hidden=st.lists(SIZE, max_size=4).map(tuple),
+    latent=SIZE,
+    activation=st.sampled_from(config.ACTIVATIONS),
+    init=st.sampled_from(config.INITS),
+    likelihood=st.sampled_from(LIKELIHOODS),
+    sigma=POSITIVE,
+    binarize=st.sampled_from(BINARIZATIONS),
+    epochs=SIZE,
+    batch_size=SIZE,
+    optimizer=st.sampled_from(config.OPTIMIZERS),
+    lr=POSITIVE,
+    adam_beta1=DECAY,
+    adam_beta2=DECAY,
+    adam_eps=POSITIVE,
+    beta=st.floats(min_value=0, allow_infinity=False),
+    beta_warmup=st.integers(0, 2**70),
+    validation=st.none() | st.integers(0, 2**70),
+    z_samples=SIZE,
+    dtype=st.sampled_from(config.DTYPES),
+    backend=st.sampled_from(config.BACKENDS),
+    seed=st.integers(0, 2**64 - 1),
+)
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    assert Config().to_mapping() == {
+        "data": "mnist",
+        "hidden": [400],
+        "latent": 20,
+        "activation": "relu",
+        "init": "uniform",
+        "likelihood": "bernoulli",
+        "sigma": 1.0,
+        "binarize": "dynamic",
+        "epochs": 10,
+        "batch_size": 128,
+        "optimizer": "adam",
+        "lr": 1e-3,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "adam_eps": 1e-8,
+        "beta": 1.0,
+        "beta_warmup": 0,
+        "z_samples": 1,
+        "dtype": "float32",
+        "backend": "auto",
+        "seed": 0,
+    }
+    assert (Config().test_data, Config().image_shape, Config().validation) == (None, None, None)
+
+
+def test_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().lr = 0.1  # type: ignore[misc]
+
+
+def test_every_activation_has_a_layer() -> None:
+    assert set(config.ACTIVATIONS) <= set(LAYER_ACTIVATIONS)
+
+
+WHOLE, WHOLE0 = "expected a whole number >= 1", "expected a whole number >= 0"
+HIDDEN = "expected sizes >= 1, such as 400 or 500,500"
+BAD_VALUES = [
+    ("lr", -0.1, "lr: got -0.1, expected a number > 0"),
+    ("lr", 0, "lr: got 0, expected a number > 0"),
+    ("lr", float("nan"), "lr: got nan, expected a number > 0 (finite)"),
+    ("lr", float("inf"), "lr: got inf, expected a number > 0 (finite)"),
+    ("lr", True, "lr: got True, expected a number > 0"),
+    ("lr", "0.1", "lr: got '0.1', expected a number > 0"),
+    ("lr", None, "lr: got None, expected a number > 0"),
+    ("lr", np.float32(-1), "lr: got -1.0, expected a number > 0"),
+    ("lr", 10**400, f"lr: got 1{'0' * 56}..., expected a number > 0"),
+    ("sigma", 0.0, "sigma: got 0.0, expected a number > 0"),
+    ("beta", -1e-9, "beta: got -1e-09, expected a number >= 0"),
+    ("beta", float("nan"), "beta: got nan, expected a number >= 0 (finite)"),
+    ("adam_beta1", 1.0, "adam_beta1: got 1.0, expected a number >= 0 and < 1"),
+    ("adam_beta2", -0.5, "adam_beta2: got -0.5, expected a number >= 0 and < 1"),
+    ("adam_eps", 0.0, "adam_eps: got 0.0, expected a number > 0"),
+    ("epochs", 0, f"epochs: got 0, {WHOLE}"),
+    ("epochs", 10.0, f"epochs: got 10.0, {WHOLE}"),
+    ("epochs", True, f"epochs: got True, {WHOLE}"),
+    ("batch_size", -128, f"batch_size: got -128, {WHOLE}"),
+    ("latent", 0, f"latent: got 0, {WHOLE}"),
+    ("z_samples", 0, f"z_samples: got 0, {WHOLE}"),
+    ("beta_warmup", -1, f"beta_warmup: got -1, {WHOLE0}"),
+    ("validation", -1, f"validation: got -1, {WHOLE0}, or none"),
+    ("seed", -1, f"seed: got -1, {WHOLE0} and < 2**64"),
+    ("seed", 2**64, f"seed: got 18446744073709551616, {WHOLE0} and < 2**64"),
+    ("hidden", (400, 0), f"hidden: got 400,0, {HIDDEN}"),
+    ("hidden", [400, -1], f"hidden: got [400, -1], {HIDDEN}"),
+    ("hidden", [400, 2.5], f"hidden: got [400, 2.5], {HIDDEN}"),
+    ("hidden", "400", f"hidden: got '400', {HIDDEN}"),
+    ("image_shape", (28,), "image_shape: got 28, expected a height and a width, such as 28,28, or none"),
+    ("image_shape", (28, 0), "image_shape: got 28,0, expected a height and a width, such as 28,28, or none"),
+    ("data", " ", "data: got ' ', expected the name of a built-in data set or the path of a file"),
+    ("data", 3, "data: got 3, expected the name of a built-in data set or the path of a file"),
+    ("test_data", "", "test_data: got '', expected the path of a file, or none"),
+    (
+        "activation",
+        "rleu",
+        "activation: got 'rleu', expected one of relu, tanh, softplus (did you mean 'relu'?)",
+    ),
+    (
+        "activation",
+        "TANH",
+        "activation: got 'TANH', expected one of relu, tanh, softplus (did you mean 'tanh'?)",
+    ),
+    ("activation", 3, "activation: got 3, expected one of relu, tanh, softplus"),
+    ("activation", "identity", "activation: got 'identity', expected one of relu, tanh, softplus"),
+    ("backend", "torch", "backend: got 'torch', expected one of auto, numpy, numba, cupy"),
+    (
+        "likelihood",
+        "bernouli",
+        "likelihood: got 'bernouli', expected one of bernoulli, bernoulli-grey, normal, normal-fixed, "
+        "normal-diagonal (did you mean 'bernoulli'?)",
+    ),
+    (
+        "binarize",
+        "static",
+        "binarize: got 'static', expected one of dynamic, fixed, threshold, none",
+    ),
+    (
+        "dtype",
+        "float16",
+        "dtype: got 'float16', expected one of float32, float64 (did you mean 'float64'?)",
+    ),
+    ("optimizer", "Adam", "optimizer: got 'Adam', expected one of adam, adagrad (did you mean 'adam'?)"),
+    ("init", "zeros", "init: got 'zeros', expected one of uniform, glorot"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), BAD_VALUES)
+def test_a_bad_value_is_one_clear_line(name: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Config.from_mapping({name: value})
+    assert str(error.value) == message
+
+
+def test_every_field_has_a_bad_value_in_the_table() -> None:
+    assert {name for name, _, _ in BAD_VALUES} == {option.name for option in config.options()}
+
+
+def test_a_long_or_broken_value_stays_one_short_line() -> None:
+    with pytest.raises(ConfigError) as error:
+        Config(activation="a\nb" * 1000)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 150
+
+
+def test_values_come_in_their_own_type() -> None:
+    made = Config.from_mapping(
+        {
+            "hidden": [np.int64(500), 300],
+            "lr": 1,
+            "epochs": np.int32(3),
+            "image_shape": [28, 28],
+            "data": Path("x.npy"),
+        }
+    )
+    assert made == Config(hidden=(500, 300), lr=1.0, epochs=3, image_shape=(28, 28), data="x.npy")
+    kinds = (type(made.hidden), type(made.hidden[0]), type(made.lr), type(made.epochs), type(made.data))
+    assert kinds == (tuple, int, float, int, str)
+    assert Config.from_mapping({"hidden": 400}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("lrr", "unknown configuration key 'lrr' (did you mean 'lr'?)"),
+        ("batch-size", "unknown configuration key 'batch-size' (did you mean 'batch_size'?)"),
+        ("Epoch", "unknown configuration key 'Epoch' (did you mean 'epochs'?)"),
+    ],
+)
+def test_an_unknown_key_names_the_closest(key: str, message: str) -> None:
+    for build in (Config.from_mapping, lambda keys: config.merge(Config(), keys)):
+        with pytest.raises(ConfigError) as error:
+            build({key: 1})
+        assert str(error.value) == message
+
+
+def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
+    with pytest.raises(
+        ConfigError, match=r"unknown configuration key 'xyzzy', expected one of data, .*, seed$"
+    ):
+        Config.from_mapping({"xyzzy": 1})
+
+
+@settings(max_examples=60, deadline=None)
+@given(CONFIGS)
+def test_round_trips_are_exact(made: Config) -> None:
+    assert Config.from_mapping(tomllib.loads(made.to_toml())) == made
+    typed = {}
+    for option in config.options():
+        value = getattr(made, option.name)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        typed[option.name] = config.parse_field(option.name, "none" if value in (None, ()) else text)
+    assert Config(**typed) == made
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("hidden", "500,500", (500, 500)),
+        ("hidden", "200", (200,)),
+        ("hidden", "none", ()),
+        ("image_shape", "28,20", (28, 20)),
+        ("image_shape", "none", None),
+        ("validation", "none", None),
+        ("validation", "0", 0),
+        ("lr", "3e-4", 3e-4),
+        ("lr", "1", 1.0),
+        ("binarize", "none", "none"),
+        ("seed", str(2**64 - 1), 2**64 - 1),
+    ],
+)
+def test_text_from_the_command_line(name: str, text: str, value: object) -> None:
+    parsed = config.parse_field(name, text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("lr", "fast", "lr: got 'fast', expected a number > 0"),
+        ("lr", "nan", "lr: got nan, expected a number > 0 (finite)"),
+        ("lr", "-0.1", "lr: got -0.1, expected a number > 0"),
+        ("epochs", "1e3", f"epochs: got '1e3', {WHOLE}"),
+        ("epochs", "none", f"epochs: got 'none', {WHOLE}"),
+        ("hidden", "500,,500", f"hidden: got '500,,500', {HIDDEN}"),
+        ("hidden", "500,0", f"hidden: got 500,0, {HIDDEN}"),
+        (
+            "image_shape",
+            "28x28",
+            "image_shape: got '28x28', expected a height and a width, such as 28,28, or none",
+        ),
+        ("seed", "-1", f"seed: got -1, {WHOLE0} and < 2**64"),
+        ("hiden", "1", "unknown configuration key 'hiden' (did you mean 'hidden'?)"),
+    ],
+)
+def test_bad_text_from_the_command_line(name: str, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config.parse_field(name, text)
+    assert str(error.value) == message
+
+
+def test_options_describe_every_field() -> None:
+    options = {option.name: option for option in config.options()}
+    assert list(options) == [field.name for field in dataclasses.fields(Config)]
+    assert options["batch_size"].flag == "--batch-size"
+    assert options["hidden"].default_text == "400"
+    assert options["validation"].default_text == ""
+    assert options["activation"].usage == (
+        "Activation of the hidden layers. One of relu, tanh, softplus. (default: relu)"
+    )
+    assert options["latent"].usage == "Latent dimensions. (default: 20)"
+    assert options["test_data"].usage == options["test_data"].help
+    for option in options.values():
+        assert option.help.endswith(".")
+        assert option.metavar
+        if option.default is not None:
+            assert option.parse(option.default_text) == option.default
+
+
+def test_merge_lets_the_overrides_win() -> None:
+    base = Config(lr=0.1, validation=100, hidden=(3, 2))
+    assert config.merge(base, {"lr": 0.2, "validation": None}) == Config(lr=0.2, hidden=(3, 2))
+    assert config.merge(base, {}) == base
+    with pytest.raises(ConfigError, match=r"^lr: got -1, expected a number > 0$"):
+        config.merge(base, {"lr": -1})
+
+
+def test_a_toml_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('hidden = [500, 500]\nlr = 1\nbinarize = "fixed"\n')
+    expected = Config(hidden=(500, 500), lr=1.0, binarize="fixed")
+    assert config.load_toml(path) == config.load(path) == config.load(str(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"lr = ", "not valid TOML: Invalid value (at end of document)"),
+        (
+            b"lr = \xff",
+            "not valid TOML: 'utf-8' codec can't decode byte 0xff in position 5: invalid start byte",
+        ),
+        (b"lr = -1", "lr: got -1, expected a number > 0"),
+        (b"lr = nan", "lr: got nan, expected a number > 0 (finite)"),
+        (b"epochs = '3'", f"epochs: got '3', {WHOLE}"),
+        (b"epoch = 3", "unknown configuration key 'epoch' (did you mean 'epochs'?)"),
+        (b"[hidden]\nsize = 3", f"hidden: got {{'size': 3}}, {HIDDEN}"),
+    ],
+)
+def test_a_bad_toml_file_is_one_line_that_names_it(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        config.load(path)
+    assert str(error.value) == f"config: {path}: {message}"
+
+
+def test_a_config_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingFileError) as missing:
+        config.load("mine.toml")
+    assert str(missing.value) == "config: mine.toml: there is no such file"
+    with pytest.raises(ConfigError) as unknown:
+        config.load("kingma")
+    assert str(unknown.value) == (
+        "config: got 'kingma', expected a .toml file or one of kingma2014, pytorch-example "
+        "(did you mean 'kingma2014'?)"
+    )
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(ConfigError, match=r"^config: folder\.toml: cannot be read \(.+\)$"):
+        config.load("folder.toml")
+
+
+def test_shipped_configs() -> None:
+    assert config.shipped() == ("kingma2014", "pytorch-example")
+    grey = Config(likelihood="bernoulli-grey", binarize="none", validation=0)
+    assert config.load("pytorch-example") == grey
+    assert config.load("kingma2014") == Config(
+        hidden=(500,),
+        activation="tanh",
+        batch_size=100,
+        optimizer="adagrad",
+        lr=0.02,
+        epochs=100,
+        validation=0,
+    )
+
+
+def test_import_is_light() -> None:
+    code = "import sys, vae_np.config; print(sorted({'tomli_w', 'tomllib', 'typer'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,272 @@
+"""`vae-np`: the commands' options, and how a mistake is told: one line on standard error, exit code 2.
+
+The options that set up a training come from `vae_np.config`, so that a name, a default, a help text and a validation
+message are written once. Every option is taken as text and read by this package, never by the command-line library.
+Exit codes: 0 good, 1 a check failed, 2 bad usage or input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from vae_np import __version__, config
+from vae_np.errors import InputError, MissingFileError
+
+_JsonFile = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for standard output.")
+]
+_Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's folder; by default the newest under runs/.")]
+_Seed = Annotated[
+    str | None, typer.Option("--seed", metavar="N", help="Seed of every draw; by default the run's own.")
+]
+_Backend = Annotated[
+    str | None,
+    typer.Option("--backend", metavar="NAME", help="auto, numpy, numba or cupy; by default the run's own."),
+]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+app = typer.Typer(
+    help="A variational autoencoder from the mathematics up.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _whole(name: str, text: str | None, default: Any, *, at_least: int = 1, below: int | None = None) -> Any:
+    """An option that is not part of a run's configuration: a whole number, or its default where it was not given."""
+    if text is None:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        value = at_least - 1
+    if value < at_least or (below is not None and value >= below):
+        upper = "" if below is None else f" and < {below}"
+        raise InputError(f"{name}: got {text!r}, expected a whole number >= {at_least}{upper}")
+    return value
+
+
+def _seed(text: str | None) -> int | None:
+    return None if text is None else int(config.parse_field("seed", text))
+
+
+def _with_config_options(command: Callable[..., int]) -> Callable[..., None]:
+    """Give a command one option for each field of `Config`, besides its own; what was given reaches it as `overrides`."""
+    own = [
+        parameter
+        for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
+        if name != "overrides"
+    ]
+    fields = [
+        inspect.Parameter(
+            option.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                str | None, typer.Option(option.flag, metavar=option.metavar, help=option.usage, show_default=False)
+            ],
+        )
+        for option in config.options()
+    ]
+    names = {option.name for option in config.options()}
+
+    def wrapped(**arguments: Any) -> None:
+        overrides = {
+            name: config.parse_field(name, text)
+            for name, text in arguments.items()
+            if name in names and text is not None
+        }
+        rest = {name: value for name, value in arguments.items() if name not in names}
+        raise typer.Exit(command(overrides=overrides, **rest))
+
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *fields)]
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what the library reads
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    wrapped.__doc__ = command.__doc__
+    return wrapped
+
+
+def _train(
+    overrides: dict[str, Any],
+    config_file: Annotated[
+        str | None,
+        typer.Option("--config", metavar="FILE", help="Settings from a TOML file, or a shipped one by name."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FOLDER", help="The run's folder; by default runs/<date-time>.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run from its last checkpoint.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no pictures at the end.")] = False,
+    json_file: _JsonFile = None,
+) -> int:
+    """Train a VAE; with no options on the built-in MNIST, leaving pictures and a checkpoint in runs/."""
+    from vae_np.commands.train import train
+
+    return train(
+        overrides,
+        config_file=config_file,
+        resume=resume,
+        out=out,
+        overwrite=overwrite,
+        draw=not no_plots,
+        json_file=json_file,
+    )
+
+
+app.command("train")(_with_config_options(_train))
+
+
+@app.command("eval")
+def _eval(
+    run: _Run = None,
+    samples: Annotated[
+        str | None, typer.Option("--samples", metavar="N", help="Importance samples for log p(x). [default: 100]")
+    ] = None,
+    limit: Annotated[
+        str | None, typer.Option("--limit", metavar="N", help="Use only the first N test examples.")
+    ] = None,
+    z_samples: Annotated[
+        str | None, typer.Option("--z-samples", metavar="N", help="Noise draws per image for the ELBO.")
+    ] = None,
+    backend: _Backend = None,
+    seed: _Seed = None,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no picture.")] = False,
+    json_file: _JsonFile = None,
+) -> None:
+    """Evaluate a run on the test set: ELBO, reconstruction, KL, log p(x), KL per latent dimension, active units."""
+    from vae_np.commands.evaluate import evaluate_run
+
+    raise typer.Exit(
+        evaluate_run(
+            run,
+            samples=_whole("samples", samples, 100),
+            limit=_whole("limit", limit, None),
+            z_samples=_whole("z_samples", z_samples, None),
+            backend=None if backend is None else config.parse_field("backend", backend),
+            seed=_seed(seed),
+            draw=not no_plots,
+            json_file=json_file,
+        )
+    )
+
+
+@app.command("sample")
+def _sample(
+    run: _Run = None,
+    n: Annotated[str | None, typer.Option("-n", metavar="N", help="How many. [default: 64]")] = None,
+    draws: Annotated[bool, typer.Option("--draws", help="Draw x ~ p(x|z) instead of showing E[x|z].")] = False,
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="A .png, or a .npy for the values.")] = None,
+    overwrite: _Overwrite = False,
+    seed: _Seed = None,
+    json_file: _JsonFile = None,
+) -> None:
+    """Sample from a run's model: z ~ N(0, I), then x given z."""
+    from vae_np.commands.pictures import sample
+
+    raise typer.Exit(
+        sample(
+            run,
+            n=_whole("n", n, 64),
+            draws=draws,
+            out=out,
+            overwrite=overwrite,
+            seed=_seed(seed),
+            json_file=json_file,
+        )
+    )
+
+
+@app.command("reconstruct")
+def _reconstruct(
+    run: _Run = None,
+    n: Annotated[str | None, typer.Option("-n", metavar="N", help="How many. [default: 32]")] = None,
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="A .png.")] = None,
+    overwrite: _Overwrite = False,
+    seed: _Seed = None,
+    json_file: _JsonFile = None,
+) -> None:
+    """Show test examples above their reconstructions."""
+    from vae_np.commands.pictures import reconstruct
+
+    raise typer.Exit(
+        reconstruct(
+            run, n=_whole("n", n, 32), out=out, overwrite=overwrite, seed=_seed(seed), json_file=json_file
+        )
+    )
+
+
+@app.command("latent")
+def _latent(
+    run: _Run = None,
+    n: Annotated[str | None, typer.Option("-n", metavar="N", help="How many interpolations. [default: 8]")] = None,
+    out: Annotated[str | None, typer.Option("--out", metavar="FOLDER", help="By default the run's folder.")] = None,
+    overwrite: _Overwrite = False,
+    seed: _Seed = None,
+    json_file: _JsonFile = None,
+) -> None:
+    """Walk through latent space: interpolations; for 2-D latents also the decoded manifold and the labelled scatter."""
+    from vae_np.commands.pictures import latent
+
+    raise typer.Exit(
+        latent(run, n=_whole("n", n, 8), out=out, overwrite=overwrite, seed=_seed(seed), json_file=json_file)
+    )
+
+
+@app.command("info")
+def _info(json_file: _JsonFile = None) -> None:
+    """Show versions, the machine, and the matrix of backend, objective and likelihood."""
+    from vae_np.commands.info import info
+
+    raise typer.Exit(info(json_file=json_file))
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"vae-np {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A variational autoencoder from the mathematics up."""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit; a user's mistake is one line on standard error."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        code = _complain(error.format_message())
+    except (InputError, MissingFileError) as error:
+        code = _complain(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = _complain("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has closed it; nothing more can be said, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        code = _complain(f"{error.filename or 'output'}: {error.strerror or error}")
+    sys.exit(code)
+
+
+def _complain(message: str, code: int = 2) -> int:
+    print("vae-np: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+

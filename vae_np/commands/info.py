@@ -1,0 +1,67 @@
+"""`vae-np info`: versions, the machine, and the matrix of backend, objective and likelihood."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from vae_np import __version__, backends
+from vae_np.commands.output import Output
+from vae_np.model import LIKELIHOODS
+
+_OBJECTIVES = ("elbo",)
+_LIBRARIES = ("numpy", "scipy", "numba", "safetensors", "matplotlib", "cupy", "torch", "jax")
+
+
+def info(*, json_file: str | None) -> int:
+    """Print what this installation can do and return the exit code."""
+    output = Output(json_file)
+    machine = _machine()
+    output.say(f"vae-np {__version__}, Python {platform.python_version()}, {machine['system']}")
+    output.say(f"{machine['cores']} cores, SIMD {machine['simd']}, BLAS {machine['blas']}")
+    versions = {name: _version(name) for name in _LIBRARIES}
+    output.say(", ".join(f"{name} {version or '(not installed)'}" for name, version in versions.items()))
+    rows, matrix = [], []
+    for name in backends.NAMES:
+        why = backends.missing(name)
+        for objective in _OBJECTIVES:
+            for likelihood in LIKELIHOODS:
+                how = "composed" if why is None else None
+                matrix.append({"backend": name, "objective": objective, "likelihood": likelihood, "how": how})
+            cells = ["composed" if why is None else "-"] * len(LIKELIHOODS)
+            rows.append((f"{name}, {objective}", *cells))
+    output.table("Backend and objective × likelihood", ("", *LIKELIHOODS), rows)
+    for name in backends.NAMES:
+        why = backends.missing(name)
+        output.say(f"{name:<6} {'present' if why is None else why}")
+    chosen = backends.choose("auto")
+    output.say(f"auto   {chosen.name} ({chosen.reason})")
+    output.json("info", {"machine": machine, "libraries": versions, "matrix": matrix, "auto": chosen.name})
+    return 0
+
+
+def _machine() -> dict[str, Any]:
+    build = np.show_config(mode="dicts")
+    assert isinstance(build, dict)
+    blas = build["Build Dependencies"]["blas"]
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "simd": ", ".join(build["SIMD Extensions"]["found"][-1:]) or "baseline",
+        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+    }
+
+
+def _version(name: str) -> str | None:
+    candidates = ("cupy-cuda13x", "cupy-cuda12x", "cupy") if name == "cupy" else (name,)
+    for candidate in candidates:
+        try:
+            return metadata.version(candidate)
+        except metadata.PackageNotFoundError:
+            continue
+    return None

@@ -1,0 +1,73 @@
+"""What a command says: text for people, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vae_np import __version__, checkpoint
+
+
+class Output:
+    """Text goes to standard output; where the JSON goes there (`-`), text goes to standard error. Progress always does.
+
+    `json_file` is the value of `--json`: a file, `-`, or None.
+    """
+
+    def __init__(self, json_file: str | None = None) -> None:
+        self.json_file = json_file
+        # A pipe has no width of its own: wide enough there that no table is folded or cut.
+        self.text = _console(sys.stderr if json_file == "-" else sys.stdout)
+        self.progress = _console(sys.stderr)
+
+    def say(self, line: str) -> None:
+        """Print one line as it is."""
+        self.text.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Print a table; the first column is text, the others are numbers."""
+        # Not the table's own title, which would be folded to the table's width.
+        self.say(title)
+        table = Table()
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        self.text.print(table)
+
+    def json(self, command: str, content: dict[str, Any]) -> None:
+        """Write `content` under a schema and version header where `--json` said; non-finite numbers become null."""
+        if self.json_file is None:
+            return
+        whole = {"schema": f"vae-np/{command}/1", "version": __version__, **content}
+        text = json.dumps(_finite(whole), indent=2, allow_nan=False) + "\n"
+        if self.json_file == "-":
+            sys.stdout.write(text)
+        else:
+            checkpoint.write_atomic(self.json_file, text)
+
+
+def _console(stream: Any) -> Console:
+    console = Console(file=stream)
+    return console if console.is_terminal else Console(file=stream, width=160)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def with_error(figure: dict[str, float], digits: int = 2) -> str:
+    """`mean ± stderr` of a figure."""
+    return f"{figure['mean']:.{digits}f} ± {figure['stderr']:.{digits}f}"

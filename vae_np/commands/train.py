@@ -1,0 +1,246 @@
+"""`vae-np train`: train, and leave a run's folder behind."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from vae_np import backends, config, data, evaluate, plots, runs
+from vae_np._types import Array
+from vae_np.commands.output import Output, with_error
+from vae_np.config import Config
+from vae_np.elbo import Terms
+from vae_np.errors import ConfigError, NonFiniteError
+from vae_np.evaluate import Binarized, mean_and_stderr
+from vae_np.train import Metrics, Trainer, validation_rows
+from vae_np.vae import VAE
+
+INTERRUPTED = 130
+_PICTURE_EXAMPLES = 32
+_PICTURE_SAMPLES = 64
+
+
+def train(
+    overrides: Mapping[str, Any],
+    *,
+    config_file: str | None,
+    resume: str | None,
+    out: str | None,
+    overwrite: bool,
+    draw: bool,
+    json_file: str | None,
+) -> int:
+    """Train as configured (the command line wins over the file) and return the exit code."""
+    output = Output(json_file)
+    settings, folder = _settings(overrides, config_file, resume, out, overwrite)
+    dataset = runs.load_data(settings)
+    backend = backends.choose(settings.backend)
+    trainer = _trainer(settings, backend, dataset)
+    if resume is None:
+        runs.check_writable(folder, overwrite=overwrite)
+        runs.start(folder, settings)
+    else:
+        runs.resume(folder, trainer)
+        runs.drop_metrics_after(folder, trainer.state.step)
+        runs.start_again(folder, trainer)
+    _introduce(output, trainer, dataset, folder, resumed=resume is not None)
+    try:
+        finished = _run(trainer, folder, output)
+    except NonFiniteError as error:
+        kept = (folder / runs.checkpoint.STATE_FILE).exists()
+        output.progress.print(
+            f"vae-np: {error}; " + (f"the last checkpoint is kept in {folder}" if kept else "no checkpoint was written yet"),
+            markup=False,
+            soft_wrap=True,
+        )
+        return 1
+    if not finished:
+        runs.save(folder, trainer)
+        output.progress.print(
+            f"interrupted at step {trainer.state.step} of {trainer.total_steps}; go on with: vae-np train --resume {folder}",
+            markup=False,
+            soft_wrap=True,
+        )
+        return INTERRUPTED
+    _close(output, trainer, dataset, folder, draw=draw)
+    return 0
+
+
+def _settings(
+    overrides: Mapping[str, Any], config_file: str | None, resume: str | None, out: str | None, overwrite: bool
+) -> tuple[Config, Path]:
+    if resume is None:
+        base = config.load(config_file) if config_file is not None else Config()
+        settings = runs.with_absolute_paths(config.merge(base, overrides))
+        return settings, Path(out) if out is not None else runs.new_folder()
+    for name, given in (("config", config_file), ("out", out), ("overwrite", overwrite or None)):
+        if given is not None:
+            raise ConfigError(f"{name}: cannot be given together with --resume, which goes on in the run's own folder")
+    folder = runs.find(resume)
+    base = runs.load_config(folder)
+    for name, value in overrides.items():
+        if name != "epochs" and value != getattr(base, name):
+            raise ConfigError(
+                f"{name}: got {value!r}, but {folder} was trained with {getattr(base, name)!r}; "
+                "a resumed run can only change epochs"
+            )
+    return config.merge(base, overrides), folder
+
+
+def _trainer(settings: Config, backend: backends.Backend, dataset: data.Dataset) -> Trainer:
+    rows, held_out = data.split_validation(len(dataset.train), validation_rows(settings, len(dataset.train)))
+    validation = None
+    if held_out:
+        validation = Binarized(dataset.train[rows:], dataset.values, settings.binarization, settings.seed, first=rows)
+    return Trainer(settings, backend, dataset.train[:rows], dataset.values, validation)
+
+
+def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, resumed: bool) -> None:
+    arch, settings = trainer.arch, trainer.config
+    sizes = "-".join(map(str, (arch.features, *arch.hidden, arch.latent)))
+    held_out = 0 if trainer.validation is None else len(trainer.validation)
+    output.say(
+        f"data     {dataset.name}: {len(trainer.rows)} training, {held_out} validation and {len(dataset.test)} "
+        f"test rows of {arch.features}, binarize {settings.binarization}"
+    )
+    output.say(f"model    {sizes} {arch.activation}, {arch.likelihood}: {trainer.state.parameters.count} parameters")
+    output.say(
+        f"backend  {trainer.backend.name} ({trainer.backend.reason}), {settings.dtype}, composed steps, seed {settings.seed}"
+    )
+    if arch.likelihood == "bernoulli-grey":
+        output.say("note     bernoulli-grey is a cross-entropy on grey values: what is called ELBO bounds no likelihood")
+    output.say(f"run      {folder}" + (f", resumed at step {trainer.state.step}" if resumed else ""))
+
+
+def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
+    metrics = runs.MetricsFile(folder)
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[numbers]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    first_step, first_seconds = trainer.state.step, trainer.seconds
+    with Progress(*columns, console=output.progress, transient=True) as progress, _interrupts() as asked_to_stop:
+        task = progress.add_task("", total=trainer.total_steps, completed=first_step, epoch="", numbers="")
+
+        def on_step(current: Trainer) -> None:
+            epoch = (current.state.step - 1) // current.steps_per_epoch + 1
+            numbers = ""
+            if current.running.steps:
+                reconstruction, kl = current.running.means()
+                rate = (current.state.step - first_step) / max(current.seconds - first_seconds, 1e-9)
+                numbers = (
+                    f"ELBO {reconstruction - kl:8.2f}  reconstruction {reconstruction:8.2f}  KL {kl:6.2f}  {rate:5.0f} steps/s"
+                )
+            progress.update(
+                task, completed=current.state.step, epoch=f"{epoch}/{current.config.epochs}", numbers=numbers
+            )
+
+        def on_metrics(line: Metrics) -> None:
+            metrics.write(line)
+            if line["split"] == "validation":
+                output.say(
+                    f"epoch {line['epoch']:>3}  validation ELBO {line['elbo']:.2f}  "
+                    f"reconstruction {line['reconstruction']:.2f}  KL {line['kl']:.2f}  {line['seconds']:.1f} s"
+                )
+
+        try:
+            return trainer.run(
+                on_step=on_step,
+                on_metrics=on_metrics,
+                on_epoch=lambda current: runs.save(folder, current),
+                should_stop=asked_to_stop,
+            )
+        finally:
+            metrics.close()
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C (or SIGTERM) only asks to stop after the step; a second one stops at once."""
+    asked = False
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, draw: bool) -> None:
+    settings, ops = trainer.config, trainer.backend.ops
+    examples = Binarized(dataset.test, dataset.values, settings.binarization, settings.seed)
+    terms = evaluate.elbo_terms(
+        ops, trainer.arch, trainer.state.parameters, examples, seed=settings.seed, z_samples=settings.z_samples
+    )
+    figures = term_figures(terms)
+    speed = train_figures(trainer.state.step, trainer.seconds)
+    if draw:
+        draw_pictures(folder, VAE.load(folder, backend=settings.backend, seed=settings.seed), examples, dataset)
+    rows = [(name, with_error(figures[name])) for name in ("elbo", "reconstruction", "kl")]
+    rows += [
+        ("steps", str(speed["steps"])),
+        ("seconds", f"{speed['seconds']:.1f}"),
+        ("steps per second", f"{speed['steps_per_second']:.0f}"),
+    ]
+    output.table(f"Test set, {len(examples)} examples, nats ± standard error", ("", "mean"), rows)
+    output.say(f"run      {folder}")
+    output.json(
+        "train",
+        {
+            "test": {**figures, "log_likelihood": None, "samples": None},
+            "train": speed,
+            "backend": trainer.backend.name,
+            "dtype": settings.dtype,
+            "seed": settings.seed,
+            "run": str(folder),
+        },
+    )
+
+
+def term_figures(terms: Terms) -> dict[str, dict[str, float]]:
+    """The ELBO and its parts with their standard errors, as in the JSON."""
+    return {
+        "elbo": mean_and_stderr(terms.elbo),
+        "reconstruction": mean_and_stderr(terms.reconstruction),
+        "kl": mean_and_stderr(terms.kl),
+    }
+
+
+def train_figures(steps: int, seconds: float) -> dict[str, Any]:
+    """How long a training took, as in the JSON."""
+    return {"steps": steps, "seconds": seconds, "steps_per_second": steps / seconds if seconds else None}
+
+
+def draw_pictures(folder: Path, vae: VAE, examples: Binarized, dataset: data.Dataset) -> None:
+    """Write `samples.png`, `reconstructions.png` and `curves.png` into the run's folder."""
+    samples = vae.sample(_PICTURE_SAMPLES, vae.config.seed, mean=dataset.image_shape is not None)
+    title = "Samples: E[x|z], z ~ N(0, I)" if dataset.image_shape is not None else "Samples from the model"
+    plots.save(plots.samples(samples, dataset.image_shape, title=title), folder / "samples.png")
+    first = replace(examples, rows=examples.rows[:_PICTURE_EXAMPLES])
+    plots.save(reconstruction_picture(vae, first, dataset), folder / "reconstructions.png")
+    plots.save(plots.curves(runs.read_metrics(folder)), folder / "curves.png")
+
+
+def reconstruction_picture(vae: VAE, examples: Binarized, dataset: data.Dataset) -> Any:
+    """Examples above their reconstructions E[x|z] at the posterior mean."""
+    originals: Array = examples.batch(slice(0, len(examples)))[0]
+    mu, _ = evaluate.posterior_moments(vae.backend.ops, vae.arch, vae.parameters, examples)
+    return plots.reconstructions(np.asarray(originals, dtype=np.float64), vae.decode(mu), dataset.image_shape)

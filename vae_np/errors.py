@@ -1,0 +1,39 @@
+"""What a user's mistake raises: one clear line that names the argument, what came and what was expected.
+
+The command line prints the message and exits with code 2; the Python API raises it. Every class is a subclass of
+`ValueError`, or of `FileNotFoundError` where a path is missing, so that callers need not know this module.
+"""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """An argument has a value that cannot be used."""
+
+
+class DataError(InputError):
+    """A data set cannot be used: wrong shape, wrong values, or not a data file at all."""
+
+
+class ConfigError(InputError):
+    """A configuration key or value is not known or not allowed."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint is truncated, is not one, or belongs to another architecture."""
+
+
+class BackendError(InputError):
+    """A backend is missing, or lacks what was asked of it."""
+
+
+class MissingFileError(FileNotFoundError):
+    """A file or a run that was named does not exist."""
+
+    def __str__(self) -> str:
+        # FileNotFoundError formats (errno, text) pairs; here the one argument is the whole message.
+        return str(self.args[0])
+
+
+class NonFiniteError(ArithmeticError):
+    """A value stopped being finite during training; the message names the tensor and the step."""

@@ -1,0 +1,253 @@
+"""The numeric gradient of one tensor: entry by entry, or by random projections and a sample of entries.
+
+Differences are always taken; the complex step sharpens them where the two agree, and is dropped, with the reason,
+where they don't.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vae_np._types import Array
+from vae_np.gradcheck.complexstep import ComplexStepRefused, complex_derivative, suspects
+from vae_np.gradcheck.differences import FIRST_STEP, Estimate, Line, Slopes, differentiate
+from vae_np.gradcheck.subject import CallError
+
+Index = tuple[int, ...]
+# How far the complex step may lie from the difference, beyond the error that the difference itself reports.
+TRUST = 1e-8
+KINK_TESTS = 256
+
+
+@dataclass
+class View:
+    """One tensor's way into the function: `evaluate(array)` gives all outputs as one vector.
+
+    `weights` is the upstream gradient, `eps` the machine epsilon of what carries the values in and out.
+    """
+
+    name: str
+    x: Array
+    evaluate: Callable[[Array], Array]
+    base: Array
+    weights: Array
+    eps: float
+    scale: float = field(init=False)
+    last_error: str = ""
+
+    def __post_init__(self) -> None:
+        size = float(np.sqrt(np.mean(np.square(self.x.astype(np.float64))))) if self.x.size else 0.0
+        self.scale = size if np.isfinite(size) and size > 0 else 1.0
+
+    def _try(self, x: Array) -> Array:
+        """Return the outputs as float64; where forward refuses x, not-a-number, as outside of its domain."""
+        try:
+            return self.evaluate(x).astype(np.float64)
+        except CallError as error:
+            self.last_error = str(error)
+            return np.full(self.base.shape, np.nan)
+
+    def estimate(self, index: Index) -> Estimate:
+        """Return the partial derivative at an entry.
+
+        The step is the entry's own size or that of the whole tensor, whichever is larger; where that step is too
+        coarse for a small entry, its own size.
+        """
+        entry = abs(float(self.x[index]))
+        large = self._partial(index, max(entry, self.scale))
+        good = large.kind == "smooth" and large.error <= 1e-6 * abs(large.value)
+        if good or entry == 0.0 or entry >= 0.1 * self.scale or large.value == large.error == 0.0:
+            return large
+        small = self._partial(index, entry)
+        return small if small.error < large.error else large
+
+    def _partial(self, index: Index, size: float) -> Estimate:
+        def move(t: float) -> tuple[Array, float]:
+            moved = self.x.copy(order="K")
+            moved[index] += t * size
+            return self._try(moved), (float(moved[index]) - float(self.x[index])) / size
+
+        return differentiate(self._line(move)).scaled(1.0 / size)
+
+    def direction_line(self, direction: Array) -> Line:
+        """Return the line through x along a direction (an array like x)."""
+
+        def move(t: float) -> tuple[Array, float]:
+            return self._try((self.x + t * direction).astype(self.x.dtype)), t
+
+        return self._line(move)
+
+    def _line(self, move: Callable[[float], tuple[Array, float]]) -> Line:
+        first_step = FIRST_STEP.get(self.x.dtype.itemsize, FIRST_STEP[8])
+        return Line(move, self.base.astype(np.float64), self.weights, self.eps, first_step)
+
+    def complex_step(self, direction: Index | Array) -> float:
+        """Return the same by the complex step."""
+        return complex_derivative(self.evaluate, self.weights, self.x, direction)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The numeric derivative along one random direction."""
+
+    direction: Array
+    estimate: Estimate
+
+
+@dataclass
+class Numeric:
+    """What is known numerically of one tensor's gradient.
+
+    indices, values, errors: the entries where it exists, aligned; kinks: where it doesn't; unclear: where forward
+    is not finite on both sides; sharp: the values are the complex step's.
+    """
+
+    indices: list[Index]
+    values: Array
+    errors: Array
+    kinks: list[tuple[Index, Estimate]]
+    unclear: list[Index]
+    projections: list[Projection]
+    sharp: bool
+    exhaustive: bool
+    reason: str = ""
+
+
+def numeric_gradient(view: View, indices: list[Index], directions: list[Array], use_complex: bool) -> Numeric:
+    """Return the numeric derivatives at the given entries and along the given directions."""
+    estimates = {index: view.estimate(index) for index in indices}
+    projections = [Projection(d, differentiate(view.direction_line(d))) for d in directions]
+    if any(p.estimate.kind in ("kink", "jump") for p in projections):
+        found = find_kinks(view, projections[0].direction) or []
+        estimates.update({index: view.estimate(index) for index in found})
+        bad = [index for index, e in estimates.items() if e.kind in ("kink", "jump")]
+        smooth = [_without(p.direction, bad) for p in projections]
+        projections = [Projection(d, differentiate(view.direction_line(d))) for d in smooth]
+    sharp, reason = False, ""
+    if use_complex:
+        try:
+            estimates, projections, reason = _sharpen(view, estimates, projections)
+            sharp = not reason
+        except ComplexStepRefused as refused:
+            reason = _why(view, str(refused))
+    good = [index for index, e in estimates.items() if e.kind == "smooth"]
+    return Numeric(
+        indices=good,
+        values=np.array([estimates[index].value for index in good]),
+        errors=np.array([estimates[index].error for index in good]),
+        kinks=[(index, e) for index, e in estimates.items() if e.kind in ("kink", "jump")],
+        unclear=[index for index, e in estimates.items() if e.kind == "nonfinite"],
+        projections=projections,
+        sharp=sharp,
+        exhaustive=len(set(estimates)) == view.x.size,
+        reason=reason,
+    )
+
+
+def _without(direction: Array, indices: list[Index]) -> Array:
+    masked = direction.copy()
+    for index in indices:
+        masked[index] = 0.0
+    return masked
+
+
+def _sharpen(
+    view: View, estimates: dict[Index, Estimate], projections: list[Projection]
+) -> tuple[dict[Index, Estimate], list[Projection], str]:
+    """Replace smooth estimates by the complex step's values; or return them unchanged with the reason why not."""
+    sharp = {i: view.complex_step(i) for i, e in estimates.items() if e.kind == "smooth"}
+    along = [view.complex_step(p.direction) if p.estimate.kind == "smooth" else None for p in projections]
+    pairs = [(sharp[i], estimates[i]) for i in sharp]
+    pairs += [(s, p.estimate) for s, p in zip(along, projections, strict=True) if s is not None]
+    biggest = max((abs(e.value) for _, e in pairs), default=0.0)
+    confirmed = 0
+    for value, estimate in pairs:
+        size = max(abs(value), abs(estimate.value))
+        if not abs(value - estimate.value) <= TRUST * size + 10 * estimate.error:
+            detail = f"complex step gives {value:.4g} where differences give {estimate.value:.4g}"
+            return estimates, projections, _why(view, detail)
+        confirmed += 10 * estimate.error <= 1e-2 * max(size, biggest)
+    if pairs and not confirmed and (names := suspects(view.evaluate, view.x)):
+        return estimates, projections, f"differences are too coarse to confirm the complex step past {_join(names)}"
+    estimates = {i: Estimate(sharp[i], 0.0) if i in sharp else e for i, e in estimates.items()}
+    projections = [
+        p if s is None else Projection(p.direction, Estimate(s, 0.0)) for s, p in zip(along, projections, strict=True)
+    ]
+    return estimates, projections, ""
+
+
+def _why(view: View, detail: str) -> str:
+    names = suspects(view.evaluate, view.x)
+    if names and "refused" not in detail:
+        return f"complex step not trusted: {_join(names)} lost or flipped the imaginary part ({detail})"
+    return f"complex step not trusted: {detail}"
+
+
+def _join(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def find_kinks(view: View, direction: Array) -> list[Index] | None:
+    """Return the entries that have a kink along the direction, by halving blocks of entries.
+
+    Returns None where KINK_TESTS blocks do not suffice.
+    """
+    blocks = [np.flatnonzero(direction)]
+    found: list[Index] = []
+    for _ in range(KINK_TESTS):
+        if not blocks:
+            return found
+        block = blocks.pop()
+        if not _has_gap(view, block_direction(direction, block)):
+            continue
+        if block.size == 1:
+            found.append(unravel(int(block[0]), view.x.shape))
+        else:
+            blocks += [block[: block.size // 2], block[block.size // 2 :]]
+    return None if blocks else found
+
+
+def _has_gap(view: View, direction: Array) -> bool:
+    """Tell whether the one-sided slopes stay apart between two steps so small that a smooth function's meet."""
+    line = view.direction_line(direction)
+    h = line.first_step * 2.0**-12
+    coarse: Slopes = line.slopes(h)
+    fine: Slopes = line.slopes(h / 4)
+    significant = abs(fine.gap) > max(20 * fine.noise, 1e-7 * (abs(fine.left) + abs(fine.right)))
+    return bool(significant and abs(fine.gap) > 0.6 * abs(coarse.gap))
+
+
+def block_direction(direction: Array, block: Array) -> Array:
+    """Return the direction with all entries outside of `block` (flat positions) set to zero."""
+    part = np.zeros(direction.size)
+    part[block] = direction.ravel()[block]
+    return part.reshape(direction.shape)
+
+
+def unravel(position: int, shape: tuple[int, ...]) -> Index:
+    """Return a flat position as a tuple of plain integers."""
+    return tuple(int(i) for i in np.unravel_index(position, shape)) if shape else ()
+
+
+def random_direction(rng: np.random.Generator, view: View) -> Array:
+    """Return a random direction whose entries are as large as what they move: sign times 0.5 to 1.5 of the size."""
+    size = np.maximum(np.abs(view.x.astype(np.float64)), view.scale)
+    direction: Array = rng.choice([-1.0, 1.0], view.x.shape) * rng.uniform(0.5, 1.5, view.x.shape) * size
+    return direction
+
+
+def locate(view: View, direction: Array, analytic: Array, use_complex: bool) -> Index:
+    """Return an entry whose analytic derivative is wrong, by following the larger mismatch into halves."""
+    block = np.flatnonzero(direction)
+    while block.size > 1:
+        halves = (block[: block.size // 2], block[block.size // 2 :])
+        misses = []
+        for half in halves:
+            part = block_direction(direction, half)
+            numeric = view.complex_step(part) if use_complex else differentiate(view.direction_line(part)).value
+            misses.append(abs(float((analytic * part).sum()) - numeric))
+        block = halves[0] if misses[0] >= misses[1] else halves[1]
+    return unravel(int(block[0]), direction.shape)

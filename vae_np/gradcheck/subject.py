@@ -1,0 +1,160 @@
+"""The function under check: its calls, its outputs as one vector, its upstream gradient, what it does to its inputs.
+
+A call that raises, or that leaves through `sys.exit`, becomes a `CallError` with one line of text.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vae_np._types import Array
+from vae_np.errors import InputError
+from vae_np.gradcheck import tree
+
+Forward = Callable[..., Any]
+Backward = Callable[[Any, Any], Any]
+_HERE = Path(__file__).parent
+
+
+class CallError(Exception):
+    """A function under check raised or returned something unusable; the text is one clear line."""
+
+    def __init__(self, message: str, cause: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+@dataclass
+class Subject:
+    """A forward/backward pair at one point. `names` label the leaves of `inputs`, `leaves` are their values."""
+
+    forward: Forward
+    backward: Backward
+    inputs: tuple[Any, ...]
+    names: list[str]
+    leaves: list[Any]
+    top_names: list[str]
+    label: str
+    mutates: set[str] = field(default_factory=set)
+
+    def run(self, values: Sequence[Any] | None = None) -> tuple[Any, Any]:
+        """Call forward on the leaves (or on `values` in their place) and return `(out, cache)`.
+
+        Arguments are handed over as copies once the function has been seen to change one of them.
+        """
+        values = self.leaves if values is None else values
+        if self.mutates:
+            values = [tree.fresh(value) for value in values]
+        else:
+            values = [value if tree.is_array(value) else tree.fresh(value) for value in values]
+        result = _call(f"{self.label}forward", self.forward, *tree.rebuild(self.inputs, iter(values)))
+        if not isinstance(result, tuple) or len(result) != 2:
+            what = f"a tuple of {len(result)}" if isinstance(result, tuple) else _kind(result)
+            raise CallError(f"{self.label}forward returned {what}, expected (out, cache)")
+        return result[0], result[1]
+
+    def outputs(self, values: Sequence[Any] | None = None) -> Array:
+        """Return all floating (or complex) outputs of forward as one vector."""
+        return flat(self.run(values)[0])
+
+    def vjp(self, weights: Array, values: Sequence[Any] | None = None) -> Any:
+        """Return what backward returns for the upstream gradient `weights`, after a forward pass of its own."""
+        out, cache = self.run(values)
+        return self.pull_back(upstream(out, weights), cache)
+
+    def pull_back(self, dout: Any, cache: Any) -> Any:
+        """Return what backward returns for this upstream gradient and this cache."""
+        return _call(f"{self.label}backward", self.backward, dout, cache)
+
+
+def make_subject(
+    forward: Forward, backward: Backward, inputs: Any, names: Sequence[str] | None, label: str
+) -> Subject:
+    """Return the subject, with inputs named by `names`, or else by the parameters of `forward`.
+
+    Raises InputError where names and inputs differ in number, and for complex inputs.
+    """
+    inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    top = _top_names(forward, inputs, names)
+    pairs = [pair for name, value in zip(top, inputs, strict=True) for pair in tree.leaves(value, name)]
+    for name, value in pairs:
+        if np.iscomplexobj(value):
+            raise InputError(f"inputs: {name} is complex; only real inputs have gradients here")
+    return Subject(forward, backward, inputs, [n for n, _ in pairs], [v for _, v in pairs], top, label)
+
+
+def _top_names(forward: Forward, inputs: tuple[Any, ...], names: Sequence[str] | None) -> list[str]:
+    if names is not None:
+        if len(names) != len(inputs):
+            raise InputError(f"names: {len(names)} names came for {len(inputs)} inputs")
+        return list(names)
+    try:
+        parameters = list(inspect.signature(forward).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    known = [p.name for p in parameters if p.kind in kinds][: len(inputs)]
+    return known + [f"input {i}" for i in range(len(known), len(inputs))]
+
+
+def flat(out: Any) -> Array:
+    """Return the floating and complex leaves of an output as one vector; integers and other objects are left out."""
+    parts = [np.asarray(leaf).ravel() for _, leaf in tree.leaves(out) if _carries_gradient(leaf)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _carries_gradient(leaf: Any) -> bool:
+    return tree.is_number(leaf) or (isinstance(leaf, (np.ndarray, np.generic, complex)) and np.iscomplexobj(leaf))
+
+
+def upstream(out: Any, weights: Array) -> Any:
+    """Return `weights` cut and cast to the structure, shapes and dtypes of `out`; None where out is no float."""
+
+    def parts() -> Iterator[Any]:
+        start = 0
+        for _, leaf in tree.leaves(out):
+            if not _carries_gradient(leaf):
+                yield None
+                continue
+            value = np.asarray(leaf)
+            piece = weights[start : start + value.size].reshape(value.shape).astype(value.dtype)
+            start += value.size
+            yield piece if isinstance(leaf, np.ndarray) else piece[()]
+
+    return tree.rebuild(out, parts())
+
+
+def output_eps(out: Any) -> float:
+    """Return the machine epsilon of the coarsest floating dtype among the outputs."""
+    dtypes = [np.asarray(leaf).dtype for _, leaf in tree.leaves(out) if tree.is_number(leaf)]
+    return max((float(np.finfo(dtype).eps) for dtype in dtypes), default=float(np.finfo(np.float64).eps))
+
+
+def _kind(value: Any) -> str:
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _call(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except SystemExit as error:
+        raise CallError(f"{what} called sys.exit({error.code!r})", error) from error
+    except Exception as error:
+        raise CallError(f"{what} raised {describe(error)}", error) from error
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception as one line: its type, the first line of its text, and the line it came from."""
+    text = str(error).strip().splitlines()
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent != _HERE]
+    own = [f for f in frames if not {"site-packages", "<frozen importlib._bootstrap>"} & set(Path(f.filename).parts)]
+    place = f" (line {own[-1].lineno} of {Path(own[-1].filename).name})" if own else ""
+    return f"{type(error).__name__}{': ' + text[0] if text else ''}{place}"

@@ -1,0 +1,100 @@
+"""log p(x) by importance sampling from the encoder's q(z|x), with its error. (Burda et al. 2015) [D34] [D35]"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+
+from vae_np import model, noise
+from vae_np._types import Array
+from vae_np.elbo import posterior_log_prob, standard_normal_log_prob
+from vae_np.errors import InputError
+from vae_np.model import Architecture
+
+# Rows (samples × examples) decoded at once: their logits and the temporaries beside them then take tens of megabytes
+# whatever the number of samples.
+_CHUNK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Per example: `log_likelihood` in nats, its standard error `stderr`, the effective sample size `ess`; each (B,)."""
+
+    log_likelihood: Array
+    stderr: Array
+    ess: Array
+
+
+def log_weights(
+    ops: ModuleType,
+    arch: Architecture,
+    parameters: Mapping[str, Array],
+    x: Array,
+    mu: Array,
+    logvar: Array,
+    eps: Array,
+) -> Array:
+    """log w = log p(x, z) − log q(z|x) at z = mu + exp(logvar / 2) ε; eps (S·B, K), result (S, B) in nats. [D34]"""
+    (z, _), _ = ops.reparam_kl_forward(mu, logvar, eps)
+    out, _ = model.decode_forward(ops, arch, parameters, z)
+    loglik, _ = model.loglik_forward(ops, arch, parameters, x, out)
+    log_w = loglik + standard_normal_log_prob(z) - posterior_log_prob(logvar, eps)
+    return log_w.reshape(-1, len(x))
+
+
+def estimate_from_log_weights(ops: ModuleType, log_w: Array) -> Estimate:
+    """The estimate that log weights (S, B) give: log mean w, its delta-method error, and 1 / Σ w̃². [D34] [D35]"""
+    log_mean, weights = ops.log_mean_exp_weights(log_w)
+    samples = len(log_w)
+    sum_squares = (weights * weights).sum(axis=0)
+    # Var(log ŵ) ≈ Var(w) / (S mean(w)²), and mean(w²) / mean(w)² = S Σ w̃².
+    relative_variance = np.maximum(samples * sum_squares - 1, 0) / max(samples - 1, 1)
+    return Estimate(log_mean, np.sqrt(relative_variance), 1 / sum_squares)
+
+
+def importance_log_likelihood(
+    ops: ModuleType,
+    arch: Architecture,
+    parameters: Mapping[str, Array],
+    x: Array,
+    rows: Array,
+    *,
+    samples: int,
+    seed: int,
+    chunk_rows: int = _CHUNK_ROWS,
+) -> Estimate:
+    """log p(x) ≈ log (1/S) Σ_s w_s with exactly `samples` draws an example; x (B, D), `rows` (B,) in its data set.
+
+    The noise of a draw depends on its example and its number alone, so neither the batch split, nor `chunk_rows`, nor
+    the number of samples changes it. Raises InputError for fewer than one sample. [D34] [D35]
+    """
+    if samples < 1:
+        raise InputError(f"samples: got {samples}, expected a whole number > 0")
+    (mu, logvar), _ = model.encode_forward(ops, arch, parameters, x)
+    count = max(1, chunk_rows // len(x))
+    log_w = []
+    for first in range(0, samples, count):
+        numbers = np.arange(first, min(first + count, samples))
+        eps = ops.philox_normal(
+            np.tile(rows, len(numbers)),
+            arch.latent,
+            seed=seed,
+            stream=noise.EVAL_EPS,
+            step=0,
+            sample=np.repeat(numbers, len(rows)),
+            dtype=mu.dtype,
+        )
+        log_w.append(log_weights(ops, arch, parameters, x, mu, logvar, eps))
+    return estimate_from_log_weights(ops, np.concatenate(log_w))
+
+
+def concatenate(parts: Sequence[Estimate]) -> Estimate:
+    """The estimates of several batches as one."""
+    return Estimate(
+        np.concatenate([part.log_likelihood for part in parts]),
+        np.concatenate([part.stderr for part in parts]),
+        np.concatenate([part.ess for part in parts]),
+    )

@@ -1,0 +1,256 @@
+"""The model: an encoder x → (mu, logvar) and a decoder z → logits or mean, over one flat, named parameter buffer.
+
+Arrays are touched only through the `ops` that is passed in, so the same code runs on every backend. A `_backward`
+adds nothing up: it writes the gradient of each tensor it owns into `gradients`, which has the layout of the parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from vae_np import layers, noise
+from vae_np._types import Array
+from vae_np.errors import InputError
+
+LIKELIHOODS = ("bernoulli", "bernoulli-grey", "normal", "normal-fixed", "normal-diagonal")
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes and kinds that fix every shape of a model.
+
+    `hidden` are the widths of the encoder's hidden layers; the decoder has the same in reverse. `sigma` is the σ of a
+    `normal-fixed` likelihood; the other normal likelihoods learn theirs, starting there.
+    """
+
+    features: int = 784
+    latent: int = 20
+    hidden: tuple[int, ...] = (400,)
+    activation: str = "relu"
+    likelihood: str = "bernoulli"
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("features", self.features), ("latent", self.latent), *(("hidden", h) for h in self.hidden)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise InputError(f"{name}: got {value!r}, expected a whole number > 0")
+        for name, text, known in (
+            ("activation", self.activation, sorted(layers.ACTIVATIONS)),
+            ("likelihood", self.likelihood, LIKELIHOODS),
+        ):
+            if text not in known:
+                raise InputError(f"{name}: got {text!r}, expected one of {', '.join(known)}")
+        if not (self.sigma > 0 and math.isfinite(self.sigma)):
+            raise InputError(f"sigma: got {self.sigma!r}, expected a finite number > 0")
+
+    @property
+    def is_bernoulli(self) -> bool:
+        """Whether the decoder's output is logits (otherwise it is the mean of a normal)."""
+        return self.likelihood in ("bernoulli", "bernoulli-grey")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter, in buffer order; weights are (in, out)."""
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def affine(name: str, inputs: int, outputs: int) -> None:
+            shapes[f"{name}.weight"] = (inputs, outputs)
+            shapes[f"{name}.bias"] = (outputs,)
+
+        widths = (self.features, *self.hidden)
+        for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+            affine(f"encoder.hidden.{index}", inputs, outputs)
+        affine("encoder.mu", widths[-1], self.latent)
+        affine("encoder.logvar", widths[-1], self.latent)
+        widths = (self.latent, *reversed(self.hidden))
+        for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+            affine(f"decoder.hidden.{index}", inputs, outputs)
+        affine("decoder.out", widths[-1], self.features)
+        if self.likelihood == "normal":
+            shapes["likelihood.logvar"] = (1,)
+        elif self.likelihood == "normal-diagonal":
+            shapes["likelihood.logvar"] = (self.features,)
+        return shapes
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as plain data, for a checkpoint."""
+        return {**asdict(self), "hidden": list(self.hidden)}
+
+
+class Parameters(Mapping[str, Array]):
+    """Named views into one contiguous buffer; each tensor starts on a 64-byte boundary and the padding stays zero.
+
+    Gradients and both Adam moments are held in buffers of the same layout, so an optimiser sees four flat arrays.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: Any = np.float32) -> None:
+        self.shapes = dict(shapes)
+        self.dtype = np.dtype(dtype)
+        lane = _ALIGNMENT // self.dtype.itemsize
+        offsets: dict[str, int] = {}
+        end = 0
+        for name, shape in self.shapes.items():
+            offsets[name] = end
+            end += -(-math.prod(shape) // lane) * lane
+        self.flat = _aligned_zeros(end, self.dtype)
+        self._views = {
+            name: self.flat[offsets[name] : offsets[name] + math.prod(shape)].reshape(shape)
+            for name, shape in self.shapes.items()
+        }
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    @property
+    def count(self) -> int:
+        """The number of parameters, padding not counted."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def zeros_like(self) -> Parameters:
+        """A buffer of the same layout, all zero."""
+        return Parameters(self.shapes, self.dtype)
+
+    def astype(self, dtype: Any) -> Parameters:
+        """A copy in another precision (complex, for a complex-step check)."""
+        other = Parameters(self.shapes, dtype)
+        other.assign(self)
+        return other
+
+    def assign(self, values: Mapping[str, Array]) -> None:
+        """Copy the tensors of the same names into this buffer."""
+        for name, view in self._views.items():
+            view[...] = values[name]
+
+
+def _aligned_zeros(size: int, dtype: np.dtype[Any]) -> Array:
+    raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + size * dtype.itemsize].view(dtype)
+
+
+def initialise(
+    arch: Architecture, *, seed: int, dtype: Any = np.float32, scheme: str = "uniform", mean: Array | None = None
+) -> Parameters:
+    """Parameters drawn from the INIT stream of `seed`. [D40]
+
+    `uniform` draws weights and biases from U(−1/√in, 1/√in). `glorot` draws weights from U(−√(6/(in+out)), +…) and
+    leaves biases zero, but for the output's, which starts at the logit of the clipped mean pixel where `mean` (D,) is
+    given (Burda et al. 2015).
+    """
+    parameters = Parameters(arch.shapes(), dtype)
+    for index, (name, view) in enumerate(parameters.items()):
+        if name == "likelihood.logvar":
+            view[...] = 2 * math.log(arch.sigma)
+            continue
+        weight = parameters[name.rsplit(".", 1)[0] + ".weight"]
+        inputs, outputs = weight.shape
+        if scheme == "uniform":
+            bound = 1 / math.sqrt(inputs)
+        else:
+            bound = math.sqrt(6 / (inputs + outputs)) if view is weight else 0.0
+        # One tensor a step of the INIT stream, so that a tensor's values do not depend on the sizes of the others.
+        rows = np.arange(view.shape[0] if view.ndim == 2 else 1)
+        u = noise.uniform(rows, view.shape[-1], seed=seed, stream=noise.INIT, step=index)
+        view[...] = (bound * (2 * u.astype(np.float64) - 1)).reshape(view.shape)
+    if scheme == "glorot" and mean is not None and arch.is_bernoulli:
+        clipped = np.clip(np.asarray(mean, dtype=np.float64), 0.001, 0.999)
+        parameters["decoder.out.bias"][...] = np.log(clipped / (1 - clipped))
+    return parameters
+
+
+def _hidden(arch: Architecture, parameters: Mapping[str, Array], part: str) -> list[tuple[Array, Array]]:
+    names = [f"{part}.hidden.{index}" for index in range(len(arch.hidden))]
+    return [(parameters[f"{name}.weight"], parameters[f"{name}.bias"]) for name in names]
+
+
+def _write(gradients: Parameters, name: str, dweight: Array, dbias: Array) -> None:
+    gradients[f"{name}.weight"][...] = dweight
+    gradients[f"{name}.bias"][...] = dbias
+
+
+def encode_forward(
+    ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], x: Array
+) -> tuple[tuple[Array, Array], Any]:
+    """q(z|x): mu and logvar (B, K), from x (B, D); bytes take the binary first layer. [D19] [D27]"""
+    h, hidden_cache = layers.mlp_forward(ops, x, _hidden(arch, parameters, "encoder"), arch.activation)
+    mu, mu_cache = ops.affine_act_forward(
+        h, parameters["encoder.mu.weight"], parameters["encoder.mu.bias"], "identity"
+    )
+    logvar, logvar_cache = ops.affine_act_forward(
+        h, parameters["encoder.logvar.weight"], parameters["encoder.logvar.bias"], "identity"
+    )
+    return (mu, logvar), (hidden_cache, mu_cache, logvar_cache)
+
+
+def encode_backward(
+    ops: ModuleType, dmu: Array, dlogvar: Array, cache: Any, gradients: Parameters
+) -> None:
+    """Writes the encoder's gradients, from dmu and dlogvar (B, K). [D27] [D29]"""
+    hidden_cache, mu_cache, logvar_cache = cache
+    dh_mu, *of_mu = ops.affine_act_backward(dmu, mu_cache)
+    dh_logvar, *of_logvar = ops.affine_act_backward(dlogvar, logvar_cache)
+    _write(gradients, "encoder.mu", *of_mu)
+    _write(gradients, "encoder.logvar", *of_logvar)
+    _, of_hidden = layers.mlp_backward(ops, dh_mu + dh_logvar, hidden_cache, input_gradient=False)
+    for index, (dweight, dbias) in enumerate(of_hidden):
+        _write(gradients, f"encoder.hidden.{index}", dweight, dbias)
+
+
+def decode_forward(
+    ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], z: Array
+) -> tuple[Array, Any]:
+    """p(x|z): logits (Bernoulli) or mean (normal), (B, D), from z (B, K). [D3] [D27]"""
+    h, hidden_cache = layers.mlp_forward(ops, z, _hidden(arch, parameters, "decoder"), arch.activation)
+    out, out_cache = ops.affine_act_forward(
+        h, parameters["decoder.out.weight"], parameters["decoder.out.bias"], "identity"
+    )
+    return out, (hidden_cache, out_cache)
+
+
+def decode_backward(ops: ModuleType, dout: Array, cache: Any, gradients: Parameters) -> Array:
+    """Writes the decoder's gradients and returns dz (B, K), from dout (B, D). [D27] [D29]"""
+    hidden_cache, out_cache = cache
+    dh, *of_out = ops.affine_act_backward(dout, out_cache)
+    _write(gradients, "decoder.out", *of_out)
+    dz, of_hidden = layers.mlp_backward(ops, dh, hidden_cache, input_gradient=True)
+    for index, (dweight, dbias) in enumerate(of_hidden):
+        _write(gradients, f"decoder.hidden.{index}", dweight, dbias)
+    assert dz is not None
+    return dz
+
+
+def loglik_forward(
+    ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], x: Array, out: Array
+) -> tuple[Array, Any]:
+    """log p(x|z) (S·B,) in nats, from x (B, D) and the decoder's output (S·B, D). [D4] [D5]"""
+    if arch.is_bernoulli:
+        return ops.bernoulli_loglik_forward(x, out)  # type: ignore[no-any-return]  # ops is any backend's module
+    if arch.likelihood == "normal-fixed":
+        logvar = np.full_like(parameters["decoder.out.bias"][:1], 2 * math.log(arch.sigma))
+    else:
+        logvar = parameters["likelihood.logvar"]
+    return ops.normal_loglik_forward(x, out, logvar)  # type: ignore[no-any-return]  # as above
+
+
+def loglik_backward(
+    ops: ModuleType, arch: Architecture, dloglik: Array, cache: Any, gradients: Parameters
+) -> Array:
+    """Returns dout (S·B, D) from dloglik (S·B,), and writes the gradient of a learned logvar. [D4] [D5]"""
+    if arch.is_bernoulli:
+        return ops.bernoulli_loglik_backward(dloglik, cache)  # type: ignore[no-any-return]  # as above
+    dout, dlogvar = ops.normal_loglik_backward(dloglik, cache)
+    if "likelihood.logvar" in gradients:
+        gradients["likelihood.logvar"][...] = dlogvar
+    return dout  # type: ignore[no-any-return]  # as above

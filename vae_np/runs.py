@@ -1,0 +1,162 @@
+"""A run's folder: where it lies, what is in it, and how a training fills it so that nothing finished is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from vae_np import checkpoint, data
+from vae_np.config import Config, load_toml
+from vae_np.errors import CheckpointError, InputError, MissingFileError
+from vae_np.train import Metrics, Trainer
+from vae_np.vae import architecture_of, save_state
+
+ROOT = Path("runs")
+CONFIG, METRICS = "config.toml", "metrics.jsonl"
+PICTURES = ("samples.png", "reconstructions.png", "curves.png")
+FILES = (CONFIG, METRICS, checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, *PICTURES)
+
+
+def new_folder() -> Path:
+    """A folder name from the date and time that does not exist yet: only a named `--out` can collide."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    candidates = (ROOT / (stamp if n == 0 else f"{stamp}-{n}") for n in range(10**6))
+    return next(folder for folder in candidates if not folder.exists())
+
+
+def newest() -> Path:
+    """The newest run under `runs/` that has a checkpoint; raises MissingFileError if there is none."""
+    found = sorted(ROOT.glob(f"*/{checkpoint.WEIGHTS_FILE}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise MissingFileError(f"run: there is none under {ROOT}/; name one, or train one with: vae-np train")
+    return found[-1].parent
+
+
+def find(run: str | None) -> Path:
+    """The folder of a run that was named, else the newest; raises MissingFileError where it is not there."""
+    if run is None:
+        return newest()
+    folder = Path(run)
+    if not folder.exists():
+        raise MissingFileError(f"run: {run}: there is no such folder")
+    if not folder.is_dir():
+        raise InputError(f"run: {run}: is a file, expected the folder of a run")
+    if not (folder / checkpoint.STATE_FILE).exists() and not (folder / checkpoint.WEIGHTS_FILE).exists():
+        raise MissingFileError(f"run: {run}: has no checkpoint; train one with: vae-np train --out {run}")
+    return folder
+
+
+def check_writable(folder: Path, *, overwrite: bool) -> None:
+    """Create `folder` and see that it can be written; refuse one that is not empty, unless `overwrite`.
+
+    Raises InputError; nothing that was there is changed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"out: {folder}: is a file, expected a folder")
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            raise InputError(
+                f"out: {folder}: exists and is not empty; add --overwrite to replace the run in it, "
+                f"or go on with it: --resume {folder}"
+            )
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+        if CONFIG not in os.listdir(folder) and foreign:
+            raise InputError(f"out: {folder}: holds {foreign[0]} and no run, so --overwrite leaves it alone")
+    probe = folder / ".write-test"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"out: {folder}: cannot be written ({error.strerror or error})") from None
+
+
+def start(folder: Path, config: Config) -> None:
+    """Clear an earlier run's files from `folder` and write `config.toml`."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    checkpoint.write_atomic(folder / CONFIG, config.to_toml())
+
+
+def start_again(folder: Path, trainer: Trainer) -> None:
+    """Bring the files of a resumed run up to date: a changed setting, or weights that a kill left one checkpoint behind."""
+    checkpoint.write_atomic(folder / CONFIG, trainer.config.to_toml())
+    save(folder, trainer)
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The same configuration with its data files named in full, so that the run can be used from any folder."""
+    paths = {name: getattr(config, name) for name in ("data", "test_data")}
+    return replace(
+        config,
+        **{
+            name: os.path.abspath(path)
+            for name, path in paths.items()
+            if path is not None and path not in data.BUILT_IN
+        },
+    )
+
+
+def load_config(folder: Path) -> Config:
+    """The configuration that a run was trained with; raises CheckpointError if the folder has none."""
+    path = folder / CONFIG
+    if not path.exists():
+        raise CheckpointError(f"run: {folder}: has no {CONFIG}, so its data are not known")
+    return load_toml(path)
+
+
+def load_data(config: Config) -> data.Dataset:
+    """The data that a configuration names, checked against its likelihood; raises MissingFileError or DataError."""
+    dataset = data.load(config.data, test=config.test_data, image_shape=config.image_shape, seed=config.seed)
+    data.check_for(dataset, config.likelihood, config.binarization)
+    return dataset
+
+
+def save(folder: Path, trainer: Trainer) -> None:
+    """Write the checkpoint of a training as it stands."""
+    save_state(folder, trainer.arch, trainer.config, trainer.state, dict(trainer.progress()))
+
+
+def resume(folder: Path, trainer: Trainer) -> None:
+    """Bring a fresh trainer to where the run's checkpoint stands; raises MissingFileError or CheckpointError."""
+    state = checkpoint.load_state(folder)
+    arch = architecture_of(state)
+    if arch != trainer.arch:
+        raise CheckpointError(f"resume: {folder}: holds {arch}, but its {CONFIG} and data give {trainer.arch}")
+    trainer.restore(state.parameters, state.moments, state.step, state.extra)
+
+
+def read_metrics(folder: Path) -> list[Metrics]:
+    """Every complete line of `metrics.jsonl`, in order; a line cut short by a crash is left out."""
+    path = folder / METRICS
+    lines: list[Metrics] = []
+    if path.exists():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                lines.append(json.loads(text))
+    return lines
+
+
+def drop_metrics_after(folder: Path, step: int) -> None:
+    """Drop the lines past a checkpoint: the steps they tell of will be made again."""
+    kept = [line for line in read_metrics(folder) if line["step"] <= step]
+    checkpoint.write_atomic(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+class MetricsFile:
+    """`metrics.jsonl`, appended to a line at a time and flushed, so that it can be followed while training runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file: IO[str] = open(folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+
+    def write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,99 @@
+"""One training step, composed from the contract: draw ε, forward, backward, update. Fused steps are held against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from vae_np import noise
+from vae_np._types import Array
+from vae_np.elbo import Terms, elbo_backward, elbo_forward
+from vae_np.model import Architecture, Parameters
+from vae_np.optim import adagrad_update
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """Which optimiser, and its constants: `adam` [D31] or `adagrad` [D32]."""
+
+    name: str = "adam"
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+
+@dataclass
+class TrainingState:
+    """Everything that a step changes: parameters, gradients, both moments and the number of steps taken."""
+
+    parameters: Parameters
+    step: int = 0
+    gradients: Parameters = field(init=False)
+    first_moment: Parameters = field(init=False)
+    second_moment: Parameters = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gradients = self.parameters.zeros_like()
+        self.first_moment = self.parameters.zeros_like()
+        self.second_moment = self.parameters.zeros_like()
+
+
+def training_step(
+    ops: ModuleType,
+    arch: Architecture,
+    state: TrainingState,
+    x: Array,
+    rows: Array,
+    *,
+    seed: int,
+    optimiser: Optimiser,
+    beta: float = 1.0,
+) -> Terms:
+    """Update `state` in place on the batch x (B, D), whose examples are `rows` (B,) of their data set.
+
+    ε comes from the EPS stream at the number of steps taken so far. Returns the batch's terms before the update.
+    [D24] [D29] [D31]
+    """
+    eps = ops.philox_normal(
+        rows, arch.latent, seed=seed, stream=noise.EPS, step=state.step, dtype=state.parameters.dtype
+    )
+    terms, cache = elbo_forward(ops, arch, state.parameters, x, eps)
+    elbo_backward(ops, arch, cache, state.gradients, beta=beta)
+    apply_gradients(ops, state, optimiser)
+    return terms
+
+
+def apply_gradients(ops: ModuleType, state: TrainingState, optimiser: Optimiser) -> None:
+    """Count the step and move the parameters along the gradients that `state` holds."""
+    state.step += 1
+    flat = state.parameters.flat, state.gradients.flat
+    if optimiser.name == "adam":
+        ops.adam_update(
+            *flat,
+            state.first_moment.flat,
+            state.second_moment.flat,
+            step=state.step,
+            lr=optimiser.lr,
+            beta1=optimiser.beta1,
+            beta2=optimiser.beta2,
+            eps=optimiser.eps,
+        )
+    else:
+        adagrad_update(*flat, state.second_moment.flat, lr=optimiser.lr)
+
+
+def first_non_finite(state: TrainingState, terms: Terms) -> str | None:
+    """The name of the first thing that is not finite: a term of the loss, a gradient or a parameter; else None."""
+    # One sum a buffer finds a bad value at the price of one pass; the search by name runs only after that.
+    if np.isfinite(float(terms.loss())) and all(
+        np.isfinite(float(buffer.flat.sum())) for buffer in (state.gradients, state.parameters)
+    ):
+        return None
+    candidates: list[tuple[str, Any]] = [("reconstruction", terms.reconstruction), ("kl", terms.kl)]
+    candidates += [(f"gradient of {name}", value) for name, value in state.gradients.items()]
+    candidates += list(state.parameters.items())
+    return next((name for name, value in candidates if not bool(np.isfinite(value).all())), None)

@@ -1,0 +1,237 @@
+"""The training loop: order, batches, steps, running metrics, validation, finite checks.
+
+It prints nothing and touches no file. Whoever runs it passes in what should happen at a step, a metrics line and the
+end of an epoch, and may ask it to stop after any step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vae_np import data, noise
+from vae_np._types import Array
+from vae_np.backends import Backend
+from vae_np.config import Config
+from vae_np.errors import ConfigError, NonFiniteError
+from vae_np.evaluate import Binarized, elbo_terms
+from vae_np.model import Architecture, initialise
+from vae_np.optim import linear_warmup
+from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
+
+METRICS_EVERY = 100
+_DEFAULT_VALIDATION = 5000
+_ENOUGH_ROWS = 10 * _DEFAULT_VALIDATION
+
+Metrics = dict[str, Any]
+
+
+def architecture(config: Config, features: int) -> Architecture:
+    """The architecture that `config` describes, for data of `features` columns."""
+    return Architecture(
+        features=features,
+        latent=config.latent,
+        hidden=config.hidden,
+        activation=config.activation,
+        likelihood=config.likelihood,
+        sigma=config.sigma,
+    )
+
+
+def validation_rows(config: Config, rows: int) -> int:
+    """How many of the last training rows are held out: what was asked for, else 5000, or a tenth of a small set."""
+    if config.validation is not None:
+        return config.validation
+    return _DEFAULT_VALIDATION if rows >= _ENOUGH_ROWS else rows // 10
+
+
+@dataclass
+class Running:
+    """Sums over the steps since the last metrics line, so that a resumed run writes the very same lines."""
+
+    reconstruction: float = 0.0
+    kl: float = 0.0
+    steps: int = 0
+
+    def add(self, reconstruction: float, kl: float) -> None:
+        self.reconstruction += reconstruction
+        self.kl += kl
+        self.steps += 1
+
+    def means(self) -> tuple[float, float]:
+        """Mean reconstruction and KL in nats."""
+        return self.reconstruction / self.steps, self.kl / self.steps
+
+
+@dataclass
+class Trainer:
+    """Training of one model on one data set: what to do, and how far it is.
+
+    `rows` (N, D) are the training rows as stored, `validation` what is held out. `state` and `running` are all that
+    changes, with `seconds`, the wall time of all sittings together.
+    """
+
+    config: Config
+    backend: Backend
+    rows: Array
+    values: data.Values
+    validation: Binarized | None = None
+    state: TrainingState = field(init=False)
+    running: Running = field(default_factory=Running)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.config.batch_size > len(self.rows):
+            raise ConfigError(
+                f"batch_size: got {self.config.batch_size}, expected at most the {len(self.rows)} training rows"
+            )
+        self.arch = architecture(self.config, self.rows.shape[1])
+        mean = self._mean_pixel() if self.config.init == "glorot" else None
+        self.state = TrainingState(
+            initialise(
+                self.arch, seed=self.config.seed, dtype=self.config.dtype, scheme=self.config.init, mean=mean
+            )
+        )
+        self.optimiser = Optimiser(
+            self.config.optimizer,
+            self.config.lr,
+            self.config.adam_beta1,
+            self.config.adam_beta2,
+            self.config.adam_eps,
+        )
+
+    def _mean_pixel(self) -> Array:
+        scale = 255.0 if self.values == "byte" else 1.0
+        return self.rows.mean(axis=0, dtype=np.float64) / scale
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the training rows; an incomplete last one is dropped."""
+        return len(self.rows) // self.config.batch_size
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.config.epochs
+
+    def beta(self, step: int) -> float:
+        """The KL's weight in the objective at `step`. [D24] [D33]"""
+        return linear_warmup(
+            step, steps=self.config.beta_warmup * self.steps_per_epoch, final=self.config.beta
+        )
+
+    def run(
+        self,
+        *,
+        on_step: Callable[[Trainer], None] | None = None,
+        on_metrics: Callable[[Metrics], None] | None = None,
+        on_epoch: Callable[[Trainer], None] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train until `config.epochs` are done; True if they are, False if `should_stop` said so.
+
+        Raises NonFiniteError, with the tensor's name and the step, as soon as a loss or gradient is not finite.
+        """
+        order: Array | None = None
+        while self.state.step < self.total_steps:
+            if should_stop():
+                return False
+            started = time.perf_counter()
+            epoch, batch = divmod(self.state.step, self.steps_per_epoch)
+            if order is None or batch == 0:
+                order = noise.order(len(self.rows), seed=self.config.seed, epoch=epoch)
+            size = self.config.batch_size
+            beta = self.beta(self.state.step)
+            self._step(order[batch * size : (batch + 1) * size], beta)
+            self.seconds += time.perf_counter() - started
+            if on_step is not None:
+                on_step(self)
+            epoch_ends = self.state.step % self.steps_per_epoch == 0
+            if epoch_ends or self.state.step % METRICS_EVERY == 0:
+                line = self._line(epoch, "train", *self.running.means(), beta)
+                self.running = Running()
+                if on_metrics is not None:
+                    on_metrics(line)
+            if epoch_ends:
+                if self.validation is not None and on_metrics is not None:
+                    on_metrics(self._validate(epoch, beta))
+                if on_epoch is not None:
+                    on_epoch(self)
+        return True
+
+    def _step(self, rows: Array, beta: float) -> None:
+        x = data.prepare(
+            self.rows[rows],
+            self.values,
+            self.config.binarization,
+            seed=self.config.seed,
+            stream=noise.BINARIZE,
+            step=self.state.step,
+            rows=rows,
+        )
+        terms = training_step(
+            self.backend.ops,
+            self.arch,
+            self.state,
+            x,
+            rows,
+            seed=self.config.seed,
+            optimiser=self.optimiser,
+            beta=beta,
+        )
+        bad = first_non_finite(self.state, terms)
+        if bad is not None:
+            raise NonFiniteError(f"step {self.state.step}: {bad} is not finite; a smaller lr often helps")
+        self.running.add(float(terms.reconstruction.mean()), float(terms.kl.mean()))
+
+    def _validate(self, epoch: int, beta: float) -> Metrics:
+        assert self.validation is not None
+        started = time.perf_counter()
+        terms = elbo_terms(
+            self.backend.ops,
+            self.arch,
+            self.state.parameters,
+            self.validation,
+            seed=self.config.seed,
+            z_samples=self.config.z_samples,
+        )
+        self.seconds += time.perf_counter() - started
+        wide = np.float64
+        return self._line(
+            epoch, "validation", float(terms.reconstruction.mean(dtype=wide)), float(terms.kl.mean(dtype=wide)), beta
+        )
+
+    def _line(self, epoch: int, split: str, reconstruction: float, kl: float, beta: float) -> Metrics:
+        return {
+            "step": self.state.step,
+            "epoch": epoch + 1,
+            "split": split,
+            "elbo": reconstruction - kl,
+            "reconstruction": reconstruction,
+            "kl": kl,
+            "beta": beta,
+            "seconds": self.seconds,
+        }
+
+    def progress(self) -> Mapping[str, float]:
+        """What a resumed run needs beside parameters and moments."""
+        return {
+            "seconds": self.seconds,
+            "reconstruction": self.running.reconstruction,
+            "kl": self.running.kl,
+            "steps": self.running.steps,
+        }
+
+    def restore(
+        self, parameters: Mapping[str, Array], moments: Mapping[str, Array], step: int, progress: Mapping[str, float]
+    ) -> None:
+        """Go on from where a checkpoint was written."""
+        self.state.parameters.assign(parameters)
+        self.state.first_moment.flat[...] = moments["first_moment"]
+        self.state.second_moment.flat[...] = moments["second_moment"]
+        self.state.step = step
+        self.running = Running(progress["reconstruction"], progress["kl"], int(progress["steps"]))
+        self.seconds = progress["seconds"]

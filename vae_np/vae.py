@@ -1,0 +1,257 @@
+"""The whole model as one object: what the command line does, from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vae_np import backends, checkpoint, data, evaluate, model, noise
+from vae_np._types import Array
+from vae_np.config import Config
+from vae_np.distributions import bernoulli_sample, normal_sample
+from vae_np.elbo import Terms
+from vae_np.errors import CheckpointError, InputError
+from vae_np.layers import sigmoid
+from vae_np.likelihood import Estimate
+from vae_np.model import Architecture, Parameters
+from vae_np.step import TrainingState
+from vae_np.train import Metrics, Trainer, architecture
+
+
+@dataclass
+class History:
+    """The metrics lines of a training, in order; the keys are those of `metrics.jsonl`."""
+
+    lines: list[Metrics] = field(default_factory=list)
+
+    def split(self, name: str) -> list[Metrics]:
+        """The lines of one split, `train` or `validation`."""
+        return [line for line in self.lines if line["split"] == name]
+
+
+class VAE:
+    """A variational autoencoder: encoder q(z|x), decoder p(x|z), prior N(0, I).
+
+    Inputs `x` are (N, D) or (N, H, W): bytes 0..255, values in [0, 1], binary, or (for a normal likelihood) any finite
+    numbers. Where the likelihood is Bernoulli and x is grey, pixels are drawn as 1 with their grey value's probability:
+    anew at each visit in `fit`, once and for all in the other methods. All methods are pure in the seed they are given.
+
+    Raises InputError (a ValueError) where an argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        features: int = 784,
+        *,
+        hidden: tuple[int, ...] = (400,),
+        latent: int = 20,
+        activation: str = "relu",
+        likelihood: str = "bernoulli",
+        sigma: float = 1.0,
+        init: str = "uniform",
+        dtype: str = "float32",
+        backend: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.config = Config(
+            hidden=hidden,
+            latent=latent,
+            activation=activation,
+            likelihood=likelihood,
+            sigma=sigma,
+            init=init,
+            dtype=dtype,
+            backend=backend,
+            seed=seed,
+        )
+        self.backend = backends.choose(backend)
+        self.arch: Architecture = architecture(self.config, features)
+        self._state = TrainingState(model.initialise(self.arch, seed=seed, dtype=dtype, scheme=init))
+
+    @property
+    def parameters(self) -> Parameters:
+        """Every tensor by name, weights (in, out); writing into one changes the model."""
+        return self._state.parameters
+
+    def fit(
+        self,
+        x: Array,
+        *,
+        validation: Array | None = None,
+        epochs: int = 10,
+        batch_size: int = 128,
+        lr: float = 1e-3,
+        optimizer: str = "adam",
+        beta: float = 1.0,
+        beta_warmup: int = 0,
+        binarize: str | None = None,
+        seed: int | None = None,
+        on_metrics: Callable[[Metrics], None] | None = None,
+    ) -> History:
+        """Maximise the mean ELBO of x (N, D) over `epochs`, from the present parameters and with fresh moments.
+
+        `beta` weighs the KL in the objective, after a linear warm-up over `beta_warmup` epochs. `seed` (the model's own
+        unless given) draws order, pixels and ε. Returns the metrics lines, which `on_metrics` also gets as they come.
+        Raises NonFiniteError, with the tensor and the step, if a value stops being finite. [D24]
+        """
+        rows, values = self._rows(x, "x")
+        mode = self._mode(rows, values, binarize, "x")
+        config = Config(
+            **{
+                **self.config.to_mapping(),
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "lr": lr,
+                "optimizer": optimizer,
+                "beta": beta,
+                "beta_warmup": beta_warmup,
+                "binarize": mode,
+                "seed": self.config.seed if seed is None else seed,
+            }
+        )
+        held_out = None if validation is None else self._examples(validation, binarize, config.seed, "validation")
+        trainer = Trainer(config, self.backend, rows, values, held_out)
+        trainer.state.parameters.assign(self.parameters)
+        history = History()
+
+        def record(line: Metrics) -> None:
+            history.lines.append(line)
+            if on_metrics is not None:
+                on_metrics(line)
+
+        trainer.run(on_metrics=record)
+        self._state, self.config = trainer.state, config
+        return history
+
+    def encode(self, x: Array, *, binarize: str | None = None) -> tuple[Array, Array]:
+        """mu and logvar (log σ²) of q(z|x), (N, K) each. [D19]"""
+        return evaluate.posterior_moments(
+            self.backend.ops, self.arch, self.parameters, self._examples(x, binarize, self.config.seed)
+        )
+
+    def decode(self, z: Array) -> Array:
+        """E[x|z] for z (N, K): probabilities in [0, 1] (Bernoulli) or means (normal), (N, D). [D3]"""
+        z = np.atleast_2d(np.asarray(z, dtype=self.parameters.dtype))
+        data.check_columns(z, self.arch.latent, "z")
+        out, _ = model.decode_forward(self.backend.ops, self.arch, self.parameters, z)
+        return sigmoid(out) if self.arch.is_bernoulli else out
+
+    def sample(self, n: int, seed: int = 0, *, mean: bool = False) -> Array:
+        """n draws from the model: z ~ N(0, I), then x ~ p(x|z), (n, D): bytes 0 or 1, or floats. [D6]
+
+        `mean=True` returns E[x|z] instead of a draw, which is what pictures usually show.
+        """
+        if n < 1:
+            raise InputError(f"n: got {n}, expected a whole number > 0")
+        rows = np.arange(n)
+        dtype = self.parameters.dtype
+        z = noise.normal(rows, self.arch.latent, seed=seed, stream=noise.PRIOR, dtype=dtype)
+        if mean:
+            return self.decode(z)
+        out, _ = model.decode_forward(self.backend.ops, self.arch, self.parameters, z)
+        # x|z has the prior's stream too, as sample 1, so that it never shares a block with z.
+        address = {"seed": seed, "stream": noise.PRIOR, "sample": 1}
+        if self.arch.is_bernoulli:
+            return bernoulli_sample(out, noise.uniform(rows, self.arch.features, **address))
+        return normal_sample(out, self._logvar(), noise.normal(rows, self.arch.features, dtype=dtype, **address))
+
+    def _logvar(self) -> Array:
+        if self.arch.likelihood == "normal-fixed":
+            return np.full(1, 2 * np.log(self.arch.sigma), dtype=self.parameters.dtype)
+        return self.parameters["likelihood.logvar"]
+
+    def reconstruct(self, x: Array, *, binarize: str | None = None) -> Array:
+        """E[x|z] at z = the posterior mean of x, (N, D)."""
+        return self.decode(self.encode(x, binarize=binarize)[0])
+
+    def elbo(self, x: Array, *, seed: int | None = None, z_samples: int = 1, binarize: str | None = None) -> Terms:
+        """Per-example `elbo`, `reconstruction` and `kl`, (N,) each in nats, with `z_samples` draws of ε. [D21]"""
+        if z_samples < 1:
+            raise InputError(f"z_samples: got {z_samples}, expected a whole number > 0")
+        seed = self.config.seed if seed is None else seed
+        return evaluate.elbo_terms(
+            self.backend.ops,
+            self.arch,
+            self.parameters,
+            self._examples(x, binarize, seed),
+            seed=seed,
+            z_samples=z_samples,
+        )
+
+    def log_likelihood(
+        self, x: Array, samples: int = 5000, *, seed: int | None = None, binarize: str | None = None
+    ) -> Estimate:
+        """Per-example log p(x) in nats by importance sampling, with its error and effective sample size. [D34]"""
+        seed = self.config.seed if seed is None else seed
+        examples = self._examples(x, binarize, seed)
+        return evaluate.log_likelihood(
+            self.backend.ops, self.arch, self.parameters, examples, samples=samples, seed=seed
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `checkpoint.safetensors`, `state.safetensors` and `config.toml` into `folder`."""
+        save_state(folder, self.arch, self.config, self._state, {})
+        checkpoint.write_atomic(Path(folder) / "config.toml", self.config.to_toml())
+
+    @classmethod
+    def load(cls, run: str | os.PathLike[str], *, backend: str = "auto", seed: int = 0) -> VAE:
+        """The model of a run's folder or of a `checkpoint.safetensors`.
+
+        Raises MissingFileError where there is none, CheckpointError where it cannot be used.
+        """
+        weights = checkpoint.load_weights(run)
+        arch = architecture_of(weights)
+        vae = cls(
+            **{**arch.as_dict(), "hidden": arch.hidden},
+            dtype=str(weights.parameters["encoder.mu.bias"].dtype),
+            backend=backend,
+            seed=seed,
+        )
+        vae.parameters.assign(weights.parameters)
+        return vae
+
+    def _rows(self, x: Array, name: str) -> tuple[Array, data.Values]:
+        rows, values = data.as_rows(np.asarray(x), name)
+        data.check_columns(rows, self.arch.features, name)
+        return rows, values
+
+    def _mode(self, rows: Array, values: data.Values, binarize: str | None, name: str) -> str:
+        grey = values in ("byte", "unit") and self.arch.likelihood == "bernoulli"
+        mode = binarize if binarize is not None else ("dynamic" if grey else "none")
+        data.check_values(name, (rows,), values, self.arch.likelihood, mode)
+        return mode
+
+    def _examples(self, x: Array, binarize: str | None, seed: int, name: str = "x") -> evaluate.Binarized:
+        rows, values = self._rows(x, name)
+        return evaluate.Binarized(rows, values, self._mode(rows, values, binarize, name), seed)
+
+
+def architecture_of(weights: checkpoint.Weights | checkpoint.State) -> Architecture:
+    """The architecture that a checkpoint names, checked against the shapes it holds; raises CheckpointError."""
+    try:
+        stored = dict(weights.architecture)
+        arch = Architecture(**{**stored, "hidden": tuple(stored["hidden"])})
+    except (TypeError, KeyError, InputError) as error:
+        raise CheckpointError(f"checkpoint: its architecture cannot be read ({error})") from None
+    checkpoint.check_shapes(weights.parameters, arch.shapes())
+    return arch
+
+
+def save_state(
+    folder: str | os.PathLike[str], arch: Architecture, config: Config, state: TrainingState, extra: dict[str, Any]
+) -> None:
+    """Write both files of a checkpoint; `extra` is what resuming needs beside them."""
+    checkpoint.save(
+        folder,
+        parameters=state.parameters,
+        moments={"first_moment": state.first_moment.flat, "second_moment": state.second_moment.flat},
+        architecture=arch.as_dict(),
+        config=config.to_mapping(),
+        step=state.step,
+        extra=extra,
+    )
