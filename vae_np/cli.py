@@ -59,7 +59,7 @@ def _seed(text: str | None) -> int | None:
 
 
 def _with_config_options(command: Callable[..., int]) -> Callable[..., None]:
-    """Give a command one option for each field of `Config`, besides its own; what was given reaches it as `overrides`."""
+    """Give a command an option for each field of `Config`; what was given reaches it as `overrides`."""
     own = [
         parameter
         for name, parameter in inspect.signature(command, eval_str=True).parameters.items()

@@ -45,7 +45,7 @@ def bernoulli_log_prob_forward(x: Array, logits: Array) -> tuple[Array, Any]:
 def bernoulli_log_prob_backward(dlog_prob: Array, cache: Any) -> Array:
     """dlogits = dlog_prob (x − σ(l)). [D4]"""
     x, stacked = cache
-    return (dlog_prob.reshape(stacked.shape[:-1] + (1,)) * (x - sigmoid(stacked))).reshape(-1, x.shape[-1])
+    return (dlog_prob.reshape((*stacked.shape[:-1], 1)) * (x - sigmoid(stacked))).reshape(-1, x.shape[-1])
 
 
 def bernoulli_sample(logits: Array, u: Array) -> Array:
@@ -80,7 +80,7 @@ def normal_log_prob_forward(x: Array, mean: Array, logvar: Array) -> tuple[Array
 def normal_log_prob_backward(dlog_prob: Array, cache: Any) -> tuple[Array, Array, Array]:
     """dx = −r/σ², dmean = r/σ², dlogvar = ½(r²/σ² − 1), with r = x − mean, each times dlog_prob. [D5]"""
     residual, logvar, mean_shape = cache
-    upstream = dlog_prob.reshape(residual.shape[:-1] + (1,))
+    upstream = dlog_prob.reshape((*residual.shape[:-1], 1))
     scaled = residual * np.exp(-logvar)
     dmean = upstream * scaled
     dlogvar = _unbroadcast(0.5 * upstream * (residual * scaled - 1), logvar.shape)

@@ -3,8 +3,8 @@
     analytic:  ELBO = E_q log p(x|z) − KL(q(z|x) ‖ p(z)), the KL in closed form          [D21] [D22]
     joint:     ELBO = E_q [log p(x, z) − log q(z|x)], every term at the sampled z         [D21]
 
-The expectation is over S samples z = mu + exp(logvar / 2) ε of each example. The loss is −mean(reconstruction − beta·kl)
-over the batch; anything called ELBO is without beta.
+The expectation is over S samples z = mu + exp(logvar / 2) ε of each example. The loss is −mean(reconstruction −
+beta·kl) over the batch; anything called ELBO is without beta.
 """
 
 from __future__ import annotations

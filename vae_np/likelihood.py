@@ -21,7 +21,7 @@ _CHUNK_ROWS = 8192
 
 @dataclass(frozen=True)
 class Estimate:
-    """Per example: `log_likelihood` in nats, its standard error `stderr`, the effective sample size `ess`; each (B,)."""
+    """Per example, (B,) each: `log_likelihood` and its standard error `stderr` in nats, effective sample size `ess`."""
 
     log_likelihood: Array
     stderr: Array

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -38,7 +39,8 @@ class Architecture:
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, value in (("features", self.features), ("latent", self.latent), *(("hidden", h) for h in self.hidden)):
+        sizes = [("features", self.features), ("latent", self.latent), *(("hidden", width) for width in self.hidden)]
+        for name, value in sizes:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise InputError(f"{name}: got {value!r}, expected a whole number > 0")
         for name, text, known in (
@@ -64,12 +66,12 @@ class Architecture:
             shapes[f"{name}.bias"] = (outputs,)
 
         widths = (self.features, *self.hidden)
-        for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (inputs, outputs) in enumerate(pairwise(widths)):
             affine(f"encoder.hidden.{index}", inputs, outputs)
         affine("encoder.mu", widths[-1], self.latent)
         affine("encoder.logvar", widths[-1], self.latent)
         widths = (self.latent, *reversed(self.hidden))
-        for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (inputs, outputs) in enumerate(pairwise(widths)):
             affine(f"decoder.hidden.{index}", inputs, outputs)
         affine("decoder.out", widths[-1], self.features)
         if self.likelihood == "normal":
@@ -236,12 +238,12 @@ def loglik_forward(
 ) -> tuple[Array, Any]:
     """log p(x|z) (S·B,) in nats, from x (B, D) and the decoder's output (S·B, D). [D4] [D5]"""
     if arch.is_bernoulli:
-        return ops.bernoulli_loglik_forward(x, out)  # type: ignore[no-any-return]  # ops is any backend's module
+        return ops.bernoulli_loglik_forward(x, out)
     if arch.likelihood == "normal-fixed":
         logvar = np.full_like(parameters["decoder.out.bias"][:1], 2 * math.log(arch.sigma))
     else:
         logvar = parameters["likelihood.logvar"]
-    return ops.normal_loglik_forward(x, out, logvar)  # type: ignore[no-any-return]  # as above
+    return ops.normal_loglik_forward(x, out, logvar)
 
 
 def loglik_backward(
@@ -249,8 +251,8 @@ def loglik_backward(
 ) -> Array:
     """Returns dout (S·B, D) from dloglik (S·B,), and writes the gradient of a learned logvar. [D4] [D5]"""
     if arch.is_bernoulli:
-        return ops.bernoulli_loglik_backward(dloglik, cache)  # type: ignore[no-any-return]  # as above
+        return ops.bernoulli_loglik_backward(dloglik, cache)
     dout, dlogvar = ops.normal_loglik_backward(dloglik, cache)
     if "likelihood.logvar" in gradients:
         gradients["likelihood.logvar"][...] = dlogvar
-    return dout  # type: ignore[no-any-return]  # as above
+    return dout

@@ -84,7 +84,7 @@ def start(folder: Path, config: Config) -> None:
 
 
 def start_again(folder: Path, trainer: Trainer) -> None:
-    """Bring the files of a resumed run up to date: a changed setting, or weights that a kill left one checkpoint behind."""
+    """Bring a resumed run's files up to date: a changed setting, or weights that a kill left a checkpoint behind."""
     checkpoint.write_atomic(folder / CONFIG, trainer.config.to_toml())
     save(folder, trainer)
 

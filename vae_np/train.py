@@ -23,7 +23,7 @@ from vae_np.model import Architecture, initialise
 from vae_np.optim import linear_warmup
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
 
-METRICS_EVERY = 100
+METRICS_STEPS = 100
 _DEFAULT_VALIDATION = 5000
 _ENOUGH_ROWS = 10 * _DEFAULT_VALIDATION
 
@@ -150,7 +150,7 @@ class Trainer:
             if on_step is not None:
                 on_step(self)
             epoch_ends = self.state.step % self.steps_per_epoch == 0
-            if epoch_ends or self.state.step % METRICS_EVERY == 0:
+            if self._line_is_due(batch):
                 line = self._line(epoch, "train", *self.running.means(), beta)
                 self.running = Running()
                 if on_metrics is not None:
@@ -161,6 +161,11 @@ class Trainer:
                 if on_epoch is not None:
                     on_epoch(self)
         return True
+
+    def _line_is_due(self, batch: int) -> bool:
+        """Whether a metrics line follows this batch: an epoch has equal parts of about METRICS_STEPS steps."""
+        parts = max(1, round(self.steps_per_epoch / METRICS_STEPS))
+        return (batch + 1) * parts // self.steps_per_epoch > batch * parts // self.steps_per_epoch
 
     def _step(self, rows: Array, beta: float) -> None:
         x = data.prepare(

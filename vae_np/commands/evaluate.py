@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vae_np import checkpoint, evaluate, plots, runs
+from vae_np import checkpoint, data, evaluate, plots, runs
 from vae_np.commands.output import Output, with_error
 from vae_np.commands.train import term_figures, train_figures
 from vae_np.evaluate import Binarized, mean_and_stderr
@@ -29,7 +29,7 @@ def evaluate_run(
     seed = settings.seed if seed is None else seed
     vae = VAE.load(folder, backend=settings.backend if backend is None else backend, seed=seed)
     dataset = runs.load_data(settings)
-    runs.data.check_columns(dataset.test, vae.arch.features, f"data {dataset.name!r}: test")
+    data.check_columns(dataset.test, vae.arch.features, f"data {dataset.name!r}: test")
     examples = Binarized(dataset.test[:limit], dataset.values, settings.binarization, seed)
     output.say(f"run      {folder}")
     output.say(f"backend  {vae.backend.name} ({vae.backend.reason}), {vae.parameters.dtype}, composed evaluation")

@@ -30,6 +30,10 @@ class Output:
         """Print one line as it is."""
         self.text.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    def warn(self, line: str) -> None:
+        """Print one line on standard error, as every mistake is told."""
+        self.progress.print(f"vae-np: {line}", markup=False, highlight=False, soft_wrap=True)
+
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; the first column is text, the others are numbers."""
         # Not the table's own title, which would be folded to the table's width.

@@ -38,7 +38,8 @@ def sample(
     output = Output(json_file)
     folder, settings, vae = _open(run, output)
     seed = settings.seed if seed is None else seed
-    target = _target(out, folder / f"samples-n{n}-seed{seed}{'-draws' if draws else ''}.png", (".png", ".npy"), overwrite)
+    default = folder / f"samples-n{n}-seed{seed}{'-draws' if draws else ''}.png"
+    target = _target(out, default, (".png", ".npy"), overwrite)
     images = vae.sample(n, seed, mean=not draws)
     if target.suffix == ".npy":
         _write(target, lambda path: np.save(path, images))
@@ -76,7 +77,8 @@ def latent(
     seed = settings.seed if seed is None else seed
     place = folder if out is None else Path(out)
     names = ["interpolations.png"] + (["manifold.png", "scatter.png"] if vae.arch.latent == 2 else [])
-    targets = [_target(None if out is None else str(place / name), place / name, (".png",), overwrite) for name in names]
+    given = [None if out is None else str(place / name) for name in names]
+    targets = [_target(path, place / name, (".png",), overwrite) for path, name in zip(given, names, strict=True)]
     dataset = runs.load_data(settings)
     examples = Binarized(dataset.test[:_SCATTER_EXAMPLES], dataset.values, settings.binarization, seed)
     mu, _ = evaluate.posterior_moments(vae.backend.ops, vae.arch, vae.parameters, examples)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from vae_np import backends, config, data, evaluate, plots, runs
+from vae_np import backends, checkpoint, config, data, evaluate, plots, runs
 from vae_np._types import Array
 from vae_np.commands.output import Output, with_error
 from vae_np.config import Config
@@ -54,20 +54,14 @@ def train(
     try:
         finished = _run(trainer, folder, output)
     except NonFiniteError as error:
-        kept = (folder / runs.checkpoint.STATE_FILE).exists()
-        output.progress.print(
-            f"vae-np: {error}; " + (f"the last checkpoint is kept in {folder}" if kept else "no checkpoint was written yet"),
-            markup=False,
-            soft_wrap=True,
-        )
+        kept = (folder / checkpoint.STATE_FILE).exists()
+        remains = f"the last checkpoint is kept in {folder}" if kept else "there is no checkpoint yet"
+        output.warn(f"{error}; {remains}")
         return 1
     if not finished:
         runs.save(folder, trainer)
-        output.progress.print(
-            f"interrupted at step {trainer.state.step} of {trainer.total_steps}; go on with: vae-np train --resume {folder}",
-            markup=False,
-            soft_wrap=True,
-        )
+        done = f"interrupted at step {trainer.state.step} of {trainer.total_steps}"
+        output.warn(f"{done}; go on with: vae-np train --resume {folder}")
         return INTERRUPTED
     _close(output, trainer, dataset, folder, draw=draw)
     return 0
@@ -112,10 +106,11 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: 
     )
     output.say(f"model    {sizes} {arch.activation}, {arch.likelihood}: {trainer.state.parameters.count} parameters")
     output.say(
-        f"backend  {trainer.backend.name} ({trainer.backend.reason}), {settings.dtype}, composed steps, seed {settings.seed}"
+        f"backend  {trainer.backend.name} ({trainer.backend.reason}), {settings.dtype}, composed steps, "
+        f"seed {settings.seed}"
     )
     if arch.likelihood == "bernoulli-grey":
-        output.say("note     bernoulli-grey is a cross-entropy on grey values: what is called ELBO bounds no likelihood")
+        output.say("note     bernoulli-grey is a cross-entropy on grey values: its ELBO bounds no likelihood")
     output.say(f"run      {folder}" + (f", resumed at step {trainer.state.step}" if resumed else ""))
 
 
@@ -140,7 +135,8 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
                 reconstruction, kl = current.running.means()
                 rate = (current.state.step - first_step) / max(current.seconds - first_seconds, 1e-9)
                 numbers = (
-                    f"ELBO {reconstruction - kl:8.2f}  reconstruction {reconstruction:8.2f}  KL {kl:6.2f}  {rate:5.0f} steps/s"
+                    f"ELBO {reconstruction - kl:8.2f}  reconstruction {reconstruction:8.2f}  KL {kl:6.2f}  "
+                    f"{rate:5.0f} steps/s"
                 )
             progress.update(
                 task, completed=current.state.step, epoch=f"{epoch}/{current.config.epochs}", numbers=numbers

@@ -208,14 +208,12 @@ class Report:
         return lines + [f"likely cause: {cause}" for cause in self.causes]
 
     def _tolerances(self) -> str:
-        parts = dict.fromkeys(
-            f"rtol {row.rtol:.1e}, atol {row.atol:.1e}, scale {row.scale:.1e}"
-            for row in self.rows
-            if not math.isnan(row.rtol)
-        )
-        tensors = {p: [r.tensor for r in self.rows if p.startswith(f"rtol {r.rtol:.1e}, atol {r.atol:.1e}, scale "
-                                                                  f"{r.scale:.1e}")] for p in parts}
-        return "tolerance: " + "; ".join(f"{part} ({', '.join(names)})" for part, names in tensors.items())
+        tensors: dict[str, list[str]] = {}
+        for row in self.rows:
+            if not math.isnan(row.rtol):
+                text = f"rtol {row.rtol:.1e}, atol {row.atol:.1e}, scale {row.scale:.1e}"
+                tensors.setdefault(text, []).append(row.tensor)
+        return "tolerance: " + "; ".join(f"{text} ({', '.join(names)})" for text, names in tensors.items())
 
     def _repr_html_(self) -> str:
         colours = {"ok": "#1a7f37", "FAIL": "#cf222e", "unclear": "#9a6700", "skipped": "#6e7781"}

@@ -56,7 +56,7 @@ class Subject:
             values = [value if tree.is_array(value) else tree.fresh(value) for value in values]
         result = _call(f"{self.label}forward", self.forward, *tree.rebuild(self.inputs, iter(values)))
         if not isinstance(result, tuple) or len(result) != 2:
-            what = f"a tuple of {len(result)}" if isinstance(result, tuple) else _kind(result)
+            what = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
             raise CallError(f"{self.label}forward returned {what}, expected (out, cache)")
         return result[0], result[1]
 
@@ -137,7 +137,8 @@ def output_eps(out: Any) -> float:
     return max((float(np.finfo(dtype).eps) for dtype in dtypes), default=float(np.finfo(np.float64).eps))
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Return what a value is, with its article, as messages say it."""
     name = type(value).__name__
     return "None" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 

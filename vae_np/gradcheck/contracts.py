@@ -1,0 +1,134 @@
+"""What a forward/backward pair promises beside its derivative.
+
+Calls repeat exactly, inputs and upstream gradient stay as they were, and backward is linear in the upstream
+gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vae_np._types import Array
+from vae_np.gradcheck import tree
+from vae_np.gradcheck.gradients import Gradient, match
+from vae_np.gradcheck.report import Check
+from vae_np.gradcheck.subject import CallError, Subject, flat, output_eps, upstream
+
+Gradients = dict[int, Gradient]
+REPEAT_FORWARD = "repeated forward"
+REPEAT_BACKWARD = "repeated backward"
+UNCHANGED = "inputs unchanged"
+LINEAR = "linear in the upstream gradient"
+
+
+def check_unchanged(subject: Subject, weights: Array) -> Check:
+    """Check that neither call writes into its arguments; remember in `subject.mutates` what was written to."""
+    values = [tree.fresh(leaf) for leaf in subject.leaves]
+    blame: list[str] = []
+    subject.mutates.clear()
+
+    def compare(who: str) -> None:
+        for name, value, before in zip(subject.names, values, subject.leaves, strict=True):
+            if not tree.same(value, before) and name not in subject.mutates:
+                subject.mutates.add(name)
+                blame.append(f"{who} changes its input {name} in place")
+
+    out, cache = subject.run(values)
+    compare("forward")
+    dout = upstream(out, weights)
+    kept = tree.transform(dout, tree.fresh)
+    try:
+        subject.pull_back(dout, cache)
+    finally:
+        compare("backward")
+    pairs = zip(tree.leaves(dout), tree.leaves(kept), strict=True)
+    if not all(tree.same(now, before) for (_, now), (_, before) in pairs):
+        blame.append("backward changes the upstream gradient it is given in place")
+    return Check(UNCHANGED, not blame, "; ".join(blame))
+
+
+def check_repeat_forward(subject: Subject) -> Check:
+    """Check that forward gives the same outputs twice for the same inputs."""
+    first_out, _ = subject.run()
+    first = flat(first_out).copy()
+    second = subject.outputs()
+    gap = _relative_gap(first, second)
+    if first.shape == second.shape and gap <= 64 * output_eps(first_out):
+        exact = np.array_equal(first, second, equal_nan=True)
+        return Check(REPEAT_FORWARD, True, "" if exact else f"equal to {gap:.0e}, not bit for bit")
+    detail = f"two calls with the same inputs differ by {gap:.2g}; pass the noise (or its seed) as an input"
+    return Check(REPEAT_FORWARD, False, detail)
+
+
+def check_repeat_backward(subject: Subject, weights: Array, leaves: list[int]) -> tuple[Check, list[str]]:
+    """Check that backward gives the same gradients twice; also return the tensors where it does not."""
+    first = match(subject, subject.vjp(weights), leaves)
+    out, cache = subject.run()
+    second = match(subject, subject.pull_back(upstream(out, weights), cache), leaves)
+    fresh = _differing(subject, first, second)
+    if fresh:
+        detail = f"two calls on the same inputs give different gradients for {', '.join(fresh)}"
+        return Check(REPEAT_BACKWARD, False, detail), fresh
+    try:
+        again = match(subject, subject.pull_back(upstream(out, weights), cache), leaves)
+    except CallError as error:
+        return Check(REPEAT_BACKWARD, True, f"a second call on the same cache fails: {error}"), []
+    used_up = _differing(subject, second, again)
+    note = f"backward writes into its cache: a second call on it changes {', '.join(used_up)}" if used_up else ""
+    return Check(REPEAT_BACKWARD, True, note), []
+
+
+def check_linear(
+    subject: Subject, gradient: Callable[[Array], Gradients], weights: Array, rng: np.random.Generator, eps: float
+) -> Check:
+    """Check G(0) = 0, G(-3 v) = -3 G(v) and G(v + w) = G(v) + G(w) to the square root of the precision."""
+    other = rng.standard_normal(weights.shape)
+    parts = [gradient(w) for w in (weights, other, 0 * weights, -3 * weights, weights + other)]
+    blame: list[str] = []
+    for leaf in parts[0]:
+        values = [part[leaf].value for part in parts]
+        arrays = [value.astype(np.float64) for value in values if value is not None]
+        shapes = {array.shape for array in arrays}
+        if len(arrays) == len(parts) and len(shapes) == 1 and all(np.isfinite(a).all() and a.size for a in arrays):
+            blame += [f"{subject.names[leaf]} {fault}" for fault in _nonlinear(*arrays, tolerance=np.sqrt(eps))]
+    return Check(LINEAR, not blame, "; ".join(blame))
+
+
+def _nonlinear(v: Array, w: Array, zero: Array, scaled: Array, both: Array, tolerance: float) -> list[str]:
+    """Return what is wrong with G(v), G(w), G(0), G(-3 v), G(v + w) as values of a linear function, if anything."""
+    limit = tolerance * max(float(np.abs(v).max()), float(np.abs(w).max()))
+    if np.abs(v).max() > limit >= np.abs(scaled - v).max():
+        return ["does not change with the upstream gradient"]
+    if np.abs(zero).max() > limit:
+        return [f"is {np.abs(zero).max():.3g} for a zero upstream gradient"]
+    if np.abs(scaled + 3 * v).max() > 4 * limit:
+        return ["does not scale with the upstream gradient"]
+    if np.abs(both - v - w).max() > 4 * limit:
+        return ["is not additive in the upstream gradient"]
+    return []
+
+
+def _differing(subject: Subject, first: Gradients, second: Gradients) -> list[str]:
+    names = []
+    for leaf, gradient in first.items():
+        a, b = gradient.value, second[leaf].value
+        if a is None or b is None:
+            continue
+        eps = float(np.finfo(a.dtype).eps) if np.issubdtype(a.dtype, np.floating) else 0.0
+        if a.shape != b.shape or not _relative_gap(a, b) <= 64 * eps:
+            names.append(subject.names[leaf])
+    return names
+
+
+def _relative_gap(a: Array, b: Array) -> float:
+    """Return max |a - b| / max |a|, with NaN equal to NaN; infinity where only one of them is finite."""
+    if a.shape != b.shape:
+        return float("inf")
+    if np.array_equal(a, b, equal_nan=True):
+        return 0.0
+    with np.errstate(all="ignore"):
+        gap = float(np.nanmax(np.abs(a - b))) if np.isfinite(a).all() and np.isfinite(b).all() else float("inf")
+        size = float(np.abs(a).max())
+    return gap / size if size > 0 else float("inf")

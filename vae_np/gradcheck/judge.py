@@ -1,0 +1,233 @@
+"""From an analytic and a numeric gradient to one tensor's row, and the evidence for a diagnosis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from vae_np._types import Array
+from vae_np.gradcheck.differences import Estimate
+from vae_np.gradcheck.numeric import Index, Numeric, View, unravel
+from vae_np.gradcheck.report import Kink, Row, show_index
+
+# Tolerances where the caller gives none. Complex steps leave only the analytic side's rounding; differences reach
+# 1e-9 to 1e-11; in lower precision rounding of the analytic side rules, about 2^10 units in the last place.
+RTOL_SHARP = 1e-10
+RTOL_DIFFERENCES = 1e-7
+ROUNDINGS = 2.0**10
+RTOL_CEILING = 0.05
+# Entries below this share of the tensor's largest are judged on the tensor's scale, not on their own.
+SCALE_SHARE = 1e-2
+# A numeric value whose own error is above this share decides nothing.
+UNDECIDED = 1e-2
+# Differences below this share of the gradient may be rounding of an ill-conditioned function: they are measured.
+SUSPECT_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What the caller asked for; None and zero stand for the defaults above."""
+
+    rtol: float | None = None
+    atol: float = 0.0
+    scale: float | None = None
+
+
+@dataclass
+class Evidence:
+    """What a diagnosis works from: the analytic array as it came, and the numeric values where they are known."""
+
+    name: str
+    leaf: int
+    x: Array
+    analytic: Array | None
+    numeric: Numeric
+    missing: str = ""
+    wrong: list[Index] = field(default_factory=list)
+    projection_wrong: bool = False
+    blurred: bool = False
+    size: float = 0.0
+
+    @property
+    def shaped(self) -> bool:
+        """True where the analytic gradient has the tensor's own shape and finite values."""
+        return (
+            self.analytic is not None and self.analytic.shape == self.x.shape and bool(np.isfinite(self.analytic).all())
+        )
+
+
+def judge(
+    view: View,
+    evidence: Evidence,
+    tolerance: Tolerance,
+    eps: float,
+    rounding: Callable[[View, list[Index]], float],
+    method: str,
+    notes: list[str],
+) -> Row:
+    """Return the row of one tensor, and note in `evidence` which entries are wrong.
+
+    eps: machine epsilon of the precision that the pair works in. rounding(view, indices): how much the two gradients
+    change at these entries when the inputs change in their last place.
+    """
+    numeric = evidence.numeric
+    evidence.size = float(np.abs(numeric.values).max()) if len(numeric.values) else 0.0
+    rtol = _rtol(view, numeric, tolerance, eps)
+    scale = SCALE_SHARE * evidence.size if tolerance.scale is None else tolerance.scale
+    faults = _faults(evidence)
+    row = Row(
+        tensor=evidence.name,
+        shape=view.x.shape,
+        dtype=str(evidence.x.dtype),
+        method=method,
+        verdict="FAIL",
+        rtol=rtol,
+        atol=tolerance.atol,
+        scale=scale,
+        checked=len(numeric.indices),
+        notes=(*notes, *([numeric.reason] if numeric.reason else []), *faults),
+    )
+    if evidence.analytic is None or not evidence.shaped:
+        return _unusable(row, evidence)
+    analytic = evidence.analytic.astype(np.float64)
+    entries = np.array([analytic[index] for index in numeric.indices], dtype=np.float64)
+    gap = np.abs(entries - numeric.values)
+    bound = np.maximum(np.maximum(np.abs(entries), np.abs(numeric.values)), scale)
+    limit = tolerance.atol + rtol * bound + 4 * numeric.errors
+    noise = _rounding_noise(view, evidence, gap, limit, eps, rounding)
+    if noise > 0:
+        limit = limit + noise
+        row = replace(row, atol=row.atol + noise, notes=(*row.notes, f"atol is raised to what rounding does: {noise:.1e}"))
+    bad = ~(gap <= limit)
+    evidence.wrong = [numeric.indices[i] for i in np.flatnonzero(bad)]
+    if len(gap):
+        error = gap / np.where(bound > 0, bound, 1.0)
+        worst = int(np.argmax(np.where(bad, error, -1.0) if bad.any() else error))
+        row = replace(
+            row,
+            error=float(error[worst]),
+            index=numeric.indices[worst],
+            analytic=float(entries[worst]),
+            numeric=float(numeric.values[worst]),
+        )
+    row = _add_projections(row, evidence, analytic)
+    kinks = tuple(_kink(index, e, float(analytic[index]), row) for index, e in numeric.kinks)
+    row = replace(row, kinks=kinks)
+    if faults or bad.any() or evidence.projection_wrong or not all(kink.inside for kink in kinks):
+        return row
+    blurred = 4 * numeric.errors > UNDECIDED * np.maximum(bound, evidence.size)
+    doubts = _doubts(view, numeric, int((blurred & (numeric.errors > 0)).sum()))
+    return replace(row, verdict="unclear" if doubts else "ok", notes=(*row.notes, *doubts))
+
+
+def _rtol(view: View, numeric: Numeric, tolerance: Tolerance, eps: float) -> float:
+    if tolerance.rtol is not None:
+        return tolerance.rtol
+    # Differences of low-precision outputs are themselves rounded: three more bits.
+    roundings = 8 * ROUNDINGS if view.eps > 1e-10 else ROUNDINGS
+    sharpest = RTOL_SHARP if numeric.sharp else RTOL_DIFFERENCES
+    return max(sharpest, min(roundings * max(eps, view.eps), RTOL_CEILING))
+
+
+def _faults(evidence: Evidence) -> list[str]:
+    """Return what is wrong with the analytic array before any value is compared."""
+    array = evidence.analytic
+    if array is None:
+        return [evidence.missing]
+    faults = []
+    if array.shape != evidence.x.shape:
+        faults.append(f"gradient has shape {array.shape}, expected {evidence.x.shape}")
+    if array.dtype != evidence.x.dtype:
+        faults.append(f"gradient has dtype {array.dtype}, expected {evidence.x.dtype}")
+    bad = int((~np.isfinite(array)).sum())
+    if bad:
+        first = unravel(int(np.flatnonzero(~np.isfinite(array))[0]), array.shape)
+        faults.append(f"gradient is not finite at {bad} of {array.size} entries, first {show_index(first)}")
+    return faults
+
+
+def _unusable(row: Row, evidence: Evidence) -> Row:
+    """Return the row of a gradient that can't be compared, with a value where there is one to show."""
+    known = dict(zip(evidence.numeric.indices, evidence.numeric.values.tolist(), strict=True))
+    array = evidence.analytic
+    if array is None or array.shape != evidence.x.shape:
+        return row
+    index = unravel(int(np.flatnonzero(~np.isfinite(array))[0]), array.shape)
+    return replace(row, index=index, analytic=float(array[index]), numeric=known.get(index, math.nan))
+
+
+def _rounding_noise(
+    view: View,
+    evidence: Evidence,
+    gap: Array,
+    limit: Array,
+    eps: float,
+    rounding: Callable[[View, list[Index]], float],
+) -> float:
+    """Return how far rounding can move the entries that miss their limit by so little that it may be rounding.
+
+    Small means: a small share of the largest entry, or lost in the rounding of the outputs.
+    """
+    bad = ~(gap <= limit)
+    if not bad.any():
+        return 0.0
+    floor = 64 * max(eps, view.eps) * float(np.abs(view.weights * view.base).sum()) / view.scale
+    if not gap[bad].max() <= max(SUSPECT_ROUNDING * evidence.size, 4 * eps * evidence.size, floor):
+        return 0.0
+    order = np.argsort(np.where(bad, -gap, 1.0))[: int(bad.sum())]
+    return 8 * rounding(view, [evidence.numeric.indices[i] for i in order])
+
+
+def _add_projections(row: Row, evidence: Evidence, analytic: Array) -> Row:
+    """Judge the projections; the row shows the worst one where it is worse than every entry."""
+    for projection in evidence.numeric.projections:
+        estimate = projection.estimate
+        weighted = analytic * projection.direction
+        value = float(weighted.sum())
+        # A projection is as large as its terms make it, also where they cancel.
+        size = max(abs(value), abs(estimate.value), float(np.sqrt(np.square(weighted).sum())))
+        slack = row.atol * float(np.abs(projection.direction).sum()) + row.rtol * size
+        if estimate.kind == "smooth":
+            gap = abs(value - estimate.value)
+            wrong = not gap <= slack + 4 * estimate.error
+            error = gap / size if size > 0 else 0.0
+            evidence.blurred |= not 4 * estimate.error <= UNDECIDED * size and estimate.error > 0
+            if math.isnan(row.error) or error > row.error:
+                row = replace(row, error=error)
+                if not evidence.wrong:
+                    row = replace(row, index=None, analytic=value, numeric=estimate.value)
+        elif estimate.kind == "kink":
+            wrong = not _between(estimate, value, slack + 4 * estimate.error)
+        else:
+            wrong = False
+        evidence.projection_wrong |= wrong
+    return row
+
+
+def _kink(index: Index, estimate: Estimate, analytic: float, row: Row) -> Kink:
+    size = max(abs(estimate.left), abs(estimate.right), abs(analytic), row.scale)
+    jump = estimate.kind == "jump"
+    inside = jump or _between(estimate, analytic, row.atol + row.rtol * size + 4 * estimate.error)
+    return Kink(index, estimate.left, estimate.right, analytic, inside, jump)
+
+
+def _between(estimate: Estimate, value: float, slack: float) -> bool:
+    low, high = sorted((estimate.left, estimate.right))
+    return low - slack <= value <= high + slack
+
+
+def _doubts(view: View, numeric: Numeric, blurred: int) -> list[str]:
+    """Return why a tensor without a wrong entry may still not be called right."""
+    doubts = []
+    if numeric.unclear:
+        places = ", ".join(show_index(index) for index in numeric.unclear[:3])
+        why = view.last_error or "forward is not finite on both sides"
+        doubts.append(f"{len(numeric.unclear)} entries can't be moved (first: {places}): {why}; name the others in wrt")
+    elif not numeric.indices:
+        doubts.append("every entry that was looked at lies on a kink; check at another point")
+    if blurred:
+        doubts.append(f"at {blurred} entries the numeric value is too coarse to decide; use float64 or another point")
+    return doubts
