@@ -223,6 +223,41 @@ def _latent(
     )
 
 
+@app.command("verify")
+def _verify(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE.py...]", help="Files to check instead of the package. They are executed."),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="All combinations of depth, at several points.")] = False,
+    library: Annotated[
+        str | None,
+        typer.Option("--against", metavar="NAME", help="Also against automatic differentiation: torch or jax."),
+    ] = None,
+    seed: Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every draw. [default: 0]")] = None,
+    json_file: _JsonFile = None,
+) -> None:
+    """Prove every hand-written gradient and closed form of the package, or the gradients in your own files."""
+    from vae_np.commands.verify import verify_package
+
+    raise typer.Exit(verify_package(full=full, library=library, seed=_seed(seed) or 0, json_file=json_file))
+
+
+@app.command("study")
+def _study(
+    chapter: Annotated[
+        str, typer.Argument(metavar="[CHAPTER|all]", help="A chapter's number or name; by default all of them.")
+    ] = "all",
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Where the figures go.")] = "study",
+    seed: Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every draw. [default: 0]")] = None,
+    json_file: _JsonFile = None,
+) -> None:
+    """Run the derivation: every claim computed, its number shown beside what it must be, its figure drawn."""
+    from vae_np.commands.study import run_study
+
+    raise typer.Exit(run_study(chapter, out=out, seed=_seed(seed) or 0, json_file=json_file))
+
+
 @app.command("info")
 def _info(json_file: _JsonFile = None) -> None:
     """Show versions, the machine, and the matrix of backend, objective and likelihood."""

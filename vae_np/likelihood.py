@@ -46,12 +46,16 @@ def log_weights(
 
 
 def estimate_from_log_weights(ops: ModuleType, log_w: Array) -> Estimate:
-    """The estimate that log weights (S, B) give: log mean w, its delta-method error, and 1 / Σ w̃². [D34] [D35]"""
+    """The estimate that log weights (S, B) give: log mean w, its delta-method error, and 1 / Σ w̃². [D34] [D35]
+
+    One sample tells nothing about its own spread: `stderr` is then NaN.
+    """
     log_mean, weights = ops.log_mean_exp_weights(log_w)
     samples = len(log_w)
     sum_squares = (weights * weights).sum(axis=0)
     # Var(log ŵ) ≈ Var(w) / (S mean(w)²), and mean(w²) / mean(w)² = S Σ w̃².
-    relative_variance = np.maximum(samples * sum_squares - 1, 0) / max(samples - 1, 1)
+    spread = np.maximum(samples * sum_squares - 1, 0)
+    relative_variance = spread / (samples - 1) if samples > 1 else np.full_like(spread, np.nan)
     return Estimate(log_mean, np.sqrt(relative_variance), 1 / sum_squares)
 
 

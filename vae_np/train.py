@@ -177,17 +177,19 @@ class Trainer:
             step=self.state.step,
             rows=rows,
         )
-        terms = training_step(
-            self.backend.ops,
-            self.arch,
-            self.state,
-            x,
-            rows,
-            seed=self.config.seed,
-            optimiser=self.optimiser,
-            beta=beta,
-        )
-        bad = first_non_finite(self.state, terms)
+        # What overflows here is told by name below, not by a warning of NumPy's as well.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            terms = training_step(
+                self.backend.ops,
+                self.arch,
+                self.state,
+                x,
+                rows,
+                seed=self.config.seed,
+                optimiser=self.optimiser,
+                beta=beta,
+            )
+            bad = first_non_finite(self.state, terms)
         if bad is not None:
             raise NonFiniteError(f"step {self.state.step}: {bad} is not finite; a smaller lr often helps")
         self.running.add(float(terms.reconstruction.mean()), float(terms.kl.mean()))
@@ -195,19 +197,21 @@ class Trainer:
     def _validate(self, epoch: int, beta: float) -> Metrics:
         assert self.validation is not None
         started = time.perf_counter()
-        terms = elbo_terms(
-            self.backend.ops,
-            self.arch,
-            self.state.parameters,
-            self.validation,
-            seed=self.config.seed,
-            z_samples=self.config.z_samples,
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            terms = elbo_terms(
+                self.backend.ops,
+                self.arch,
+                self.state.parameters,
+                self.validation,
+                seed=self.config.seed,
+                z_samples=self.config.z_samples,
+            )
         self.seconds += time.perf_counter() - started
-        wide = np.float64
-        return self._line(
-            epoch, "validation", float(terms.reconstruction.mean(dtype=wide)), float(terms.kl.mean(dtype=wide)), beta
-        )
+        means = {name: float(getattr(terms, name).mean(dtype=np.float64)) for name in ("reconstruction", "kl")}
+        for name, mean in means.items():
+            if not np.isfinite(mean):
+                raise NonFiniteError(f"step {self.state.step}: validation {name} is not finite")
+        return self._line(epoch, "validation", means["reconstruction"], means["kl"], beta)
 
     def _line(self, epoch: int, split: str, reconstruction: float, kl: float, beta: float) -> Metrics:
         return {

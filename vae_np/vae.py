@@ -199,20 +199,27 @@ class VAE:
         checkpoint.write_atomic(Path(folder) / "config.toml", self.config.to_toml())
 
     @classmethod
-    def load(cls, run: str | os.PathLike[str], *, backend: str = "auto", seed: int = 0) -> VAE:
-        """The model of a run's folder or of a `checkpoint.safetensors`.
+    def load(cls, run: str | os.PathLike[str], *, backend: str = "auto", seed: int | None = None) -> VAE:
+        """The model of a run's folder, with the run's settings, or of a `checkpoint.safetensors` alone.
 
+        `seed` is by default the run's, so that a model which was saved gives the same numbers when it is loaded.
         Raises MissingFileError where there is none, CheckpointError where it cannot be used.
         """
         weights = checkpoint.load_weights(run)
-        arch = architecture_of(weights)
+        arch = architecture_of(weights, run)
+        settings = Path(run) / checkpoint.CONFIG_FILE
+        config = load_toml(settings) if settings.exists() else Config()
         vae = cls(
             **{**arch.as_dict(), "hidden": arch.hidden},
+            init=config.init,
             dtype=str(weights.parameters["encoder.mu.bias"].dtype),
             backend=backend,
-            seed=seed,
+            seed=config.seed if seed is None else seed,
         )
+        own = {name: getattr(vae.config, name) for name in _OWN_SETTINGS}
+        vae.config = replace(config, **own)
         vae.parameters.assign(weights.parameters)
+        vae._state.step = weights.step
         return vae
 
     def _rows(self, x: Array, name: str) -> tuple[Array, data.Values]:
@@ -231,14 +238,21 @@ class VAE:
         return evaluate.Binarized(rows, values, self._mode(rows, values, binarize, name), seed)
 
 
-def architecture_of(weights: checkpoint.Weights | checkpoint.State) -> Architecture:
-    """The architecture that a checkpoint names, checked against the shapes it holds; raises CheckpointError."""
+def architecture_of(
+    weights: checkpoint.Weights | checkpoint.State, source: str | os.PathLike[str]
+) -> Architecture:
+    """The architecture that a checkpoint names, checked against the shapes it holds.
+
+    Raises CheckpointError, which names `source`, where the checkpoint came from.
+    """
     try:
         stored = dict(weights.architecture)
         arch = Architecture(**{**stored, "hidden": tuple(stored["hidden"])})
-    except (TypeError, KeyError, InputError) as error:
-        raise CheckpointError(f"checkpoint: its architecture cannot be read ({error})") from None
-    checkpoint.check_shapes(weights.parameters, arch.shapes())
+        checkpoint.check_shapes(weights.parameters, arch.shapes())
+    except CheckpointError as error:
+        raise CheckpointError(f"{os.fspath(source)}: {error}") from None
+    except (TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{os.fspath(source)}: its architecture cannot be read ({error})") from None
     return arch
 
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from vae_np import __version__, checkpoint
+from vae_np.errors import InputError
 
 
 class Output:
     """Text goes to standard output; where the JSON goes there (`-`), text goes to standard error. Progress always does.
 
-    `json_file` is the value of `--json`: a file, `-`, or None.
+    `json_file` is the value of `--json`: a file, `-`, or None. Raises InputError for a file that could not be written,
+    at once and not after the work.
     """
 
     def __init__(self, json_file: str | None = None) -> None:
+        if json_file not in (None, "-"):
+            _check_target(json_file)
         self.json_file = json_file
         # A pipe has no width of its own: wide enough there that no table is folded or cut.
         self.text = _console(sys.stderr if json_file == "-" else sys.stdout)
@@ -53,13 +59,31 @@ class Output:
         text = json.dumps(_finite(whole), indent=2, allow_nan=False) + "\n"
         if self.json_file == "-":
             sys.stdout.write(text)
-        else:
-            checkpoint.write_atomic(self.json_file, text)
+            return
+        path = Path(self.json_file)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                # A device or a pipe is written to; a rename would replace it by a file.
+                path.write_text(text, encoding="utf-8")
+            else:
+                checkpoint.write_atomic(path, text)
+        except OSError as error:
+            raise InputError(f"json: {path}: cannot be written ({error.strerror or error})") from None
 
 
 def _console(stream: Any) -> Console:
     console = Console(file=stream)
     return console if console.is_terminal else Console(file=stream, width=160)
+
+
+def _check_target(name: str | None) -> None:
+    if not name or Path(name).is_dir():
+        raise InputError(f"json: got {name!r}, expected a file's name, or - for standard output")
+    # Missing folders are made when the file is written, so the nearest one that is there decides.
+    present = next(folder for folder in Path(name).absolute().parents if folder.exists())
+    if not present.is_dir() or not os.access(present, os.W_OK | os.X_OK):
+        raise InputError(f"json: {name}: cannot be written ({present} is not a folder that can be written)")
 
 
 def _finite(value: Any) -> Any:

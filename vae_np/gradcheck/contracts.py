@@ -76,28 +76,35 @@ def check_repeat_backward(subject: Subject, weights: Array, leaves: list[int]) -
     except CallError as error:
         return Check(REPEAT_BACKWARD, True, f"a second call on the same cache fails: {error}"), []
     used_up = _differing(subject, second, again)
-    note = f"backward writes into its cache: a second call on it changes {', '.join(used_up)}" if used_up else ""
+    note = (
+        f"backward writes into its cache: a second call on it changes {', '.join(used_up)}" if used_up else ""
+    )
     return Check(REPEAT_BACKWARD, True, note), []
 
 
 def check_linear(
-    subject: Subject, gradient: Callable[[Array], Gradients], weights: Array, rng: np.random.Generator, eps: float
+    subject: Subject,
+    gradient: Callable[[Array], Gradients],
+    weights: Array,
+    rng: np.random.Generator,
+    eps: float,
 ) -> Check:
     """Check G(0) = 0, G(-3 v) = -3 G(v) and G(v + w) = G(v) + G(w) to the square root of the precision."""
     other = rng.standard_normal(weights.shape)
     parts = [gradient(w) for w in (weights, other, 0 * weights, -3 * weights, weights + other)]
     blame: list[str] = []
     for leaf in parts[0]:
-        values = [part[leaf].value for part in parts]
-        arrays = [value.astype(np.float64) for value in values if value is not None]
-        shapes = {array.shape for array in arrays}
-        if len(arrays) == len(parts) and len(shapes) == 1 and all(np.isfinite(a).all() and a.size for a in arrays):
-            blame += [f"{subject.names[leaf]} {fault}" for fault in _nonlinear(*arrays, tolerance=np.sqrt(eps))]
+        arrays = [value for part in parts if (value := part[leaf].value) is not None]
+        alike = len(arrays) == len(parts) and len({array.shape for array in arrays}) == 1
+        if alike and all(array.size and np.isfinite(array).all() for array in arrays):
+            own = max(eps, *(float(np.finfo(array.dtype).eps) for array in arrays if tree.is_number(array)))
+            blame += [f"{subject.names[leaf]} {fault}" for fault in _nonlinear(np.sqrt(own), *arrays)]
     return Check(LINEAR, not blame, "; ".join(blame))
 
 
-def _nonlinear(v: Array, w: Array, zero: Array, scaled: Array, both: Array, tolerance: float) -> list[str]:
+def _nonlinear(tolerance: float, v: Array, w: Array, zero: Array, scaled: Array, both: Array) -> list[str]:
     """Return what is wrong with G(v), G(w), G(0), G(-3 v), G(v + w) as values of a linear function, if anything."""
+    v, w, zero, scaled, both = (part.astype(np.float64) for part in (v, w, zero, scaled, both))
     limit = tolerance * max(float(np.abs(v).max()), float(np.abs(w).max()))
     if np.abs(v).max() > limit >= np.abs(scaled - v).max():
         return ["does not change with the upstream gradient"]
@@ -129,6 +136,8 @@ def _relative_gap(a: Array, b: Array) -> float:
     if np.array_equal(a, b, equal_nan=True):
         return 0.0
     with np.errstate(all="ignore"):
-        gap = float(np.nanmax(np.abs(a - b))) if np.isfinite(a).all() and np.isfinite(b).all() else float("inf")
+        gap = (
+            float(np.nanmax(np.abs(a - b))) if np.isfinite(a).all() and np.isfinite(b).all() else float("inf")
+        )
         size = float(np.abs(a).max())
     return gap / size if size > 0 else float("inf")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -72,7 +73,8 @@ class Line:
     """The function t -> weights · outputs(x + t d), to be differentiated at t = 0.
 
     `move(t)` returns the outputs (1-D) at t and the step that rounding really made. `base` holds the outputs at
-    t = 0. Slopes come from differences of each output by itself, so that outputs that do not depend on t cancel.
+    t = 0. Slopes come from differences of each output by itself, so that outputs that do not depend on t cancel;
+    `touched` (bool, written to) marks those that any step so far has changed: their rounding is the noise.
     """
 
     move: Callable[[float], tuple[Array, float]]
@@ -80,6 +82,7 @@ class Line:
     weights: Array
     eps: float
     first_step: float
+    touched: Array
 
     def slopes(self, h: float) -> Slopes:
         """Return the slopes at step h."""
@@ -91,8 +94,8 @@ class Line:
         right = float(self.weights @ (up - self.base)) / step_up
         left = float(self.weights @ (down - self.base)) / step_down
         central = float(self.weights @ (up - down)) / (step_up - step_down)
-        moved = (up != down) | (up != self.base)
-        size = float(np.abs(self.weights * self.base)[moved].sum())
+        self.touched[(up != down) | (up != self.base)] = True
+        size = float(np.abs(self.weights * self.base)[self.touched].sum())
         return Slopes(h, left, right, central, self.eps * size / h, size)
 
 
@@ -184,7 +187,7 @@ def _classify(levels: list[Slopes], best: Estimate | None) -> Estimate:
 def _kink(levels: list[Slopes]) -> Estimate:
     """Return both one-sided slopes, each freed of curvature by one extrapolation, where they are steadiest."""
     found: Estimate | None = None
-    for coarse, fine in zip(levels, levels[1:], strict=False):
+    for coarse, fine in pairwise(levels):
         left, right = 2 * fine.left - coarse.left, 2 * fine.right - coarse.right
         error = abs(left - fine.left) + abs(right - fine.right) + 3 * fine.noise
         if found is None or error < found.error:

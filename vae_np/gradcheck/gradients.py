@@ -28,6 +28,7 @@ def chosen(subject: Subject, wrt: Sequence[str | int] | None, scalars: bool) -> 
     wrt: names of inputs or of leaves, or positions of inputs. scalars: floating numbers count as arrays. Raises
     InputError for a name that no input has and for one that has no derivative.
     """
+
     def fits(leaf: Any) -> bool:
         return tree.is_number(leaf) and (scalars or tree.is_array(leaf))
 
@@ -92,8 +93,12 @@ def _by_input(subject: Subject, raw: Any, wanted: list[int]) -> dict[int, Any]:
     """Return the part of `raw` that belongs to each input, keyed by the input's position."""
     owner = [i for i, value in enumerate(subject.inputs) for _ in tree.leaves(value)]
     every = list(range(len(subject.inputs)))
-    arrays = list(dict.fromkeys(o for o, leaf in zip(owner, subject.leaves, strict=True) if tree.is_array(leaf)))
-    floats = list(dict.fromkeys(o for o, leaf in zip(owner, subject.leaves, strict=True) if tree.is_number(leaf)))
+    arrays = list(
+        dict.fromkeys(o for o, leaf in zip(owner, subject.leaves, strict=True) if tree.is_array(leaf))
+    )
+    floats = list(
+        dict.fromkeys(o for o, leaf in zip(owner, subject.leaves, strict=True) if tree.is_number(leaf))
+    )
     asked = list(dict.fromkeys(owner[i] for i in wanted))
     float_arrays = [o for o in floats if o in arrays]
     ways = [asked, float_arrays, arrays, floats, every]

@@ -55,7 +55,9 @@ class Evidence:
     def shaped(self) -> bool:
         """True where the analytic gradient has the tensor's own shape and finite values."""
         return (
-            self.analytic is not None and self.analytic.shape == self.x.shape and bool(np.isfinite(self.analytic).all())
+            self.analytic is not None
+            and self.analytic.shape == self.x.shape
+            and bool(np.isfinite(self.analytic).all())
         )
 
 
@@ -100,7 +102,11 @@ def judge(
     noise = _rounding_noise(view, evidence, gap, limit, eps, rounding)
     if noise > 0:
         limit = limit + noise
-        row = replace(row, atol=row.atol + noise, notes=(*row.notes, f"atol is raised to what rounding does: {noise:.1e}"))
+        row = replace(
+            row,
+            atol=row.atol + noise,
+            notes=(*row.notes, f"atol is raised to what rounding does: {noise:.1e}"),
+        )
     bad = ~(gap <= limit)
     evidence.wrong = [numeric.indices[i] for i in np.flatnonzero(bad)]
     if len(gap):
@@ -119,7 +125,7 @@ def judge(
     if faults or bad.any() or evidence.projection_wrong or not all(kink.inside for kink in kinks):
         return row
     blurred = 4 * numeric.errors > UNDECIDED * np.maximum(bound, evidence.size)
-    doubts = _doubts(view, numeric, int((blurred & (numeric.errors > 0)).sum()))
+    doubts = _doubts(view, evidence, int((blurred & (numeric.errors > 0)).sum()))
     return replace(row, verdict="unclear" if doubts else "ok", notes=(*row.notes, *doubts))
 
 
@@ -219,15 +225,22 @@ def _between(estimate: Estimate, value: float, slack: float) -> bool:
     return low - slack <= value <= high + slack
 
 
-def _doubts(view: View, numeric: Numeric, blurred: int) -> list[str]:
+def _doubts(view: View, evidence: Evidence, blurred: int) -> list[str]:
     """Return why a tensor without a wrong entry may still not be called right."""
+    numeric = evidence.numeric
     doubts = []
     if numeric.unclear:
         places = ", ".join(show_index(index) for index in numeric.unclear[:3])
         why = view.last_error or "forward is not finite on both sides"
-        doubts.append(f"{len(numeric.unclear)} entries can't be moved (first: {places}): {why}; name the others in wrt")
-    elif not numeric.indices:
+        doubts.append(
+            f"{len(numeric.unclear)} entries can't be moved (first: {places}): {why}; name the others in wrt"
+        )
+    elif not numeric.indices and not any(p.estimate.kind == "smooth" for p in numeric.projections):
         doubts.append("every entry that was looked at lies on a kink; check at another point")
     if blurred:
-        doubts.append(f"at {blurred} entries the numeric value is too coarse to decide; use float64 or another point")
+        doubts.append(
+            f"at {blurred} entries the numeric value is too coarse to decide; use float64 or another point"
+        )
+    elif evidence.blurred:
+        doubts.append("along a random direction the numeric value is too coarse to decide")
     return doubts

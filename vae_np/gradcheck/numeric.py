@@ -57,20 +57,21 @@ class View:
         coarse for a small entry, its own size.
         """
         entry = abs(float(self.x[index]))
-        large = self._partial(index, max(entry, self.scale))
+        touched = np.zeros(self.base.shape, bool)
+        large = self._partial(index, max(entry, self.scale), touched)
         good = large.kind == "smooth" and large.error <= 1e-6 * abs(large.value)
         if good or entry == 0.0 or entry >= 0.1 * self.scale or large.value == large.error == 0.0:
             return large
-        small = self._partial(index, entry)
+        small = self._partial(index, entry, touched)
         return small if small.error < large.error else large
 
-    def _partial(self, index: Index, size: float) -> Estimate:
+    def _partial(self, index: Index, size: float, touched: Array) -> Estimate:
         def move(t: float) -> tuple[Array, float]:
             moved = self.x.copy(order="K")
             moved[index] += t * size
             return self._try(moved), (float(moved[index]) - float(self.x[index])) / size
 
-        return differentiate(self._line(move)).scaled(1.0 / size)
+        return differentiate(self._line(move, touched)).scaled(1.0 / size)
 
     def direction_line(self, direction: Array) -> Line:
         """Return the line through x along a direction (an array like x)."""
@@ -78,11 +79,11 @@ class View:
         def move(t: float) -> tuple[Array, float]:
             return self._try((self.x + t * direction).astype(self.x.dtype)), t
 
-        return self._line(move)
+        return self._line(move, np.zeros(self.base.shape, bool))
 
-    def _line(self, move: Callable[[float], tuple[Array, float]]) -> Line:
+    def _line(self, move: Callable[[float], tuple[Array, float]], touched: Array) -> Line:
         first_step = FIRST_STEP.get(self.x.dtype.itemsize, FIRST_STEP[8])
-        return Line(move, self.base.astype(np.float64), self.weights, self.eps, first_step)
+        return Line(move, self.base.astype(np.float64), self.weights, self.eps, first_step, touched)
 
     def complex_step(self, direction: Index | Array) -> float:
         """Return the same by the complex step."""
@@ -171,10 +172,15 @@ def _sharpen(
             return estimates, projections, _why(view, detail)
         confirmed += 10 * estimate.error <= 1e-2 * max(size, biggest)
     if pairs and not confirmed and (names := suspects(view.evaluate, view.x)):
-        return estimates, projections, f"differences are too coarse to confirm the complex step past {_join(names)}"
+        return (
+            estimates,
+            projections,
+            f"differences are too coarse to confirm the complex step past {_join(names)}",
+        )
     estimates = {i: Estimate(sharp[i], 0.0) if i in sharp else e for i, e in estimates.items()}
     projections = [
-        p if s is None else Projection(p.direction, Estimate(s, 0.0)) for s, p in zip(along, projections, strict=True)
+        p if s is None else Projection(p.direction, Estimate(s, 0.0))
+        for s, p in zip(along, projections, strict=True)
     ]
     return estimates, projections, ""
 
@@ -247,7 +253,9 @@ def locate(view: View, direction: Array, analytic: Array, use_complex: bool) -> 
         misses = []
         for half in halves:
             part = block_direction(direction, half)
-            numeric = view.complex_step(part) if use_complex else differentiate(view.direction_line(part)).value
+            numeric = (
+                view.complex_step(part) if use_complex else differentiate(view.direction_line(part)).value
+            )
             misses.append(abs(float((analytic * part).sum()) - numeric))
         block = halves[0] if misses[0] >= misses[1] else halves[1]
     return unravel(int(block[0]), direction.shape)

@@ -36,7 +36,9 @@ class Kink:
         kind = "jump" if self.jump else "kink"
         slopes = f"slopes {number(self.left)} and {number(self.right)}"
         place = "left out of the verdict" if self.inside else "OUTSIDE of the interval between them"
-        return f"{kind} at index {show_index(self.index)}: {slopes}, analytic {number(self.analytic)}, {place}"
+        return (
+            f"{kind} at index {show_index(self.index)}: {slopes}, analytic {number(self.analytic)}, {place}"
+        )
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,10 @@ class Report:
             lines.append(self._tolerances())
         lines += [f"  {line}" for line in self.details()]
         if not self.passed and self.snippet:
-            lines += [f"reproduce (seed {self.seed}):", *(f"    {line}" for line in self.snippet.splitlines())]
+            lines += [
+                f"reproduce (seed {self.seed}):",
+                *(f"    {line}" for line in self.snippet.splitlines()),
+            ]
         return "\n".join(line.rstrip() for line in lines)
 
     def headline(self) -> str:
@@ -208,12 +213,12 @@ class Report:
         return lines + [f"likely cause: {cause}" for cause in self.causes]
 
     def _tolerances(self) -> str:
-        tensors: dict[str, list[str]] = {}
+        groups: dict[str, list[str]] = {}
         for row in self.rows:
             if not math.isnan(row.rtol):
-                text = f"rtol {row.rtol:.1e}, atol {row.atol:.1e}, scale {row.scale:.1e}"
-                tensors.setdefault(text, []).append(row.tensor)
-        return "tolerance: " + "; ".join(f"{text} ({', '.join(names)})" for text, names in tensors.items())
+                scales = groups.setdefault(f"rtol {row.rtol:.1e}, atol {row.atol:.1e}", [])
+                scales.append(f"{row.tensor} {row.scale:.1e}")
+        return "tolerance: " + "; ".join(f"{text}, scale {', '.join(s)}" for text, s in groups.items())
 
     def _repr_html_(self) -> str:
         colours = {"ok": "#1a7f37", "FAIL": "#cf222e", "unclear": "#9a6700", "skipped": "#6e7781"}
