@@ -1,10 +1,17 @@
-"""What all suites share: how GPU tests are skipped, counted, and made to fail where a GPU was promised."""
+"""What all suites share: random numbers, and GPU tests that are skipped, counted, or failed where one was promised."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
+import numpy as np
 import pytest
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers that are the same for every test, whatever ran before it."""
+    return np.random.default_rng(20260101)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

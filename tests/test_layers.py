@@ -5,6 +5,8 @@ Budget: about BUDGET s.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numeric import COMPLEX_STEP, as_read_only, check_gradient, error, sigmoid
@@ -21,15 +23,9 @@ FORMULAS = {
 }
 
 
-def rng() -> np.random.Generator:
-    return np.random.default_rng(11)
-
-
-def random_layers(*widths: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    draw = rng()
+def random_layers(rng: np.random.Generator, *widths: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [
-        (draw.normal(0, 0.7, (inputs, outputs)), draw.normal(0, 0.7, outputs))
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
+        (rng.normal(0, 0.7, (inputs, outputs)), rng.normal(0, 0.7, outputs)) for inputs, outputs in pairwise(widths)
     ]
 
 
@@ -41,9 +37,8 @@ def test_affine_is_x_w_plus_b() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_affine_gradients(batch: int) -> None:
-    draw = rng()
-    x, weight, bias, dy = (draw.normal(size=shape) for shape in [(batch, 5), (5, 4), (4,), (batch, 4)])
+def test_affine_gradients(rng: np.random.Generator, batch: int) -> None:
+    x, weight, bias, dy = (rng.normal(size=shape) for shape in [(batch, 5), (5, 4), (4,), (batch, 4)])
     _, cache = layers.affine_forward(x, weight, bias)
     dx, dweight, dbias = layers.affine_backward(dy, cache)
     check_gradient(lambda v: (dy * layers.affine_forward(v, weight, bias)[0]).sum(), x, dx)
@@ -51,9 +46,8 @@ def test_affine_gradients(batch: int) -> None:
     check_gradient(lambda v: (dy * layers.affine_forward(x, weight, v)[0]).sum(), bias, dbias)
 
 
-def test_affine_leaves_out_the_input_gradient_when_it_is_not_wanted() -> None:
-    draw = rng()
-    x, weight, dy = draw.normal(size=(3, 5)), draw.normal(size=(5, 4)), draw.normal(size=(3, 4))
+def test_affine_leaves_out_the_input_gradient_when_it_is_not_wanted(rng: np.random.Generator) -> None:
+    x, weight, dy = rng.normal(size=(3, 5)), rng.normal(size=(5, 4)), rng.normal(size=(3, 4))
     _, cache = layers.affine_forward(x, weight, np.zeros(4))
     dx, dweight, dbias = layers.affine_backward(dy, cache, input_gradient=False)
     _, *expected = layers.affine_backward(dy, cache)
@@ -69,20 +63,20 @@ def test_activations_are_their_formulas(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activation_gradients(name: str) -> None:
+def test_activation_gradients(rng: np.random.Generator, name: str) -> None:
     forward, backward = layers.ACTIVATIONS[name]
-    a, dy = rng().normal(0, 2, (3, 7)), rng().normal(size=(3, 7))
+    a, dy = rng.normal(0, 2, (3, 7)), rng.normal(size=(3, 7))
     check_gradient(lambda v: (dy * forward(v)[0]).sum(), a, backward(dy, forward(a)[1]))
 
 
-def test_sigmoid_is_the_derivative_of_softplus() -> None:
-    a = rng().normal(0, 3, 20)
+def test_sigmoid_is_the_derivative_of_softplus(rng: np.random.Generator) -> None:
+    a = rng.normal(0, 3, 20)
     assert error(layers.sigmoid(a), sigmoid(a)) < 1e-14
     check_gradient(lambda v: layers.softplus(v).sum(), a, layers.sigmoid(a))
 
 
-def test_sigmoid_takes_a_complex_step() -> None:
-    a = rng().normal(0, 3, 20)
+def test_sigmoid_takes_a_complex_step(rng: np.random.Generator) -> None:
+    a = rng.normal(0, 3, 20)
     slope = layers.sigmoid(a + 1e-30j).imag / 1e-30
     assert error(slope, sigmoid(a) * sigmoid(-a)) < COMPLEX_STEP
 
@@ -106,7 +100,7 @@ def test_softplus_and_sigmoid_at_the_extremes(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_softplus_keeps_its_tail(dtype: str) -> None:
-    a = np.array([-100, -60, -20], dtype=dtype)
+    a = np.array([-80, -60, -20], dtype=dtype)
     y, cache = layers.softplus_forward(a)
     tail = np.exp(a.astype(np.float64))
     assert np.abs(y / np.log1p(tail) - 1).max() < 20 * np.finfo(dtype).eps
@@ -124,9 +118,9 @@ def test_activations_pass_nan_and_infinity_on(name: str) -> None:
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
-def test_activations_keep_the_precision(name: str, dtype: str) -> None:
+def test_activations_keep_the_precision(rng: np.random.Generator, name: str, dtype: str) -> None:
     forward, backward = layers.ACTIVATIONS[name]
-    a = rng().normal(size=5).astype(dtype)
+    a = rng.normal(size=5).astype(dtype)
     y, cache = forward(a)
     assert y.dtype == dtype
     assert backward(a, cache).dtype == dtype
@@ -135,9 +129,9 @@ def test_activations_keep_the_precision(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("widths", [(5, 4), (5, 4, 3), (3, 5, 4, 2)])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_mlp_gradients(name: str, widths: tuple[int, ...], batch: int) -> None:
-    stack = random_layers(*widths)
-    x, dh = rng().normal(size=(batch, widths[0])), rng().normal(size=(batch, widths[-1]))
+def test_mlp_gradients(rng: np.random.Generator, name: str, widths: tuple[int, ...], batch: int) -> None:
+    stack = random_layers(rng, *widths)
+    x, dh = rng.normal(size=(batch, widths[0])), rng.normal(size=(batch, widths[-1]))
     h, cache = layers.mlp_forward(ops, x, stack, name)
 
     expected = x
@@ -157,13 +151,11 @@ def test_mlp_gradients(name: str, widths: tuple[int, ...], batch: int) -> None:
     assert len(gradients) == len(stack)
     for layer, pair in enumerate(stack):
         for part in (0, 1):
-            check_gradient(
-                lambda v, layer=layer, part=part: value(v, layer, part), pair[part], gradients[layer][part]
-            )
+            check_gradient(lambda v, layer=layer, part=part: value(v, layer, part), pair[part], gradients[layer][part])
 
 
-def test_mlp_of_no_layers_passes_everything_through() -> None:
-    x, dh = rng().normal(size=(3, 4)), rng().normal(size=(3, 4))
+def test_mlp_of_no_layers_passes_everything_through(rng: np.random.Generator) -> None:
+    x, dh = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
     h, cache = layers.mlp_forward(ops, x, [], "relu")
     dx, gradients = layers.mlp_backward(ops, dh, cache, input_gradient=True)
     assert h is x
@@ -173,9 +165,9 @@ def test_mlp_of_no_layers_passes_everything_through() -> None:
 
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("kind", ["uint8", "bool"])
-def test_mlp_on_bytes_is_the_mlp_on_the_same_floats(depth: int, kind: str) -> None:
-    stack = random_layers(6, 5, 4)[:depth]
-    bits = rng().integers(0, 2, (3, 6)).astype(kind)
+def test_mlp_on_bytes_is_the_mlp_on_the_same_floats(rng: np.random.Generator, depth: int, kind: str) -> None:
+    stack = random_layers(rng, 6, 5, 4)[:depth]
+    bits = rng.integers(0, 2, (3, 6)).astype(kind)
     h, cache = layers.mlp_forward(ops, bits, stack, "tanh")
     floats, floats_cache = layers.mlp_forward(ops, bits.astype(np.float64), stack, "tanh")
     assert h.dtype == np.float64
@@ -187,11 +179,11 @@ def test_mlp_on_bytes_is_the_mlp_on_the_same_floats(depth: int, kind: str) -> No
         assert all(np.array_equal(a, b) for a, b in zip(got, wanted, strict=True))
 
 
-def test_mlp_leaves_its_inputs_alone() -> None:
-    stack = random_layers(5, 4, 3)
+def test_mlp_leaves_its_inputs_alone(rng: np.random.Generator) -> None:
+    stack = random_layers(rng, 5, 4, 3)
     arrays = as_read_only(
         {f"{i}{j}": array for i, pair in enumerate(stack) for j, array in enumerate(pair)}
-        | {"x": rng().normal(size=(2, 5)), "dh": rng().normal(size=(2, 3))}
+        | {"x": rng.normal(size=(2, 5)), "dh": rng.normal(size=(2, 3))}
     )
     kept = {name: array.copy() for name, array in arrays.items()}
     frozen = [(arrays["00"], arrays["01"]), (arrays["10"], arrays["11"])]

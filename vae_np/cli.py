@@ -33,7 +33,6 @@ _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is t
 
 app = typer.Typer(
     help="A variational autoencoder from the mathematics up.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -232,15 +231,40 @@ def _verify(
     full: Annotated[bool, typer.Option("--full", help="All combinations of depth, at several points.")] = False,
     library: Annotated[
         str | None,
-        typer.Option("--against", metavar="NAME", help="Also against automatic differentiation: torch or jax."),
+        typer.Option("--against", metavar="NAME", help="Also against autodiff by torch, jax or autograd."),
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="SECONDS", help="What a file may take. [default: 60]")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="MB", help="What a file may allocate. [default: 4096]")
     ] = None,
     seed: Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every draw. [default: 0]")] = None,
     json_file: _JsonFile = None,
 ) -> None:
-    """Prove every hand-written gradient and closed form of the package, or the gradients in your own files."""
-    from vae_np.commands.verify import verify_package
+    """Prove every hand-written gradient and closed form of the package, or the gradients in your own files.
 
-    raise typer.Exit(verify_package(full=full, library=library, seed=_seed(seed) or 0, json_file=json_file))
+    A file holds pairs NAME_forward and NAME_backward, and NAME_example(rng) that returns the inputs to check at. Files
+    are executed, each in a process of its own.
+    """
+    from vae_np.commands.verify import verify_package, verify_user_files
+
+    if not files:
+        for name, given in (("timeout", timeout), ("memory", memory)):
+            if given is not None:
+                raise InputError(f"{name}: got {given!r}, but no file: it limits what a file may take")
+        raise typer.Exit(verify_package(full=full, library=library, seed=_seed(seed) or 0, json_file=json_file))
+    if full or library is not None:
+        raise InputError("full, against: they check the package itself, and cannot be given together with files")
+    raise typer.Exit(
+        verify_user_files(
+            files,
+            timeout=_whole("timeout", timeout, 60),
+            memory_limit_mb=_whole("memory", memory, 4096),
+            seed=_seed(seed) or 0,
+            json_file=json_file,
+        )
+    )
 
 
 @app.command("study")
@@ -272,13 +296,17 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """A variational autoencoder from the mathematics up."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 def main() -> NoReturn:

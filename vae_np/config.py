@@ -197,7 +197,12 @@ class Option:
 
     @property
     def expected(self) -> str:
-        return self.kind.expected + (", or none" if self.default is None else "")
+        return self.kind.expected + (", or none" if self._clearable else "")
+
+    @property
+    def _clearable(self) -> bool:
+        """Whether `none` stands for None, and is not one of the words to choose from."""
+        return self.default is None and not (isinstance(self.kind, Choice) and "none" in self.kind.choices)
 
     def check(self, value: Any) -> Any:
         """Return `value` in the field's own type; raise ConfigError where it is not allowed."""
@@ -211,7 +216,7 @@ class Option:
 
     def parse(self, text: str) -> Any:
         """Return the value that was typed on the command line; raise ConfigError where it is not allowed."""
-        if text == "none" and self.default is None:
+        if text == "none" and self._clearable:
             return None
         try:
             value = self.kind.read(text)

@@ -83,7 +83,7 @@ class LogLikelihood:
 
 def _check(decoder: Decoder, rule: str) -> None:
     if decoder.latent > 2:
-        raise InputError(f"latent: got {decoder.latent}, expected 1 or 2: quadrature in more dimensions is out of reach")
+        raise InputError(f"latent: got {decoder.latent}, expected 1 or 2: quadrature in more is out of reach")
     if rule not in RULES:
         raise InputError(f"rule: got {rule!r}, expected one of {', '.join(RULES)}")
 

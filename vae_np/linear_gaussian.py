@@ -74,6 +74,11 @@ class LinearGaussian:
             object.__setattr__(self, name, value)
 
     @property
+    def psi(self) -> Array:
+        """Ψ as a matrix, (D, D)."""
+        return np.asarray(self.noise)
+
+    @property
     def features(self) -> int:
         """D."""
         return self.weight.shape[0]
@@ -86,7 +91,7 @@ class LinearGaussian:
     @property
     def pull(self) -> Array:
         """WᵀΨ⁻¹, (K, D)."""
-        return np.linalg.solve(self.noise, self.weight).T
+        return np.linalg.solve(self.psi, self.weight).T
 
     @property
     def precision(self) -> Array:
@@ -95,7 +100,7 @@ class LinearGaussian:
 
     def covariance(self) -> Array:
         """Cov[x] = WWᵀ + Ψ, (D, D)."""
-        return self.weight @ self.weight.T + self.noise
+        return self.weight @ self.weight.T + self.psi
 
     def log_prob(self, x: Array) -> Array:
         """log p(x) = log N(x; b, WWᵀ + Ψ), (N,) in nats."""
@@ -105,7 +110,7 @@ class LinearGaussian:
         """log p(x, z), (N,) in nats, for x (N, D) and z (N, K) that broadcast."""
         residual = x - self.bias - z @ self.weight.T
         log_prior = -0.5 * ((z * z).sum(axis=-1) + self.latent * LOG_2PI)
-        return log_prior + _gaussian_log_prob(residual, cholesky(self.noise, "noise"))
+        return log_prior + _gaussian_log_prob(residual, cholesky(self.psi, "noise"))
 
     def posterior(self, x: Array) -> tuple[Array, Array]:
         """p(z|x) = N(Λ⁻¹WᵀΨ⁻¹(x − b), Λ⁻¹): means (N, K) and the one covariance (K, K)."""
@@ -138,7 +143,7 @@ class LinearGaussian:
         E_q log p(x|z) = log N(x; Wμ + b, Ψ) − ½ tr(WᵀΨ⁻¹W S), less the KL to the prior. [D23]
         """
         chol = cholesky(covariance, "covariance")
-        expected = _gaussian_log_prob(x - self.bias - mu @ self.weight.T, cholesky(self.noise, "noise"))
+        expected = _gaussian_log_prob(x - self.bias - mu @ self.weight.T, cholesky(self.psi, "noise"))
         spread = np.einsum("ij,...ji->...", self.pull @ self.weight, covariance)
         trace = np.trace(covariance, axis1=-2, axis2=-1)
         log_det = 2 * np.log(np.diagonal(chol, axis1=-2, axis2=-1)).sum(axis=-1)
@@ -167,7 +172,7 @@ class LinearGaussian:
 
     def sample(self, z: Array, eps: Array) -> Array:
         """x = W z + b + Ψ^½ ε, (N, D), for z (N, K) and eps (N, D) standard normal. [D6]"""
-        return z @ self.weight.T + self.bias + eps @ cholesky(self.noise, "noise").T
+        return z @ self.weight.T + self.bias + eps @ cholesky(self.psi, "noise").T
 
 
 def _check_latent(x: Array, latent: int) -> None:
@@ -248,9 +253,8 @@ def to_parameters(model: LinearGaussian) -> tuple[Architecture, Parameters]:
     Its encoder's mean is the posterior's and its variances are 1/Λ_jj: linear in x, so amortisation costs nothing.
     The likelihood is `normal` for an isotropic Ψ and `normal-diagonal` for a diagonal one; else InputError.
     """
-    noise = np.asarray(model.noise)
-    variances = np.diag(noise)
-    if (noise != np.diag(variances)).any():
+    variances = np.diag(model.psi)
+    if (model.psi != np.diag(variances)).any():
         raise InputError("noise: got a full covariance, expected a diagonal one: a decoder's pixels are independent")
     isotropic = bool((variances == variances[0]).all())
     arch = Architecture(

@@ -177,6 +177,11 @@ def _hidden(arch: Architecture, parameters: Mapping[str, Array], part: str) -> l
     return [(parameters[f"{name}.weight"], parameters[f"{name}.bias"]) for name in names]
 
 
+def _in_precision(x: Array, parameter: Array) -> Array:
+    """Floats as a file held them, in the precision of the parameters; bytes stay bytes."""
+    return x.astype(parameter.dtype, copy=False) if x.dtype.kind == "f" else x
+
+
 def _write(gradients: Parameters, name: str, dweight: Array, dbias: Array) -> None:
     gradients[f"{name}.weight"][...] = dweight
     gradients[f"{name}.bias"][...] = dbias
@@ -186,6 +191,9 @@ def encode_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], x: Array
 ) -> tuple[tuple[Array, Array], Any]:
     """q(z|x): mu and logvar (B, K), from x (B, D); bytes take the binary first layer. [D19] [D27]"""
+    weight = parameters["encoder.mu.weight"]
+    # Bytes are for the binary first layer; without hidden layers there is none.
+    x = _in_precision(x, weight) if arch.hidden else x.astype(weight.dtype, copy=False)
     h, hidden_cache = layers.mlp_forward(ops, x, _hidden(arch, parameters, "encoder"), arch.activation)
     mu, mu_cache = ops.affine_act_forward(
         h, parameters["encoder.mu.weight"], parameters["encoder.mu.bias"], "identity"
@@ -237,6 +245,7 @@ def loglik_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], x: Array, out: Array
 ) -> tuple[Array, Any]:
     """log p(x|z) (S·B,) in nats, from x (B, D) and the decoder's output (S·B, D). [D4] [D5]"""
+    x = _in_precision(x, out)
     if arch.is_bernoulli:
         return ops.bernoulli_loglik_forward(x, out)
     if arch.likelihood == "normal-fixed":

@@ -14,10 +14,10 @@ from vae_np import checkpoint, data
 from vae_np.config import Config, load_toml
 from vae_np.errors import CheckpointError, InputError, MissingFileError
 from vae_np.train import Metrics, Trainer
-from vae_np.vae import architecture_of, save_state
+from vae_np.vae import CONFIG_FILE, architecture_of, save_state
 
 ROOT = Path("runs")
-CONFIG, METRICS = "config.toml", "metrics.jsonl"
+CONFIG, METRICS = CONFIG_FILE, "metrics.jsonl"
 PICTURES = ("samples.png", "reconstructions.png", "curves.png")
 LATER_PICTURES = ("kl.png", "interpolations.png", "manifold.png", "scatter.png")
 FILES = (CONFIG, METRICS, checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, *PICTURES, *LATER_PICTURES)
@@ -25,8 +25,18 @@ FILES = (CONFIG, METRICS, checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, *PICTU
 _MAY_CHANGE = ("epochs", "data", "test_data", "image_shape")
 
 
-def new_folder() -> Path:
-    """Create a folder named after the date and time: only a named `--out` can collide, also for runs that start at once.
+def claim(out: str | None, *, overwrite: bool) -> Path:
+    """The folder of a new run, there and writable: the one that was named, or a new one; raises InputError."""
+    if out is None:
+        return _new_folder()
+    if not out:
+        raise InputError("out: got '', expected the name of a folder")
+    check_writable(Path(out), overwrite=overwrite)
+    return Path(out)
+
+
+def _new_folder() -> Path:
+    """Create a folder named after the date and time, another one for each of two runs that start together.
 
     Raises InputError where it cannot be created.
     """
@@ -155,7 +165,10 @@ def resume(folder: Path, trainer: Trainer) -> None:
     if state.step > trainer.total_steps:
         done = state.step // trainer.steps_per_epoch
         raise CheckpointError(f"epochs: got {trainer.config.epochs}, but {folder} has trained for {done} already")
-    trainer.restore(state.parameters, state.moments, state.step, state.extra)
+    try:
+        trainer.restore(state.parameters, state.moments, state.step, state.extra)
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"resume: {folder / checkpoint.STATE_FILE}: is damaged ({error!r})") from None
 
 
 def read_metrics(folder: Path) -> list[Metrics]:

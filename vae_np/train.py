@@ -92,9 +92,7 @@ class Trainer:
         self.arch = architecture(self.config, self.rows.shape[1])
         mean = self._mean_pixel() if self.config.init == "glorot" else None
         self.state = TrainingState(
-            initialise(
-                self.arch, seed=self.config.seed, dtype=self.config.dtype, scheme=self.config.init, mean=mean
-            )
+            initialise(self.arch, seed=self.config.seed, dtype=self.config.dtype, scheme=self.config.init, mean=mean)
         )
         self.optimiser = Optimiser(
             self.config.optimizer,
@@ -119,9 +117,7 @@ class Trainer:
 
     def beta(self, step: int) -> float:
         """The KL's weight in the objective at `step`. [D24] [D33]"""
-        return linear_warmup(
-            step, steps=self.config.beta_warmup * self.steps_per_epoch, final=self.config.beta
-        )
+        return linear_warmup(step, steps=self.config.beta_warmup * self.steps_per_epoch, final=self.config.beta)
 
     def run(
         self,

@@ -15,7 +15,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -77,18 +76,16 @@ def verify_files(
     timeout: float = TIMEOUT,
     memory_limit_mb: int = MEMORY_LIMIT_MB,
     seed: int = 0,
-    jobs: int = 1,
 ) -> list[FileResult]:
     """Check each file and return the results in the order of `paths`.
 
-    timeout: seconds a file may take in all; memory_limit_mb: memory it may allocate; jobs: files checked at once.
+    timeout: seconds a file may take in all; memory_limit_mb: memory it may allocate.
     Raises InputError for a limit that is not positive. Whatever is wrong with a file is in its result.
     """
-    for name, value in (("timeout", timeout), ("memory_limit_mb", memory_limit_mb), ("jobs", jobs)):
+    for name, value in (("timeout", timeout), ("memory_limit_mb", memory_limit_mb)):
         if not value > 0:
             raise InputError(f"{name}: {value} came, expected a positive number")
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        return list(pool.map(lambda path: _verify(Path(path), timeout, memory_limit_mb, seed), paths))
+    return [_verify(Path(path), timeout, memory_limit_mb, seed) for path in paths]
 
 
 def exit_code(results: Sequence[FileResult]) -> int:

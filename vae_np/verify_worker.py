@@ -6,6 +6,7 @@ go to the file RESULTS, so that nothing the user's code prints, closes or exits 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import json
@@ -156,19 +157,22 @@ def main(arguments: list[str]) -> None:
     """Check one file; see the module's docstring for the arguments."""
     path, results = Path(arguments[0]), arguments[1]
     seed, megabytes, seconds = int(arguments[2]), int(arguments[3]), float(arguments[4])
-    with open(results, "a", encoding="utf-8") as file:
+    own = os.getpid()
 
-        def emit(**event: Any) -> None:
-            file.write(json.dumps(event, allow_nan=False) + "\n")
-            file.flush()
+    def emit(**event: Any) -> None:
+        if os.getpid() == own:  # a process that the user's code forked off has no say
+            # Opened anew for each event, since the user's code may close what is open.
+            with open(results, "a", encoding="utf-8") as file:
+                file.write(json.dumps(event, allow_nan=False) + "\n")
 
-        sys.argv = [str(path)]
-        limit_memory(megabytes)
-        run(path, emit, seed, seconds)
-        emit(event="done")
+    sys.argv = [str(path)]
+    limit_memory(megabytes)
+    run(path, emit, seed, seconds)
+    emit(event="done")
+    with contextlib.suppress(Exception):
         sys.stdout.flush()
-        # Threads and exit handlers of the user's are not waited for.
-        os._exit(0)
+    # Threads and exit handlers of the user's are not waited for.
+    os._exit(0)
 
 
 if __name__ == "__main__":

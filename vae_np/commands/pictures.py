@@ -76,6 +76,8 @@ def latent(
     folder, settings, vae = _open(run, output)
     seed = settings.seed if seed is None else seed
     place = folder if out is None else Path(out)
+    if place.exists() and not place.is_dir():
+        raise InputError(f"out: {place}: is a file, expected a folder")
     names = ["interpolations.png"] + (["manifold.png", "scatter.png"] if vae.arch.latent == 2 else [])
     given = [None if out is None else str(place / name) for name in names]
     targets = [_target(path, place / name, (".png",), overwrite) for path, name in zip(given, names, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from vae_np import verify_files as files
 from vae_np.commands.output import Output
 from vae_np.verify import runner
 
@@ -41,3 +42,44 @@ def verify_package(*, full: bool, library: str | None, seed: int, json_file: str
         },
     )
     return 1 if failed else 0
+
+
+def verify_user_files(
+    paths: list[str], *, timeout: float, memory_limit_mb: int, seed: int, json_file: str | None
+) -> int:
+    """Check the pairs in other people's files, each in a process of its own; 2 if one is unusable, 1 if one failed."""
+    output = Output(json_file)
+    started = time.perf_counter()
+    results = []
+    for index, path in enumerate(paths, start=1):
+        with output.progress.status(f"{path} ({index} of {len(paths)})"):
+            (result,) = files.verify_files([path], timeout=timeout, memory_limit_mb=memory_limit_mb, seed=seed)
+        output.say(files.render(result) + "\n")
+        results.append(result)
+    if len(results) > 1:
+        for result in results:
+            output.say(files.summary_line(result))
+    pairs = [(result, pair) for result in results for pair in result.pairs]
+    good = sum(pair.status == "passed" for _, pair in pairs)
+    output.json(
+        "verify",
+        {
+            "checks": [
+                {
+                    "name": f"{result.path}: {pair.name}",
+                    "backend": "numpy",
+                    "method": ", ".join(sorted({row["method"] for row in (pair.report or {"rows": []})["rows"]})),
+                    "max_rel_error": (pair.report or {"max_rel_error": None})["max_rel_error"],
+                    "passed": pair.status == "passed",
+                    "detail": pair.message,
+                }
+                for result, pair in pairs
+            ],
+            "failed": len(pairs) - good,
+            "passed": good,
+            "seconds": time.perf_counter() - started,
+            "seed": seed,
+            "files": [result.as_dict() for result in results],
+        },
+    )
+    return files.exit_code(results)

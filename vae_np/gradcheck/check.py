@@ -61,9 +61,7 @@ def check_vjp(
     subject = make_subject(forward, backward, inputs, names, called)
     leaves = chosen(subject, wrt, scalars=wrt is not None)
     plan = _plan(methods, max_entries, projections, seconds)
-    report = Report(
-        name=label, seed=seed, snippet=snippet or _snippet("check_vjp", forward, backward, "inputs", seed)
-    )
+    report = Report(name=label, seed=seed, snippet=snippet or _snippet("check_vjp", forward, backward, "inputs", seed))
     return Engine(subject, leaves, plan, Tolerance(rtol, atol, scale), seed).run(report)
 
 
@@ -93,9 +91,7 @@ def check_grad(
     def forward(point: Any) -> tuple[Any, Any]:
         value = f(point)
         if np.size(value) != 1:
-            raise InputError(
-                f"f returned shape {np.shape(value)}, expected one number; check_vjp takes arrays"
-            )
+            raise InputError(f"f returned shape {np.shape(value)}, expected one number; check_vjp takes arrays")
         return (value if tree.is_number(value) or np.iscomplexobj(value) else float(value)), point
 
     def backward(dout: Any, cache: Any) -> Any:

@@ -76,9 +76,7 @@ def check_repeat_backward(subject: Subject, weights: Array, leaves: list[int]) -
     except CallError as error:
         return Check(REPEAT_BACKWARD, True, f"a second call on the same cache fails: {error}"), []
     used_up = _differing(subject, second, again)
-    note = (
-        f"backward writes into its cache: a second call on it changes {', '.join(used_up)}" if used_up else ""
-    )
+    note = f"backward writes into its cache: a second call on it changes {', '.join(used_up)}" if used_up else ""
     return Check(REPEAT_BACKWARD, True, note), []
 
 
@@ -136,8 +134,6 @@ def _relative_gap(a: Array, b: Array) -> float:
     if np.array_equal(a, b, equal_nan=True):
         return 0.0
     with np.errstate(all="ignore"):
-        gap = (
-            float(np.nanmax(np.abs(a - b))) if np.isfinite(a).all() and np.isfinite(b).all() else float("inf")
-        )
+        gap = float(np.nanmax(np.abs(a - b))) if np.isfinite(a).all() and np.isfinite(b).all() else float("inf")
         size = float(np.abs(a).max())
     return gap / size if size > 0 else float("inf")

@@ -89,9 +89,7 @@ def _values(evidence: Evidence) -> tuple[Array, Array]:
     return analytic, evidence.numeric.values
 
 
-def _cause(
-    setting: Setting, evidence: Evidence, view: View, every: Sequence[tuple[Evidence, View]]
-) -> str | None:
+def _cause(setting: Setting, evidence: Evidence, view: View, every: Sequence[tuple[Evidence, View]]) -> str | None:
     tolerance = 1e-6 if np.asarray(evidence.x).dtype.itemsize >= 8 and view.eps < 1e-10 else 5e-3
     if evidence.analytic is None or not len(evidence.numeric.values):
         return None
@@ -101,11 +99,7 @@ def _cause(
         return "not finite: an overflow, a logarithm or a division by zero in backward"
     if not evidence.wrong:
         wrong_dtype = evidence.analytic.dtype != evidence.x.dtype and not evidence.projection_wrong
-        return (
-            f"the values are right, the dtype is not; a cast to {evidence.analytic.dtype}"
-            if wrong_dtype
-            else None
-        )
+        return f"the values are right, the dtype is not; a cast to {evidence.analytic.dtype}" if wrong_dtype else None
     analytic, numeric = _values(evidence)
     whole = evidence.analytic
     rules: list[Callable[[], str | None]] = [

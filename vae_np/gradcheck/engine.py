@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.gradcheck import contracts, tree
+from vae_np.gradcheck import contracts, rounding, tree
 from vae_np.gradcheck.complexstep import ComplexStepRefused
 from vae_np.gradcheck.diagnosis import Setting, diagnose
 from vae_np.gradcheck.gradients import Gradient, match
@@ -32,7 +34,10 @@ PASSES_PER_ENTRY = 7
 WORK = 3e7
 SAMPLE = 24
 MORE_AFTER_FAILURE = 48
-JITTERS = 3
+# Entries whose complex step's own rounding is measured.
+COMPLEX_ROUNDINGS = 8
+# Keeps our random numbers apart from those that callers draw from the same seed.
+STREAM = 0x67726164
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,8 @@ class Engine:
     eps: float = 0.0
     pass_seconds: float = 0.0
     fresh_noise: list[str] = field(default_factory=list)
-    _points: list[tuple[list[object], dict[int, Gradient]]] | None = None
+    _measured: Array | None = None
+    _analytic_noise: dict[int, Array] | None = None
 
     def run(self, report: Report) -> Report:
         """Fill in the report."""
@@ -79,7 +85,7 @@ class Engine:
                 return report
             self.eps = max(output_eps(out), *(self._leaf_eps(i) for i in self.leaves), 0.0)
             if self.linear:
-                self.weights = np.random.default_rng(self.seed).standard_normal(values.shape)
+                self.weights = self._rng(0).standard_normal(values.shape)
             report.checks.append(contracts.check_unchanged(subject, self.weights))
             report.checks.append(contracts.check_repeat_forward(subject))
             if not report.checks[-1].passed:
@@ -91,6 +97,13 @@ class Engine:
             report.checks.append(Check("call", False, str(error)))
             report.exception = error.cause
         return report
+
+    def _rng(self, *key: int) -> np.random.Generator:
+        """Return a generator of its own: with the seed alone, `dout` would repeat inputs drawn from that seed.
+
+        An upstream gradient equal to x makes x.T @ dout symmetric, and a transposed gradient pass.
+        """
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(STREAM, *key)))
 
     def _output_problem(self, values: Array) -> str:
         if not values.size:
@@ -108,7 +121,7 @@ class Engine:
         repeat, self.fresh_noise = contracts.check_repeat_backward(self.subject, self.weights, self.leaves)
         report.checks.append(repeat)
         if self.linear and repeat.passed:
-            rng = np.random.default_rng([self.seed, 1])
+            rng = self._rng(1)
 
             def gradient(weights: Array) -> dict[int, Gradient]:
                 return match(self.subject, self.subject.vjp(weights), self.leaves)
@@ -116,7 +129,7 @@ class Engine:
             report.checks.append(contracts.check_linear(self.subject, gradient, self.weights, rng, self.eps))
         return gradients
 
-    def _rows(self, report: Report, gradients: dict[int, Gradient], out: object, values: Array) -> None:
+    def _rows(self, report: Report, gradients: dict[int, Gradient], out: Any, values: Array) -> None:
         found = []
         with np.errstate(all="ignore"):
             promote, note = self._promotion(values)
@@ -164,17 +177,17 @@ class Engine:
         if output_eps(out) > 1e-10 or wide.shape != values.shape:
             return False, "outputs are of low precision: differences in the given precision"
         gap = float(np.abs(wide - values).max())
-        if not gap <= 2**12 * self.eps * max(float(np.abs(wide).max()), 1e-300):
+        if not gap <= 2**12 * self.eps * max(float(np.abs(wide).max()), 1.0):
             return (
                 False,
                 f"forward answers differently in float64 (by {gap:.1e}): differences in the given precision",
             )
         return True, "numeric values from a float64 copy of the inputs"
 
-    def _promoted(self, leaves: Sequence[object]) -> list[object]:
+    def _promoted(self, leaves: Sequence[Any]) -> list[Any]:
         return [np.asarray(v).astype(np.float64)[()] if tree.is_number(v) else v for v in leaves]
 
-    def _view(self, leaf: int, leaves: Sequence[object], promote: bool) -> View:
+    def _view(self, leaf: int, leaves: Sequence[Any], promote: bool) -> View:
         """Return the view of one tensor at the given leaves, in float64 where `promote` says so."""
         values = self._promoted(leaves) if promote else list(leaves)
         scalar = not tree.is_array(values[leaf])
@@ -185,11 +198,21 @@ class Engine:
         out, _ = self.subject.run(values)
         x = np.asarray(values[leaf])
         eps = max(output_eps(out), float(np.finfo(x.dtype).eps))
-        return View(self.subject.names[leaf], x, evaluate, flat(out), self.weights, eps)
+        return View(self.subject.names[leaf], x, evaluate, flat(out), self.weights, self._noise(promote), eps)
+
+    def _noise(self, promote: bool) -> Array:
+        """Return the outputs' rounding errors, measured once."""
+        if self._measured is None:
+            leaves = self._promoted(self.subject.leaves) if promote else list(self.subject.leaves)
+            try:
+                self._measured = 3 * rounding.noise(self.subject.outputs, leaves, self.leaves, self._rng(4))
+            except CallError:
+                self._measured = np.zeros(self.weights.shape)
+        return self._measured
 
     def _tensor(self, leaf: int, gradient: Gradient, promote: bool, note: str) -> tuple[Row, Evidence, View]:
         view = self._view(leaf, self.subject.leaves, promote)
-        rng = np.random.default_rng([self.seed, 2, leaf])
+        rng = self._rng(2, leaf)
         indices = self._indices(view, gradient, rng)
         directions = []
         if len(indices) < view.x.size or "projection" in self.plan.methods:
@@ -245,11 +268,7 @@ class Engine:
             return [unravel(i, view.x.shape) for i in range(size)]
         count = min(size, max(4, min(SAMPLE, affordable)))
         picked = [0, size - 1]
-        if (
-            gradient.value is not None
-            and gradient.value.shape == view.x.shape
-            and np.isfinite(gradient.value).all()
-        ):
+        if gradient.value is not None and gradient.value.shape == view.x.shape and np.isfinite(gradient.value).all():
             picked.append(int(np.argmax(np.abs(gradient.value))))
         picked += rng.choice(size, count, replace=False).tolist()
         return [unravel(i, view.x.shape) for i in list(dict.fromkeys(picked))[: max(count, 3)]]
@@ -276,49 +295,48 @@ class Engine:
         numeric.unclear += extra.unclear
 
     def _rounding(self, view: View, indices: list[Index]) -> float:
-        """Return how far both gradients move at these entries when every input changes in its last place."""
+        """Return the largest rounding error of the two gradients at these entries; zero where it can't be measured."""
         leaf = self.subject.names.index(view.name)
-        try:
-            nearby = self._nearby()
-        except CallError:
-            return 0.0
-        here, *others = (gradients[leaf].value for _, gradients in nearby)
-        moved = 0.0
-        for other in others:
-            if here is not None and other is not None and other.shape == here.shape:
-                change = np.abs(other.astype(np.float64) - here)
-                moved = max(moved, *(float(change[index]) for index in indices))
+        if self._analytic_noise is None:
+            self._analytic_noise = self._measure_analytic()
+        analytic = self._analytic_noise.get(leaf)
+        largest = 0.0 if analytic is None else max(float(analytic[index]) for index in indices)
         if view.eps > 1e-10:
-            return moved
-        for index in indices[:8]:
-            try:
-                value, *values = (self._view(leaf, at, promote=True).complex_step(index) for at, _ in nearby)
-            except (ComplexStepRefused, CallError):
-                break
-            moved = max(moved, *(abs(other - value) for other in values))
-        return moved
+            return largest
+        leaves = self._promoted(self.subject.leaves)
 
-    def _nearby(self) -> list[tuple[list[object], dict[int, Gradient]]]:
-        """Return the point itself and JITTERS points one unit in the last place away, with their gradients."""
-        if self._points is None:
-            rng = np.random.default_rng([self.seed, 3])
-            jittered = [[_jitter(value, rng) for value in self.subject.leaves] for _ in range(JITTERS)]
-            self._points = [
-                (at, match(self.subject, self.subject.vjp(self.weights, at), self.leaves))
-                for at in [self.subject.leaves, *jittered]
-            ]
-        return self._points
+        def numeric(at: list[Any]) -> Array:
+            shifted = self._view(leaf, at, promote=True)
+            return np.array([shifted.complex_step(index) for index in indices[:COMPLEX_ROUNDINGS]])
+
+        try:
+            noise = rounding.noise(numeric, leaves, self.leaves, self._rng(5), directions=1)
+        except (ComplexStepRefused, CallError):
+            return largest
+        return max(largest, float(noise.max()))
+
+    def _measure_analytic(self) -> dict[int, Array]:
+        """Return the rounding errors of what backward returns, for each tensor whose gradient has its shape."""
+        if self.fresh_noise:
+            return {}  # what differs from call to call is no rounding
+        shapes = {leaf: np.shape(self.subject.leaves[leaf]) for leaf in self.leaves}
+
+        def gradients(at: list[Any]) -> Array:
+            found = match(self.subject, self.subject.vjp(self.weights, at), self.leaves)
+            return np.concatenate([_or_zeros(found[leaf], shape).ravel() for leaf, shape in shapes.items()])
+
+        try:
+            noise = rounding.noise(gradients, self.subject.leaves, self.leaves, self._rng(3))
+        except CallError:
+            return {}
+        ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
+        parts = np.split(noise, ends[:-1])
+        return {leaf: part.reshape(shape) for (leaf, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
-def _jitter(value: object, rng: np.random.Generator) -> object:
-    """Return a floating leaf with each entry moved by one unit in its last place, up or down."""
-    if not tree.is_number(value):
-        return value
-    array = np.asarray(value)
-    moved = np.asarray(
-        array + np.spacing(np.abs(array)) * rng.choice([-1, 1], array.shape).astype(array.dtype)
-    )
-    return moved if tree.is_array(value) else moved[()]
+def _or_zeros(gradient: Gradient, shape: tuple[int, ...]) -> Array:
+    good = gradient.value is not None and gradient.value.shape == shape
+    return gradient.value.astype(np.float64) if good and gradient.value is not None else np.zeros(shape)
 
 
 def _method(numeric: Numeric) -> str:

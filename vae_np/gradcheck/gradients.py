@@ -93,12 +93,8 @@ def _by_input(subject: Subject, raw: Any, wanted: list[int]) -> dict[int, Any]:
     """Return the part of `raw` that belongs to each input, keyed by the input's position."""
     owner = [i for i, value in enumerate(subject.inputs) for _ in tree.leaves(value)]
     every = list(range(len(subject.inputs)))
-    arrays = list(
-        dict.fromkeys(o for o, leaf in zip(owner, subject.leaves, strict=True) if tree.is_array(leaf))
-    )
-    floats = list(
-        dict.fromkeys(o for o, leaf in zip(owner, subject.leaves, strict=True) if tree.is_number(leaf))
-    )
+    arrays = list(dict.fromkeys(o for o, leaf in zip(owner, subject.leaves, strict=True) if tree.is_array(leaf)))
+    floats = list(dict.fromkeys(o for o, leaf in zip(owner, subject.leaves, strict=True) if tree.is_number(leaf)))
     asked = list(dict.fromkeys(owner[i] for i in wanted))
     float_arrays = [o for o in floats if o in arrays]
     ways = [asked, float_arrays, arrays, floats, every]

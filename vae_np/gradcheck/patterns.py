@@ -56,9 +56,7 @@ def nearly(analytic: Array, numeric: Array, tolerance: float) -> str | None:
     gap = float(np.abs(analytic - numeric).max())
     if gap <= tolerance * size:
         digits = int(-math.log10(gap / size)) if gap > 0 else 16
-        return (
-            f"it agrees to {digits} digits: a rounded constant, an added epsilon or a cast to lower precision"
-        )
+        return f"it agrees to {digits} digits: a rounded constant, an added epsilon or a cast to lower precision"
     return None
 
 
@@ -78,13 +76,7 @@ def factor(analytic: Array, numeric: Array, sizes: dict[int, str], tolerance: fl
         elif abs(size * length - 1) <= tolerance:
             meanings.append(f"{length} is {what}: a mean where the sum is due, or 1/{length} enters twice")
     nice = spell(size)
-    if (
-        numeric.size < 2
-        and not meanings
-        and nice == f"{size:.6g}"
-        and "/" not in nice
-        and not size.is_integer()
-    ):
+    if numeric.size < 2 and not meanings and nice == f"{size:.6g}" and "/" not in nice and not size.is_integer():
         return None  # a single entry always has some factor
     if size in (0.5, 2.0) or nice in ("1/2", "2"):
         example = "-1/4 where -1/2 is due" if size < 1 else "-1 where -1/2 is due"
@@ -102,9 +94,7 @@ def lost_sign(analytic: Array, numeric: Array, tolerance: float) -> str | None:
     return None
 
 
-def along_axis(
-    numeric: Array | None, analytic: Array, companions: dict[str, Array], tolerance: float
-) -> str | None:
+def along_axis(numeric: Array | None, analytic: Array, companions: dict[str, Array], tolerance: float) -> str | None:
     """A difference or a factor that depends on one axis only; companions: factors that the difference may carry."""
     if numeric is None or numeric.ndim < 2 or min(numeric.shape) < 2:
         return None
@@ -133,9 +123,7 @@ def similarity(analytic: Array, numeric: Array) -> str | None:
         return None
     cosine = float(analytic @ numeric) / (lengths[0] * lengths[1])
     hint = "mostly right: a small term may be missing" if cosine > 0.95 else "no simple pattern"
-    return (
-        f"{hint} (cosine with the numeric gradient {cosine:.3f}, length ratio {lengths[0] / lengths[1]:.3g})"
-    )
+    return f"{hint} (cosine with the numeric gradient {cosine:.3f}, length ratio {lengths[0] / lengths[1]:.3g})"
 
 
 def somewhere(evidence: Evidence, analytic: Array, numeric: Array) -> str | None:
@@ -155,11 +143,7 @@ def somewhere(evidence: Evidence, analytic: Array, numeric: Array) -> str | None
     else:
         ratio = analytic[bad] / np.where(numeric[bad] == 0, np.nan, numeric[bad])
         steady = np.isfinite(ratio).all() and np.ptp(ratio) <= 1e-6 * np.abs(ratio).max()
-        why = (
-            f"; there it is {spell(float(ratio[0]))} times the numeric gradient"
-            if steady and len(ratio) > 1
-            else ""
-        )
+        why = f"; there it is {spell(float(ratio[0]))} times the numeric gradient" if steady and len(ratio) > 1 else ""
     return f"it is wrong only at some entries: {place}{why}"
 
 

@@ -36,9 +36,7 @@ class Kink:
         kind = "jump" if self.jump else "kink"
         slopes = f"slopes {number(self.left)} and {number(self.right)}"
         place = "left out of the verdict" if self.inside else "OUTSIDE of the interval between them"
-        return (
-            f"{kind} at index {show_index(self.index)}: {slopes}, analytic {number(self.analytic)}, {place}"
-        )
+        return f"{kind} at index {show_index(self.index)}: {slopes}, analytic {number(self.analytic)}, {place}"
 
 
 @dataclass(frozen=True)
@@ -67,16 +65,16 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """Return the row's cells as text, in the order of HEADER."""
-        nothing = "-"
         known = not math.isnan(self.error)
+        placed = self.index is not None
         return (
             self.tensor,
             str(self.shape),
-            self.method or nothing,
-            f"{self.error:.1e}" if known else nothing,
-            show_index(self.index) if self.index is not None else nothing,
-            number(self.analytic) if known or not math.isnan(self.analytic) else nothing,
-            number(self.numeric) if known or not math.isnan(self.numeric) else nothing,
+            self.method or "-",
+            f"{self.error:.1e}" if known else "-",
+            show_index(self.index) if self.index is not None else "-",
+            number(self.analytic) if known or placed else "-",
+            number(self.numeric) if known or placed else "-",
             self.verdict,
         )
 

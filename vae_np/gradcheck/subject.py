@@ -117,9 +117,7 @@ def flat(out: Any) -> Array:
 
 
 def _carries_gradient(leaf: Any) -> bool:
-    return tree.is_number(leaf) or (
-        isinstance(leaf, (np.ndarray, np.generic, complex)) and np.iscomplexobj(leaf)
-    )
+    return tree.is_number(leaf) or (isinstance(leaf, (np.ndarray, np.generic, complex)) and np.iscomplexobj(leaf))
 
 
 def upstream(out: Any, weights: Array) -> Any:
@@ -164,11 +162,7 @@ def describe(error: BaseException) -> str:
     """Return an exception as one line: its type, the first line of its text, and the line it came from."""
     text = str(error).strip().splitlines()
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent != _HERE]
-    own = [
-        f
-        for f in frames
-        if not {"site-packages", "<frozen importlib._bootstrap>"} & set(Path(f.filename).parts)
-    ]
+    own = [f for f in frames if not {"site-packages", "<frozen importlib._bootstrap>"} & set(Path(f.filename).parts)]
     place = f" (line {own[-1].lineno} of {Path(own[-1].filename).name})" if own else ""
     return f"{type(error).__name__}{': ' + shorten(text[0]) if text else ''}{place}"
 

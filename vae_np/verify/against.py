@@ -1,24 +1,25 @@
-"""The whole model's gradient once more, by PyTorch's or JAX's automatic differentiation, written as their users would.
+"""The whole model's gradient once more, by the automatic differentiation of PyTorch, JAX or HIPS autograd.
 
-Only what autodiff sees is theirs: the same parameters, data and noise go in. [D29] [D30]
+Each is written as its users would. Only what autodiff sees is theirs: the same parameters, data and noise go in.
+[D29] [D30]
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import math
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from vae_np import ops
 from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.model import Architecture
 from vae_np.verify.catalogue import example, model_loss
 
-LIBRARIES = ("torch", "jax")
+# Each library and the extra that brings it.
+LIBRARIES = {"torch": "bench", "jax": "bench", "autograd": "dev"}
 ARCHITECTURES = (
     Architecture(7, 2, (5, 4), "tanh", "bernoulli"),
     Architecture(12, 3, (8,), "relu", "bernoulli"),
@@ -27,56 +28,77 @@ ARCHITECTURES = (
 
 
 def check_present(library: str) -> None:
-    """Raise InputError if `library` is not one of LIBRARIES or not installed."""
+    """Raise InputError if `library` is not one of LIBRARIES, not installed, or installed and broken."""
     if library not in LIBRARIES:
         raise InputError(f"against: got {library!r}, expected one of {', '.join(LIBRARIES)}")
-    if importlib.util.find_spec(library) is None:
-        raise InputError(f"against: {library} is not installed; pip install '.[bench]' brings it")
+    try:
+        importlib.import_module(library)
+    except ImportError as error:
+        remedy = f"pip install '.[{LIBRARIES[library]}]' brings it"
+        raise InputError(f"against: {library} cannot be imported ({error}); {remedy}") from None
 
 
 def gradients(library: str, arch: Architecture, form: str, seed: int, beta: float) -> dict[str, Array]:
     """d loss / d parameter by automatic differentiation in float64, for the model of `catalogue.model_loss`."""
-    return (_torch_gradients if library == "torch" else _jax_gradients)(arch, form, seed, beta)
+    point = model_loss(ops, arch, form, seed, beta).point
+    x, eps = (np.asarray(a, dtype=np.float64) for a in example(arch, seed))
+    by_library = {"torch": _torch_gradients, "jax": _jax_gradients, "autograd": _autograd_gradients}
+    return by_library[library](arch, form, point, x, eps, beta)
 
 
-def _torch_gradients(arch: Architecture, form: str, seed: int, beta: float) -> dict[str, Array]:
+def _torch_gradients(
+    arch: Architecture, form: str, point: dict[str, Array], x: Array, eps: Array, beta: float
+) -> dict[str, Array]:
     torch: Any = importlib.import_module("torch")
     functional = torch.nn.functional
-    scalar = model_loss(_reference(), arch, form, seed, beta)
-    tensors = {name: torch.tensor(value, requires_grad=True) for name, value in scalar.point.items()}
-    x, eps = (torch.tensor(np.asarray(a, dtype=np.float64)) for a in example(arch, seed))
+    tensors = {name: torch.tensor(value, requires_grad=True) for name, value in point.items()}
     activation = {"tanh": torch.tanh, "relu": torch.relu, "softplus": functional.softplus}[arch.activation]
 
     def log_bernoulli(target: Any, logits: Any) -> Any:
-        repeated = target.repeat(len(logits) // len(target), 1)
-        return -functional.binary_cross_entropy_with_logits(logits, repeated, reduction="none").sum(-1)
+        return -functional.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
 
-    loss = _loss(torch, activation, log_bernoulli, tensors, arch, form, x, eps, beta)
-    loss.backward()
+    data = torch.tensor(x), torch.tensor(eps)
+    _loss(torch, activation, log_bernoulli, tensors, arch, form, *data, beta).backward()
     return {name: tensor.grad.numpy() for name, tensor in tensors.items()}
 
 
-def _jax_gradients(arch: Architecture, form: str, seed: int, beta: float) -> dict[str, Array]:
+def _jax_gradients(
+    arch: Architecture, form: str, point: dict[str, Array], x: Array, eps: Array, beta: float
+) -> dict[str, Array]:
     jax: Any = importlib.import_module("jax")
     jax.config.update("jax_enable_x64", True)
     jnp: Any = importlib.import_module("jax.numpy")
-    scalar = model_loss(_reference(), arch, form, seed, beta)
-    x, eps = (jnp.asarray(np.asarray(a, dtype=np.float64)) for a in example(arch, seed))
     activation = {"tanh": jnp.tanh, "relu": jax.nn.relu, "softplus": jax.nn.softplus}[arch.activation]
 
     def log_bernoulli(target: Any, logits: Any) -> Any:
-        repeated = jnp.tile(target, (len(logits) // len(target), 1))
-        return (repeated * jax.nn.log_sigmoid(logits) + (1 - repeated) * jax.nn.log_sigmoid(-logits)).sum(-1)
+        return (target * jax.nn.log_sigmoid(logits) + (1 - target) * jax.nn.log_sigmoid(-logits)).sum(-1)
 
     def loss(values: dict[str, Any]) -> Any:
-        return _loss(jnp, activation, log_bernoulli, values, arch, form, x, eps, beta)
+        return _loss(jnp, activation, log_bernoulli, values, arch, form, jnp.asarray(x), jnp.asarray(eps), beta)
 
-    found = jax.grad(loss)({name: jnp.asarray(value) for name, value in scalar.point.items()})
+    found = jax.grad(loss)({name: jnp.asarray(value) for name, value in point.items()})
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-def _reference() -> ModuleType:
-    return importlib.import_module("vae_np.ops")
+def _autograd_gradients(
+    arch: Architecture, form: str, point: dict[str, Array], x: Array, eps: Array, beta: float
+) -> dict[str, Array]:
+    autograd: Any = importlib.import_module("autograd")
+    anp: Any = importlib.import_module("autograd.numpy")
+
+    def softplus(a: Any) -> Any:
+        return anp.logaddexp(0.0, a)
+
+    activation = {"tanh": anp.tanh, "relu": lambda a: anp.maximum(a, 0.0), "softplus": softplus}[arch.activation]
+
+    def log_bernoulli(target: Any, logits: Any) -> Any:
+        return (target * logits - softplus(logits)).sum(-1)
+
+    def loss(values: dict[str, Any]) -> Any:
+        return _loss(anp, activation, log_bernoulli, values, arch, form, x, eps, beta)
+
+    found: dict[str, Array] = autograd.grad(loss)(point)
+    return found
 
 
 def _loss(
@@ -109,12 +131,13 @@ def _loss(
     mu_s, logvar_s = xp.concatenate([mu] * samples), xp.concatenate([logvar] * samples)
     z = mu_s + xp.sqrt(xp.exp(logvar_s)) * eps
     out = affine(hidden(z, "decoder"), "decoder.out")
+    x_s = xp.concatenate([x] * samples)
     if arch.is_bernoulli:
-        log_likelihood = log_bernoulli(x, out)
+        log_likelihood = log_bernoulli(x_s, out)
     else:
         learned = values.get("likelihood.logvar")
         log_sigma2 = 2 * math.log(arch.sigma) + 0 * out[:1] if learned is None else learned
-        log_likelihood = log_normal(xp.concatenate([x] * samples), out, log_sigma2)
+        log_likelihood = log_normal(x_s, out, log_sigma2)
     if form == "joint":
         kl = log_normal(z, mu_s, logvar_s) - log_normal(z, 0 * z, 0 * z)
     else:
