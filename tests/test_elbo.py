@@ -1,6 +1,6 @@
 """The ELBO and its gradient: both forms against differences, the complex step, autograd and each other.
 
-Budget: about BUDGET s, nearly all of it the grid of gradients.
+Budget: about 8 s, nearly all of it the grid of gradients.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from vae_np import model, ops
 from vae_np.elbo import FORMS, Terms, elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
 from vae_np.model import LIKELIHOODS, Architecture, Parameters
+
+pytestmark = pytest.mark.core
 
 ACTIVATIONS = ["relu", "tanh", "softplus"]
 HIDDEN = [(), (5,), (5, 4)]

@@ -1,6 +1,6 @@
 """Quadrature and enumeration against each other, SciPy, finite differences, draws, and a real decoder on MNIST.
 
-Budget: about 20 s, half of it a small model of MNIST with two latents.
+Budget: about 8 s, a third of it a small model of MNIST with two latents.
 """
 
 from __future__ import annotations
@@ -170,8 +170,6 @@ def test_gradient_of_log_p_equals_finite_differences(latent: int, likelihood: st
     found, gradient = exact.log_likelihood_gradient(decoder, x)
     assert found.converged.all()
     h = 1e-5
-    used = np.concatenate([np.full(view.size, True) for view in gradient.values()])
-    assert used.all()
     rng = np.random.default_rng(0)
     for name, view in gradient.items():
         for i in [tuple(rng.integers(0, n) for n in view.shape) for _ in range(3)]:
@@ -187,8 +185,10 @@ def test_gradient_of_log_p_equals_finite_differences(latent: int, likelihood: st
 
 def test_gradient_of_many_examples_is_the_sum_over_them() -> None:
     decoder, x = _decoder(5, 1), enumeration.states(5)
-    whole, gradient = exact.log_likelihood_gradient(decoder, np.vstack([x, x, x]))
-    np.testing.assert_array_equal(whole.log_prob[:32], exact.log_likelihood(decoder, np.vstack([x, x, x])).log_prob[:32])
+    many = np.vstack([x, x, x])
+    whole, gradient = exact.log_likelihood_gradient(decoder, many)
+    np.testing.assert_array_equal(whole.log_prob, exact.log_likelihood(decoder, many).log_prob)
+    np.testing.assert_allclose(whole.log_prob[32:64], whole.log_prob[:32], atol=1e-10)
     parts = sum(exact.log_likelihood_gradient(decoder, row[None])[1].flat for row in x)
     np.testing.assert_allclose(gradient.flat, 3 * parts, atol=1e-9)
 

@@ -1,7 +1,7 @@
 """Variational inference per datapoint: solved λ against closed forms and quadrature, the two KLs, nested and joint
 optimisation, the gap split, λ_1..λ_n, and the refitted encoder.
 
-Budget: about 20 s.
+Budget: about 12 s.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def _decoder(features: int = 4, latent: int = 1, *, scale: float = 2.0, seed: in
 
 
 def _lattice_kl(decoder: Decoder, x: np.ndarray, family: Family, lam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """D(q ‖ p(z|x)) and its gradient in μ, L by a fixed trapezoid lattice on [−15, 15] (one latent), from the density
+    """D(q ‖ p(z|x)) and its gradient in μ, L by a fixed trapezoid lattice on [−24, 24] (one latent), from the density
     of q and ∇ log q alone: ∇ D = E_q[∇ log q (log q − log p(z|x))]."""
-    z = np.linspace(-15, 15, 20_001)[:, None]
+    z = np.linspace(-24, 24, 32_001)[:, None]
     joint_ = decoder.log_joint_matrix(x, z)
     top = joint_.max(axis=1, keepdims=True)
     log_posterior = joint_ - top - np.log(np.exp(joint_ - top).sum(axis=1, keepdims=True) * 0.0015)
@@ -110,7 +110,7 @@ def test_solved_full_covariance_is_the_linear_gaussian_posterior(quadrature: boo
     assert np.abs(m.log_prob(x) - found.elbo).max() < 1e-10
     # The mean depends on x; the covariance does not.
     assert np.abs(found.mu[0] - found.mu[1]).max() > 0.1
-    np.testing.assert_allclose(found.covariance, np.broadcast_to(found.covariance[0], found.covariance.shape), atol=1e-7)
+    np.testing.assert_allclose(found.covariance, np.tile(found.covariance[0], (len(x), 1, 1)), atol=1e-7)
 
 
 def test_solved_diagonal_has_the_closed_form_gap_and_both_kls_their_variances() -> None:
@@ -161,7 +161,7 @@ def test_a_solve_that_does_not_converge_is_flagged_example_by_example() -> None:
     assert (hurried.gradient[~hurried.converged] > 1e-7).all()
     best = maximise_best(bound, [family.prior(16), solved.lam], iterations=1)
     assert best.converged.all()
-    np.testing.assert_array_equal(best.elbo, np.maximum(best.elbo, solved.elbo))
+    np.testing.assert_allclose(best.elbo, solved.elbo, rtol=1e-12)
 
 
 def test_best_of_two_starts_takes_the_higher_mode() -> None:
@@ -204,20 +204,41 @@ def test_bound_log_p_and_kl_are_three_quadratures_that_agree() -> None:
 # --- nested and joint --------------------------------------------------------------------------------------------
 
 
+def _logit_decoder() -> tuple[Decoder, np.ndarray, np.ndarray]:
+    """A decoder without hidden layers at a random start, all x of four pixels, their probabilities under another."""
+    arch = Architecture(features=4, latent=1, hidden=())
+    true = model.initialise(arch, seed=0, dtype=np.float64)
+    true["decoder.out.weight"][...] = [2.0, -1.5, 1.0, 0.5]
+    weights = np.exp(enumeration.marginal(Decoder.of(arch, true)).log_prob)
+    start = Decoder.of(arch, model.initialise(arch, seed=2, dtype=np.float64))
+    return start, enumeration.states(4).astype(np.float64), weights
+
+
 def test_nested_and_joint_reach_the_same_optimum_and_never_step_down() -> None:
-    rng = np.random.default_rng(3)
-    x = enumeration.states(3).astype(np.float64)
-    weights = rng.dirichlet(np.ones(8))
-    decoder, rule = _decoder(3, seed=2), Rule.gauss_hermite(1, 12)
-    one = nested(decoder, x, rule, weights=weights, iterations=300)
-    other = joint(decoder, x, rule, weights=weights, iterations=3000)
+    decoder, x, weights = _logit_decoder()
+    rule = Rule.gauss_hermite(1, 40)
+    one, other = nested(decoder, x, rule, weights=weights), joint(decoder, x, rule, weights=weights)
     assert one.elbo == pytest.approx(other.elbo, abs=1e-4)
+    np.testing.assert_allclose(one.lam, other.lam, atol=1e-2)
     for optimum in (one, other):
+        assert optimum.converged
+        assert optimum.rule_error < 1e-8
         assert (np.diff(optimum.trace) >= -1e-10).all()
-        assert optimum.trace[-1] - optimum.trace[0] > 0.02
+        assert optimum.trace[-1] - optimum.trace[0] > 0.2
+        # No model scores above the entropy of what it is fitted to.
+        assert optimum.elbo < weights @ np.log(weights)
     assert one.solves == one.evaluations > 1
-    assert one.inner_steps >= one.solves
-    assert other.solves == 0
+    assert one.inner_steps > 10 * one.solves
+    assert other.solves == 1
+
+
+def test_a_climb_that_exploits_a_coarse_rule_is_flagged() -> None:
+    decoder, x, _ = _logit_decoder()
+    found = joint(decoder, x[[3, 12]], Rule.gauss_hermite(1, 2), weights=np.array([0.5, 0.5]), iterations=200)
+    assert found.elbo > -np.log(2) + 0.1  # above what any model of two equally frequent x can score
+    assert found.rule_error > 1e-6
+    assert not found.converged
+    assert np.isnan(joint(decoder, x, Rule.common_noise(np.array([[0.3], [-1.0]])), iterations=2).rule_error)
 
 
 def test_nested_with_a_family_that_holds_the_posterior_raises_log_p_to_ppcas() -> None:
@@ -360,7 +381,16 @@ def test_training_without_an_encoder_approaches_ppca() -> None:
         rows = noise.order(100, seed=0, epoch=step // 5)[step % 5 * 20 :][:20]
         rate = 0.02 * max(0.02, 1 - step / 4000)
         local_training_step(
-            ops, arch, state, local, x[rows], rows, seed=0, optimiser=Optimiser(lr=rate), local_lr=5 * rate, local_steps=1
+            ops,
+            arch,
+            state,
+            local,
+            x[rows],
+            rows,
+            seed=0,
+            optimiser=Optimiser(lr=rate),
+            local_lr=5 * rate,
+            local_steps=1,
         )
     trained = from_parameters(arch, parameters)
     elbo = trained.elbo(x, local.mu, np.exp(local.logvar)[..., None])

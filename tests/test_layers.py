@@ -1,6 +1,6 @@
 """Layers against exact values, central differences and the complex step.
 
-Budget: about BUDGET s.
+Budget: about 1 s.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import pytest
 from numeric import COMPLEX_STEP, as_read_only, check_gradient, error, sigmoid
 
 from vae_np import layers, ops
+
+pytestmark = pytest.mark.core
 
 SMOOTH = ["identity", "tanh", "softplus"]
 ACTIVATIONS = [*SMOOTH, "relu"]

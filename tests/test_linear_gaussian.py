@@ -102,7 +102,7 @@ def test_best_diagonal_has_the_gap_that_the_determinants_say_and_no_neighbour_is
 def test_forward_kl_optimum_is_wider_and_best_in_its_own_direction() -> None:
     m = _model(5, 2)
     x = _draw(m, 1)
-    mean, covariance = m.posterior(x)
+    _, covariance = m.posterior(x)
     _, forward = m.best_diagonal_forward(x)
     _, reverse, _ = m.best_diagonal(x)
     np.testing.assert_allclose(forward, np.diag(np.linalg.inv(m.precision)))

@@ -1,6 +1,6 @@
 """Encoder, decoder and likelihood as plain formulas; the parameter buffer; the initial values.
 
-Budget: about BUDGET s.
+Budget: about 1.5 s.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from vae_np.model import (
     loglik_backward,
     loglik_forward,
 )
+
+pytestmark = pytest.mark.core
 
 HIDDEN = [(), (5,), (5, 4)]
 ACTIVATIONS = {
@@ -72,6 +74,15 @@ def test_only_a_learned_sigma_is_a_parameter() -> None:
     }  # fmt: skip
 
 
+def test_without_an_encoder_the_decoder_is_the_same() -> None:
+    with_encoder = Architecture(6, 3, (5, 4), likelihood="normal")
+    without = Architecture(6, 3, (5, 4), likelihood="normal", inference="local")
+    kept = [name for name in with_encoder.shapes() if not name.startswith("encoder")]
+    assert list(without.shapes()) == kept
+    first, second = initialise(with_encoder, seed=1), initialise(without, seed=1)
+    assert all(np.array_equal(first[name], second[name]) for name in kept)
+
+
 def test_the_default_model_has_652824_parameters() -> None:
     parameters = Parameters(Architecture().shapes())
     assert parameters.count == 652_824
@@ -88,6 +99,7 @@ def test_the_default_model_has_652824_parameters() -> None:
         ({"hidden": (5, 0)}, "hidden: got 0"),
         ({"activation": "swish"}, "activation: got 'swish'"),
         ({"likelihood": "gaussian"}, "likelihood: got 'gaussian'"),
+        ({"inference": "exact"}, "inference: got 'exact'"),
         ({"sigma": 0.0}, "sigma: got 0.0"),
         ({"sigma": math.nan}, "sigma: got nan"),
         ({"sigma": math.inf}, "sigma: got inf"),

@@ -1,6 +1,6 @@
 """The contract: every operation's value, gradient, precision, and what it may do to its inputs.
 
-Budget: about BUDGET s.
+Budget: about 1 s.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from numeric import check_gradient, error, sigmoid
 from scipy import special, stats
 
 from vae_np import noise, ops
+
+pytestmark = pytest.mark.core
 
 ACTIVATIONS = ["identity", "relu", "tanh", "softplus"]
 PAIRS = ("affine_act", "binary_affine_act", "reparam_kl", "bernoulli_loglik", "normal_loglik")

@@ -1,6 +1,6 @@
 """The training step: what it draws, what it changes, that it learns, and what it does with values that are not finite.
 
-Budget: about BUDGET s.
+Budget: about 1 s.
 """
 
 from __future__ import annotations

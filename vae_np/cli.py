@@ -21,7 +21,7 @@ from vae_np.errors import InputError, MissingFileError
 _JsonFile = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for standard output.")
 ]
-_Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's folder; by default the newest under runs/.")]
+_Run = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder; by default the newest under runs/.")]
 _Seed = Annotated[
     str | None, typer.Option("--seed", metavar="N", help="Seed of every draw; by default the run's own.")
 ]
@@ -226,7 +226,7 @@ def _latent(
 def _verify(
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE.py...]", help="Files to check instead of the package. They are executed."),
+        typer.Argument(metavar="FILE.py", help="Files to check instead of the package. They are executed."),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="All combinations of depth, at several points.")] = False,
     library: Annotated[
@@ -270,7 +270,7 @@ def _verify(
 @app.command("study")
 def _study(
     chapter: Annotated[
-        str, typer.Argument(metavar="[CHAPTER|all]", help="A chapter's number or name; by default all of them.")
+        str, typer.Argument(metavar="CHAPTER|all", help="A chapter's number or name; by default all of them.")
     ] = "all",
     out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Where the figures go.")] = "study",
     seed: Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every draw. [default: 0]")] = None,
@@ -312,7 +312,13 @@ def _root(
 def main() -> NoReturn:
     """Run the command line and exit; a user's mistake is one line on standard error."""
     try:
-        code = app(standalone_mode=False)
+        # Not app(): it would turn Ctrl-C into an exit code and say nothing.
+        command = typer.main.get_command(app)
+        with command.make_context("vae-np", sys.argv[1:]) as context:
+            command.invoke(context)
+        code = 0
+    except typer.Exit as end:
+        code = end.exit_code
     except typer.TyperException as error:
         code = _complain(error.format_message())
     except (InputError, MissingFileError) as error:

@@ -21,7 +21,7 @@ from typing import Any
 
 from vae_np.data import BINARIZATIONS
 from vae_np.errors import ConfigError, MissingFileError
-from vae_np.model import LIKELIHOODS
+from vae_np.model import INFERENCES, LIKELIHOODS
 
 ACTIVATIONS = ("relu", "tanh", "softplus")
 BACKENDS = ("auto", "numpy", "numba", "cupy")
@@ -271,6 +271,12 @@ class Config:
         Choice(INITS),
         "NAME",
         "Initialisation: uniform in ±1/sqrt(inputs), as PyTorch's nn.Linear, or Glorot's.",
+    )
+    inference: str = _option(
+        "amortized",
+        Choice(INFERENCES),
+        "NAME",
+        "How q(z|x) is found: by an encoder, or local, with a mean and variance for every datapoint and no encoder.",
     )
     likelihood: str = _option(
         "bernoulli",

@@ -20,11 +20,28 @@ from vae_np._types import Array
 from vae_np.distributions import LOG_2PI, bernoulli_sample, normal_sample
 from vae_np.elbo import standard_normal_log_prob
 from vae_np.errors import InputError
-from vae_np.layers import sigmoid, softplus
+from vae_np.layers import sigmoid
 from vae_np.model import Architecture, Parameters
 
 # Nodes decoded at once by the (B, M) functions: their outputs and temporaries then take tens of megabytes at D = 784.
 _NODES = 2048
+
+
+# Factors of at most 2 whose product stays below the largest double.
+_FACTORS = 1000
+
+
+def _softplus_sum(logits: Array) -> Array:
+    """Σ_d log(1 + exp l_d), (M,), as Σ max(l, 0) + log Π (1 + exp −|l|): one logarithm a row instead of D. [D4]
+
+    Measured a tenth of the time of a softplus a pixel, which was most of what quadrature cost; the absolute error is
+    D rounding errors of 1e-16.
+    """
+    total = np.maximum(logits, 0).sum(axis=1)
+    factors = np.exp(-np.abs(logits)) + 1
+    for start in range(0, logits.shape[1], _FACTORS):
+        total += np.log(factors[:, start : start + _FACTORS].prod(axis=1))
+    return total
 
 
 @dataclass(frozen=True)
@@ -95,7 +112,7 @@ class Decoder:
         return result
 
     def _bernoulli_block(self, x: Array, logits: Array) -> Array:
-        return x @ logits.T - softplus(logits).sum(axis=1)
+        return x @ logits.T - _softplus_sum(logits)
 
     def _normal_block(self, x: Array, mean: Array) -> Array:
         logvar = np.broadcast_to(self.logvar(), x.shape[1:])

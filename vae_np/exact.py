@@ -39,7 +39,8 @@ _MOST_NODES = 2_000_000
 _LARGEST_WEIGHT = 0.25
 # Mass this close (in nats) to the highest on the edge of [−12, 12] means that the box cuts the posterior off.
 _EDGE_DEPTH = 40.0
-_GROUP = {True: 16, False: 64}
+# Examples that share nodes: what they look at overlaps, and decoding a node costs far more than one more example on it.
+_GROUP = 64
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,9 @@ def gauss_hermite_rule(latent: int, nodes: int) -> tuple[Array, Array]:
 
 def _log_sum_exp(values: Array) -> Array:
     top = values.max(axis=1)
-    return top + np.log(np.exp(values - top[:, None]).sum(axis=1))
+    terms = values - top[:, None]
+    np.exp(terms, out=terms)
+    return top + np.log(terms.sum(axis=1))
 
 
 def _fixed(decoder: Decoder, x: Array, rule: str, nodes: int, tolerance: float) -> GridPosterior:
@@ -185,15 +188,14 @@ def _adaptive(decoder: Decoder, x: Array, index: Array, values: Array, tolerance
 def _groups(decoder: Decoder, x: Array, tolerance: float) -> Iterator[tuple[Array, GridPosterior]]:
     """Adaptive posteriors of a few examples at a time, neighbours in latent space together: they share their nodes."""
     lattice = _coarse_lattice(decoder.latent)
-    size = _GROUP[decoder.arch.features >= 64]
     # The coarse values of one block of examples are held at once, a hundred megabytes or so in two dimensions.
     for start in range(0, len(x), 256):
         block = x[start : start + 256]
         values = decoder.log_joint_matrix(block, lattice * _COARSE)
         peak = lattice[values.argmax(axis=1)] * _COARSE
         order = np.lexsort((peak[:, -1], np.round(2 * peak[:, 0])))
-        for first in range(0, len(block), size):
-            members = order[first : first + size]
+        for first in range(0, len(block), _GROUP):
+            members = order[first : first + _GROUP]
             yield start + members, _adaptive(decoder, block[members], lattice, values[members], tolerance)
 
 

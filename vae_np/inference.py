@@ -6,8 +6,8 @@ q_λ is a normal with a diagonal or a full covariance, S = L Lᵀ. λ is one row
     full       [μ, log diag L, L below the diagonal, row by row]                      K + K(K+1)/2 numbers
 
 A bound (`ELBO`, or `ClosedFormELBO` of the linear-Gaussian model) maps λ to value and gradient, written by hand. It is
-deterministic: the expectation over ε is a fixed rule, quadrature (1 or 2 latents) or common random numbers. So `maximise` can solve it to convergence, for a whole batch at once, and say for which examples it
-did. [D17]
+deterministic: the expectation over ε is a fixed rule, quadrature (1 or 2 latents) or common random numbers. So
+`maximise` can solve it to convergence, for a whole batch at once, and say for which examples it did. [D17]
 """
 
 from __future__ import annotations
@@ -123,17 +123,18 @@ class Bound(Protocol):
 @dataclass(frozen=True)
 class Rule:
     """What stands for E over ε ~ N(0, I): points `eps` (S, K), or (S, N, K) with noise of its own for each of N
-    examples, and `weights` (S,) that sum to one."""
+    examples, and `weights` (S,) that sum to one. `coarser` is quadrature's own half: their difference is its error."""
 
     eps: Array
     weights: Array
+    coarser: Rule | None = None
 
     @classmethod
     def gauss_hermite(cls, latent: int, nodes: int) -> Rule:
         """`nodes` an axis; raises InputError for three latents or more."""
         if latent > 2:
             raise InputError(f"latent: got {latent}, expected 1 or 2; use Rule.common_noise in more dimensions")
-        return cls(*exact.gauss_hermite_rule(latent, nodes))
+        return cls(*exact.gauss_hermite_rule(latent, nodes), cls(*exact.gauss_hermite_rule(latent, -(-nodes // 2))))
 
     @classmethod
     def trapezoid(cls, latent: int, spacing: float) -> Rule:
@@ -141,11 +142,15 @@ class Rule:
         less than q's width, and needs more points where it does not."""
         if latent > 2:
             raise InputError(f"latent: got {latent}, expected 1 or 2; use Rule.common_noise in more dimensions")
-        half = round(_SPAN / spacing)
-        axis = np.arange(-half, half + 1) * spacing
-        eps = np.stack(np.meshgrid(*[axis] * latent, indexing="ij"), axis=-1).reshape(-1, latent)
-        weights = np.exp(-0.5 * (eps * eps).sum(axis=1))
-        return cls(eps, weights / weights.sum())
+
+        def lattice(spacing: float) -> tuple[Array, Array]:
+            half = round(_SPAN / spacing)
+            axis = np.arange(-half, half + 1) * spacing
+            eps = np.stack(np.meshgrid(*[axis] * latent, indexing="ij"), axis=-1).reshape(-1, latent)
+            weights = np.exp(-0.5 * (eps * eps).sum(axis=1))
+            return eps, weights / weights.sum()
+
+        return cls(*lattice(spacing), cls(*lattice(2 * spacing)))
 
     @classmethod
     def common_noise(cls, eps: Array) -> Rule:

@@ -68,16 +68,18 @@ def importance_log_likelihood(
     *,
     samples: int,
     seed: int,
+    posterior: tuple[Array, Array] | None = None,
     chunk_rows: int = _CHUNK_ROWS,
 ) -> Estimate:
     """log p(x) ≈ log (1/S) Σ_s w_s with exactly `samples` draws an example; x (B, D), `rows` (B,) in its data set.
 
+    The proposal is the encoder's q(z|x), or the normal whose mu and logvar (B, K) are given as `posterior`.
     The noise of a draw depends on its example and its number alone, so neither the batch split, nor `chunk_rows`, nor
     the number of samples changes it. Raises InputError for fewer than one sample. [D34] [D35]
     """
     if samples < 1:
         raise InputError(f"samples: got {samples}, expected a whole number > 0")
-    (mu, logvar), _ = model.encode_forward(ops, arch, parameters, x)
+    mu, logvar = posterior or model.encode_forward(ops, arch, parameters, x)[0]
     count = max(1, chunk_rows // len(x))
     log_w = []
     for first in range(0, samples, count):

@@ -93,11 +93,15 @@ def check_writable(folder: Path, *, overwrite: bool) -> None:
         if CONFIG not in os.listdir(folder) and foreign:
             raise InputError(f"out: {folder}: holds {foreign[0]} and no run, so --overwrite leaves it alone")
     probe = folder / ".write-test"
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
+        for place in new:
+            with contextlib.suppress(OSError):
+                place.rmdir()
         raise InputError(f"out: {folder}: cannot be written ({error.strerror or error})") from None
 
 
@@ -144,7 +148,7 @@ def load_data(config: Config) -> data.Dataset:
 
 def save(folder: Path, trainer: Trainer) -> None:
     """Write the checkpoint of a training as it stands."""
-    save_state(folder, trainer.arch, trainer.config, trainer.state, dict(trainer.progress()))
+    save_state(folder, trainer.arch, trainer.config, trainer.state, trainer.moments(), trainer.progress())
 
 
 def resume(folder: Path, trainer: Trainer) -> None:

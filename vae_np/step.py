@@ -41,6 +41,10 @@ class TrainingState:
         self.first_moment = self.parameters.zeros_like()
         self.second_moment = self.parameters.zeros_like()
 
+    def moments(self) -> dict[str, Array]:
+        """Both moments' flat buffers, by name."""
+        return {"first_moment": self.first_moment.flat, "second_moment": self.second_moment.flat}
+
 
 def training_step(
     ops: ModuleType,

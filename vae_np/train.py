@@ -19,6 +19,8 @@ from vae_np.backends import Backend
 from vae_np.config import Config
 from vae_np.errors import ConfigError, NonFiniteError
 from vae_np.evaluate import Binarized, elbo_terms
+from vae_np.local import ARRAYS as LOCAL_ARRAYS
+from vae_np.local import LocalPosterior, local_training_step
 from vae_np.model import Architecture, initialise
 from vae_np.optim import linear_warmup
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
@@ -39,6 +41,7 @@ def architecture(config: Config, features: int) -> Architecture:
         activation=config.activation,
         likelihood=config.likelihood,
         sigma=config.sigma,
+        inference=config.inference,
     )
 
 
@@ -71,7 +74,8 @@ class Running:
 class Trainer:
     """Training of one model on one data set: what to do, and how far it is.
 
-    `rows` (N, D) are the training rows as stored, `validation` what is held out. `state` and `running` are all that
+    `rows` (N, D) are the training rows as stored, `validation` what is held out; where there is no encoder, `local` has
+    every training row's mu and logvar. `state`, `local` and `running` are all that
     changes, with `seconds`, the wall time of all sittings together.
     """
 
@@ -83,6 +87,7 @@ class Trainer:
     state: TrainingState = field(init=False)
     running: Running = field(default_factory=Running)
     seconds: float = 0.0
+    local: LocalPosterior | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.config.batch_size > len(self.rows):
@@ -94,6 +99,8 @@ class Trainer:
         self.state = TrainingState(
             initialise(self.arch, seed=self.config.seed, dtype=self.config.dtype, scheme=self.config.init, mean=mean)
         )
+        if self.arch.inference == "local":
+            self.local = LocalPosterior.prior(len(self.rows), self.arch.latent, self.config.dtype)
         self.optimiser = Optimiser(
             self.config.optimizer,
             self.config.lr,
@@ -173,18 +180,13 @@ class Trainer:
             step=self.state.step,
             rows=rows,
         )
+        how: dict[str, Any] = {"seed": self.config.seed, "optimiser": self.optimiser, "beta": beta}
         # What overflows here is told by name below, not by a warning of NumPy's as well.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            terms = training_step(
-                self.backend.ops,
-                self.arch,
-                self.state,
-                x,
-                rows,
-                seed=self.config.seed,
-                optimiser=self.optimiser,
-                beta=beta,
-            )
+            if self.local is None:
+                terms = training_step(self.backend.ops, self.arch, self.state, x, rows, **how)
+            else:
+                terms = local_training_step(self.backend.ops, self.arch, self.state, self.local, x, rows, **how)
             bad = first_non_finite(self.state, terms)
         if bad is not None:
             raise NonFiniteError(f"step {self.state.step}: {bad} is not finite; a smaller lr often helps")
@@ -221,6 +223,13 @@ class Trainer:
             "seconds": self.seconds,
         }
 
+    def moments(self) -> dict[str, Array]:
+        """The optimiser's moments, and all λ where there is no encoder: what a checkpoint holds beside parameters."""
+        held = self.state.moments()
+        if self.local is not None:
+            held |= {f"local.{name}": getattr(self.local, name) for name in LOCAL_ARRAYS}
+        return held
+
     def progress(self) -> Mapping[str, float]:
         """What a resumed run needs beside parameters and moments."""
         return {
@@ -235,8 +244,8 @@ class Trainer:
     ) -> None:
         """Go on from where a checkpoint was written."""
         self.state.parameters.assign(parameters)
-        self.state.first_moment.flat[...] = moments["first_moment"]
-        self.state.second_moment.flat[...] = moments["second_moment"]
+        for name, array in self.moments().items():
+            array[...] = moments[name]
         self.state.step = step
         self.running = Running(progress["reconstruction"], progress["kl"], int(progress["steps"]))
         self.seconds = progress["seconds"]

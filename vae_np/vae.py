@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,9 @@ class VAE:
     """A variational autoencoder: encoder q(z|x), decoder p(x|z), prior N(0, I).
 
     Inputs `x` are (N, D) or (N, H, W): bytes 0..255, values in [0, 1], binary, or, for a normal likelihood, any finite
-    floats, which are taken as they are. Where the likelihood is Bernoulli and x is grey, pixels are drawn as 1 with their grey value's probability:
-    anew at each visit in `fit`, once and for all in the other methods. All methods are pure in the seed they are given.
+    floats, which are taken as they are. Where the likelihood is Bernoulli and x is grey, pixels are drawn as 1 with
+    their grey value's probability: anew at each visit in `fit`, once and for all in the other methods. All methods are
+    pure in the seed they are given.
 
     Raises InputError (a ValueError) where an argument cannot be used.
     """
@@ -55,6 +56,7 @@ class VAE:
         activation: str = "relu",
         likelihood: str = "bernoulli",
         sigma: float = 1.0,
+        inference: str = "amortized",
         init: str = "uniform",
         dtype: str = "float32",
         backend: str = "auto",
@@ -66,6 +68,7 @@ class VAE:
             activation=activation,
             likelihood=likelihood,
             sigma=sigma,
+            inference=inference,
             init=init,
             dtype=dtype,
             backend=backend,
@@ -136,7 +139,7 @@ class VAE:
         return history
 
     def encode(self, x: Array, *, binarize: str | None = None) -> tuple[Array, Array]:
-        """mu and logvar (log σ²) of q(z|x), (N, K) each. [D19]"""
+        """mu and logvar (log σ²) of q(z|x), (N, K) each; solved for, where the model has no encoder. [D19] [D11]"""
         return evaluate.posterior_moments(
             self.backend.ops, self.arch, self.parameters, self._examples(x, binarize, self.config.seed)
         )
@@ -198,7 +201,7 @@ class VAE:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `checkpoint.safetensors`, `state.safetensors` and `config.toml` into `folder`."""
-        save_state(folder, self.arch, self.config, self._state, {})
+        save_state(folder, self.arch, self.config, self._state, self._state.moments(), {})
         checkpoint.write_atomic(Path(folder) / CONFIG_FILE, self.config.to_toml())
 
     @classmethod
@@ -215,7 +218,7 @@ class VAE:
         own: dict[str, Any] = {
             **arch.as_dict(),
             "hidden": arch.hidden,
-            "dtype": str(weights.parameters["encoder.mu.bias"].dtype),
+            "dtype": str(weights.parameters["decoder.out.bias"].dtype),
             "backend": backend,
             "seed": config.seed if seed is None else seed,
         }
@@ -268,13 +271,18 @@ def architecture_of(weights: checkpoint.Weights | checkpoint.State, source: str 
 
 
 def save_state(
-    folder: str | os.PathLike[str], arch: Architecture, config: Config, state: TrainingState, extra: dict[str, Any]
+    folder: str | os.PathLike[str],
+    arch: Architecture,
+    config: Config,
+    state: TrainingState,
+    moments: Mapping[str, Array],
+    extra: Mapping[str, Any],
 ) -> None:
-    """Write both files of a checkpoint; `extra` is what resuming needs beside them."""
+    """Write both files of a checkpoint; `moments` and `extra` are what resuming needs beside the parameters."""
     checkpoint.save(
         folder,
         parameters=state.parameters,
-        moments={"first_moment": state.first_moment.flat, "second_moment": state.second_moment.flat},
+        moments=moments,
         architecture=arch.as_dict(),
         config=config.to_mapping(),
         step=state.step,

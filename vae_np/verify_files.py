@@ -57,9 +57,7 @@ class FileResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as plain values."""
-        pairs = [
-            {"name": p.name, "status": p.status, "message": p.message, "report": p.report} for p in self.pairs
-        ]
+        pairs = [{"name": p.name, "status": p.status, "message": p.message, "report": p.report} for p in self.pairs]
         return {
             "path": self.path,
             "status": self.status,
@@ -96,9 +94,7 @@ def exit_code(results: Sequence[FileResult]) -> int:
 
 def summary_line(result: FileResult) -> str:
     """Return a file's verdict as one line."""
-    counts = {
-        status: sum(p.status == status for p in result.pairs) for status in ("passed", "failed", "unusable")
-    }
+    counts = {status: sum(p.status == status for p in result.pairs) for status in ("passed", "failed", "unusable")}
     parts = [f"{count} {status}" for status, count in counts.items() if count]
     total = len(result.pairs)
     tally = f"{total} pair{'s' if total != 1 else ''}: {', '.join(parts)}" if total else ""
@@ -137,9 +133,7 @@ def _verify(path: Path, timeout: float, memory_limit_mb: int, seed: int) -> File
     return FileResult(str(path), status, message, pairs, output, seconds)
 
 
-def _run_worker(
-    path: Path, results: Path, timeout: float, memory_limit_mb: int, seed: int
-) -> tuple[int | None, str]:
+def _run_worker(path: Path, results: Path, timeout: float, memory_limit_mb: int, seed: int) -> tuple[int | None, str]:
     """Run the worker; return its exit status, None where it was stopped at the timeout, and what it printed."""
     arguments = [str(path), str(results), str(seed), str(memory_limit_mb), str(timeout * TIME_FOR_CHECKS)]
     package_parent = str(Path(__file__).resolve().parent.parent)
@@ -225,9 +219,7 @@ def _collect(events: list[dict[str, Any]], code: int | None, timeout: float) -> 
                 doing = f"{current} is checked"
             case "result":
                 pairs.append(
-                    PairResult(
-                        event["name"], event["status"], event["message"], event["report"], event["text"]
-                    )
+                    PairResult(event["name"], event["status"], event["message"], event["report"], event["text"])
                 )
                 current = ""
             case "done":

@@ -32,9 +32,7 @@ def run(path: Path, emit: Emit, seed: int, seconds: float) -> None:
     emit(event="import")
     try:
         module = load(path)
-    except (
-        BaseException
-    ) as error:  # sys.exit and KeyboardInterrupt included: nothing of theirs ends our report
+    except BaseException as error:  # sys.exit and KeyboardInterrupt included: nothing of theirs ends our report
         emit(event="unusable", message=f"does not import: {one_line(error, path)}")
         return
     names = pairs(module)
@@ -74,9 +72,7 @@ def check_pair(module: ModuleType, name: str, path: Path, seed: int, seconds: fl
     """Return status, message, report and text of one pair."""
     for ending in (FORWARD, BACKWARD, EXAMPLE):
         if not callable(getattr(module, name + ending, None)):
-            return _unusable(
-                f"{name}{ending} is missing" + ("; it gives the inputs to check at" * (ending == EXAMPLE))
-            )
+            return _unusable(f"{name}{ending} is missing" + ("; it gives the inputs to check at" * (ending == EXAMPLE)))
     forward, backward, example = (getattr(module, name + ending) for ending in (FORWARD, BACKWARD, EXAMPLE))
     try:
         inputs = example(np.random.default_rng(seed)) if _takes_argument(example) else example()
@@ -121,9 +117,7 @@ def one_line(error: BaseException, path: Path) -> str:
     else:
         text = str(error).strip().splitlines()
         what = type(error).__name__ + (f": {text[0][:160]}" if text else "")
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
-    ]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return what + (f" (line {lines[-1]})" if lines else "")
 
 

@@ -148,6 +148,13 @@ def _problem(batch: int, samples: int) -> tuple[object, np.ndarray, np.ndarray]:
 
 
 @exactly
+def output_starts_at_the_logit_of_the_mean_pixel() -> None:
+    parameters = initialise(ARCH, seed=0, scheme="glorot", mean=np.array([0.0, 0.1, 0.5, 0.9, 1.0]), dtype=np.float64)
+    odds = np.array([1 / 999, 1 / 9, 1.0, 9.0, 999.0])
+    close(parameters["decoder.out.bias"], np.log(odds), 1e-12)
+
+
+@exactly
 def loss_is_minus_the_mean_elbo() -> None:
     parameters, x, eps = _problem(batch=4, samples=1)
     terms, _ = elbo_forward(ops, ARCH, parameters, x, eps)

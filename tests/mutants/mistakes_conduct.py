@@ -7,8 +7,14 @@ from . import checks_statistics as statistics
 from .checks_exact import FORMS
 from .plant import Check, Edit, Mutant
 
-NORMAL, ADDRESS = statistics.noise_is_standard_normal_and_uncorrelated, conduct.each_word_of_the_address_changes_the_noise
-ORDER, STEP = conduct.an_epoch_visits_every_row_once_in_its_own_order, conduct.a_step_draws_the_noise_of_its_rows_and_its_number
+NORMAL, ADDRESS = (
+    statistics.noise_is_standard_normal_and_uncorrelated,
+    conduct.each_word_of_the_address_changes_the_noise,
+)
+ORDER, STEP = (
+    conduct.an_epoch_visits_every_row_once_in_its_own_order,
+    conduct.a_step_draws_the_noise_of_its_rows_and_its_number,
+)
 ONCE, AGAIN = conduct.every_example_is_evaluated_once, conduct.evaluation_repeats_itself
 DYNAMIC, GREY = conduct.dynamic_pixels_are_drawn_anew_and_fixed_ones_are_not, conduct.grey_bytes_become_values_up_to_one
 
@@ -27,7 +33,13 @@ _NOISE = (
         FORMS["philox_vectors"],
     ),
     _one("the upper half of the seed ignored", "noise:words", "seed // 2**32", "0", ADDRESS),
-    _one("the step left out of the address", "noise:words", "row[part, None], step, c3", "row[part, None], 0, c3", ADDRESS),
+    _one(
+        "the step left out of the address",
+        "noise:words",
+        "row[part, None], step, c3",
+        "row[part, None], 0, c3",
+        ADDRESS,
+    ),
     _one(
         "the sample's number left out of the address",
         "noise:words",
@@ -77,9 +89,21 @@ _NOISE = (
 )
 
 _DATA = (
-    _one("dynamic binarisation that never changes", "data:prepare", "stream=stream, step=step", "stream=stream, step=0", DYNAMIC),
+    _one(
+        "dynamic binarisation that never changes",
+        "data:prepare",
+        "stream=stream, step=step",
+        "stream=stream, step=0",
+        DYNAMIC,
+    ),
     _one("fixed binarisation drawn anew at every step", "data:prepare", 'mode == "fixed" and', "False and", DYNAMIC),
-    _one("fixed pixels of the test set those of the training set", "data:prepare", "and stream == noise.BINARIZE", "", DYNAMIC),
+    _one(
+        "fixed pixels of the test set those of the training set",
+        "data:prepare",
+        "and stream == noise.BINARIZE",
+        "",
+        DYNAMIC,
+    ),
     _one("grey bytes not divided by 255", "data:_probabilities", "unit / np.float32(255)", "unit", GREY),
     _one("a threshold that grey ½ does not reach", "data:prepare", ">= 0.5", "> 0.5", GREY),
     _one(
@@ -145,9 +169,21 @@ _EVALUATION = (
         "range(0, len(examples) - len(examples) % _BATCH, _BATCH)",
         ONCE,
     ),
-    _one("every draw of an example the same", "evaluate:elbo_terms", "np.repeat(np.arange(z_samples), len(places))", "0", ONCE),
+    _one(
+        "every draw of an example the same",
+        "evaluate:elbo_terms",
+        "np.repeat(np.arange(z_samples), len(places))",
+        "0",
+        ONCE,
+    ),
     _one("test noise from the training stream", "evaluate:elbo_terms", "noise.EVAL_EPS", "noise.EPS", ONCE),
-    _one("rows numbered from the start of each part", "evaluate:Binarized.batch", "self.first + np.arange", "np.arange", AGAIN),
+    _one(
+        "rows numbered from the start of each part",
+        "evaluate:Binarized.batch",
+        "self.first + np.arange",
+        "np.arange",
+        AGAIN,
+    ),
     _one(
         "test pixels those of the training stream",
         "evaluate:Binarized.batch",

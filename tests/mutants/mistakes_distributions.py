@@ -113,7 +113,9 @@ MUTANTS = (
     Mutant(
         "Lᵀε for Lε, backward pass and all",
         (
-            _at("full_normal_sample_forward", "(chol @ eps[..., None])", "(np.swapaxes(chol, -1, -2) @ eps[..., None])"),
+            _at(
+                "full_normal_sample_forward", "(chol @ eps[..., None])", "(np.swapaxes(chol, -1, -2) @ eps[..., None])"
+            ),
             _at(
                 "full_normal_sample_backward",
                 "dz[..., :, None] * eps[..., None, :]",

@@ -20,7 +20,11 @@ def _by_gradient(mistake: str, where: str, old: str, new: str, check: gradients.
 MUTANTS = (
     _by_gradient("bias forgotten", "layers:affine_forward", "x @ weight + bias", "x @ weight + 0 * bias", AFFINE),
     _by_gradient(
-        "the bias' gradient is a mean over the batch", "layers:affine_backward", "dy.sum(axis=0)", "dy.mean(axis=0)", AFFINE
+        "the bias' gradient is a mean over the batch",
+        "layers:affine_backward",
+        "dy.sum(axis=0)",
+        "dy.mean(axis=0)",
+        AFFINE,
     ),
     _by_gradient(
         "1/B once more in the weight's gradient", "layers:affine_backward", "x.T @ dy", "x.T @ dy / len(dy)", AFFINE
@@ -32,7 +36,9 @@ MUTANTS = (
         "dy @ weight",
         gradients.SQUARE_AFFINE,
     ),
-    _by_gradient("ReLU lets the gradient through everywhere", "layers:relu_backward", "y.real > 0", "y.real >= 0", RELU),
+    _by_gradient(
+        "ReLU lets the gradient through everywhere", "layers:relu_backward", "y.real > 0", "y.real >= 0", RELU
+    ),
     _by_gradient(
         "ReLU masks by the sign of the upstream gradient", "layers:relu_backward", "y.real > 0", "dy.real > 0", RELU
     ),
@@ -66,7 +72,9 @@ MUTANTS = (
         "np.where(positive, e, 1)",
         gradients.pair("bernoulli_log_prob"),
     ),
-    _by_gradient("gradients of the layers in reverse order", "layers:mlp_backward", "gradients[::-1]", "gradients", MLP),
+    _by_gradient(
+        "gradients of the layers in reverse order", "layers:mlp_backward", "gradients[::-1]", "gradients", MLP
+    ),
     _by_gradient(
         "the activation's derivative forgotten",
         "ops:affine_act_backward",
@@ -90,7 +98,11 @@ MUTANTS = (
     _by_gradient("∂z/∂logvar without ε", "ops:reparam_kl_backward", "(dz * eps)", "dz", REPARAM),
     _by_gradient("the KL's pull on mu forgotten", "ops:reparam_kl_backward", "dmu + dz.sum", "dz.sum", REPARAM),
     _by_gradient(
-        "a mean over the draws of z where the chain rule sums", "ops:reparam_kl_backward", "dz.sum(", "dz.mean(", REPARAM
+        "a mean over the draws of z where the chain rule sums",
+        "ops:reparam_kl_backward",
+        "dz.sum(",
+        "dz.mean(",
+        REPARAM,
     ),
     Mutant(
         "draws stacked example-major: rows get each other's noise",

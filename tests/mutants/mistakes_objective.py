@@ -29,7 +29,14 @@ _MODEL = (
         MODEL,
         MODEL,
     ),
-    _one("logvar's way back into the encoder forgotten", "model:encode_backward", "dh_mu + dh_logvar", "dh_mu", MODEL, MODEL),
+    _one(
+        "logvar's way back into the encoder forgotten",
+        "model:encode_backward",
+        "dh_mu + dh_logvar",
+        "dh_mu",
+        MODEL,
+        MODEL,
+    ),
     _one(
         "gradients added to those of the step before",
         "model:_write",
@@ -71,9 +78,16 @@ _MODEL = (
     _one(
         "the heads for mu and logvar start out the same",
         "model:initialise",
-        "step=index",
+        "step=places[name]",
         "step=0",
         statistics.initial_weights_are_uniform_within_their_bound,
+    ),
+    _one(
+        "the output's bias starts at the mean pixel, not at its logit",
+        "model:initialise",
+        "np.log(clipped / (1 - clipped))",
+        "clipped",
+        exact.output_starts_at_the_logit_of_the_mean_pixel,
     ),
 )
 
@@ -146,7 +160,14 @@ _ELBO = (
         FORMS["joint_parts"],
         JOINT,
     ),
-    _one("logvar's own term divided by S as well", "elbo:elbo_backward", "0.5 * beta / batch", "0.5 * beta / rows", JOINT, JOINT),
+    _one(
+        "logvar's own term divided by S as well",
+        "elbo:elbo_backward",
+        "0.5 * beta / batch",
+        "0.5 * beta / rows",
+        JOINT,
+        JOINT,
+    ),
     _one(
         "the prior's pull on z forgotten in the joint form",
         "elbo:elbo_backward",

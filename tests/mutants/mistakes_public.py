@@ -139,7 +139,13 @@ MUTANTS = (
     ),
     Mutant(
         "a clamp of logvar in the KL that its gradient does not have",
-        (Edit("distributions:normal_kl_forward", "np.expm1(logvar)", "np.expm1(np.where(logvar.real > 10, 10, logvar))"),),
+        (
+            Edit(
+                "distributions:normal_kl_forward",
+                "np.expm1(logvar)",
+                "np.expm1(np.where(logvar.real > 10, 10, logvar))",
+            ),
+        ),
         (gradients.KL_FAR_OUT,),
         gradients.pair("normal_kl"),
         seen=True,
@@ -172,7 +178,7 @@ MUTANTS = (
     Mutant(
         "`difference > tolerance` in the gradient checker, which lets NaN through",
         (
-            Edit("gradcheck.judge:judge", "~(gap <= limit)", "gap > limit"),
+            Edit("gradcheck.judge:_compare", "bad = ~(gap <= row.atol +", "bad = (gap > row.atol +"),
             Edit("gradcheck.judge:_faults", "int((~np.isfinite(array)).sum())", "0"),
             Edit("gradcheck.judge:Evidence.shaped", "bool(np.isfinite(self.analytic).all())", "True"),
         ),
@@ -181,13 +187,13 @@ MUTANTS = (
     ),
     Mutant(
         "an absolute tolerance in the gradient checker, which accepts all zeros",
-        (Edit("gradcheck.judge:judge", "limit = tolerance.atol +", "limit = 1e-6 + tolerance.atol +"),),
+        (Edit("gradcheck.check:check_grad", "Tolerance(rtol, atol, scale)", "Tolerance(rtol, atol or 1e-6, scale)"),),
         (conduct.a_gradient_of_zeros_fails_however_small_the_right_one_is,),
         seen=True,
     ),
     Mutant(
         "an absolute tolerance in a comparison of two arrays, which accepts all zeros",
-        (Edit("verify.runner:_compared", "difference / size if size else difference", "difference"),),
+        (Edit("verify.runner:_compared", "difference / size if size else (difference and math.inf)", "difference"),),
         (conduct.a_gradient_of_zeros_fails_however_small_the_right_one_is,),
         seen=True,
     ),

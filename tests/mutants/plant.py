@@ -1,7 +1,6 @@
 """Put a mistake into the package in memory, and take it out again."""
 
 from __future__ import annotations
-
 import __future__
 
 import importlib

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from . import mistakes_conduct, mistakes_distributions, mistakes_layers, mistakes_objective, mistakes_public
@@ -41,37 +41,29 @@ def noticed(check: Check) -> str | None:
     return None
 
 
-def blind(mutant: Mutant) -> bool | None:
-    """Whether the gradient check of the same code passes in spite of the mistake; None where there is no gradient."""
-    if mutant.gradient is None:
-        return None
+@cache
+def row(mutant: Mutant) -> str:
+    """The mutant's line in the table; raises AssertionError where a check that is named for it does not notice it."""
     with planted(mutant):
-        return noticed(mutant.gradient) is None
-
-
-def _row(mutant: Mutant) -> str:
+        missed = [check.name for check in mutant.caught_by if noticed(check) is None]
+        passes = mutant.gradient is not None and noticed(mutant.gradient) is None
+    assert not missed, f"not noticed by: {', '.join(missed)}"
     where: dict[str, None] = {}
     for edit in mutant.edits:
         module, _, function = edit.where.partition(":")
         where[f"`vae_np/{module.replace('.', '/')}.py` `{function}`"] = None
-    passes = blind(mutant)
-    alone = "" if passes is None else "**passes**" if passes else "fails"
     checks = "; ".join(f"{check.name} ({check.kind})" for check in mutant.caught_by)
-    return f"| {mutant.mistake} | {', '.join(where)} | {checks} | {alone} |"
+    alone = "" if mutant.gradient is None else "**passes**" if passes else "fails"
+    return f"| {mutant.mistake} | {'; '.join(where)} | {checks} | {alone} |"
 
 
-def rows(mutants: Iterable[Mutant]) -> list[str]:
-    """A line of the table for each mutant."""
-    return [_row(mutant) for mutant in mutants]
-
-
-def text(lines: Iterable[list[str]]) -> str:
-    """The part of the document between the two marks, from the lines of each group."""
-    parts = []
-    for (title, _), group in zip(GROUPS, lines, strict=True):
-        head = f"### {title}\n\n| mistake | where | noticed by | gradient check alone |\n|---|---|---|---|"
-        parts.append("\n".join([head, *group]))
-    return "\n" + "\n\n".join(parts) + "\n\n"
+def text() -> str:
+    """The part of the document between its two marks."""
+    head = "| mistake | where | noticed by | gradient check alone |\n|---|---|---|---|"
+    parts = ["\n".join([f"### {title}\n", head, *map(row, group)]) for title, group in GROUPS]
+    blind = sum("**passes**" in row(mutant) for mutant in MUTANTS)
+    counts = f"{len(MUTANTS)} mistakes; the gradient check of the same code passes in spite of {blind} of them."
+    return "\n" + "\n\n".join([counts, *parts]) + "\n\n"
 
 
 def written() -> str:
@@ -83,6 +75,6 @@ def written() -> str:
 
 def write() -> None:
     """Put the table into the document."""
-    table = text(rows(group) for _, group in GROUPS)
+    table = text()
     document = DOCUMENT.read_text(encoding="utf-8")
     DOCUMENT.write_text(_PART.sub(lambda _: table, document), encoding="utf-8")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
 from vae_np import checkpoint, data, evaluate, plots, runs
 from vae_np.commands.output import Output, with_error
 from vae_np.commands.train import TERM_NAMES, describe_values, term_figures, train_figures
@@ -44,14 +42,7 @@ def evaluate_run(
     )
     mu, logvar = evaluate.posterior_moments(ops, arch, parameters, examples)
     kl, active = evaluate.kl_per_dimension(mu, logvar), evaluate.active_units(mu)
-    columns = (
-        TextColumn(f"log p(x), {samples} samples"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} examples, left"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=output.progress, transient=True, disable=not output.progress.is_terminal)
-    with bar as progress:
+    with output.bar(f"log p(x), {samples} samples", "{task.completed:.0f}/{task.total:.0f} examples") as progress:
         task = progress.add_task("", total=len(examples))
         estimate = evaluate.log_likelihood(
             ops,

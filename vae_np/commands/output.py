@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vae_np import __version__, checkpoint
@@ -28,9 +29,10 @@ class Output:
         if json_file not in (None, "-"):
             _check_target(json_file)
         self.json_file = json_file
-        # A pipe has no width of its own: wide enough there that no table is folded or cut.
-        self.text = _console(sys.stderr if json_file == "-" else sys.stdout)
         self.progress = _console(sys.stderr)
+        # Where both go to one place, one console writes both: else a line would be printed behind a progress bar.
+        together = json_file == "-" or (sys.stdout.isatty() and self.progress.is_terminal)
+        self.text = self.progress if together else _console(sys.stdout)
 
     def say(self, line: str) -> None:
         """Print one line as it is."""
@@ -39,6 +41,17 @@ class Output:
     def warn(self, line: str) -> None:
         """Print one line on standard error, as every mistake is told."""
         self.progress.print(f"vae-np: {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def bar(self, before: str, after: str) -> Progress:
+        """A progress bar between two texts and the time left, as wide as the terminal, and gone when it is done.
+
+        Without a terminal it is nothing at all.
+        """
+        columns = (TextColumn(before), BarColumn(bar_width=None), TextColumn(after), TimeRemainingColumn())
+        hidden = not self.progress.is_terminal
+        return Progress(
+            *columns, TextColumn("left"), console=self.progress, transient=True, expand=True, disable=hidden
+        )
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; the first column is text, the others are numbers."""
@@ -74,6 +87,7 @@ class Output:
 
 def _console(stream: Any) -> Console:
     console = Console(file=stream)
+    # A pipe has no width of its own: wide enough there that no table is folded or cut.
     return console if console.is_terminal else Console(file=stream, width=160)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from vae_np import backends, checkpoint, config, data, evaluate, plots, runs
 from vae_np._types import Array
@@ -46,7 +45,9 @@ def train(
     else:
         _refuse_with_resume(config=config_file, out=out, overwrite=overwrite or None)
         settings = _resumed_settings(overrides, runs.find(resume))
+    # Messages name the data as they were given; a run keeps the full path, so that it can be used from any folder.
     dataset = runs.load_data(settings)
+    settings = runs.with_absolute_paths(settings)
     trainer = _trainer(settings, backends.choose(settings.backend), dataset)
     if resume is None:
         folder = runs.claim(out, overwrite=overwrite)
@@ -82,7 +83,7 @@ def _what_is_kept(folder: Path) -> str:
 
 def _settings(overrides: Mapping[str, Any], config_file: str | None) -> Config:
     base = config.load(config_file) if config_file is not None else Config()
-    return runs.with_absolute_paths(config.merge(base, overrides))
+    return config.merge(base, overrides)
 
 
 def _resumed_settings(overrides: Mapping[str, Any], folder: Path) -> Config:
@@ -147,17 +148,9 @@ def note_no_image(output: Output, dataset: data.Dataset) -> None:
 
 def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
     metrics = runs.MetricsFile(folder)
-    columns = (
-        TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[numbers]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
     first_step, first_seconds = trainer.state.step, trainer.seconds
-    # Without a terminal a bar would leave nothing but an empty line.
-    bar = Progress(*columns, console=output.progress, transient=True, disable=not output.progress.is_terminal)
+    bar = output.bar("epoch {task.fields[epoch]}", "{task.fields[numbers]}")
+    long_name = "reconstruction" if output.progress.width > 100 else "rec."
     with bar as progress, _interrupts() as asked_to_stop:
         task = progress.add_task("", total=trainer.total_steps, completed=first_step, epoch="", numbers="")
 
@@ -168,8 +161,7 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
                 reconstruction, kl = current.running.means()
                 rate = (current.state.step - first_step) / max(current.seconds - first_seconds, 1e-9)
                 numbers = (
-                    f"ELBO {reconstruction - kl:8.2f}  reconstruction {reconstruction:8.2f}  KL {kl:6.2f}  "
-                    f"{rate:5.0f} steps/s"
+                    f"ELBO {reconstruction - kl:.2f}  {long_name} {reconstruction:.2f}  KL {kl:.2f}  {rate:.0f} steps/s"
                 )
             progress.update(
                 task, completed=current.state.step, epoch=f"{epoch}/{current.config.epochs}", numbers=numbers

@@ -87,7 +87,7 @@ def check_linear(
     rng: np.random.Generator,
     eps: float,
 ) -> Check:
-    """Check G(0) = 0, G(-3 v) = -3 G(v) and G(v + w) = G(v) + G(w) to the square root of the precision."""
+    """Check G(0) = 0, G(-3 v) = -3 G(v) and G(v + w) = G(v) + G(w) to the cube root of the precision."""
     other = rng.standard_normal(weights.shape)
     parts = [gradient(w) for w in (weights, other, 0 * weights, -3 * weights, weights + other)]
     blame: list[str] = []
@@ -96,14 +96,18 @@ def check_linear(
         alike = len(arrays) == len(parts) and len({array.shape for array in arrays}) == 1
         if alike and all(array.size and np.isfinite(array).all() for array in arrays):
             own = max(eps, *(float(np.finfo(array.dtype).eps) for array in arrays if tree.is_number(array)))
-            blame += [f"{subject.names[leaf]} {fault}" for fault in _nonlinear(np.sqrt(own), *arrays)]
+            # Gradients below this are rounding of terms as large as the upstream gradient.
+            floor = 64 * own * float(np.abs(weights).max())
+            blame += [f"{subject.names[leaf]} {fault}" for fault in _nonlinear(np.cbrt(own), floor, *arrays)]
     return Check(LINEAR, not blame, "; ".join(blame))
 
 
-def _nonlinear(tolerance: float, v: Array, w: Array, zero: Array, scaled: Array, both: Array) -> list[str]:
+def _nonlinear(
+    tolerance: float, floor: float, v: Array, w: Array, zero: Array, scaled: Array, both: Array
+) -> list[str]:
     """Return what is wrong with G(v), G(w), G(0), G(-3 v), G(v + w) as values of a linear function, if anything."""
     v, w, zero, scaled, both = (part.astype(np.float64) for part in (v, w, zero, scaled, both))
-    limit = tolerance * max(float(np.abs(v).max()), float(np.abs(w).max()))
+    limit = max(tolerance * max(float(np.abs(v).max()), float(np.abs(w).max())), floor)
     if np.abs(v).max() > limit >= np.abs(scaled - v).max():
         return ["does not change with the upstream gradient"]
     if np.abs(zero).max() > limit:

@@ -24,7 +24,7 @@ SCALE_SHARE = 1e-2
 # A numeric value whose own error is above this share decides nothing.
 UNDECIDED = 1e-2
 # Misses below this many units in the last place may be rounding of a delicate function: it is measured.
-EXCUSABLE = 2.0**12
+EXCUSABLE = 2.0**10
 
 
 @dataclass(frozen=True)
@@ -93,24 +93,57 @@ def judge(
     if evidence.analytic is None or not evidence.shaped:
         return _unusable(row, evidence)
     analytic = evidence.analytic.astype(np.float64)
-    entries = np.array([analytic[index] for index in numeric.indices], dtype=np.float64)
-    gap = np.abs(entries - numeric.values)
-    bound = np.maximum(np.maximum(np.abs(entries), np.abs(numeric.values)), scale)
-    limit = tolerance.atol + rtol * bound + 4 * numeric.errors
-
-    def noise_at(mask: Array) -> float:
-        order = np.argsort(np.where(mask, -gap, 1.0), kind="stable")[: int(mask.sum())]
-        return 8 * rounding(view, [numeric.indices[i] for i in order])
-
-    bad = ~(gap <= limit)
+    found = _compare(row, evidence, analytic)
     # More than this is no rounding of sums and products, but a cast or a constant with too few digits.
     excusable = EXCUSABLE * max(eps, view.eps) * max(evidence.size, float(np.abs(view.weights).max()))
-    if bad.any() and gap[bad].max() <= excusable and (noise := min(noise_at(bad), excusable)) > 0:
-        bad = ~(gap <= limit + noise)
+    if 0 < found.miss <= excusable:
+        suspects = evidence.wrong or numeric.indices
+        noise = min(8 * rounding(view, suspects), excusable) if suspects else 0.0
         row = replace(row, atol=row.atol + noise)
-        if not bad.any():
-            row = _noted(row, f"atol is raised to what rounding does to it: {noise:.1e}")
+        found = _compare(row, evidence, analytic)
+        if not found.miss:
+            found.row = _noted(found.row, f"atol is raised to what rounding does to it: {noise:.1e}")
+    row = found.row
+    slack = float((4 * numeric.errors / np.maximum(found.bound, 1e-300)).max(initial=0.0))
+    if slack > 10 * row.rtol and evidence.size > 0:
+        row = _noted(row, f"differences are known to {min(slack, 1.0):.0e} only here")
+    if faults or not all(kink.inside for kink in row.kinks):
+        return row
+    if found.miss:
+        floor = _floor(view, eps)
+        if found.gap.size and max(float(np.abs(analytic).max()), evidence.size) <= floor:
+            text = f"all of it is below {floor:.1e}, where outputs are rounded: saturated or flat; try another point"
+            return replace(_noted(row, text), verdict="unclear")
+        return row
+    blurred = (4 * numeric.errors > UNDECIDED * np.maximum(found.bound, evidence.size)) & (found.gap > 0)
+    if blurred.any():
+        # An analytic value that is rounding itself agrees with any numeric one that may be zero.
+        noise = 8 * rounding(view, [numeric.indices[i] for i in np.flatnonzero(blurred)])
+        blurred &= np.abs(found.entries) > noise
+    doubts = _doubts(view, evidence, int(blurred.sum()))
+    return replace(_noted(row, *doubts), verdict="unclear" if doubts else "ok")
+
+
+@dataclass
+class _Comparison:
+    """The two gradients entry by entry; miss: by how much the worst of what fails misses, zero where nothing does."""
+
+    row: Row
+    entries: Array
+    gap: Array
+    bound: Array
+    miss: float
+
+
+def _compare(row: Row, evidence: Evidence, analytic: Array) -> _Comparison:
+    """Compare entries, projections and kinks under the row's tolerance; note in `evidence` which entries are wrong."""
+    numeric = evidence.numeric
+    entries = np.array([analytic[index] for index in numeric.indices], dtype=np.float64)
+    gap = np.abs(entries - numeric.values)
+    bound = np.maximum(np.maximum(np.abs(entries), np.abs(numeric.values)), row.scale)
+    bad = ~(gap <= row.atol + row.rtol * bound + 4 * numeric.errors)
     evidence.wrong = [numeric.indices[i] for i in np.flatnonzero(bad)]
+    evidence.projection_wrong = evidence.blurred = False
     if len(gap):
         error = gap / np.where(bound > 0, bound, 1.0)
         worst = int(np.argmax(np.where(bad, error, -1.0) if bad.any() else error))
@@ -121,23 +154,10 @@ def judge(
             analytic=float(entries[worst]),
             numeric=float(numeric.values[worst]),
         )
-    row = _add_projections(row, evidence, analytic)
+    miss = float(gap[bad].max()) if bad.any() else 0.0
+    row, projected = _add_projections(row, evidence, analytic)
     kinks = tuple(_kink(index, e, float(analytic[index]), row) for index, e in numeric.kinks)
-    row = replace(row, kinks=kinks)
-    if faults or not all(kink.inside for kink in kinks):
-        return row
-    if bad.any() or evidence.projection_wrong:
-        floor = _floor(view, eps)
-        if len(gap) and max(float(np.abs(analytic).max()), evidence.size) <= floor:
-            text = f"all of it is below {floor:.1e}, where outputs are rounded: saturated or flat; try another point"
-            return replace(_noted(row, text), verdict="unclear")
-        return row
-    blurred = (4 * numeric.errors > UNDECIDED * np.maximum(bound, evidence.size)) & (gap > 0)
-    if blurred.any():
-        # An analytic value that is rounding itself agrees with any numeric one that may be zero.
-        blurred &= np.abs(entries) > noise_at(blurred)
-    doubts = _doubts(view, evidence, int(blurred.sum()))
-    return replace(_noted(row, *doubts), verdict="unclear" if doubts else "ok")
+    return _Comparison(replace(row, kinks=kinks), entries, gap, bound, max(miss, projected))
 
 
 def _noted(row: Row, *notes: str) -> Row:
@@ -186,30 +206,35 @@ def _unusable(row: Row, evidence: Evidence) -> Row:
     return replace(row, index=index, analytic=float(array[index]), numeric=known.get(index, math.nan))
 
 
-def _add_projections(row: Row, evidence: Evidence, analytic: Array) -> Row:
-    """Judge the projections; the row shows the worst one where it is worse than every entry."""
+def _add_projections(row: Row, evidence: Evidence, analytic: Array) -> tuple[Row, float]:
+    """Judge the projections; the row shows the worst one where it is worse than every entry.
+
+    Also returns by how much, per unit of direction, the worst of those that fail misses.
+    """
+    miss = 0.0
     for projection in evidence.numeric.projections:
         estimate = projection.estimate
         weighted = analytic * projection.direction
+        length = float(np.abs(projection.direction).sum())
         value = float(weighted.sum())
         # A projection is as large as its terms make it, also where they cancel.
         size = max(abs(value), abs(estimate.value), float(np.sqrt(np.square(weighted).sum())))
-        slack = row.atol * float(np.abs(projection.direction).sum()) + row.rtol * size
+        slack = row.atol * length + row.rtol * size + 4 * estimate.error
+        gap = abs(value - estimate.value)
         if estimate.kind == "smooth":
-            gap = abs(value - estimate.value)
-            wrong = not gap <= slack + 4 * estimate.error
+            wrong = not gap <= slack
             error = gap / size if size > 0 else 0.0
             evidence.blurred |= gap > 0 and not 4 * estimate.error <= UNDECIDED * size
             if math.isnan(row.error) or error > row.error:
                 row = replace(row, error=error)
                 if not evidence.wrong:
                     row = replace(row, index=None, analytic=value, numeric=estimate.value)
-        elif estimate.kind == "kink":
-            wrong = not _between(estimate, value, slack + 4 * estimate.error)
         else:
-            wrong = False
-        evidence.projection_wrong |= wrong
-    return row
+            wrong = estimate.kind == "kink" and not _between(estimate, value, slack)
+        if wrong:
+            evidence.projection_wrong = True
+            miss = max(miss, gap / length)
+    return row, miss
 
 
 def _kink(index: Index, estimate: Estimate, analytic: float, row: Row) -> Kink:

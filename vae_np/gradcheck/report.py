@@ -180,7 +180,7 @@ class Report:
         lines += [f"  {line}" for line in self.details()]
         if not self.passed and self.snippet:
             lines += [
-                f"reproduce (seed {self.seed}):",
+                f"reproduce (seed {self.seed}, same inputs):",
                 *(f"    {line}" for line in self.snippet.splitlines()),
             ]
         return "\n".join(line.rstrip() for line in lines)

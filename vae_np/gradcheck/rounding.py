@@ -16,10 +16,12 @@ from vae_np.gradcheck import tree
 
 # Relative steps in float64 and below: many units in the last place, and still tiny.
 STEP = 2.0**-20
-STEP_LOW = 2.0**-10
-DIRECTIONS = 3
+STEP_LOW = 2.0**-14
+DIRECTIONS = 2
 # The sixth difference of independent errors is this many times their standard deviation: sqrt(binomial(12, 6)).
 GAIN = 924.0**0.5
+# Noise of more units in the last place than this, where entries move by the tensor's size, may be a kink crossed.
+PLAUSIBLE = 64.0
 
 
 def noise(
@@ -31,27 +33,38 @@ def noise(
 ) -> Array:
     """Return the standard deviation of the rounding error of each value of `function(leaves)`.
 
-    moving: positions of the leaves that move, by factors near one, so that zeros stay zero and a kink there is not
-    crossed. Values that are not finite, or that change their number, count as exact.
+    moving: positions of the leaves that move; zeros stay zero, so that a kink there is not crossed. Each entry moves
+    by a share of its own size, and once more by a share of the tensor's: an entry too small to move what it is added
+    to shows no rounding otherwise. Values that are not finite, or that change their number, count as exact.
     """
     here = function(list(leaves))
     largest = np.zeros(here.shape)
-    for _ in range(directions):
-        factors = {
-            i: rng.uniform(0.5, 1.5, np.shape(leaves[i])) * rng.choice([-1, 1], np.shape(leaves[i])) for i in moving
-        }
+    eps = float(np.finfo(here.dtype).eps) if np.issubdtype(here.dtype, np.floating) else 0.0
+    for alike in (False, True) * directions:
+        steps = {i: _step(leaves[i], alike, rng) for i in moving}
         points = [
-            function([_moved(v, k * factors[i]) if i in factors else v for i, v in enumerate(leaves)])
-            for k in range(-3, 4)
+            function([_moved(v, k * steps[i]) if i in steps else v for i, v in enumerate(leaves)]) for k in range(-3, 4)
         ]
-        if all(point.shape == here.shape for point in points):
-            sixth = np.abs(np.diff(np.array(points, dtype=np.float64), n=6, axis=0)[0]) / GAIN
-            largest = np.maximum(largest, np.where(np.isfinite(sixth), sixth, 0.0))
+        if any(point.shape != here.shape for point in points):
+            continue
+        sixth = np.abs(np.diff(np.array(points, dtype=np.float64), n=6, axis=0)[0]) / GAIN
+        believed = np.isfinite(sixth)
+        if alike:
+            believed &= sixth <= PLAUSIBLE * eps * np.maximum(np.abs(here), 1.0)
+        largest = np.maximum(largest, np.where(believed, sixth, 0.0))
     return largest
 
 
-def _moved(leaf: Any, steps: Array) -> Any:
+def _step(leaf: Any, alike: bool, rng: np.random.Generator) -> Array:
+    """Return random steps in proportion to each entry, or to the tensor where that is larger; zero for a zero."""
+    array = np.abs(np.asarray(leaf, dtype=np.float64))
+    size = np.sqrt(np.mean(np.square(array))) if alike and array.size else 0.0
+    unit = STEP if np.asarray(leaf).dtype.itemsize >= 8 else STEP_LOW
+    step: Array = unit * rng.uniform(0.5, 1.5, array.shape) * rng.choice([-1, 1], array.shape)
+    return np.where(array > 0, step * np.maximum(array, size), 0.0)
+
+
+def _moved(leaf: Any, step: Array) -> Any:
     array = np.asarray(leaf)
-    unit = STEP if array.dtype.itemsize >= 8 else STEP_LOW
-    moved = (array * (1.0 + unit * steps)).astype(array.dtype)
+    moved = (array + step).astype(array.dtype)
     return moved if tree.is_array(leaf) else moved[()]

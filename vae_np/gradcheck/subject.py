@@ -93,7 +93,7 @@ def make_subject(
     for name, value in pairs:
         if np.iscomplexobj(value):
             raise InputError(f"inputs: {name} is complex; only real inputs have gradients here")
-    return Subject(forward, backward, inputs, [n for n, _ in pairs], [v for _, v in pairs], top, called)
+    return Subject(forward, backward, inputs, [n for n, _ in pairs], [tree.fresh(v) for _, v in pairs], top, called)
 
 
 def _top_names(forward: Forward, inputs: tuple[Any, ...], names: Sequence[str] | None) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +17,7 @@ from vae_np.elbo import FORMS
 from vae_np.gradcheck import Report, check_grad, check_vjp
 from vae_np.verify import against, catalogue
 from vae_np.verify.catalogue import Pair, Scalar
-from vae_np.verify.closed_forms import CLOSED_FORMS
+from vae_np.verify.closed_forms import CLOSED_FORMS, Exact
 
 # What a complex step must reach where the function is smooth, and what two float64 implementations of one gradient
 # may differ by.
@@ -106,9 +108,8 @@ def _report_row(report: Report, smooth: bool, backend: str) -> Row:
     return Row(report.name, backend, report.method, report.max_error, passed, detail)
 
 
-def _closed_form_row(form: Callable[[ModuleType, int], Any], backend: ModuleType, name: str, seed: int) -> Row:
-    value, exact, tolerance = form(backend, seed)
-    return _compared(form.__name__.replace("_", " "), name, "closed form", value, exact, tolerance)
+def _closed_form_row(form: Callable[[ModuleType, int], Exact], backend: ModuleType, name: str, seed: int) -> Row:
+    return _computed(form.__name__.replace("_", " "), name, "closed form", partial(form, backend, seed))
 
 
 def _parity_rows(backend: ModuleType, name: str, seed: int) -> Iterator[Row]:
@@ -118,8 +119,12 @@ def _parity_rows(backend: ModuleType, name: str, seed: int) -> Iterator[Row]:
     for ours, theirs in zip(
         catalogue.operation_pairs(ops, seed), catalogue.operation_pairs(backend, seed), strict=True
     ):
-        expected, found = _all_outputs(ours, seed), _all_outputs(theirs, seed)
-        yield _compared(f"{ours.name}, as the reference", name, "compare", found, expected, SMOOTH_RTOL)
+        both = partial(_outputs_of_both, theirs, ours, seed)
+        yield _computed(f"{ours.name}, as the reference", name, "compare", both)
+
+
+def _outputs_of_both(theirs: Pair, ours: Pair, seed: int) -> Exact:
+    return _all_outputs(theirs, seed), _all_outputs(ours, seed), SMOOTH_RTOL
 
 
 def _all_outputs(pair: Pair, seed: int) -> Array:
@@ -142,6 +147,15 @@ def _autodiff_rows(library: str, seed: int) -> Iterator[Row]:
                 yield _compared(name, "numpy", f"autodiff ({library})", gradient, theirs[tensor], AUTODIFF_RTOL)
 
 
+def _computed(name: str, backend: str, method: str, sides: Callable[[], Exact]) -> Row:
+    """Compare the (value, exact, tolerance) that `sides` returns; what raises has failed, and the rest still run."""
+    try:
+        value, exact, tolerance = sides()
+    except Exception as error:
+        return Row(name, backend, method, float("nan"), False, f"raised {type(error).__name__}: {error}")
+    return _compared(name, backend, method, value, exact, tolerance)
+
+
 def _compared(name: str, backend: str, method: str, value: Any, exact: Any, tolerance: float) -> Row:
     value, exact = np.asarray(value, dtype=np.float64), np.asarray(exact, dtype=np.float64)
     if value.shape != exact.shape:
@@ -149,7 +163,8 @@ def _compared(name: str, backend: str, method: str, value: Any, exact: Any, tole
         return Row(name, backend, method, float("nan"), False, detail)
     size = float(np.abs(exact).max())
     difference = float(np.abs(value - exact).max())
-    error = difference / size if size else difference
+    # Where the exact answer is all zero, only zeros are it.
+    error = difference / size if size else (difference and math.inf)
     # A NaN fails: it is not at most anything.
     passed = error <= tolerance
     worst = np.unravel_index(np.argmax(np.abs(value - exact)), exact.shape) if exact.ndim else ()
