@@ -66,7 +66,6 @@ def test_defaults_are_the_documented_ones() -> None:
         "init": "uniform",
         "likelihood": "bernoulli",
         "sigma": 1.0,
-        "binarize": "dynamic",
         "epochs": 10,
         "batch_size": 128,
         "optimizer": "adam",
@@ -82,6 +81,13 @@ def test_defaults_are_the_documented_ones() -> None:
         "seed": 0,
     }
     assert (Config().test_data, Config().image_shape, Config().validation) == (None, None, None)
+
+
+def test_binarization_follows_the_likelihood_unless_it_is_given() -> None:
+    assert Config().binarization == "dynamic"
+    assert Config(likelihood="normal").binarization == "none"
+    assert Config(binarize="threshold").binarization == "threshold"
+    assert Config(binarize=config.parse_field("binarize", "none")).binarization == "none"
 
 
 def test_is_frozen() -> None:
@@ -358,6 +364,7 @@ def test_shipped_configs() -> None:
     assert config.load("kingma2014") == Config(
         hidden=(500,),
         activation="tanh",
+        binarize="dynamic",
         batch_size=100,
         optimizer="adagrad",
         lr=0.02,

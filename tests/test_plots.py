@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from vae_np import _drawing, plots
+from vae_np import drawing, plots
 from vae_np.errors import InputError
 
 SHAPE = (4, 6)
@@ -75,7 +75,7 @@ def test_image_grid_is_saved_without_blur(tmp_path: Path) -> None:
     figure = plots.image_grid(images, SHAPE)
     plots.save(figure, tmp_path / "grid.png")
     pixels = imread(tmp_path / "grid.png")[:, :, 0]
-    frame = int(_drawing.FRAME[1:3], 16) / 255
+    frame = int(drawing.FRAME[1:3], 16) / 255
     assert set(np.unique(pixels)) == {np.float32(0), np.float32(frame), np.float32(1)}
     assert (pixels == 0).sum() == (_canvas(figure) == 0).sum()
 
@@ -97,9 +97,9 @@ def test_constant_images_and_a_single_one(level: float, tmp_path: Path) -> None:
 
 
 def test_default_columns_fill_the_rows_evenly() -> None:
-    assert [_drawing.grid_columns(n, 1, None) for n in (1, 5, 8, 10, 16, 64, 100)] == [1, 5, 8, 5, 8, 8, 10]
-    assert _drawing.grid_columns(32, 2, None) == 8
-    assert _drawing.grid_columns(3, 1, 10) == 3
+    assert [drawing.grid_columns(n, 1, None) for n in (1, 5, 8, 10, 16, 64, 100)] == [1, 5, 8, 5, 8, 8, 10]
+    assert drawing.grid_columns(32, 2, None) == 8
+    assert drawing.grid_columns(3, 1, 10) == 3
 
 
 def test_columns_that_form_no_image_become_a_heat_map_that_says_so() -> None:
@@ -231,8 +231,8 @@ def test_manifold_puts_each_image_at_its_coordinates(extent: tuple[float, float]
     assert places == sorted(places)
     across = [text.get_text() for text in ax.get_xticklabels()]
     down = [text.get_text() for text in ax.get_yticklabels()]
-    assert across == [_drawing.number(value, 1) for value in z[:n, 0]]
-    assert down == [_drawing.number(value, 1) for value in z[::n, 1]]
+    assert across == [drawing.number(value, 1) for value in z[:n, 0]]
+    assert down == [drawing.number(value, 1) for value in z[::n, 1]]
     assert ax.get_yticks()[0] < ax.get_yticks()[-1] < _canvas(figure).shape[0]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("z₁", "z₂")
 

@@ -35,19 +35,23 @@ def missing(name: str) -> str | None:
     return f"this version of vae-np has no {name} kernels"
 
 
+def present() -> list[str]:
+    """The backends that can be used here, the reference first."""
+    return [name for name in NAMES if missing(name) is None]
+
+
 def choose(name: str = "auto") -> Backend:
     """The backend of that name; `auto` takes the fastest one present. Never another one in silence.
 
     Raises BackendError if the name is unknown or the backend is missing, with what can be used instead.
     """
     if name == "auto":
-        present = [candidate for candidate in ("numba", "numpy") if missing(candidate) is None]
-        reason = "the fastest on this machine's CPU" if len(present) > 1 else "the only one present"
-        return _load(present[0], reason)
+        candidates = [candidate for candidate in ("numba", "numpy") if missing(candidate) is None]
+        reason = "the fastest on this machine's CPU" if len(candidates) > 1 else "the only one present"
+        return _load(candidates[0], reason)
     why = missing(name)
     if why is not None:
-        present = [candidate for candidate in NAMES if missing(candidate) is None]
-        raise BackendError(f"backend: got {name!r}, but {why}; expected one of auto, {', '.join(present)}")
+        raise BackendError(f"backend: got {name!r}, but {why}; expected one of auto, {', '.join(present())}")
     return _load(name, "asked for")
 
 

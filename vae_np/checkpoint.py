@@ -31,6 +31,7 @@ STATE_FILE = "state.safetensors"
 # process to process, and equal runs shall leave equal files.
 _METADATA_KEY = "vae_np"
 _PARAMETER, _MOMENT = "parameter.", "moment."
+_CONTENTS = {"weights": ("step", "architecture"), "state": ("step", "architecture", "config", "extra")}
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def _decode(kind: str, path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         raise CheckpointError(f"{path}: is truncated or not a safetensors file ({reason})") from None
     if _METADATA_KEY not in metadata:
         raise CheckpointError(f"{path}: is a safetensors file, but not one that vae_np wrote")
-    about = json.loads(metadata[_METADATA_KEY])
+    about = _about(metadata[_METADATA_KEY], path)
     if about["format_version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: has format version {about['format_version']}, expected at most {FORMAT_VERSION}; "
@@ -237,4 +238,15 @@ def _decode(kind: str, path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         )
     if about["kind"] != kind:
         raise CheckpointError(f"{path}: holds the {about['kind']} of a run, expected its {kind}")
+    absent = [key for key in _CONTENTS[kind] if key not in about]
+    if absent:
+        raise CheckpointError(f"{path}: is damaged, its header has no {absent[0]}")
     return tensors, about
+
+
+def _about(text: str, path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(text)
+        return about | {key: about[key] for key in ("format_version", "vae_np_version", "kind")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: is damaged, its header cannot be read ({error!r})") from None

@@ -21,7 +21,7 @@ from vae_np.errors import InputError, MissingFileError
 _JsonFile = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for standard output.")
 ]
-_Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's folder; by default the newest under runs/.")]
+_Run = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder; by default the newest under runs/.")]
 _Seed = Annotated[
     str | None, typer.Option("--seed", metavar="N", help="Seed of every draw; by default the run's own.")
 ]
@@ -33,7 +33,6 @@ _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is t
 
 app = typer.Typer(
     help="A variational autoencoder from the mathematics up.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -223,6 +222,66 @@ def _latent(
     )
 
 
+@app.command("verify")
+def _verify(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE.py", help="Files to check instead of the package. They are executed."),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="All combinations of depth, at several points.")] = False,
+    library: Annotated[
+        str | None,
+        typer.Option("--against", metavar="NAME", help="Also against autodiff by torch, jax or autograd."),
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="SECONDS", help="What a file may take. [default: 60]")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="MB", help="What a file may allocate. [default: 4096]")
+    ] = None,
+    seed: Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every draw. [default: 0]")] = None,
+    json_file: _JsonFile = None,
+) -> None:
+    """Prove every hand-written gradient and closed form of the package, or the gradients in your own files.
+
+    A file holds pairs NAME_forward and NAME_backward, and NAME_example(rng) that returns the inputs to check at. Files
+    are executed, each in a process of its own.
+    """
+    from vae_np.commands.verify import verify_package, verify_user_files
+
+    if not files:
+        for name, given in (("timeout", timeout), ("memory", memory)):
+            if given is not None:
+                raise InputError(f"{name}: got {given!r}, but no file: it limits what a file may take")
+        raise typer.Exit(verify_package(full=full, library=library, seed=_seed(seed) or 0, json_file=json_file))
+    if full or library is not None:
+        raise InputError("full, against: they check the package itself, and cannot be given together with files")
+    raise typer.Exit(
+        verify_user_files(
+            files,
+            timeout=_whole("timeout", timeout, 60),
+            memory_limit_mb=_whole("memory", memory, 4096),
+            seed=_seed(seed) or 0,
+            json_file=json_file,
+        )
+    )
+
+
+@app.command("study")
+def _study(
+    chapter: Annotated[
+        str, typer.Argument(metavar="CHAPTER|all", help="A chapter's number or name; by default all of them.")
+    ] = "all",
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Where the figures go.")] = "study",
+    seed: Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every draw. [default: 0]")] = None,
+    json_file: _JsonFile = None,
+) -> None:
+    """Run the derivation: every claim computed, its number shown beside what it must be, its figure drawn."""
+    from vae_np.commands.study import run_study
+
+    raise typer.Exit(run_study(chapter, out=out, seed=_seed(seed) or 0, json_file=json_file))
+
+
 @app.command("info")
 def _info(json_file: _JsonFile = None) -> None:
     """Show versions, the machine, and the matrix of backend, objective and likelihood."""
@@ -237,19 +296,29 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """A variational autoencoder from the mathematics up."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 def main() -> NoReturn:
     """Run the command line and exit; a user's mistake is one line on standard error."""
     try:
-        code = app(standalone_mode=False)
+        # Not app(): it would turn Ctrl-C into an exit code and say nothing.
+        command = typer.main.get_command(app)
+        with command.make_context("vae-np", sys.argv[1:]) as context:
+            command.invoke(context)
+        code = 0
+    except typer.Exit as end:
+        code = end.exit_code
     except typer.TyperException as error:
         code = _complain(error.format_message())
     except (InputError, MissingFileError) as error:

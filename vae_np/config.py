@@ -21,7 +21,7 @@ from typing import Any
 
 from vae_np.data import BINARIZATIONS
 from vae_np.errors import ConfigError, MissingFileError
-from vae_np.model import LIKELIHOODS
+from vae_np.model import INFERENCES, LIKELIHOODS
 
 ACTIVATIONS = ("relu", "tanh", "softplus")
 BACKENDS = ("auto", "numpy", "numba", "cupy")
@@ -197,7 +197,12 @@ class Option:
 
     @property
     def expected(self) -> str:
-        return self.kind.expected + (", or none" if self.default is None else "")
+        return self.kind.expected + (", or none" if self._clearable else "")
+
+    @property
+    def _clearable(self) -> bool:
+        """Whether `none` stands for None, and is not one of the words to choose from."""
+        return self.default is None and not (isinstance(self.kind, Choice) and "none" in self.kind.choices)
 
     def check(self, value: Any) -> Any:
         """Return `value` in the field's own type; raise ConfigError where it is not allowed."""
@@ -211,7 +216,7 @@ class Option:
 
     def parse(self, text: str) -> Any:
         """Return the value that was typed on the command line; raise ConfigError where it is not allowed."""
-        if text == "none" and self.default is None:
+        if text == "none" and self._clearable:
             return None
         try:
             value = self.kind.read(text)
@@ -266,6 +271,12 @@ class Config:
         Choice(INITS),
         "NAME",
         "Initialisation: uniform in ±1/sqrt(inputs), as PyTorch's nn.Linear, or Glorot's.",
+    )
+    inference: str = _option(
+        "amortized",
+        Choice(INFERENCES),
+        "NAME",
+        "How q(z|x) is found: by an encoder, or local, with a mean and variance for every datapoint and no encoder.",
     )
     likelihood: str = _option(
         "bernoulli",

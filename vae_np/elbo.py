@@ -19,6 +19,7 @@ import numpy as np
 from vae_np import model
 from vae_np._types import Array
 from vae_np.distributions import LOG_2PI
+from vae_np.errors import InputError
 from vae_np.model import Architecture, Parameters
 
 FORMS = ("analytic", "joint")
@@ -61,7 +62,12 @@ def elbo_forward(
     *,
     form: str = "analytic",
 ) -> tuple[Terms, Any]:
-    """The ELBO's terms for x (B, D) with noise eps (S·B, K), sample-major, and what backward needs. [D21]"""
+    """The ELBO's terms for x (B, D) with noise eps (S·B, K), sample-major, and what backward needs. [D21]
+
+    Raises InputError for a `form` that is neither `analytic` nor `joint`.
+    """
+    if form not in FORMS:
+        raise InputError(f"form: got {form!r}, expected one of {', '.join(FORMS)}")
     (mu, logvar), encoder_cache = model.encode_forward(ops, arch, parameters, x)
     (z, kl), reparam_cache = ops.reparam_kl_forward(mu, logvar, eps)
     out, decoder_cache = model.decode_forward(ops, arch, parameters, z)

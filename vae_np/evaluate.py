@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
 
-from vae_np import data, likelihood, model, noise
+from vae_np import data, likelihood, local, model, noise
 from vae_np._types import Array
 from vae_np.distributions import normal_kl_forward
-from vae_np.elbo import Terms, elbo_forward
-from vae_np.model import Architecture
+from vae_np.elbo import Terms
+from vae_np.model import Architecture, Parameters
 
 ACTIVE_UNIT_VARIANCE = 0.01
+# Steps of `local.infer` where there is no encoder; a held-out example starts at the prior.
+LOCAL_STEPS = 50
 _BATCH = 500
 _LIKELIHOOD_BATCH = 100
 
@@ -51,10 +53,20 @@ class Binarized:
         return x, places
 
 
+def posterior(
+    ops: ModuleType, arch: Architecture, parameters: Parameters, x: Array, places: Array, *, seed: int
+) -> tuple[Array, Array]:
+    """mu and logvar of q for x (B, D), (B, K) each: the encoder's, or solved for where there is none. [D11] [D19]"""
+    if arch.inference == "amortized":
+        return model.encode_forward(ops, arch, parameters, x)[0]
+    found = local.infer(ops, arch, parameters, x, places, steps=LOCAL_STEPS, seed=seed)
+    return found.mu, found.logvar
+
+
 def elbo_terms(
     ops: ModuleType,
     arch: Architecture,
-    parameters: Mapping[str, Array],
+    parameters: Parameters,
     examples: Binarized,
     *,
     seed: int,
@@ -71,20 +83,21 @@ def elbo_terms(
             stream=noise.EVAL_EPS,
             step=0,
             sample=np.repeat(np.arange(z_samples), len(places)),
-            dtype=parameters["encoder.mu.bias"].dtype,
+            dtype=parameters["decoder.out.bias"].dtype,
         )
-        parts.append(elbo_forward(ops, arch, parameters, x, eps)[0])
+        mu, logvar = posterior(ops, arch, parameters, x, places, seed=seed)
+        parts.append(local.local_elbo_forward(ops, arch, parameters, x, mu, logvar, eps)[0])
     return Terms(
         np.concatenate([part.reconstruction for part in parts]), np.concatenate([part.kl for part in parts])
     )
 
 
 def posterior_moments(
-    ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], examples: Binarized
+    ops: ModuleType, arch: Architecture, parameters: Parameters, examples: Binarized, *, seed: int = 0
 ) -> tuple[Array, Array]:
-    """mu and logvar of q(z|x) for every example, (N, K) each. [D19]"""
+    """mu and logvar of q(z|x) for every example, (N, K) each; `seed` matters only where there is no encoder. [D19]"""
     parts = [
-        model.encode_forward(ops, arch, parameters, examples.batch(slice(start, start + _BATCH))[0])[0]
+        posterior(ops, arch, parameters, *examples.batch(slice(start, start + _BATCH)), seed=seed)
         for start in range(0, len(examples), _BATCH)
     ]
     return np.concatenate([mu for mu, _ in parts]), np.concatenate([logvar for _, logvar in parts])
@@ -93,7 +106,7 @@ def posterior_moments(
 def log_likelihood(
     ops: ModuleType,
     arch: Architecture,
-    parameters: Mapping[str, Array],
+    parameters: Parameters,
     examples: Binarized,
     *,
     samples: int,
@@ -104,8 +117,11 @@ def log_likelihood(
     parts = []
     for start in range(0, len(examples), _LIKELIHOOD_BATCH):
         x, places = examples.batch(slice(start, start + _LIKELIHOOD_BATCH))
+        mu, logvar = posterior(ops, arch, parameters, x, places, seed=seed)
         parts.append(
-            likelihood.importance_log_likelihood(ops, arch, parameters, x, places, samples=samples, seed=seed)
+            likelihood.importance_log_likelihood(
+                ops, arch, parameters, x, places, samples=samples, seed=seed, posterior=(mu, logvar)
+            )
         )
         if on_batch is not None:
             on_batch(start + len(x))

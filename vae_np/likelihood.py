@@ -46,12 +46,16 @@ def log_weights(
 
 
 def estimate_from_log_weights(ops: ModuleType, log_w: Array) -> Estimate:
-    """The estimate that log weights (S, B) give: log mean w, its delta-method error, and 1 / Σ w̃². [D34] [D35]"""
+    """The estimate that log weights (S, B) give: log mean w, its delta-method error, and 1 / Σ w̃². [D34] [D35]
+
+    One sample tells nothing about its own spread: `stderr` is then NaN.
+    """
     log_mean, weights = ops.log_mean_exp_weights(log_w)
     samples = len(log_w)
     sum_squares = (weights * weights).sum(axis=0)
     # Var(log ŵ) ≈ Var(w) / (S mean(w)²), and mean(w²) / mean(w)² = S Σ w̃².
-    relative_variance = np.maximum(samples * sum_squares - 1, 0) / max(samples - 1, 1)
+    spread = np.maximum(samples * sum_squares - 1, 0)
+    relative_variance = spread / (samples - 1) if samples > 1 else np.full_like(spread, np.nan)
     return Estimate(log_mean, np.sqrt(relative_variance), 1 / sum_squares)
 
 
@@ -64,16 +68,18 @@ def importance_log_likelihood(
     *,
     samples: int,
     seed: int,
+    posterior: tuple[Array, Array] | None = None,
     chunk_rows: int = _CHUNK_ROWS,
 ) -> Estimate:
     """log p(x) ≈ log (1/S) Σ_s w_s with exactly `samples` draws an example; x (B, D), `rows` (B,) in its data set.
 
+    The proposal is the encoder's q(z|x), or the normal whose mu and logvar (B, K) are given as `posterior`.
     The noise of a draw depends on its example and its number alone, so neither the batch split, nor `chunk_rows`, nor
     the number of samples changes it. Raises InputError for fewer than one sample. [D34] [D35]
     """
     if samples < 1:
         raise InputError(f"samples: got {samples}, expected a whole number > 0")
-    (mu, logvar), _ = model.encode_forward(ops, arch, parameters, x)
+    mu, logvar = posterior or model.encode_forward(ops, arch, parameters, x)[0]
     count = max(1, chunk_rows // len(x))
     log_w = []
     for first in range(0, samples, count):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -20,6 +20,7 @@ from vae_np._types import Array
 from vae_np.errors import InputError
 
 LIKELIHOODS = ("bernoulli", "bernoulli-grey", "normal", "normal-fixed", "normal-diagonal")
+INFERENCES = ("amortized", "local")
 _ALIGNMENT = 64
 
 
@@ -28,7 +29,8 @@ class Architecture:
     """The sizes and kinds that fix every shape of a model.
 
     `hidden` are the widths of the encoder's hidden layers; the decoder has the same in reverse. `sigma` is the σ of a
-    `normal-fixed` likelihood; the other normal likelihoods learn theirs, starting there.
+    `normal-fixed` likelihood; the other normal likelihoods learn theirs, starting there. With `inference` local there is
+    no encoder: every datapoint has a mu and logvar of its own, outside the model. [D11]
     """
 
     features: int = 784
@@ -37,6 +39,7 @@ class Architecture:
     activation: str = "relu"
     likelihood: str = "bernoulli"
     sigma: float = 1.0
+    inference: str = "amortized"
 
     def __post_init__(self) -> None:
         sizes = [("features", self.features), ("latent", self.latent), *(("hidden", width) for width in self.hidden)]
@@ -46,6 +49,7 @@ class Architecture:
         for name, text, known in (
             ("activation", self.activation, sorted(layers.ACTIVATIONS)),
             ("likelihood", self.likelihood, LIKELIHOODS),
+            ("inference", self.inference, INFERENCES),
         ):
             if text not in known:
                 raise InputError(f"{name}: got {text!r}, expected one of {', '.join(known)}")
@@ -65,11 +69,12 @@ class Architecture:
             shapes[f"{name}.weight"] = (inputs, outputs)
             shapes[f"{name}.bias"] = (outputs,)
 
-        widths = (self.features, *self.hidden)
-        for index, (inputs, outputs) in enumerate(pairwise(widths)):
-            affine(f"encoder.hidden.{index}", inputs, outputs)
-        affine("encoder.mu", widths[-1], self.latent)
-        affine("encoder.logvar", widths[-1], self.latent)
+        if self.inference == "amortized":
+            widths = (self.features, *self.hidden)
+            for index, (inputs, outputs) in enumerate(pairwise(widths)):
+                affine(f"encoder.hidden.{index}", inputs, outputs)
+            affine("encoder.mu", widths[-1], self.latent)
+            affine("encoder.logvar", widths[-1], self.latent)
         widths = (self.latent, *reversed(self.hidden))
         for index, (inputs, outputs) in enumerate(pairwise(widths)):
             affine(f"decoder.hidden.{index}", inputs, outputs)
@@ -152,7 +157,9 @@ def initialise(
     given (Burda et al. 2015).
     """
     parameters = Parameters(arch.shapes(), dtype)
-    for index, (name, view) in enumerate(parameters.items()):
+    # Counted with the encoder's tensors, so that a decoder starts the same with an encoder and without one.
+    places = {name: place for place, name in enumerate(replace(arch, inference="amortized").shapes())}
+    for name, view in parameters.items():
         if name == "likelihood.logvar":
             view[...] = 2 * math.log(arch.sigma)
             continue
@@ -164,7 +171,7 @@ def initialise(
             bound = math.sqrt(6 / (inputs + outputs)) if view is weight else 0.0
         # One tensor a step of the INIT stream, so that a tensor's values do not depend on the sizes of the others.
         rows = np.arange(view.shape[0] if view.ndim == 2 else 1)
-        u = noise.uniform(rows, view.shape[-1], seed=seed, stream=noise.INIT, step=index)
+        u = noise.uniform(rows, view.shape[-1], seed=seed, stream=noise.INIT, step=places[name])
         view[...] = (bound * (2 * u.astype(np.float64) - 1)).reshape(view.shape)
     if scheme == "glorot" and mean is not None and arch.is_bernoulli:
         clipped = np.clip(np.asarray(mean, dtype=np.float64), 0.001, 0.999)
@@ -177,6 +184,11 @@ def _hidden(arch: Architecture, parameters: Mapping[str, Array], part: str) -> l
     return [(parameters[f"{name}.weight"], parameters[f"{name}.bias"]) for name in names]
 
 
+def _in_precision(x: Array, parameter: Array) -> Array:
+    """Floats as a file held them, in the precision of the parameters; bytes stay bytes."""
+    return x.astype(parameter.dtype, copy=False) if x.dtype.kind == "f" else x
+
+
 def _write(gradients: Parameters, name: str, dweight: Array, dbias: Array) -> None:
     gradients[f"{name}.weight"][...] = dweight
     gradients[f"{name}.bias"][...] = dbias
@@ -186,6 +198,9 @@ def encode_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], x: Array
 ) -> tuple[tuple[Array, Array], Any]:
     """q(z|x): mu and logvar (B, K), from x (B, D); bytes take the binary first layer. [D19] [D27]"""
+    weight = parameters["encoder.mu.weight"]
+    # Bytes are for the binary first layer; without hidden layers there is none.
+    x = _in_precision(x, weight) if arch.hidden else x.astype(weight.dtype, copy=False)
     h, hidden_cache = layers.mlp_forward(ops, x, _hidden(arch, parameters, "encoder"), arch.activation)
     mu, mu_cache = ops.affine_act_forward(
         h, parameters["encoder.mu.weight"], parameters["encoder.mu.bias"], "identity"
@@ -237,6 +252,7 @@ def loglik_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], x: Array, out: Array
 ) -> tuple[Array, Any]:
     """log p(x|z) (S·B,) in nats, from x (B, D) and the decoder's output (S·B, D). [D4] [D5]"""
+    x = _in_precision(x, out)
     if arch.is_bernoulli:
         return ops.bernoulli_loglik_forward(x, out)
     if arch.likelihood == "normal-fixed":

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_np._drawing import (
+from vae_np.drawing import (
     BAND_GAP,
     BLUE,
     FRAME,

@@ -14,19 +14,43 @@ from vae_np import checkpoint, data
 from vae_np.config import Config, load_toml
 from vae_np.errors import CheckpointError, InputError, MissingFileError
 from vae_np.train import Metrics, Trainer
-from vae_np.vae import architecture_of, save_state
+from vae_np.vae import CONFIG_FILE, architecture_of, save_state
 
 ROOT = Path("runs")
-CONFIG, METRICS = "config.toml", "metrics.jsonl"
+CONFIG, METRICS = CONFIG_FILE, "metrics.jsonl"
 PICTURES = ("samples.png", "reconstructions.png", "curves.png")
-FILES = (CONFIG, METRICS, checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, *PICTURES)
+LATER_PICTURES = ("kl.png", "interpolations.png", "manifold.png", "scatter.png")
+FILES = (CONFIG, METRICS, checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, *PICTURES, *LATER_PICTURES)
+# What a resumed run may have changed: how long it trains, and where its data lie and how they are drawn.
+_MAY_CHANGE = ("epochs", "data", "test_data", "image_shape")
 
 
-def new_folder() -> Path:
-    """A folder name from the date and time that does not exist yet: only a named `--out` can collide."""
+def claim(out: str | None, *, overwrite: bool) -> Path:
+    """The folder of a new run, there and writable: the one that was named, or a new one; raises InputError."""
+    if out is None:
+        return _new_folder()
+    if not out:
+        raise InputError("out: got '', expected the name of a folder")
+    check_writable(Path(out), overwrite=overwrite)
+    return Path(out)
+
+
+def _new_folder() -> Path:
+    """Create a folder named after the date and time, another one for each of two runs that start together.
+
+    Raises InputError where it cannot be created.
+    """
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    candidates = (ROOT / (stamp if n == 0 else f"{stamp}-{n}") for n in range(10**6))
-    return next(folder for folder in candidates if not folder.exists())
+    folder, n = ROOT / stamp, 0
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            n += 1
+            folder = ROOT / f"{stamp}-{n}"
+        except OSError as error:
+            raise InputError(f"out: {folder}: cannot be written ({error.strerror or error})") from None
 
 
 def newest() -> Path:
@@ -47,7 +71,8 @@ def find(run: str | None) -> Path:
     if not folder.is_dir():
         raise InputError(f"run: {run}: is a file, expected the folder of a run")
     if not (folder / checkpoint.STATE_FILE).exists() and not (folder / checkpoint.WEIGHTS_FILE).exists():
-        raise MissingFileError(f"run: {run}: has no checkpoint; train one with: vae-np train --out {run}")
+        again = " --overwrite" if (folder / CONFIG).exists() else ""
+        raise MissingFileError(f"run: {run}: has no checkpoint; train one with: vae-np train --out {run}{again}")
     return folder
 
 
@@ -68,11 +93,15 @@ def check_writable(folder: Path, *, overwrite: bool) -> None:
         if CONFIG not in os.listdir(folder) and foreign:
             raise InputError(f"out: {folder}: holds {foreign[0]} and no run, so --overwrite leaves it alone")
     probe = folder / ".write-test"
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
+        for place in new:
+            with contextlib.suppress(OSError):
+                place.rmdir()
         raise InputError(f"out: {folder}: cannot be written ({error.strerror or error})") from None
 
 
@@ -119,16 +148,31 @@ def load_data(config: Config) -> data.Dataset:
 
 def save(folder: Path, trainer: Trainer) -> None:
     """Write the checkpoint of a training as it stands."""
-    save_state(folder, trainer.arch, trainer.config, trainer.state, dict(trainer.progress()))
+    save_state(folder, trainer.arch, trainer.config, trainer.state, trainer.moments(), trainer.progress())
 
 
 def resume(folder: Path, trainer: Trainer) -> None:
     """Bring a fresh trainer to where the run's checkpoint stands; raises MissingFileError or CheckpointError."""
     state = checkpoint.load_state(folder)
-    arch = architecture_of(state)
+    if not state.extra:
+        raise CheckpointError(f"resume: {folder}: was saved from Python; only a run of vae-np train can be resumed")
+    wanted, trained = trainer.config.to_mapping(), state.config
+    for name in {**trained, **wanted}:
+        if name not in _MAY_CHANGE and wanted.get(name) != trained.get(name):
+            raise CheckpointError(
+                f"{name}: {folder / CONFIG} has {wanted.get(name)!r}, but the checkpoint beside it was trained with "
+                f"{trained.get(name)!r}"
+            )
+    arch = architecture_of(state, folder / checkpoint.STATE_FILE)
     if arch != trainer.arch:
         raise CheckpointError(f"resume: {folder}: holds {arch}, but its {CONFIG} and data give {trainer.arch}")
-    trainer.restore(state.parameters, state.moments, state.step, state.extra)
+    if state.step > trainer.total_steps:
+        done = state.step // trainer.steps_per_epoch
+        raise CheckpointError(f"epochs: got {trainer.config.epochs}, but {folder} has trained for {done} already")
+    try:
+        trainer.restore(state.parameters, state.moments, state.step, state.extra)
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"resume: {folder / checkpoint.STATE_FILE}: is damaged ({error!r})") from None
 
 
 def read_metrics(folder: Path) -> list[Metrics]:
@@ -136,7 +180,7 @@ def read_metrics(folder: Path) -> list[Metrics]:
     path = folder / METRICS
     lines: list[Metrics] = []
     if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(json.JSONDecodeError):
                 lines.append(json.loads(text))
     return lines

@@ -41,6 +41,10 @@ class TrainingState:
         self.first_moment = self.parameters.zeros_like()
         self.second_moment = self.parameters.zeros_like()
 
+    def moments(self) -> dict[str, Array]:
+        """Both moments' flat buffers, by name."""
+        return {"first_moment": self.first_moment.flat, "second_moment": self.second_moment.flat}
+
 
 def training_step(
     ops: ModuleType,
@@ -87,13 +91,14 @@ def apply_gradients(ops: ModuleType, state: TrainingState, optimiser: Optimiser)
 
 
 def first_non_finite(state: TrainingState, terms: Terms) -> str | None:
-    """The name of the first thing that is not finite: a term of the loss, a gradient or a parameter; else None."""
-    # One sum a buffer finds a bad value at the price of one pass; the search by name runs only after that.
-    if np.isfinite(float(terms.loss())) and all(
-        np.isfinite(float(buffer.flat.sum())) for buffer in (state.gradients, state.parameters)
-    ):
+    """The name of the first thing that is not finite: a term of the loss, gradient, parameter or moment; else None."""
+    # A sum, or a sum of squares (the second moment holds those), finds a bad value at the price of one pass a buffer;
+    # the search by name runs only after that.
+    gradients = state.gradients.flat
+    if all(np.isfinite(float(sum_)) for sum_ in (terms.loss(), gradients @ gradients, state.parameters.flat.sum())):
         return None
     candidates: list[tuple[str, Any]] = [("reconstruction", terms.reconstruction), ("kl", terms.kl)]
     candidates += [(f"gradient of {name}", value) for name, value in state.gradients.items()]
     candidates += list(state.parameters.items())
+    candidates += [(f"second moment of {name}", value) for name, value in state.second_moment.items()]
     return next((name for name, value in candidates if not bool(np.isfinite(value).all())), None)

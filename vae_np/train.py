@@ -19,6 +19,8 @@ from vae_np.backends import Backend
 from vae_np.config import Config
 from vae_np.errors import ConfigError, NonFiniteError
 from vae_np.evaluate import Binarized, elbo_terms
+from vae_np.local import ARRAYS as LOCAL_ARRAYS
+from vae_np.local import LocalPosterior, local_training_step
 from vae_np.model import Architecture, initialise
 from vae_np.optim import linear_warmup
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
@@ -39,6 +41,7 @@ def architecture(config: Config, features: int) -> Architecture:
         activation=config.activation,
         likelihood=config.likelihood,
         sigma=config.sigma,
+        inference=config.inference,
     )
 
 
@@ -71,7 +74,8 @@ class Running:
 class Trainer:
     """Training of one model on one data set: what to do, and how far it is.
 
-    `rows` (N, D) are the training rows as stored, `validation` what is held out. `state` and `running` are all that
+    `rows` (N, D) are the training rows as stored, `validation` what is held out; where there is no encoder, `local` has
+    every training row's mu and logvar. `state`, `local` and `running` are all that
     changes, with `seconds`, the wall time of all sittings together.
     """
 
@@ -83,6 +87,7 @@ class Trainer:
     state: TrainingState = field(init=False)
     running: Running = field(default_factory=Running)
     seconds: float = 0.0
+    local: LocalPosterior | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.config.batch_size > len(self.rows):
@@ -92,10 +97,10 @@ class Trainer:
         self.arch = architecture(self.config, self.rows.shape[1])
         mean = self._mean_pixel() if self.config.init == "glorot" else None
         self.state = TrainingState(
-            initialise(
-                self.arch, seed=self.config.seed, dtype=self.config.dtype, scheme=self.config.init, mean=mean
-            )
+            initialise(self.arch, seed=self.config.seed, dtype=self.config.dtype, scheme=self.config.init, mean=mean)
         )
+        if self.arch.inference == "local":
+            self.local = LocalPosterior.prior(len(self.rows), self.arch.latent, self.config.dtype)
         self.optimiser = Optimiser(
             self.config.optimizer,
             self.config.lr,
@@ -119,9 +124,7 @@ class Trainer:
 
     def beta(self, step: int) -> float:
         """The KL's weight in the objective at `step`. [D24] [D33]"""
-        return linear_warmup(
-            step, steps=self.config.beta_warmup * self.steps_per_epoch, final=self.config.beta
-        )
+        return linear_warmup(step, steps=self.config.beta_warmup * self.steps_per_epoch, final=self.config.beta)
 
     def run(
         self,
@@ -177,17 +180,14 @@ class Trainer:
             step=self.state.step,
             rows=rows,
         )
-        terms = training_step(
-            self.backend.ops,
-            self.arch,
-            self.state,
-            x,
-            rows,
-            seed=self.config.seed,
-            optimiser=self.optimiser,
-            beta=beta,
-        )
-        bad = first_non_finite(self.state, terms)
+        how: dict[str, Any] = {"seed": self.config.seed, "optimiser": self.optimiser, "beta": beta}
+        # What overflows here is told by name below, not by a warning of NumPy's as well.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            if self.local is None:
+                terms = training_step(self.backend.ops, self.arch, self.state, x, rows, **how)
+            else:
+                terms = local_training_step(self.backend.ops, self.arch, self.state, self.local, x, rows, **how)
+            bad = first_non_finite(self.state, terms)
         if bad is not None:
             raise NonFiniteError(f"step {self.state.step}: {bad} is not finite; a smaller lr often helps")
         self.running.add(float(terms.reconstruction.mean()), float(terms.kl.mean()))
@@ -195,19 +195,21 @@ class Trainer:
     def _validate(self, epoch: int, beta: float) -> Metrics:
         assert self.validation is not None
         started = time.perf_counter()
-        terms = elbo_terms(
-            self.backend.ops,
-            self.arch,
-            self.state.parameters,
-            self.validation,
-            seed=self.config.seed,
-            z_samples=self.config.z_samples,
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            terms = elbo_terms(
+                self.backend.ops,
+                self.arch,
+                self.state.parameters,
+                self.validation,
+                seed=self.config.seed,
+                z_samples=self.config.z_samples,
+            )
         self.seconds += time.perf_counter() - started
-        wide = np.float64
-        return self._line(
-            epoch, "validation", float(terms.reconstruction.mean(dtype=wide)), float(terms.kl.mean(dtype=wide)), beta
-        )
+        means = {name: float(getattr(terms, name).mean(dtype=np.float64)) for name in ("reconstruction", "kl")}
+        for name, mean in means.items():
+            if not np.isfinite(mean):
+                raise NonFiniteError(f"step {self.state.step}: validation {name} is not finite")
+        return self._line(epoch, "validation", means["reconstruction"], means["kl"], beta)
 
     def _line(self, epoch: int, split: str, reconstruction: float, kl: float, beta: float) -> Metrics:
         return {
@@ -220,6 +222,13 @@ class Trainer:
             "beta": beta,
             "seconds": self.seconds,
         }
+
+    def moments(self) -> dict[str, Array]:
+        """The optimiser's moments, and all λ where there is no encoder: what a checkpoint holds beside parameters."""
+        held = self.state.moments()
+        if self.local is not None:
+            held |= {f"local.{name}": getattr(self.local, name) for name in LOCAL_ARRAYS}
+        return held
 
     def progress(self) -> Mapping[str, float]:
         """What a resumed run needs beside parameters and moments."""
@@ -235,8 +244,8 @@ class Trainer:
     ) -> None:
         """Go on from where a checkpoint was written."""
         self.state.parameters.assign(parameters)
-        self.state.first_moment.flat[...] = moments["first_moment"]
-        self.state.second_moment.flat[...] = moments["second_moment"]
+        for name, array in self.moments().items():
+            array[...] = moments[name]
         self.state.step = step
         self.running = Running(progress["reconstruction"], progress["kl"], int(progress["steps"]))
         self.seconds = progress["seconds"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from vae_np import backends, checkpoint, data, evaluate, model, noise
 from vae_np._types import Array
-from vae_np.config import Config
+from vae_np.config import Config, load_toml
 from vae_np.distributions import bernoulli_sample, normal_sample
 from vae_np.elbo import Terms
 from vae_np.errors import CheckpointError, InputError
@@ -21,6 +21,8 @@ from vae_np.likelihood import Estimate
 from vae_np.model import Architecture, Parameters
 from vae_np.step import TrainingState
 from vae_np.train import Metrics, Trainer, architecture
+
+CONFIG_FILE = "config.toml"
 
 
 @dataclass
@@ -37,9 +39,10 @@ class History:
 class VAE:
     """A variational autoencoder: encoder q(z|x), decoder p(x|z), prior N(0, I).
 
-    Inputs `x` are (N, D) or (N, H, W): bytes 0..255, values in [0, 1], binary, or (for a normal likelihood) any finite
-    numbers. Where the likelihood is Bernoulli and x is grey, pixels are drawn as 1 with their grey value's probability:
-    anew at each visit in `fit`, once and for all in the other methods. All methods are pure in the seed they are given.
+    Inputs `x` are (N, D) or (N, H, W): bytes 0..255, values in [0, 1], binary, or, for a normal likelihood, any finite
+    floats, which are taken as they are. Where the likelihood is Bernoulli and x is grey, pixels are drawn as 1 with
+    their grey value's probability: anew at each visit in `fit`, once and for all in the other methods. All methods are
+    pure in the seed they are given.
 
     Raises InputError (a ValueError) where an argument cannot be used.
     """
@@ -53,6 +56,7 @@ class VAE:
         activation: str = "relu",
         likelihood: str = "bernoulli",
         sigma: float = 1.0,
+        inference: str = "amortized",
         init: str = "uniform",
         dtype: str = "float32",
         backend: str = "auto",
@@ -64,6 +68,7 @@ class VAE:
             activation=activation,
             likelihood=likelihood,
             sigma=sigma,
+            inference=inference,
             init=init,
             dtype=dtype,
             backend=backend,
@@ -72,6 +77,11 @@ class VAE:
         self.backend = backends.choose(backend)
         self.arch: Architecture = architecture(self.config, features)
         self._state = TrainingState(model.initialise(self.arch, seed=seed, dtype=dtype, scheme=init))
+
+    def __repr__(self) -> str:
+        sizes = "-".join(map(str, (self.arch.features, *self.arch.hidden, self.arch.latent)))
+        kinds = f"{self.arch.activation}, {self.arch.likelihood}, {self.parameters.dtype}, {self.backend.name}"
+        return f"<VAE {sizes}, {kinds}, {self.parameters.count} parameters>"
 
     @property
     def parameters(self) -> Parameters:
@@ -129,7 +139,7 @@ class VAE:
         return history
 
     def encode(self, x: Array, *, binarize: str | None = None) -> tuple[Array, Array]:
-        """mu and logvar (log σ²) of q(z|x), (N, K) each. [D19]"""
+        """mu and logvar (log σ²) of q(z|x), (N, K) each; solved for, where the model has no encoder. [D19] [D11]"""
         return evaluate.posterior_moments(
             self.backend.ops, self.arch, self.parameters, self._examples(x, binarize, self.config.seed)
         )
@@ -146,9 +156,7 @@ class VAE:
 
         `mean=True` returns E[x|z] instead of a draw, which is what pictures usually show.
         """
-        if n < 1:
-            raise InputError(f"n: got {n}, expected a whole number > 0")
-        rows = np.arange(n)
+        rows = np.arange(_count("n", n))
         dtype = self.parameters.dtype
         z = noise.normal(rows, self.arch.latent, seed=seed, stream=noise.PRIOR, dtype=dtype)
         if mean:
@@ -171,8 +179,6 @@ class VAE:
 
     def elbo(self, x: Array, *, seed: int | None = None, z_samples: int = 1, binarize: str | None = None) -> Terms:
         """Per-example `elbo`, `reconstruction` and `kl`, (N,) each in nats, with `z_samples` draws of ε. [D21]"""
-        if z_samples < 1:
-            raise InputError(f"z_samples: got {z_samples}, expected a whole number > 0")
         seed = self.config.seed if seed is None else seed
         return evaluate.elbo_terms(
             self.backend.ops,
@@ -180,7 +186,7 @@ class VAE:
             self.parameters,
             self._examples(x, binarize, seed),
             seed=seed,
-            z_samples=z_samples,
+            z_samples=_count("z_samples", z_samples),
         )
 
     def log_likelihood(
@@ -190,34 +196,45 @@ class VAE:
         seed = self.config.seed if seed is None else seed
         examples = self._examples(x, binarize, seed)
         return evaluate.log_likelihood(
-            self.backend.ops, self.arch, self.parameters, examples, samples=samples, seed=seed
+            self.backend.ops, self.arch, self.parameters, examples, samples=_count("samples", samples), seed=seed
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `checkpoint.safetensors`, `state.safetensors` and `config.toml` into `folder`."""
-        save_state(folder, self.arch, self.config, self._state, {})
-        checkpoint.write_atomic(Path(folder) / "config.toml", self.config.to_toml())
+        save_state(folder, self.arch, self.config, self._state, self._state.moments(), {})
+        checkpoint.write_atomic(Path(folder) / CONFIG_FILE, self.config.to_toml())
 
     @classmethod
-    def load(cls, run: str | os.PathLike[str], *, backend: str = "auto", seed: int = 0) -> VAE:
-        """The model of a run's folder or of a `checkpoint.safetensors`.
+    def load(cls, run: str | os.PathLike[str], *, backend: str = "auto", seed: int | None = None) -> VAE:
+        """The model of a run's folder, with the run's settings, or of a `checkpoint.safetensors` alone.
 
+        `seed` is by default the run's, so that a model which was saved gives the same numbers when it is loaded.
         Raises MissingFileError where there is none, CheckpointError where it cannot be used.
         """
         weights = checkpoint.load_weights(run)
-        arch = architecture_of(weights)
-        vae = cls(
-            **{**arch.as_dict(), "hidden": arch.hidden},
-            dtype=str(weights.parameters["encoder.mu.bias"].dtype),
-            backend=backend,
-            seed=seed,
-        )
+        arch = architecture_of(weights, run)
+        settings = Path(run) / CONFIG_FILE
+        config = load_toml(settings) if settings.exists() else Config()
+        own: dict[str, Any] = {
+            **arch.as_dict(),
+            "hidden": arch.hidden,
+            "dtype": str(weights.parameters["decoder.out.bias"].dtype),
+            "backend": backend,
+            "seed": config.seed if seed is None else seed,
+        }
+        vae = cls(own.pop("features"), **own)
+        vae.config = replace(config, **own)
         vae.parameters.assign(weights.parameters)
+        vae._state.step = weights.step
         return vae
 
     def _rows(self, x: Array, name: str) -> tuple[Array, data.Values]:
-        rows, values = data.as_rows(np.asarray(x), name)
+        array = np.asarray(x)
+        rows, values = data.as_rows(array, name)
         data.check_columns(rows, self.arch.features, name)
+        if array.dtype.kind == "f" and values != "real" and not self.arch.is_bernoulli:
+            # A few rows of real data may be whole numbers by chance, and are no bytes for that.
+            return array.reshape(rows.shape), "real"
         return rows, values
 
     def _mode(self, rows: Array, values: data.Values, binarize: str | None, name: str) -> str:
@@ -231,25 +248,41 @@ class VAE:
         return evaluate.Binarized(rows, values, self._mode(rows, values, binarize, name), seed)
 
 
-def architecture_of(weights: checkpoint.Weights | checkpoint.State) -> Architecture:
-    """The architecture that a checkpoint names, checked against the shapes it holds; raises CheckpointError."""
+def _count(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{name}: got {value!r}, expected a whole number > 0")
+    return int(value)
+
+
+def architecture_of(weights: checkpoint.Weights | checkpoint.State, source: str | os.PathLike[str]) -> Architecture:
+    """The architecture that a checkpoint names, checked against the shapes it holds.
+
+    Raises CheckpointError, which names `source`, where the checkpoint came from.
+    """
     try:
         stored = dict(weights.architecture)
         arch = Architecture(**{**stored, "hidden": tuple(stored["hidden"])})
-    except (TypeError, KeyError, InputError) as error:
-        raise CheckpointError(f"checkpoint: its architecture cannot be read ({error})") from None
-    checkpoint.check_shapes(weights.parameters, arch.shapes())
+        checkpoint.check_shapes(weights.parameters, arch.shapes())
+    except CheckpointError as error:
+        raise CheckpointError(f"{os.fspath(source)}: {error}") from None
+    except (TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{os.fspath(source)}: its architecture cannot be read ({error})") from None
     return arch
 
 
 def save_state(
-    folder: str | os.PathLike[str], arch: Architecture, config: Config, state: TrainingState, extra: dict[str, Any]
+    folder: str | os.PathLike[str],
+    arch: Architecture,
+    config: Config,
+    state: TrainingState,
+    moments: Mapping[str, Array],
+    extra: Mapping[str, Any],
 ) -> None:
-    """Write both files of a checkpoint; `extra` is what resuming needs beside them."""
+    """Write both files of a checkpoint; `moments` and `extra` are what resuming needs beside the parameters."""
     checkpoint.save(
         folder,
         parameters=state.parameters,
-        moments={"first_moment": state.first_moment.flat, "second_moment": state.second_moment.flat},
+        moments=moments,
         architecture=arch.as_dict(),
         config=config.to_mapping(),
         step=state.step,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from pathlib import Path
+from typing import Any
 
 from vae_np import checkpoint, data, evaluate, plots, runs
 from vae_np.commands.output import Output, with_error
-from vae_np.commands.train import term_figures, train_figures
+from vae_np.commands.train import TERM_NAMES, describe_values, term_figures, train_figures
 from vae_np.evaluate import Binarized, mean_and_stderr
 from vae_np.vae import VAE
 
@@ -32,6 +33,7 @@ def evaluate_run(
     data.check_columns(dataset.test, vae.arch.features, f"data {dataset.name!r}: test")
     examples = Binarized(dataset.test[:limit], dataset.values, settings.binarization, seed)
     output.say(f"run      {folder}")
+    output.say(f"data     {dataset.name}: {len(examples)} test rows, {describe_values(dataset, settings)}")
     output.say(f"backend  {vae.backend.name} ({vae.backend.reason}), {vae.parameters.dtype}, composed evaluation")
 
     ops, arch, parameters = vae.backend.ops, vae.arch, vae.parameters
@@ -40,13 +42,7 @@ def evaluate_run(
     )
     mu, logvar = evaluate.posterior_moments(ops, arch, parameters, examples)
     kl, active = evaluate.kl_per_dimension(mu, logvar), evaluate.active_units(mu)
-    columns = (
-        TextColumn(f"log p(x), {samples} samples"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} examples, left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=output.progress, transient=True) as progress:
+    with output.bar(f"log p(x), {samples} samples", "{task.completed:.0f}/{task.total:.0f} examples") as progress:
         task = progress.add_task("", total=len(examples))
         estimate = evaluate.log_likelihood(
             ops,
@@ -63,9 +59,7 @@ def evaluate_run(
         f"Test set, {len(examples)} examples, nats ± standard error over examples",
         ("", "mean"),
         [
-            ("ELBO", with_error(figures["elbo"])),
-            ("reconstruction", with_error(figures["reconstruction"])),
-            ("KL", with_error(figures["kl"])),
+            *((name, with_error(figures[key])) for name, key in TERM_NAMES),
             (f"log p(x), {samples} samples", with_error(figures["log_likelihood"])),
             ("  effective sample size", f"{ess['mean']:.1f} of {samples}"),
             ("active units", f"{int(active.sum())} of {arch.latent}"),
@@ -76,7 +70,6 @@ def evaluate_run(
     output.say("  " + "  ".join(f"{j}:{kl[j]:.2f}{'*' if active[j] else ''}" for j in order))
     if draw:
         plots.save(plots.kl_per_dimension(kl, active), folder / "kl.png")
-    progress_made = checkpoint.load_state(folder)
     output.json(
         "eval",
         {
@@ -88,7 +81,7 @@ def evaluate_run(
                 "kl_per_dimension": kl.tolist(),
                 "active_units": int(active.sum()),
             },
-            "train": train_figures(progress_made.step, float(progress_made.extra.get("seconds", 0.0))),
+            "train": _trained(folder),
             "backend": vae.backend.name,
             "dtype": str(vae.parameters.dtype),
             "seed": seed,
@@ -96,3 +89,10 @@ def evaluate_run(
         },
     )
     return 0
+
+
+def _trained(folder: Path) -> dict[str, Any]:
+    if not (folder / checkpoint.STATE_FILE).exists():
+        return train_figures(checkpoint.load_weights(folder).step, None)
+    state = checkpoint.load_state(folder)
+    return train_figures(state.step, state.extra.get("seconds"))

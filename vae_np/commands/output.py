@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vae_np import __version__, checkpoint
+from vae_np.errors import InputError
 
 
 class Output:
     """Text goes to standard output; where the JSON goes there (`-`), text goes to standard error. Progress always does.
 
-    `json_file` is the value of `--json`: a file, `-`, or None.
+    `json_file` is the value of `--json`: a file, `-`, or None. Raises InputError for a file that could not be written,
+    at once and not after the work.
     """
 
     def __init__(self, json_file: str | None = None) -> None:
+        if json_file not in (None, "-"):
+            _check_target(json_file)
         self.json_file = json_file
-        # A pipe has no width of its own: wide enough there that no table is folded or cut.
-        self.text = _console(sys.stderr if json_file == "-" else sys.stdout)
         self.progress = _console(sys.stderr)
+        # Where both go to one place, one console writes both: else a line would be printed behind a progress bar.
+        together = json_file == "-" or (sys.stdout.isatty() and self.progress.is_terminal)
+        self.text = self.progress if together else _console(sys.stdout)
 
     def say(self, line: str) -> None:
         """Print one line as it is."""
@@ -33,6 +41,17 @@ class Output:
     def warn(self, line: str) -> None:
         """Print one line on standard error, as every mistake is told."""
         self.progress.print(f"vae-np: {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def bar(self, before: str, after: str) -> Progress:
+        """A progress bar between two texts and the time left, as wide as the terminal, and gone when it is done.
+
+        Without a terminal it is nothing at all.
+        """
+        columns = (TextColumn(before), BarColumn(bar_width=None), TextColumn(after), TimeRemainingColumn())
+        hidden = not self.progress.is_terminal
+        return Progress(
+            *columns, TextColumn("left"), console=self.progress, transient=True, expand=True, disable=hidden
+        )
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; the first column is text, the others are numbers."""
@@ -53,13 +72,32 @@ class Output:
         text = json.dumps(_finite(whole), indent=2, allow_nan=False) + "\n"
         if self.json_file == "-":
             sys.stdout.write(text)
-        else:
-            checkpoint.write_atomic(self.json_file, text)
+            return
+        path = Path(self.json_file)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                # A device or a pipe is written to; a rename would replace it by a file.
+                path.write_text(text, encoding="utf-8")
+            else:
+                checkpoint.write_atomic(path, text)
+        except OSError as error:
+            raise InputError(f"json: {path}: cannot be written ({error.strerror or error})") from None
 
 
 def _console(stream: Any) -> Console:
     console = Console(file=stream)
+    # A pipe has no width of its own: wide enough there that no table is folded or cut.
     return console if console.is_terminal else Console(file=stream, width=160)
+
+
+def _check_target(name: str | None) -> None:
+    if not name or Path(name).is_dir():
+        raise InputError(f"json: got {name!r}, expected a file's name, or - for standard output")
+    # Missing folders are made when the file is written, so the nearest one that is there decides.
+    present = next(folder for folder in Path(name).absolute().parents if folder.exists())
+    if not present.is_dir() or not os.access(present, os.W_OK | os.X_OK):
+        raise InputError(f"json: {name}: cannot be written ({present} is not a folder that can be written)")
 
 
 def _finite(value: Any) -> Any:

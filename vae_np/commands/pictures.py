@@ -36,10 +36,11 @@ def sample(
     if n < 1:
         raise InputError(f"n: got {n}, expected a whole number > 0")
     output = Output(json_file)
-    folder, settings, vae = _open(run, output)
+    folder, settings, vae = _open(run)
     seed = settings.seed if seed is None else seed
     default = folder / f"samples-n{n}-seed{seed}{'-draws' if draws else ''}.png"
     target = _target(out, default, (".png", ".npy"), overwrite)
+    output.say(f"run      {folder}")
     images = vae.sample(n, seed, mean=not draws)
     if target.suffix == ".npy":
         _write(target, lambda path: np.save(path, images))
@@ -57,9 +58,10 @@ def reconstruct(
     if n < 1:
         raise InputError(f"n: got {n}, expected a whole number > 0")
     output = Output(json_file)
-    folder, settings, vae = _open(run, output)
+    folder, settings, vae = _open(run)
     seed = settings.seed if seed is None else seed
     target = _target(out, folder / f"reconstructions-n{n}-seed{seed}.png", (".png",), overwrite)
+    output.say(f"run      {folder}")
     dataset = runs.load_data(settings)
     examples = Binarized(dataset.test[:n], dataset.values, settings.binarization, seed)
     _write(target, lambda path: plots.save(reconstruction_picture(vae, examples, dataset), path))
@@ -73,12 +75,15 @@ def latent(
     if n < 1:
         raise InputError(f"n: got {n}, expected a whole number > 0")
     output = Output(json_file)
-    folder, settings, vae = _open(run, output)
+    folder, settings, vae = _open(run)
     seed = settings.seed if seed is None else seed
     place = folder if out is None else Path(out)
+    if place.exists() and not place.is_dir():
+        raise InputError(f"out: {place}: is a file, expected a folder")
     names = ["interpolations.png"] + (["manifold.png", "scatter.png"] if vae.arch.latent == 2 else [])
     given = [None if out is None else str(place / name) for name in names]
     targets = [_target(path, place / name, (".png",), overwrite) for path, name in zip(given, names, strict=True)]
+    output.say(f"run      {folder}")
     dataset = runs.load_data(settings)
     examples = Binarized(dataset.test[:_SCATTER_EXAMPLES], dataset.values, settings.binarization, seed)
     mu, _ = evaluate.posterior_moments(vae.backend.ops, vae.arch, vae.parameters, examples)
@@ -107,11 +112,10 @@ def interpolate(vae: VAE, mu: Array, pairs: int) -> Array:
     return np.stack([vae.decode(path) for path in paths])
 
 
-def _open(run: str | None, output: Output) -> tuple[Path, Config, VAE]:
+def _open(run: str | None) -> tuple[Path, Config, VAE]:
     folder = runs.find(run)
     settings = runs.load_config(folder)
     vae = VAE.load(folder, backend=settings.backend, seed=settings.seed)
-    output.say(f"run      {folder}")
     return folder, settings, vae
 
 

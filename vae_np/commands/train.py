@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from vae_np import backends, checkpoint, config, data, evaluate, plots, runs
 from vae_np._types import Array
@@ -23,6 +23,7 @@ from vae_np.train import Metrics, Trainer, validation_rows
 from vae_np.vae import VAE
 
 INTERRUPTED = 130
+TERM_NAMES = (("ELBO", "elbo"), ("reconstruction", "reconstruction"), ("KL", "kl"))
 _PICTURE_EXAMPLES = 32
 _PICTURE_SAMPLES = 64
 
@@ -39,53 +40,69 @@ def train(
 ) -> int:
     """Train as configured (the command line wins over the file) and return the exit code."""
     output = Output(json_file)
-    settings, folder = _settings(overrides, config_file, resume, out, overwrite)
-    dataset = runs.load_data(settings)
-    backend = backends.choose(settings.backend)
-    trainer = _trainer(settings, backend, dataset)
     if resume is None:
-        runs.check_writable(folder, overwrite=overwrite)
+        settings = _settings(overrides, config_file)
+    else:
+        _refuse_with_resume(config=config_file, out=out, overwrite=overwrite or None)
+        settings = _resumed_settings(overrides, runs.find(resume))
+    # Messages name the data as they were given; a run keeps the full path, so that it can be used from any folder.
+    dataset = runs.load_data(settings)
+    settings = runs.with_absolute_paths(settings)
+    trainer = _trainer(settings, backends.choose(settings.backend), dataset)
+    if resume is None:
+        folder = runs.claim(out, overwrite=overwrite)
         runs.start(folder, settings)
     else:
+        folder = runs.find(resume)
         runs.resume(folder, trainer)
         runs.drop_metrics_after(folder, trainer.state.step)
         runs.start_again(folder, trainer)
     _introduce(output, trainer, dataset, folder, resumed=resume is not None)
     try:
         finished = _run(trainer, folder, output)
-    except NonFiniteError as error:
-        kept = (folder / checkpoint.STATE_FILE).exists()
-        remains = f"the last checkpoint is kept in {folder}" if kept else "there is no checkpoint yet"
-        output.warn(f"{error}; {remains}")
-        return 1
-    if not finished:
+        if finished:
+            _close(output, trainer, dataset, folder, draw=draw)
+            return 0
         runs.save(folder, trainer)
-        done = f"interrupted at step {trainer.state.step} of {trainer.total_steps}"
-        output.warn(f"{done}; go on with: vae-np train --resume {folder}")
+    except NonFiniteError as error:
+        output.warn(f"{error}; {_what_is_kept(folder)}")
+        return 1
+    except KeyboardInterrupt:
+        output.warn(f"stopped at once; {_what_is_kept(folder)}")
         return INTERRUPTED
-    _close(output, trainer, dataset, folder, draw=draw)
-    return 0
+    output.warn(f"interrupted at step {trainer.state.step} of {trainer.total_steps}; {_what_is_kept(folder)}")
+    return INTERRUPTED
 
 
-def _settings(
-    overrides: Mapping[str, Any], config_file: str | None, resume: str | None, out: str | None, overwrite: bool
-) -> tuple[Config, Path]:
-    if resume is None:
-        base = config.load(config_file) if config_file is not None else Config()
-        settings = runs.with_absolute_paths(config.merge(base, overrides))
-        return settings, Path(out) if out is not None else runs.new_folder()
-    for name, given in (("config", config_file), ("out", out), ("overwrite", overwrite or None)):
-        if given is not None:
-            raise ConfigError(f"{name}: cannot be given together with --resume, which goes on in the run's own folder")
-    folder = runs.find(resume)
+def _what_is_kept(folder: Path) -> str:
+    if not (folder / checkpoint.STATE_FILE).exists():
+        return "there is no checkpoint yet"
+    step = checkpoint.load_state(folder).step
+    return f"the checkpoint of step {step} is kept; go on with: vae-np train --resume {shlex.quote(str(folder))}"
+
+
+def _settings(overrides: Mapping[str, Any], config_file: str | None) -> Config:
+    base = config.load(config_file) if config_file is not None else Config()
+    return config.merge(base, overrides)
+
+
+def _resumed_settings(overrides: Mapping[str, Any], folder: Path) -> Config:
     base = runs.load_config(folder)
-    for name, value in overrides.items():
-        if name != "epochs" and value != getattr(base, name):
+    settings = runs.with_absolute_paths(config.merge(base, overrides))
+    for name in overrides:
+        given, trained = getattr(settings, name), getattr(base, name)
+        if name != "epochs" and given != trained:
             raise ConfigError(
-                f"{name}: got {value!r}, but {folder} was trained with {getattr(base, name)!r}; "
+                f"{name}: got {given!r}, but {folder} was trained with {trained!r}; "
                 "a resumed run can only change epochs"
             )
-    return config.merge(base, overrides), folder
+    return settings
+
+
+def _refuse_with_resume(**options: Any) -> None:
+    for name, given in options.items():
+        if given is not None:
+            raise ConfigError(f"{name}: cannot be given together with --resume, which goes on in the run's own folder")
 
 
 def _trainer(settings: Config, backend: backends.Backend, dataset: data.Dataset) -> Trainer:
@@ -102,7 +119,7 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: 
     held_out = 0 if trainer.validation is None else len(trainer.validation)
     output.say(
         f"data     {dataset.name}: {len(trainer.rows)} training, {held_out} validation and {len(dataset.test)} "
-        f"test rows of {arch.features}, binarize {settings.binarization}"
+        f"test rows of {arch.features}, {describe_values(dataset, settings)}"
     )
     output.say(f"model    {sizes} {arch.activation}, {arch.likelihood}: {trainer.state.parameters.count} parameters")
     output.say(
@@ -111,21 +128,30 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: 
     )
     if arch.likelihood == "bernoulli-grey":
         output.say("note     bernoulli-grey is a cross-entropy on grey values: its ELBO bounds no likelihood")
+    note_no_image(output, dataset)
     output.say(f"run      {folder}" + (f", resumed at step {trainer.state.step}" if resumed else ""))
+
+
+def describe_values(dataset: data.Dataset, settings: Config) -> str:
+    """What the model sees of the data, in a few words."""
+    if dataset.values in ("binary", "real"):
+        return f"{dataset.values} values"
+    return "grey values as they are" if settings.binarization == "none" else f"binarize {settings.binarization}"
+
+
+def note_no_image(output: Output, dataset: data.Dataset) -> None:
+    """Say that rows which form no image are not drawn as images."""
+    columns = dataset.train.shape[1]
+    if dataset.image_shape is None and columns != 2:
+        output.say(f"note     {columns} columns form no square: pictures are heat maps unless --image-shape is given")
 
 
 def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
     metrics = runs.MetricsFile(folder)
-    columns = (
-        TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[numbers]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
     first_step, first_seconds = trainer.state.step, trainer.seconds
-    with Progress(*columns, console=output.progress, transient=True) as progress, _interrupts() as asked_to_stop:
+    bar = output.bar("epoch {task.fields[epoch]}", "{task.fields[numbers]}")
+    long_name = "reconstruction" if output.progress.width > 100 else "rec."
+    with bar as progress, _interrupts() as asked_to_stop:
         task = progress.add_task("", total=trainer.total_steps, completed=first_step, epoch="", numbers="")
 
         def on_step(current: Trainer) -> None:
@@ -135,8 +161,7 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
                 reconstruction, kl = current.running.means()
                 rate = (current.state.step - first_step) / max(current.seconds - first_seconds, 1e-9)
                 numbers = (
-                    f"ELBO {reconstruction - kl:8.2f}  reconstruction {reconstruction:8.2f}  KL {kl:6.2f}  "
-                    f"{rate:5.0f} steps/s"
+                    f"ELBO {reconstruction - kl:.2f}  {long_name} {reconstruction:.2f}  KL {kl:.2f}  {rate:.0f} steps/s"
                 )
             progress.update(
                 task, completed=current.state.step, epoch=f"{epoch}/{current.config.epochs}", numbers=numbers
@@ -144,9 +169,10 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
 
         def on_metrics(line: Metrics) -> None:
             metrics.write(line)
-            if line["split"] == "validation":
+            ends_epoch = line["step"] % trainer.steps_per_epoch == 0
+            if ends_epoch and line["split"] == ("train" if trainer.validation is None else "validation"):
                 output.say(
-                    f"epoch {line['epoch']:>3}  validation ELBO {line['elbo']:.2f}  "
+                    f"epoch {line['epoch']:>3}  {line['split']} ELBO {line['elbo']:.2f}  "
                     f"reconstruction {line['reconstruction']:.2f}  KL {line['kl']:.2f}  {line['seconds']:.1f} s"
                 )
 
@@ -190,13 +216,12 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
     speed = train_figures(trainer.state.step, trainer.seconds)
     if draw:
         draw_pictures(folder, VAE.load(folder, backend=settings.backend, seed=settings.seed), examples, dataset)
-    rows = [(name, with_error(figures[name])) for name in ("elbo", "reconstruction", "kl")]
-    rows += [
-        ("steps", str(speed["steps"])),
-        ("seconds", f"{speed['seconds']:.1f}"),
-        ("steps per second", f"{speed['steps_per_second']:.0f}"),
-    ]
-    output.table(f"Test set, {len(examples)} examples, nats ± standard error", ("", "mean"), rows)
+    output.table(
+        f"Test set, {len(examples)} examples, nats ± standard error over examples",
+        ("", "mean"),
+        [(name, with_error(figures[key])) for name, key in TERM_NAMES],
+    )
+    output.say(f"trained  {speed['steps']} steps in {speed['seconds']:.1f} s, {speed['steps_per_second']:.0f} a second")
     output.say(f"run      {folder}")
     output.json(
         "train",
@@ -220,8 +245,8 @@ def term_figures(terms: Terms) -> dict[str, dict[str, float]]:
     }
 
 
-def train_figures(steps: int, seconds: float) -> dict[str, Any]:
-    """How long a training took, as in the JSON."""
+def train_figures(steps: int, seconds: float | None) -> dict[str, Any]:
+    """How long a training took, as in the JSON; None where that is not known."""
     return {"steps": steps, "seconds": seconds, "steps_per_second": steps / seconds if seconds else None}
 
 

@@ -7,6 +7,7 @@ names those that a function used.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,38 @@ STEP = 2.0**-100  # a power of two, so that dividing by it is exact
 
 # NumPy functions that are not analytic in a complex argument, by the name they report.
 NOT_ANALYTIC = frozenset(
-    ["absolute", "fabs", "conjugate", "maximum", "minimum", "fmax", "fmin", "sign", "real", "imag", "angle", "vdot", "norm", "cholesky", "eigh", "svd", "clip", "max", "min", "amax", "amin", "sort", "argsort", "median", "nan_to_num", "real_if_close", "heaviside", "copysign", "hypot", "lexsort"]
+    [
+        "absolute",
+        "fabs",
+        "conjugate",
+        "maximum",
+        "minimum",
+        "fmax",
+        "fmin",
+        "sign",
+        "real",
+        "imag",
+        "angle",
+        "vdot",
+        "norm",
+        "cholesky",
+        "eigh",
+        "svd",
+        "clip",
+        "max",
+        "min",
+        "amax",
+        "amin",
+        "sort",
+        "argsort",
+        "median",
+        "nan_to_num",
+        "real_if_close",
+        "heaviside",
+        "copysign",
+        "hypot",
+        "lexsort",
+    ]
 )
 SPELLING = {"absolute": "abs", "fabs": "abs", "conjugate": "conj", "amax": "max", "amin": "min"}
 
@@ -68,10 +100,8 @@ def suspects(evaluate: Callable[[Array], Array], x: Array) -> list[str]:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
+        with contextlib.suppress(CallError):
             evaluate(_spy(x.astype(np.complex128), note))
-        except CallError:
-            pass
     # Deliberate casts go through `astype` or an assignment, which NumPy reports as a warning.
     if any(issubclass(warning.category, np.exceptions.ComplexWarning) for warning in caught):
         note("a cast")
@@ -107,13 +137,13 @@ class _Spy(np.ndarray[Any, Any]):
         # Functions that NumPy writes in terms of others report those.
         return super().__array_function__(function, (np.ndarray, _Spy), args, kwargs)
 
-    @property
-    def real(self) -> Any:  # type: ignore[override]
+    @property  # type: ignore[misc]  # read-only here: the spy only looks
+    def real(self) -> Any:
         self._report("real")
         return _wrap(_plain(self).real, self._note)
 
-    @property
-    def imag(self) -> Any:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def imag(self) -> Any:
         self._report("imag")
         return _wrap(_plain(self).imag, self._note)
 

@@ -81,24 +81,33 @@ def check_repeat_backward(subject: Subject, weights: Array, leaves: list[int]) -
 
 
 def check_linear(
-    subject: Subject, gradient: Callable[[Array], Gradients], weights: Array, rng: np.random.Generator, eps: float
+    subject: Subject,
+    gradient: Callable[[Array], Gradients],
+    weights: Array,
+    rng: np.random.Generator,
+    eps: float,
 ) -> Check:
-    """Check G(0) = 0, G(-3 v) = -3 G(v) and G(v + w) = G(v) + G(w) to the square root of the precision."""
+    """Check G(0) = 0, G(-3 v) = -3 G(v) and G(v + w) = G(v) + G(w) to the cube root of the precision."""
     other = rng.standard_normal(weights.shape)
     parts = [gradient(w) for w in (weights, other, 0 * weights, -3 * weights, weights + other)]
     blame: list[str] = []
     for leaf in parts[0]:
-        values = [part[leaf].value for part in parts]
-        arrays = [value.astype(np.float64) for value in values if value is not None]
-        shapes = {array.shape for array in arrays}
-        if len(arrays) == len(parts) and len(shapes) == 1 and all(np.isfinite(a).all() and a.size for a in arrays):
-            blame += [f"{subject.names[leaf]} {fault}" for fault in _nonlinear(*arrays, tolerance=np.sqrt(eps))]
+        arrays = [value for part in parts if (value := part[leaf].value) is not None]
+        alike = len(arrays) == len(parts) and len({array.shape for array in arrays}) == 1
+        if alike and all(array.size and np.isfinite(array).all() for array in arrays):
+            own = max(eps, *(float(np.finfo(array.dtype).eps) for array in arrays if tree.is_number(array)))
+            # Gradients below this are rounding of terms as large as the upstream gradient.
+            floor = 64 * own * float(np.abs(weights).max())
+            blame += [f"{subject.names[leaf]} {fault}" for fault in _nonlinear(np.cbrt(own), floor, *arrays)]
     return Check(LINEAR, not blame, "; ".join(blame))
 
 
-def _nonlinear(v: Array, w: Array, zero: Array, scaled: Array, both: Array, tolerance: float) -> list[str]:
+def _nonlinear(
+    tolerance: float, floor: float, v: Array, w: Array, zero: Array, scaled: Array, both: Array
+) -> list[str]:
     """Return what is wrong with G(v), G(w), G(0), G(-3 v), G(v + w) as values of a linear function, if anything."""
-    limit = tolerance * max(float(np.abs(v).max()), float(np.abs(w).max()))
+    v, w, zero, scaled, both = (part.astype(np.float64) for part in (v, w, zero, scaled, both))
+    limit = max(tolerance * max(float(np.abs(v).max()), float(np.abs(w).max())), floor)
     if np.abs(v).max() > limit >= np.abs(scaled - v).max():
         return ["does not change with the upstream gradient"]
     if np.abs(zero).max() > limit:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -19,8 +20,8 @@ from vae_np._types import Array
 # enough in float32 for rounding to stay below 1e-5.
 FIRST_STEP = {8: 2.0**-7, 4: 2.0**-4, 2: 2.0**-2}
 MAX_HALVINGS = 40
-# Quantised outputs (a cast to lower precision inside) look like jumps of this size, relative to the output.
-QUANTUM = 1e-5
+# Relative error at which no smaller step is tried.
+ACCEPT = 1e-9
 
 Kind = Literal["smooth", "kink", "jump", "nonfinite"]
 
@@ -56,7 +57,6 @@ class Slopes:
     right: float
     central: float
     noise: float
-    size: float
 
     @property
     def gap(self) -> float:
@@ -71,15 +71,18 @@ class Slopes:
 class Line:
     """The function t -> weights · outputs(x + t d), to be differentiated at t = 0.
 
-    `move(t)` returns the outputs (1-D) at t and the step that rounding really made. `base` holds the outputs at
-    t = 0. Slopes come from differences of each output by itself, so that outputs that do not depend on t cancel.
+    move(t): the outputs (1-D) at t and the step that rounding really made; base: the outputs at t = 0; noise: what is
+    known of each output's rounding error. Slopes come from differences of each output by itself, so that outputs
+    that do not depend on t cancel; `touched` (bool, written to) marks those that any step so far has changed.
     """
 
     move: Callable[[float], tuple[Array, float]]
     base: Array
     weights: Array
+    noise: Array
     eps: float
     first_step: float
+    touched: Array
 
     def slopes(self, h: float) -> Slopes:
         """Return the slopes at step h."""
@@ -87,20 +90,20 @@ class Line:
         down, step_down = self.move(-h)
         if step_up == 0.0 or step_down == 0.0 or up.shape != self.base.shape or down.shape != self.base.shape:
             nan = float("nan")
-            return Slopes(h, nan, nan, nan, nan, nan)
+            return Slopes(h, nan, nan, nan, nan)
         right = float(self.weights @ (up - self.base)) / step_up
         left = float(self.weights @ (down - self.base)) / step_down
         central = float(self.weights @ (up - down)) / (step_up - step_down)
-        moved = (up != down) | (up != self.base)
-        size = float(np.abs(self.weights * self.base)[moved].sum())
-        return Slopes(h, left, right, central, self.eps * size / h, size)
+        self.touched[(up != down) | (up != self.base)] = True
+        largest = np.maximum(np.abs(self.base), np.maximum(np.abs(up), np.abs(down)))
+        rounding = np.abs(self.weights) * (self.eps * largest + self.noise)
+        # Where no output moved, all of them may hide what is too small to move them.
+        blur = float(rounding[self.touched].sum() if self.touched.any() else rounding.sum())
+        return Slopes(h, left, right, central, blur / h)
 
 
-def differentiate(line: Line, accept: float = 1e-9) -> Estimate:
-    """Return the derivative along the line: large steps first, smaller ones only where the large ones disagree.
-
-    accept: relative error at which no smaller step is tried.
-    """
+def differentiate(line: Line) -> Estimate:
+    """Return the derivative along the line: large steps first, smaller ones only where the large ones disagree."""
     h, window = _first_finite(line)
     if window is None:
         return Estimate(float("nan"), float("inf"), "nonfinite")
@@ -126,8 +129,7 @@ def differentiate(line: Line, accept: float = 1e-9) -> Estimate:
                 best, stale = estimate, 0
             else:
                 stale += 1
-            limit = max(accept * abs(estimate.value), 5 * last.noise)
-            if estimate.error <= limit or stale >= 8:
+            if estimate.error <= max(ACCEPT * abs(estimate.value), 5 * last.noise) or stale >= 8:
                 break
         elif abs(last.gap) > 20 * last.noise:
             plateau = last
@@ -170,12 +172,7 @@ def _classify(levels: list[Slopes], best: Estimate | None) -> Estimate:
     if len(clear) < 4:
         return best if best is not None else Estimate(levels[0].central, abs(levels[0].gap))
     first, last = clear[0], clear[-1]
-    jump = abs(last.gap) * last.h
     grows = abs(last.gap) > 0.25 * abs(first.gap) * first.h / last.h
-    if grows and jump <= QUANTUM * last.size:
-        windows = [levels[i : i + 3] for i in range(min(len(levels) - 2, 4))]
-        coarse = [replace(e, error=e.error + 2 * jump / w[-1].h) for w in windows for e in [_richardson(w)]]
-        return min(coarse, key=lambda estimate: estimate.error)
     if grows:
         return Estimate(last.central, float("inf"), "jump", last.left, last.right)
     return _kink(clear)
@@ -184,7 +181,7 @@ def _classify(levels: list[Slopes], best: Estimate | None) -> Estimate:
 def _kink(levels: list[Slopes]) -> Estimate:
     """Return both one-sided slopes, each freed of curvature by one extrapolation, where they are steadiest."""
     found: Estimate | None = None
-    for coarse, fine in zip(levels, levels[1:], strict=False):
+    for coarse, fine in pairwise(levels):
         left, right = 2 * fine.left - coarse.left, 2 * fine.right - coarse.right
         error = abs(left - fine.left) + abs(right - fine.right) + 3 * fine.noise
         if found is None or error < found.error:

@@ -28,6 +28,7 @@ def chosen(subject: Subject, wrt: Sequence[str | int] | None, scalars: bool) -> 
     wrt: names of inputs or of leaves, or positions of inputs. scalars: floating numbers count as arrays. Raises
     InputError for a name that no input has and for one that has no derivative.
     """
+
     def fits(leaf: Any) -> bool:
         return tree.is_number(leaf) and (scalars or tree.is_array(leaf))
 

@@ -26,7 +26,8 @@ KINK_TESTS = 256
 class View:
     """One tensor's way into the function: `evaluate(array)` gives all outputs as one vector.
 
-    `weights` is the upstream gradient, `eps` the machine epsilon of what carries the values in and out.
+    weights: the upstream gradient; noise: the outputs' measured rounding errors (see `rounding`); eps: the
+    machine epsilon of what carries the values in and out.
     """
 
     name: str
@@ -34,9 +35,11 @@ class View:
     evaluate: Callable[[Array], Array]
     base: Array
     weights: Array
+    noise: Array
     eps: float
     scale: float = field(init=False)
     last_error: str = ""
+    largest: float = 0.0
 
     def __post_init__(self) -> None:
         size = float(np.sqrt(np.mean(np.square(self.x.astype(np.float64))))) if self.x.size else 0.0
@@ -53,24 +56,57 @@ class View:
     def estimate(self, index: Index) -> Estimate:
         """Return the partial derivative at an entry.
 
-        The step is the entry's own size or that of the whole tensor, whichever is larger; where that step is too
-        coarse for a small entry, its own size.
+        The step follows the entry's own size or that of the whole tensor, whichever is larger; where that does not
+        give a precise value, the entry's own size, and sizes at which rounding weighs less.
         """
+        touched = np.zeros(self.base.shape, bool)
+
+        def at(size: float) -> Estimate:
+            def move(t: float) -> tuple[Array, float]:
+                moved = self.x.copy(order="K")
+                moved[index] += t * size
+                return self._try(moved), (float(moved[index]) - float(self.x[index])) / size
+
+            return differentiate(self._line(move, touched)).scaled(1.0 / size)
+
         entry = abs(float(self.x[index]))
-        large = self._partial(index, max(entry, self.scale))
-        good = large.kind == "smooth" and large.error <= 1e-6 * abs(large.value)
-        if good or entry == 0.0 or entry >= 0.1 * self.scale or large.value == large.error == 0.0:
-            return large
-        small = self._partial(index, entry)
-        return small if small.error < large.error else large
+        size = max(entry, self.scale)
+        best = at(size)
+        if not self._settled(best) and 0.0 < entry < 0.1 * size:
+            small = at(entry)
+            best = small if small.error < best.error else best
+        best = self._climb(best, at, size)
+        if best.value == 0.0 and not touched.any() and size < 1.0:
+            # Nothing moved: either nothing depends on this entry, or it drowns in the rounding of larger terms.
+            unit = at(1.0)
+            best = unit if unit.kind == "smooth" and abs(unit.value) > 10 * unit.error else best
+        if best.kind == "smooth":
+            self.largest = max(self.largest, abs(best.value))
+        return best
 
-    def _partial(self, index: Index, size: float) -> Estimate:
-        def move(t: float) -> tuple[Array, float]:
-            moved = self.x.copy(order="K")
-            moved[index] += t * size
-            return self._try(moved), (float(moved[index]) - float(self.x[index])) / size
+    def along(self, direction: Array) -> Estimate:
+        """Return the derivative along a direction (an array like x)."""
 
-        return differentiate(self._line(move)).scaled(1.0 / size)
+        def at(size: float) -> Estimate:
+            return differentiate(self.direction_line(direction * size)).scaled(1.0 / size)
+
+        return self._climb(at(1.0), at, 1.0)
+
+    def _settled(self, estimate: Estimate) -> bool:
+        precise = estimate.error <= 1e-8 * max(abs(estimate.value), self.largest)
+        return estimate.kind == "kink" or (estimate.kind == "smooth" and precise)
+
+    def _climb(self, best: Estimate, at: Callable[[float], Estimate], size: float) -> Estimate:
+        """Try larger steps for as long as they give a smaller error, where rounding blurs the estimate."""
+        for _ in range(5):
+            if self._settled(best) or best.kind == "nonfinite":
+                break
+            size *= 64.0
+            larger = at(size)
+            if larger.kind != "smooth" or not larger.error < 0.5 * best.error:
+                break
+            best = larger
+        return best
 
     def direction_line(self, direction: Array) -> Line:
         """Return the line through x along a direction (an array like x)."""
@@ -78,11 +114,11 @@ class View:
         def move(t: float) -> tuple[Array, float]:
             return self._try((self.x + t * direction).astype(self.x.dtype)), t
 
-        return self._line(move)
+        return self._line(move, np.zeros(self.base.shape, bool))
 
-    def _line(self, move: Callable[[float], tuple[Array, float]]) -> Line:
+    def _line(self, move: Callable[[float], tuple[Array, float]], touched: Array) -> Line:
         first_step = FIRST_STEP.get(self.x.dtype.itemsize, FIRST_STEP[8])
-        return Line(move, self.base.astype(np.float64), self.weights, self.eps, first_step)
+        return Line(move, self.base.astype(np.float64), self.weights, self.noise, self.eps, first_step, touched)
 
     def complex_step(self, direction: Index | Array) -> float:
         """Return the same by the complex step."""
@@ -119,13 +155,13 @@ class Numeric:
 def numeric_gradient(view: View, indices: list[Index], directions: list[Array], use_complex: bool) -> Numeric:
     """Return the numeric derivatives at the given entries and along the given directions."""
     estimates = {index: view.estimate(index) for index in indices}
-    projections = [Projection(d, differentiate(view.direction_line(d))) for d in directions]
+    projections = [Projection(d, view.along(d)) for d in directions]
     if any(p.estimate.kind in ("kink", "jump") for p in projections):
         found = find_kinks(view, projections[0].direction) or []
         estimates.update({index: view.estimate(index) for index in found})
         bad = [index for index, e in estimates.items() if e.kind in ("kink", "jump")]
         smooth = [_without(p.direction, bad) for p in projections]
-        projections = [Projection(d, differentiate(view.direction_line(d))) for d in smooth]
+        projections = [Projection(d, view.along(d)) for d in smooth]
     sharp, reason = False, ""
     if use_complex:
         try:
@@ -162,21 +198,33 @@ def _sharpen(
     along = [view.complex_step(p.direction) if p.estimate.kind == "smooth" else None for p in projections]
     pairs = [(sharp[i], estimates[i]) for i in sharp]
     pairs += [(s, p.estimate) for s, p in zip(along, projections, strict=True) if s is not None]
-    biggest = max((abs(e.value) for _, e in pairs), default=0.0)
+    biggest = max((abs(estimate.value) for _, estimate in pairs), default=0.0)
     confirmed = 0
     for value, estimate in pairs:
-        size = max(abs(value), abs(estimate.value))
-        if not abs(value - estimate.value) <= TRUST * size + 10 * estimate.error:
+        if not _agree(value, estimate, biggest):
             detail = f"complex step gives {value:.4g} where differences give {estimate.value:.4g}"
             return estimates, projections, _why(view, detail)
-        confirmed += 10 * estimate.error <= 1e-2 * max(size, biggest)
+        confirmed += 10 * estimate.error <= 1e-2 * max(abs(value), abs(estimate.value), biggest)
     if pairs and not confirmed and (names := suspects(view.evaluate, view.x)):
-        return estimates, projections, f"differences are too coarse to confirm the complex step past {_join(names)}"
+        return (
+            estimates,
+            projections,
+            f"differences are too coarse to confirm the complex step past {_join(names)}",
+        )
     estimates = {i: Estimate(sharp[i], 0.0) if i in sharp else e for i, e in estimates.items()}
     projections = [
         p if s is None else Projection(p.direction, Estimate(s, 0.0)) for s, p in zip(along, projections, strict=True)
     ]
     return estimates, projections, ""
+
+
+def _agree(value: float, estimate: Estimate, biggest: float) -> bool:
+    """Tell whether a complex step's value is within what the differences leave open.
+
+    Values below 1e-6 of the tensor's biggest are compared on that scale: differences may be exact zeros there.
+    """
+    size = max(abs(value), abs(estimate.value), 1e-6 * biggest)
+    return abs(value - estimate.value) <= TRUST * size + 10 * estimate.error
 
 
 def _why(view: View, detail: str) -> str:
@@ -247,7 +295,7 @@ def locate(view: View, direction: Array, analytic: Array, use_complex: bool) -> 
         misses = []
         for half in halves:
             part = block_direction(direction, half)
-            numeric = view.complex_step(part) if use_complex else differentiate(view.direction_line(part)).value
+            numeric = view.complex_step(part) if use_complex else view.along(part).value
             misses.append(abs(float((analytic * part).sum()) - numeric))
         block = halves[0] if misses[0] >= misses[1] else halves[1]
     return unravel(int(block[0]), direction.shape)

@@ -65,16 +65,16 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """Return the row's cells as text, in the order of HEADER."""
-        nothing = "-"
         known = not math.isnan(self.error)
+        placed = self.index is not None
         return (
             self.tensor,
             str(self.shape),
-            self.method or nothing,
-            f"{self.error:.1e}" if known else nothing,
-            show_index(self.index) if self.index is not None else nothing,
-            number(self.analytic) if known or not math.isnan(self.analytic) else nothing,
-            number(self.numeric) if known or not math.isnan(self.numeric) else nothing,
+            self.method or "-",
+            f"{self.error:.1e}" if known else "-",
+            show_index(self.index) if self.index is not None else "-",
+            number(self.analytic) if known or placed else "-",
+            number(self.numeric) if known or placed else "-",
             self.verdict,
         )
 
@@ -179,7 +179,10 @@ class Report:
             lines.append(self._tolerances())
         lines += [f"  {line}" for line in self.details()]
         if not self.passed and self.snippet:
-            lines += [f"reproduce (seed {self.seed}):", *(f"    {line}" for line in self.snippet.splitlines())]
+            lines += [
+                f"reproduce (seed {self.seed}, same inputs):",
+                *(f"    {line}" for line in self.snippet.splitlines()),
+            ]
         return "\n".join(line.rstrip() for line in lines)
 
     def headline(self) -> str:
@@ -208,12 +211,12 @@ class Report:
         return lines + [f"likely cause: {cause}" for cause in self.causes]
 
     def _tolerances(self) -> str:
-        tensors: dict[str, list[str]] = {}
+        groups: dict[str, list[str]] = {}
         for row in self.rows:
             if not math.isnan(row.rtol):
-                text = f"rtol {row.rtol:.1e}, atol {row.atol:.1e}, scale {row.scale:.1e}"
-                tensors.setdefault(text, []).append(row.tensor)
-        return "tolerance: " + "; ".join(f"{text} ({', '.join(names)})" for text, names in tensors.items())
+                scales = groups.setdefault(f"rtol {row.rtol:.1e}, atol {row.atol:.1e}", [])
+                scales.append(f"{row.tensor} {row.scale:.1e}")
+        return "tolerance: " + "; ".join(f"{text}, scale {', '.join(s)}" for text, s in groups.items())
 
     def _repr_html_(self) -> str:
         colours = {"ok": "#1a7f37", "FAIL": "#cf222e", "unclear": "#9a6700", "skipped": "#6e7781"}

@@ -33,7 +33,11 @@ class CallError(Exception):
 
 @dataclass
 class Subject:
-    """A forward/backward pair at one point. `names` label the leaves of `inputs`, `leaves` are their values."""
+    """A forward/backward pair at one point.
+
+    names, leaves: the leaves of `inputs` and their values; top_names: the inputs; called: what messages call the
+    two functions.
+    """
 
     forward: Forward
     backward: Backward
@@ -41,7 +45,7 @@ class Subject:
     names: list[str]
     leaves: list[Any]
     top_names: list[str]
-    label: str
+    called: tuple[str, str]
     mutates: set[str] = field(default_factory=set)
 
     def run(self, values: Sequence[Any] | None = None) -> tuple[Any, Any]:
@@ -54,10 +58,10 @@ class Subject:
             values = [tree.fresh(value) for value in values]
         else:
             values = [value if tree.is_array(value) else tree.fresh(value) for value in values]
-        result = _call(f"{self.label}forward", self.forward, *tree.rebuild(self.inputs, iter(values)))
+        result = _call(self.called[0], self.forward, *tree.rebuild(self.inputs, iter(values)))
         if not isinstance(result, tuple) or len(result) != 2:
             what = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
-            raise CallError(f"{self.label}forward returned {what}, expected (out, cache)")
+            raise CallError(f"{self.called[0]} returned {what}, expected (out, cache)")
         return result[0], result[1]
 
     def outputs(self, values: Sequence[Any] | None = None) -> Array:
@@ -71,13 +75,15 @@ class Subject:
 
     def pull_back(self, dout: Any, cache: Any) -> Any:
         """Return what backward returns for this upstream gradient and this cache."""
-        return _call(f"{self.label}backward", self.backward, dout, cache)
+        return _call(self.called[1], self.backward, dout, cache)
 
 
 def make_subject(
-    forward: Forward, backward: Backward, inputs: Any, names: Sequence[str] | None, label: str
+    forward: Forward, backward: Backward, inputs: Any, names: Sequence[str] | None, called: tuple[str, str]
 ) -> Subject:
-    """Return the subject, with inputs named by `names`, or else by the parameters of `forward`.
+    """Return the subject; its inputs are named by `names`, or else by the parameters of `forward`.
+
+    called: what messages call the two functions.
 
     Raises InputError where names and inputs differ in number, and for complex inputs.
     """
@@ -87,7 +93,7 @@ def make_subject(
     for name, value in pairs:
         if np.iscomplexobj(value):
             raise InputError(f"inputs: {name} is complex; only real inputs have gradients here")
-    return Subject(forward, backward, inputs, [n for n, _ in pairs], [v for _, v in pairs], top, label)
+    return Subject(forward, backward, inputs, [n for n, _ in pairs], [tree.fresh(v) for _, v in pairs], top, called)
 
 
 def _top_names(forward: Forward, inputs: tuple[Any, ...], names: Sequence[str] | None) -> list[str]:
@@ -158,4 +164,9 @@ def describe(error: BaseException) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent != _HERE]
     own = [f for f in frames if not {"site-packages", "<frozen importlib._bootstrap>"} & set(Path(f.filename).parts)]
     place = f" (line {own[-1].lineno} of {Path(own[-1].filename).name})" if own else ""
-    return f"{type(error).__name__}{': ' + text[0] if text else ''}{place}"
+    return f"{type(error).__name__}{': ' + shorten(text[0]) if text else ''}{place}"
+
+
+def shorten(text: str, length: int = 160) -> str:
+    """Return the text, cut to `length` characters."""
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -1,0 +1,203 @@
+"""Evaluation over a data set: which rows and noise it sees, batch by batch, and its summaries.
+
+Budget: about 0.5 s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numeric import error
+
+from vae_np import data, noise, ops
+from vae_np.elbo import elbo_forward
+from vae_np.errors import InputError
+from vae_np.evaluate import (
+    Binarized,
+    active_units,
+    elbo_terms,
+    kl_per_dimension,
+    log_likelihood,
+    mean_and_stderr,
+    posterior_moments,
+)
+from vae_np.likelihood import importance_log_likelihood
+from vae_np.model import Architecture, Parameters, encode_forward, initialise
+
+ARCH = Architecture(6, 3, (4,), "tanh")
+# More rows than two batches of 500, and no multiple of one.
+N = 1037
+
+
+def parameters(arch: Architecture = ARCH, dtype: str = "float64") -> Parameters:
+    drawn = initialise(arch, seed=1, dtype=dtype)
+    drawn.flat[...] *= 2
+    return drawn
+
+
+def grey(rows: int = N) -> np.ndarray:
+    return np.random.default_rng(6).integers(0, 256, (rows, 6)).astype(np.uint8)
+
+
+def binary(rows: int = N) -> np.ndarray:
+    return (grey(rows) > 127).astype(np.uint8)
+
+
+def examples(rows: int = N) -> Binarized:
+    return Binarized(binary(rows), "binary", "none", 0)
+
+
+# --- Rows -------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_drawn_at_the_places_of_its_rows() -> None:
+    whole = Binarized(grey(20), "byte", "dynamic", seed=4, first=100)
+    x, places = whole.batch(slice(5, 12))
+    assert len(whole) == 20
+    assert np.array_equal(places, np.arange(105, 112))
+    expected = noise.bernoulli(grey(20)[5:12], seed=4, stream=noise.EVAL_BINARIZE, step=0, rows=places)
+    assert np.array_equal(x, expected)
+    assert x.dtype == np.uint8
+
+
+def test_a_row_is_drawn_the_same_in_every_batch_and_at_every_visit() -> None:
+    whole = Binarized(grey(20), "byte", "dynamic", seed=4)
+    everything, _ = whole.batch(slice(0, 20))
+    pieces = [whole.batch(slice(start, start + 7))[0] for start in range(0, 20, 7)]
+    assert np.array_equal(np.concatenate(pieces), everything)
+    tail = Binarized(grey(20)[13:], "byte", "dynamic", seed=4, first=13)
+    assert np.array_equal(tail.batch(slice(0, 7))[0], everything[13:])
+    assert not np.array_equal(Binarized(grey(20), "byte", "dynamic", seed=5).batch(slice(0, 20))[0], everything)
+
+
+def test_a_batch_past_the_end_is_what_is_left() -> None:
+    x, places = examples(20).batch(slice(15, 40))
+    assert len(x) == len(places) == 5
+
+
+@pytest.mark.parametrize("mode", data.BINARIZATIONS)
+def test_binary_rows_are_left_as_they_are(mode: str) -> None:
+    x, _ = Binarized(binary(9), "binary", mode, 3).batch(slice(0, 9))
+    assert np.array_equal(x, binary(9))
+
+
+# --- Terms, moments, likelihood ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("z_samples", [1, 3])
+def test_elbo_terms_are_those_of_one_large_batch(z_samples: int) -> None:
+    w = parameters()
+    rows = np.arange(N)
+    eps = noise.normal_samples(rows, 3, seed=7, stream=noise.EVAL_EPS, count=z_samples, dtype=np.float64)
+    expected, _ = elbo_forward(ops, ARCH, w, binary(), eps)
+    terms = elbo_terms(ops, ARCH, w, examples(), seed=7, z_samples=z_samples)
+    assert error(terms.reconstruction, expected.reconstruction) < 1e-13
+    assert error(terms.kl, expected.kl) < 1e-13
+
+
+def test_the_first_draw_is_the_same_whatever_the_number_of_draws() -> None:
+    w = parameters()
+    one, two = (elbo_terms(ops, ARCH, w, examples(20), seed=7, z_samples=s).reconstruction for s in (1, 2))
+    second = noise.normal(np.arange(20), 3, seed=7, stream=noise.EVAL_EPS, sample=1, dtype=np.float64)
+    other, _ = elbo_forward(ops, ARCH, w, binary(20), second)
+    assert error(two, (one + other.reconstruction) / 2) < 1e-13
+
+
+def test_more_draws_leave_the_kl_and_narrow_the_reconstruction() -> None:
+    w = parameters()
+    one, many = (elbo_terms(ops, ARCH, w, examples(200), seed=7, z_samples=s) for s in (1, 50))
+    assert np.array_equal(one.kl, many.kl)
+    other = elbo_terms(ops, ARCH, w, examples(200), seed=8, z_samples=50)
+    once_more = elbo_terms(ops, ARCH, w, examples(200), seed=8)
+    spread = (many.reconstruction - other.reconstruction).std()
+    assert spread < 0.3 * (one.reconstruction - once_more.reconstruction).std()
+
+
+def test_posterior_moments_are_the_encoders() -> None:
+    w = parameters()
+    mu, logvar = posterior_moments(ops, ARCH, w, examples())
+    (expected_mu, expected_logvar), _ = encode_forward(ops, ARCH, w, binary())
+    assert error(mu, expected_mu) < 1e-13
+    assert error(logvar, expected_logvar) < 1e-13
+
+
+def test_log_likelihood_covers_every_example_once() -> None:
+    w, done = parameters(), []
+    result = log_likelihood(ops, ARCH, w, examples(257), samples=4, seed=7, on_batch=done.append)
+    expected = importance_log_likelihood(ops, ARCH, w, binary(257), np.arange(257), samples=4, seed=7)
+    for name in ("log_likelihood", "stderr", "ess"):
+        assert error(getattr(result, name), getattr(expected, name)) < 1e-12
+    assert done == [100, 200, 257]
+
+
+def test_log_likelihood_of_a_part_is_that_part_of_the_whole() -> None:
+    """The last rows, evaluated alone at their places: the same pixels, the same ε, the same numbers."""
+    w = parameters()
+    whole = log_likelihood(ops, ARCH, w, Binarized(grey(30), "byte", "dynamic", 2), samples=5, seed=7)
+    tail = Binarized(grey(30)[18:], "byte", "dynamic", 2, first=18)
+    part = log_likelihood(ops, ARCH, w, tail, samples=5, seed=7)
+    assert error(part.log_likelihood, whole.log_likelihood[18:]) < 1e-12
+    terms = [elbo_terms(ops, ARCH, w, each, seed=7).elbo for each in (tail, Binarized(grey(30), "byte", "dynamic", 2))]
+    assert error(terms[0], terms[1][18:]) < 1e-12
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(InputError, match="samples: got 0"):
+        log_likelihood(ops, ARCH, parameters(), examples(3), samples=0, seed=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stored", ["float32", "float64"])
+def test_the_model_fixes_the_precision_of_what_is_measured(dtype: str, stored: str) -> None:
+    arch = Architecture(6, 3, (4,), "tanh", "normal")
+    rows = Binarized(np.random.default_rng(1).normal(size=(9, 6)).astype(stored), "real", "none", 0)
+    w = parameters(arch, dtype)
+    terms = elbo_terms(ops, arch, w, rows, seed=0)
+    estimate = log_likelihood(ops, arch, w, rows, samples=3, seed=0)
+    arrays = (terms.reconstruction, terms.kl, estimate.log_likelihood, *posterior_moments(ops, arch, w, rows))
+    assert {array.dtype for array in arrays} == {np.dtype(dtype)}
+
+
+# --- Summaries --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_kl_per_dimension_sums_to_the_mean_kl(dtype: str) -> None:
+    w = parameters(dtype=dtype)
+    kl = kl_per_dimension(*posterior_moments(ops, ARCH, w, examples()))
+    assert (kl.shape, kl.dtype) == ((3,), np.float64)
+    assert (kl > 0).all()
+    total = elbo_terms(ops, ARCH, w, examples(), seed=0).kl.mean(dtype=np.float64)
+    assert abs(kl.sum() / total - 1) < 10 * np.finfo(dtype).eps
+
+
+def test_kl_per_dimension_by_hand() -> None:
+    mu, logvar = np.array([[0.0, 2.0], [0.0, 0.0]]), np.array([[0.0, 0.0], [0.0, np.log(4)]])
+    expected = [0, (2 + 0.5 * (3 - np.log(4))) / 2]
+    assert np.abs(kl_per_dimension(mu, logvar) - expected).max() < 1e-15
+
+
+def test_active_units_vary_by_more_than_a_hundredth() -> None:
+    """Variance over the examples of the posterior mean: 0, just below and just above 0.01, and a large constant."""
+    signs = np.array([[1.0], [-1.0]] * 50)
+    scales = np.array([0.0, np.sqrt(0.009995), np.sqrt(0.010005), 2.0])
+    mu = np.hstack([signs * scales, np.full((100, 1), 100.0)])
+    assert np.array_equal(active_units(mu), [False, False, True, True, False])
+    # Over many rows a float32 sum of large means loses more than the hundredth in question: it must be wider.
+    many = np.tile(mu + 100, (1000, 1)).astype(np.float32)
+    assert np.array_equal(active_units(many), [False, False, True, True, False])
+
+
+def test_mean_and_stderr_are_the_usual_ones() -> None:
+    values = np.array([1.0, 2.0, 4.0, 5.0])
+    result: Any = mean_and_stderr(values)
+    assert result["mean"] == 3.0
+    assert abs(result["stderr"] - np.sqrt((4 + 1 + 1 + 4) / 3) / 2) < 1e-15
+    assert {type(number) for number in result.values()} == {float}
+
+
+def test_the_mean_of_many_single_precision_values_is_a_wide_one() -> None:
+    values = np.full(1_000_003, 0.1, dtype=np.float32)
+    assert mean_and_stderr(values)["mean"] == float(np.float32(0.1))

@@ -1,0 +1,90 @@
+"""The package's own verification, row by row, and that nothing with a backward is left out of it.
+
+Budget: about 6 s.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from vae_np import distributions, layers, ops
+from vae_np.errors import InputError
+from vae_np.verify import catalogue, closed_forms, runner
+
+pytestmark = pytest.mark.core
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[runner.Row]:
+    """What `vae-np verify` shows."""
+    return list(runner.rows())
+
+
+def test_every_check_passes(rows: list[runner.Row]) -> None:
+    failed = [f"{row.name} ({row.backend}): {row.detail}" for row in rows if not row.passed]
+    assert not failed, "\n".join(failed)
+    assert all(math.isfinite(row.max_rel_error) for row in rows)
+
+
+def test_smooth_functions_agree_with_the_complex_step_to_1e_12(rows: list[runner.Row]) -> None:
+    smooth = [row for row in rows if row.backend == "numpy" and row.method == "complex step" and "relu" not in row.name]
+    assert max(row.max_rel_error for row in smooth) <= 1e-12
+    models = [row.name for row in smooth if row.name.startswith("model")]
+    for activation in ("tanh", "softplus"):
+        for likelihood in ("bernoulli", "bernoulli-grey", "normal", "normal-fixed", "normal-diagonal"):
+            for form in ("analytic", "joint"):
+                assert f"model 7-5-4-2 {activation}, {likelihood}, {form} form" in models
+
+
+def test_every_pair_of_the_package_is_in_the_catalogue() -> None:
+    pairs = [*catalogue.layer_pairs(0), *catalogue.distribution_pairs(0), *catalogue.operation_pairs(ops, 0)]
+    names = {pair.name.split(",")[0] for pair in pairs}
+    for module in (layers, distributions, ops):
+        own = {
+            name.removesuffix("_backward")
+            for name, value in vars(module).items()
+            if name.endswith("_backward") and value.__module__ == module.__name__
+        }
+        assert own
+        assert own <= names, own - names
+
+
+def test_every_closed_form_is_a_row(rows: list[runner.Row]) -> None:
+    names = {row.name for row in rows if row.method == "closed form" and row.backend == "numpy"}
+    assert names == {form.__name__.replace("_", " ") for form in closed_forms.CLOSED_FORMS}
+
+
+def test_full_checks_more_points_and_depths() -> None:
+    full = list(catalogue.models(ops, 0, full=True))
+    assert {scalar.name.split()[1] for scalar in full} == {"7-5-4-2", "7-2", "7-5-2"}
+    assert len(full) == 3 * len(list(catalogue.models(ops, 0, full=False)))
+
+
+@pytest.mark.parametrize(
+    ("value", "exact", "passed"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], True),
+        ([1.0, 2.0 + 1e-13], [1.0, 2.0], True),
+        ([1.0, 2.0 + 1e-11], [1.0, 2.0], False),
+        ([1.0, math.nan], [1.0, 2.0], False),
+        ([0.0, 0.0], [0.0, 1e-30], False),
+        ([0.0, 1e-30], [0.0, 0.0], False),
+        ([0.0, 0.0], [0.0, 0.0], True),
+        ([1.0], [1.0, 1.0], False),
+    ],
+)
+def test_a_comparison_is_relative_and_lets_nothing_through(
+    value: list[float], exact: list[float], passed: bool
+) -> None:
+    row = runner._compared("x", "numpy", "compare", np.array(value), np.array(exact), 1e-12)
+    assert row.passed is passed
+    assert bool(row.detail) is not passed
+    assert set(row.as_dict()) == {"name", "backend", "method", "max_rel_error", "passed", "detail"}
+
+
+def test_an_unknown_library_is_refused() -> None:
+    with pytest.raises(InputError, match="torch, jax"):
+        next(runner.rows(library="theano"))

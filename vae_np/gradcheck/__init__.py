@@ -1,0 +1,14 @@
+"""A gradient checker whose verdicts can be trusted: for this package's hand-written gradients and for anyone's.
+
+`check_vjp` takes a forward/backward pair, `check_grad` a scalar function and its gradient, `assert_grad` either, for
+one line in a test. Each returns a `Report`: a table with a line per tensor, other promises that were checked, the
+likely cause of what failed, the seed and a snippet that shows it again. NumPy and the standard library are all
+it imports.
+"""
+
+from __future__ import annotations
+
+from vae_np.gradcheck.check import assert_grad, check_grad, check_vjp
+from vae_np.gradcheck.report import Check, Kink, Report, Row
+
+__all__ = ["Check", "Kink", "Report", "Row", "assert_grad", "check_grad", "check_vjp"]

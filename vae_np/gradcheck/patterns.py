@@ -1,0 +1,196 @@
+"""The patterns that a wrong gradient can make, one function each: a sentence, or None where it is not this one."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from vae_np._types import Array
+from vae_np.gradcheck.judge import Evidence
+from vae_np.gradcheck.numeric import Index
+from vae_np.gradcheck.report import show_index
+
+CONSTANTS = {
+    math.sqrt(2): "√2",
+    1 / math.sqrt(2): "1/√2",
+    math.pi: "π",
+    2 * math.pi: "2π",
+    1 / (2 * math.pi): "1/2π",
+    math.log(2): "ln 2 (nats for bits)",
+    1 / math.log(2): "1/ln 2 (bits for nats)",
+}
+
+
+def close(a: Array, b: Array, tolerance: float) -> bool:
+    """Tell whether two vectors agree to a share of their largest entry."""
+    if not a.size:
+        return False
+    return bool(np.abs(a - b).max() <= tolerance * max(float(np.abs(a).max()), float(np.abs(b).max())))
+
+
+def spell(value: float) -> str:
+    """Return a number as a small fraction or a known constant where it is one, else with six digits."""
+    fraction = Fraction(value).limit_denominator(12)
+    if fraction and abs(float(fraction) - value) <= 1e-6 * abs(value) and abs(fraction.numerator) <= 100:
+        return str(fraction)
+    for constant, name in CONSTANTS.items():
+        if abs(abs(value) - constant) <= 1e-6 * constant:
+            return ("-" if value < 0 else "") + name
+    return f"{value:.6g}"
+
+
+def nothing(analytic: Array, numeric: Array) -> str | None:
+    """All zeros on one side only."""
+    if not np.abs(analytic).any():
+        return "the gradient is zero everywhere; it was never computed, or a term is missing"
+    if np.abs(numeric).max() <= 1e-12 * np.abs(analytic).max():
+        return "the output does not depend on it here (the numeric gradient is zero), but the gradient is not zero"
+    return None
+
+
+def nearly(analytic: Array, numeric: Array, tolerance: float) -> str | None:
+    """A difference in the last digits only."""
+    size = float(np.abs(numeric).max())
+    gap = float(np.abs(analytic - numeric).max())
+    if gap <= tolerance * size:
+        digits = int(-math.log10(gap / size)) if gap > 0 else 16
+        return f"it agrees to {digits} digits: a rounded constant, an added epsilon or a cast to lower precision"
+    return None
+
+
+def factor(analytic: Array, numeric: Array, sizes: dict[int, str], tolerance: float) -> str | None:
+    """One factor everywhere: the sign, a size of the problem, a small fraction or a known constant."""
+    c = float(analytic @ numeric / (numeric @ numeric))
+    if not c or not close(analytic, c * numeric, tolerance):
+        return None
+    if abs(c + 1) <= tolerance:
+        return "the sign is wrong everywhere"
+    sign = ", and the sign is wrong" if c < 0 else ""
+    size = abs(c)
+    meanings = []
+    for length, what in sizes.items():
+        if abs(size - length) <= tolerance * length:
+            meanings.append(f"{length} is {what}: a sum where the mean is due, or 1/{length} is missing")
+        elif abs(size * length - 1) <= tolerance:
+            meanings.append(f"{length} is {what}: a mean where the sum is due, or 1/{length} enters twice")
+    nice = spell(size)
+    if numeric.size < 2 and not meanings and nice == f"{size:.6g}" and "/" not in nice and not size.is_integer():
+        return None  # a single entry always has some factor
+    if size in (0.5, 2.0) or nice in ("1/2", "2"):
+        example = "-1/4 where -1/2 is due" if size < 1 else "-1 where -1/2 is due"
+        meanings.append(f"like {example}")
+    meaning = f" ({'; '.join(meanings)})" if meanings else ""
+    return f"it is {nice} times the numeric gradient everywhere: a constant factor{sign}{meaning}"
+
+
+def lost_sign(analytic: Array, numeric: Array, tolerance: float) -> str | None:
+    """Right but for signs."""
+    if close(np.abs(analytic), np.abs(numeric), tolerance):
+        if (analytic >= 0).all():
+            return "every entry is right but for its sign, and none is negative: an absolute value"
+        return "entries are right but for the sign of some"
+    return None
+
+
+def along_axis(numeric: Array | None, analytic: Array, companions: dict[str, Array], tolerance: float) -> str | None:
+    """A difference or a factor that depends on one axis only; companions: factors that the difference may carry."""
+    if numeric is None or numeric.ndim < 2 or min(numeric.shape) < 2:
+        return None
+    analytic = analytic.astype(np.float64)
+    for axis in reversed(range(numeric.ndim)):
+        each = {0: "column", 1: "row"}[axis] if numeric.ndim == 2 else f"slice along axis {axis}"
+        for name, companion in companions.items():
+            term = (analytic - numeric) / companion
+            if np.ptp(term, axis=axis).max() <= 10 * tolerance * np.abs(term).max():
+                times = f", times {name}" if name else ""
+                return (
+                    f"it is off by a term that is constant along axis {axis} (one value per {each}{times}): "
+                    "a sum or mean over that axis is missing, as in softmax or normalisation"
+                )
+        if np.abs(numeric).min() > 1e-9 * np.abs(numeric).max():
+            ratio = analytic / numeric
+            if np.ptp(ratio, axis=axis).max() <= 10 * tolerance * np.abs(ratio).max():
+                return f"it is off by one factor per {each} (the ratio is constant along axis {axis})"
+    return None
+
+
+def similarity(analytic: Array, numeric: Array) -> str | None:
+    """No pattern: how the two compare as vectors."""
+    lengths = float(np.linalg.norm(analytic)), float(np.linalg.norm(numeric))
+    if min(lengths) == 0 or numeric.size < 2:
+        return None
+    cosine = float(analytic @ numeric) / (lengths[0] * lengths[1])
+    hint = "mostly right: a small term may be missing" if cosine > 0.95 else "no simple pattern"
+    return f"{hint} (cosine with the numeric gradient {cosine:.3f}, length ratio {lengths[0] / lengths[1]:.3g})"
+
+
+def somewhere(evidence: Evidence, analytic: Array, numeric: Array) -> str | None:
+    """Wrong at some entries only: where they are, and what they have in common."""
+    indices = evidence.numeric.indices
+    wrong = set(evidence.wrong)
+    informative = [i for i, n, a in zip(indices, numeric, analytic, strict=True) if n != 0 or a != 0]
+    right = [i for i in informative if i not in wrong]
+    if not right:
+        return None
+    place = _place(evidence.x, indices, wrong, right)
+    bad = np.array([index in wrong for index in indices])
+    if not analytic[bad].any():
+        why = "; they are zero where the numeric ones are not: backward masks or clamps what forward lets through"
+    elif np.abs(numeric[bad]).max() <= 1e-12 * np.abs(numeric).max():
+        why = "; the numeric ones are zero there: forward masks or clamps what backward lets through"
+    else:
+        ratio = analytic[bad] / np.where(numeric[bad] == 0, np.nan, numeric[bad])
+        steady = np.isfinite(ratio).all() and np.ptp(ratio) <= 1e-6 * np.abs(ratio).max()
+        why = f"; there it is {spell(float(ratio[0]))} times the numeric gradient" if steady and len(ratio) > 1 else ""
+    return f"it is wrong only at some entries: {place}{why}"
+
+
+def _place(x: Array, indices: list[Index], wrong: set[Index], right: list[Index]) -> str:
+    """Return where the wrong entries are: one index, rows and columns, the diagonal, a sign of the input."""
+    known = f"{len(wrong)} of {len(indices)} looked at"
+    if len(wrong) == 1:
+        (index,) = wrong
+        ends = {(0,) * x.ndim: " (the first)", tuple(n - 1 for n in x.shape): " (the last)"}
+        return f"index {show_index(index)}{ends.get(index, '')}"
+    for axis in range(x.ndim):
+        spots = {index[axis] for index in wrong}
+        if not spots & {index[axis] for index in right}:
+            return f"{_spots(sorted(spots), axis, x)}, {known}"
+    if x.ndim == 2:
+        tests = {
+            "on the diagonal": lambda i: i[0] == i[1],
+            "off the diagonal": lambda i: i[0] != i[1],
+            "above the diagonal": lambda i: i[0] < i[1],
+            "below the diagonal": lambda i: i[0] > i[1],
+        }
+        for text, test in tests.items():
+            if all(map(test, wrong)) and not any(map(test, right)):
+                return f"{text}, {known}"
+    signs = {"negative": x < 0, "positive": x > 0}
+    for text, mask in signs.items():
+        if all(mask[index] for index in wrong) and not any(mask[index] for index in right):
+            return f"where the input is {text}, {known}"
+    values = sorted(float(x[index]) for index in wrong)
+    others = [float(x[index]) for index in right]
+    if others and (values[0] > max(others) or values[-1] < min(others)):
+        bound = f"above {max(others):.4g}" if values[0] > max(others) else f"below {min(others):.4g}"
+        return f"where the input is {bound}, {known}"
+    return f"first {show_index(min(wrong))}, last {show_index(max(wrong))}, {known}"
+
+
+def _spots(spots: list[int], axis: int, x: Array) -> str:
+    length = x.shape[axis]
+    what = {(2, 0): "row", (2, 1): "column", (1, 0): "entry"}.get((x.ndim, axis), f"index on axis {axis}")
+    plural = {"row": "rows", "column": "columns", "entry": "entries"}.get(what, f"indices on axis {axis}")
+    if len(spots) == 1:
+        end = {0: "the first ", length - 1: "the last "}.get(spots[0], "")
+        return f"{end}{what} ({spots[0]})"
+    run = spots == list(range(spots[0], spots[-1] + 1))
+    if run and spots[0] == 0:
+        return f"the first {len(spots)} {plural}"
+    if run and spots[-1] == length - 1:
+        return f"the last {len(spots)} {plural}"
+    shown = ", ".join(map(str, spots[:6])) + (", ..." if len(spots) > 6 else "")
+    return f"{plural} {shown}"

@@ -1,0 +1,51 @@
+"""The derivation as running code: a chapter a step, each with its claims, its numbers and its figure.
+
+A chapter is a module with a `TITLE` and a function `run(seed) -> Result`; it computes what it claims through the
+package's public functions, so that it is also an example of how to use them. `CHAPTERS` has them in the order of the
+derivation, under the names of the pages in docs/derivation/.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import cast
+
+from vae_np.errors import InputError
+from vae_np.study.claims import Claim, Result
+
+__all__ = ["CHAPTERS", "Claim", "Result", "chapter_title", "run_chapter"]
+
+CHAPTERS = (
+    "01-generative-models",
+    "02-latent-variables",
+    "03-intractable",
+    "04-variational-inference",
+    "05-joint-optimisation",
+    "06-amortisation",
+    "07-vae-objective",
+    "08-perspectives",
+)
+
+
+def _module(name: str) -> object:
+    number, words = name.split("-", 1)
+    return importlib.import_module(f"vae_np.study.chapter{number}_{words.replace('-', '_')}")
+
+
+def chapter_name(text: str) -> str:
+    """The chapter that `text` names, in full or by its number; raises InputError where there is none."""
+    for name in CHAPTERS:
+        if text == name or (text.isdigit() and int(text) == int(name.split("-", 1)[0])):
+            return name
+    raise InputError(f"chapter: got {text!r}, expected all or one of {', '.join(CHAPTERS)}")
+
+
+def chapter_title(name: str) -> str:
+    """What a chapter shows, in a sentence."""
+    return cast(str, vars(_module(name))["TITLE"])
+
+
+def run_chapter(name: str, seed: int = 0) -> Result:
+    """Compute a chapter's claims and draw its figures; every random draw follows from `seed`."""
+    return cast(Callable[[int], Result], vars(_module(name))["run"])(seed)

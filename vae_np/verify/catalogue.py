@@ -1,0 +1,257 @@
+"""What is verified: every function with a hand-written backward, with inputs to check it at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from vae_np import distributions, layers, ops
+from vae_np._types import Array
+from vae_np.elbo import FORMS, elbo_backward, elbo_forward
+from vae_np.model import LIKELIHOODS, Architecture, Parameters, initialise
+
+ACTIVATIONS = ("tanh", "softplus", "relu")
+_B, _D, _K, _H, _S = 3, 7, 2, 5, 2
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A forward and its backward, the inputs to check them at, and the names of those that have a gradient."""
+
+    name: str
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    inputs: tuple[Any, ...]
+    names: tuple[str, ...]
+    wrt: tuple[str, ...]
+    smooth: bool = True
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A loss of named tensors, and its gradient."""
+
+    name: str
+    loss: Callable[[Any], Any]
+    gradient: Callable[[Any], Any]
+    point: dict[str, Array]
+    smooth: bool = True
+
+
+def layer_pairs(seed: int) -> Iterator[Pair]:
+    """`vae_np.layers`: affine, each activation, the MLP."""
+    rng = np.random.default_rng(seed)
+    x, weight, bias = rng.standard_normal((_B, _D)), rng.standard_normal((_D, _H)), rng.standard_normal(_H)
+    inputs = ("x", "weight", "bias")
+    yield Pair("affine", layers.affine_forward, layers.affine_backward, (x, weight, bias), inputs, inputs)
+    for name, (forward, backward) in layers.ACTIVATIONS.items():
+        yield Pair(name, forward, backward, (rng.standard_normal((_B, _H)),), ("a",), ("a",), smooth=name != "relu")
+    second = (rng.standard_normal((_H, 4)), rng.standard_normal(4))
+    for activation in ACTIVATIONS:
+        yield Pair(
+            f"mlp, {activation}",
+            partial(_mlp_forward, activation),
+            _mlp_backward,
+            (x, weight, bias, *second),
+            (*inputs, "weight2", "bias2"),
+            (*inputs, "weight2", "bias2"),
+            smooth=activation != "relu",
+        )
+
+
+def _mlp_forward(
+    activation: str, x: Array, weight: Array, bias: Array, weight2: Array, bias2: Array
+) -> tuple[Array, Any]:
+    return layers.mlp_forward(ops, x, [(weight, bias), (weight2, bias2)], activation)
+
+
+def _mlp_backward(dh: Array, cache: Any) -> tuple[Array | None, ...]:
+    dx, ((dweight, dbias), (dweight2, dbias2)) = layers.mlp_backward(ops, dh, cache, input_gradient=True)
+    return dx, dweight, dbias, dweight2, dbias2
+
+
+def distribution_pairs(seed: int) -> Iterator[Pair]:
+    """`vae_np.distributions`: every log-density, sample and KL that has a backward."""
+    rng = np.random.default_rng(seed)
+    d = distributions
+    binary, real = rng.integers(0, 2, (_B, _D)).astype(float), rng.standard_normal((_B, _D))
+    stacked = rng.standard_normal((_S * _B, _D))
+    yield Pair(
+        "bernoulli_log_prob",
+        d.bernoulli_log_prob_forward,
+        d.bernoulli_log_prob_backward,
+        (binary, stacked),
+        ("x", "logits"),
+        ("logits",),
+    )
+    for sigma, logvar in (
+        ("one sigma", rng.standard_normal(1)),
+        ("sigma per dimension", rng.standard_normal(_D)),
+        ("sigma per example", rng.standard_normal((_B, _D))),
+    ):
+        names = ("x", "mean", "logvar")
+        yield Pair(
+            f"normal_log_prob, {sigma}",
+            d.normal_log_prob_forward,
+            d.normal_log_prob_backward,
+            (real, stacked, logvar),
+            names,
+            names,
+        )
+    mu, logvar = rng.standard_normal((_B, _K)), rng.standard_normal((_B, _K))
+    both = ("mu", "logvar")
+    yield Pair("normal_kl", d.normal_kl_forward, d.normal_kl_backward, (mu, logvar), both, both)
+    chol = np.tril(rng.standard_normal((_B, 3, 3)))
+    chol[:, range(3), range(3)] = 0.5 + rng.random((_B, 3))
+    z, mean, eps = (rng.standard_normal((_B, 3)) for _ in range(3))
+    yield Pair(
+        "full_normal_log_prob",
+        _lower(d.full_normal_log_prob_forward, 2),
+        d.full_normal_log_prob_backward,
+        (z, mean, chol),
+        ("z", "mu", "chol"),
+        ("z", "mu", "chol"),
+    )
+    yield Pair(
+        "full_normal_sample",
+        _lower(d.full_normal_sample_forward, 1),
+        d.full_normal_sample_backward,
+        (mean, chol, eps),
+        ("mu", "chol", "eps"),
+        ("mu", "chol"),
+    )
+    both = ("mu", "chol")
+    yield Pair("full_normal_kl", d.full_normal_kl_forward, d.full_normal_kl_backward, (mean, chol), both, both)
+    yield Pair(
+        "categorical_log_prob",
+        d.categorical_log_prob_forward,
+        d.categorical_log_prob_backward,
+        (rng.integers(0, 5, _B), rng.standard_normal((_B, 5))),
+        ("labels", "logits"),
+        ("logits",),
+    )
+
+
+def _lower(forward: Callable[..., Any], position: int) -> Callable[..., Any]:
+    """`forward` on the lower triangle of one argument, since L has no upper one: its gradient there is zero."""
+
+    def of_lower(*inputs: Array) -> Any:
+        return forward(*(np.tril(a) if i == position else a for i, a in enumerate(inputs)))
+
+    return of_lower
+
+
+def operation_pairs(backend: ModuleType, seed: int) -> Iterator[Pair]:
+    """The contract, as `backend` implements it, in float64."""
+    rng = np.random.default_rng(seed)
+    x, weight, bias = rng.standard_normal((_B, _D)), rng.standard_normal((_D, _H)), rng.standard_normal(_H)
+    binary = rng.integers(0, 2, (_B, _D)).astype(np.uint8)
+    for activation in ("identity", *ACTIVATIONS):
+        smooth = activation != "relu"
+        names = ("x", "weight", "bias", "activation")
+        yield Pair(
+            f"affine_act, {activation}",
+            backend.affine_act_forward,
+            backend.affine_act_backward,
+            (x, weight, bias, activation),
+            names,
+            names[:3],
+            smooth,
+        )
+        yield Pair(
+            f"binary_affine_act, {activation}",
+            backend.binary_affine_act_forward,
+            lambda dy, cache: (None, *backend.binary_affine_act_backward(dy, cache)),
+            (binary, weight, bias, activation),
+            names,
+            names[1:3],
+            smooth,
+        )
+    mu, logvar = rng.standard_normal((_B, _K)), rng.standard_normal((_B, _K))
+    yield Pair(
+        "reparam_kl",
+        backend.reparam_kl_forward,
+        backend.reparam_kl_backward,
+        (mu, logvar, rng.standard_normal((_S * _B, _K))),
+        ("mu", "logvar", "eps"),
+        ("mu", "logvar"),
+    )
+    stacked = rng.standard_normal((_S * _B, _D))
+    yield Pair(
+        "bernoulli_loglik",
+        backend.bernoulli_loglik_forward,
+        backend.bernoulli_loglik_backward,
+        (binary, stacked),
+        ("x", "logits"),
+        ("logits",),
+    )
+    for sigma, size in (("one sigma", 1), ("sigma per dimension", _D)):
+        yield Pair(
+            f"normal_loglik, {sigma}",
+            backend.normal_loglik_forward,
+            backend.normal_loglik_backward,
+            (x, stacked, rng.standard_normal(size)),
+            ("x", "mean", "logvar"),
+            ("mean", "logvar"),
+        )
+    yield Pair(
+        "log_mean_exp_weights",
+        backend.log_mean_exp_weights,
+        lambda dlog_mean, weights: dlog_mean * weights,
+        (rng.standard_normal((4, _B)),),
+        ("log_w",),
+        ("log_w",),
+    )
+
+
+def models(backend: ModuleType, seed: int, *, full: bool) -> Iterator[Scalar]:
+    """The whole model's loss in every parameter tensor: activations, likelihoods, depths and both forms of the ELBO."""
+    depths: tuple[tuple[int, ...], ...] = ((_H, 4), (), (_H,)) if full else ((_H, 4),)
+    for hidden in depths:
+        for activation in ACTIVATIONS:
+            for likelihood in LIKELIHOODS:
+                for form in FORMS:
+                    yield model_loss(backend, Architecture(_D, _K, hidden, activation, likelihood, 0.7), form, seed)
+
+
+def model_loss(backend: ModuleType, arch: Architecture, form: str, seed: int, beta: float = 0.7) -> Scalar:
+    """−mean(reconstruction − beta·kl) of one model at random data, as a function of its parameters. [D29] [D30]"""
+    x, eps = example(arch, seed)
+    shapes = arch.shapes()
+
+    def loss(values: dict[str, Array]) -> Any:
+        return elbo_forward(backend, arch, values, x, eps, form=form)[0].loss(beta)
+
+    def gradient(values: dict[str, Array]) -> dict[str, Array]:
+        parameters = Parameters(shapes, np.float64)
+        parameters.assign(values)
+        gradients = parameters.zeros_like()
+        _, cache = elbo_forward(backend, arch, parameters, x, eps, form=form)
+        elbo_backward(backend, arch, cache, gradients, beta=beta)
+        return dict(gradients)
+
+    sizes = "-".join(map(str, (arch.features, *arch.hidden, arch.latent)))
+    return Scalar(
+        f"model {sizes} {arch.activation}, {arch.likelihood}, {form} form",
+        loss,
+        gradient,
+        {name: value.copy() for name, value in initialise(arch, seed=seed, dtype=np.float64).items()},
+        smooth=arch.activation != "relu" or not arch.hidden,
+    )
+
+
+def example(arch: Architecture, seed: int) -> tuple[Array, Array]:
+    """Random data that suit the likelihood, x (B, D), and noise eps (S·B, K)."""
+    rng = np.random.default_rng(seed)
+    if arch.likelihood == "bernoulli":
+        x: Array = rng.integers(0, 2, (_B, arch.features)).astype(np.uint8)
+    elif arch.likelihood == "bernoulli-grey":
+        x = rng.random((_B, arch.features))
+    else:
+        x = rng.standard_normal((_B, arch.features))
+    return x, rng.standard_normal((_S * _B, arch.latent))

@@ -1,0 +1,242 @@
+"""Checks the forward/backward pairs in users' own files, each file in a process of its own.
+
+A file defines `<name>_forward`, `<name>_backward` and `<name>_example(rng)`, which returns the inputs to check at.
+The files are executed: this is protection against accidents, not against malice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from vae_np.errors import InputError
+
+Status = Literal["passed", "failed", "unusable"]
+TIMEOUT = 60.0
+MEMORY_LIMIT_MB = 4096
+# Of what a file prints, this much is kept.
+OUTPUT_KEPT = 20_000
+# Share of the timeout that numeric derivatives may take, so that a slow file is sampled before it is stopped.
+TIME_FOR_CHECKS = 0.4
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """One pair's verdict: a line of text, the report as plain values, and the printed table."""
+
+    name: str
+    status: Status
+    message: str
+    report: dict[str, Any] | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """One file's verdict: unusable if anything in it could not be checked, failed if a check failed, else passed.
+
+    message: why the file as a whole is unusable, or empty; output: the start of what it printed.
+    """
+
+    path: str
+    status: Status
+    message: str = ""
+    pairs: list[PairResult] = field(default_factory=list)
+    output: str = ""
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+        pairs = [{"name": p.name, "status": p.status, "message": p.message, "report": p.report} for p in self.pairs]
+        return {
+            "path": self.path,
+            "status": self.status,
+            "message": self.message,
+            "pairs": pairs,
+            "output": self.output,
+            "seconds": self.seconds,
+        }
+
+
+def verify_files(
+    paths: Sequence[str | Path],
+    *,
+    timeout: float = TIMEOUT,
+    memory_limit_mb: int = MEMORY_LIMIT_MB,
+    seed: int = 0,
+) -> list[FileResult]:
+    """Check each file and return the results in the order of `paths`.
+
+    timeout: seconds a file may take in all; memory_limit_mb: memory it may allocate.
+    Raises InputError for a limit that is not positive. Whatever is wrong with a file is in its result.
+    """
+    for name, value in (("timeout", timeout), ("memory_limit_mb", memory_limit_mb)):
+        if not value > 0:
+            raise InputError(f"{name}: {value} came, expected a positive number")
+    return [_verify(Path(path), timeout, memory_limit_mb, seed) for path in paths]
+
+
+def exit_code(results: Sequence[FileResult]) -> int:
+    """Return 2 if a file is unusable, else 1 if a check failed, else 0."""
+    statuses = {result.status for result in results}
+    return 2 if "unusable" in statuses else 1 if "failed" in statuses else 0
+
+
+def summary_line(result: FileResult) -> str:
+    """Return a file's verdict as one line."""
+    counts = {status: sum(p.status == status for p in result.pairs) for status in ("passed", "failed", "unusable")}
+    parts = [f"{count} {status}" for status, count in counts.items() if count]
+    total = len(result.pairs)
+    tally = f"{total} pair{'s' if total != 1 else ''}: {', '.join(parts)}" if total else ""
+    detail = "; ".join(part for part in (tally, result.message) if part)
+    return f"{result.path}: {result.status.upper() if result.status != 'passed' else 'passed'} ({detail})"
+
+
+def render(result: FileResult) -> str:
+    """Return a file's tables, one line for each pair that has none, and the summary line."""
+    blocks = [pair.text or f"{pair.name}: {pair.status.upper()} ({pair.message})" for pair in result.pairs]
+    if result.output and result.status == "unusable":
+        last = result.output.strip().splitlines()
+        blocks.append(f"the file printed {len(last)} lines, the last: {last[-1][:200]}" if last else "")
+    return "\n\n".join([block for block in blocks if block] + [summary_line(result)])
+
+
+def _verify(path: Path, timeout: float, memory_limit_mb: int, seed: int) -> FileResult:
+    if not path.exists():
+        return FileResult(str(path), "unusable", "there is no such file")
+    if not path.is_file():
+        return FileResult(str(path), "unusable", "this is not a file")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="vae-np-verify-", ignore_cleanup_errors=True) as folder:
+        results = Path(folder) / "events.jsonl"
+        results.touch()
+        code, output = _run_worker(path.resolve(), results, timeout, memory_limit_mb, seed)
+        events = _read(results)
+    seconds = time.monotonic() - started
+    message, pairs = _collect(events, code, timeout)
+    statuses = {pair.status for pair in pairs}
+    status: Status = "passed"
+    if message or "unusable" in statuses:
+        status = "unusable"
+    elif "failed" in statuses:
+        status = "failed"
+    return FileResult(str(path), status, message, pairs, output, seconds)
+
+
+def _run_worker(path: Path, results: Path, timeout: float, memory_limit_mb: int, seed: int) -> tuple[int | None, str]:
+    """Run the worker; return its exit status, None where it was stopped at the timeout, and what it printed."""
+    arguments = [str(path), str(results), str(seed), str(memory_limit_mb), str(timeout * TIME_FOR_CHECKS)]
+    package_parent = str(Path(__file__).resolve().parent.parent)
+    search = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = subprocess.Popen(
+        # -P: files beside the user's must not stand in for the standard library before we have imported it.
+        [sys.executable, "-P", "-m", "vae_np.verify_worker", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=path.parent,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(search),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "MPLBACKEND": "agg",
+        },
+        start_new_session=True,
+    )
+    kept = bytearray()
+    assert process.stdout is not None
+    reader = threading.Thread(target=_keep_start, args=(process.stdout, kept), daemon=True)
+    reader.start()
+    code: int | None
+    try:
+        code = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        code = None
+    finally:
+        _kill_group(process)
+        process.wait()
+        # A grandchild in a session of its own may hold the pipe open: it is not waited for.
+        reader.join(timeout=2.0)
+    return code, bytes(kept).decode("utf-8", errors="replace")
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End the worker and the processes it started."""
+    try:
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _keep_start(stream: IO[bytes], kept: bytearray) -> None:
+    """Read a stream to its end and keep only its start: a file may print without end."""
+    while chunk := stream.read1(65536):  # type: ignore[attr-defined]  # a BufferedReader has it, IO does not
+        kept += chunk[: max(OUTPUT_KEPT - len(kept), 0)]
+
+
+def _read(results: Path) -> list[dict[str, Any]]:
+    """Return the events; a line that was cut off when the worker died ends the list."""
+    events: list[dict[str, Any]] = []
+    for line in results.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if isinstance(event, dict):
+            events.append(event)
+    return events
+
+
+def _collect(events: list[dict[str, Any]], code: int | None, timeout: float) -> tuple[str, list[PairResult]]:
+    """Return the message for the whole file and the pairs' results from what the worker had written."""
+    pairs: list[PairResult] = []
+    names: list[str] = []
+    doing = "the check starts"
+    current = ""
+    for event in events:
+        match event.get("event"):
+            case "unusable":
+                return str(event["message"]), []
+            case "import":
+                doing = "the file is imported"
+            case "pairs":
+                names = [str(name) for name in event["names"]]
+            case "pair":
+                current = str(event["name"])
+                doing = f"{current} is checked"
+            case "result":
+                pairs.append(
+                    PairResult(event["name"], event["status"], event["message"], event["report"], event["text"])
+                )
+                current = ""
+            case "done":
+                return "", pairs
+    if code is None:
+        end = f"stopped after {timeout:g} s"
+    elif code < 0:
+        end = f"the process was killed by {_signal_name(-code)}"
+    else:
+        end = f"the process ended with exit code {code}"
+    for name in names[len(pairs) :]:
+        pairs.append(PairResult(name, "unusable", end if name == current else "not reached"))
+    return f"{end} while {doing}", pairs
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
