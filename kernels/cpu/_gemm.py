@@ -6,11 +6,18 @@ order of the sum over k is the same wherever the rows and columns are cut, so re
 
 from __future__ import annotations
 
-from numba.extending import register_jitable
+import functools
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.core import config
+from numba.extending import intrinsic, register_jitable
 
 from vae_np._types import Array
-from vae_np.kernels.cpu._jit import TILE_ROWS, VECTOR_BYTES, njit
-from vae_np.kernels.cpu._vector import TILE_VECTORS, copy_rows, tile, transpose_tile
+from vae_np.kernels.cpu._jit import TILE_ROWS, VECTOR_BYTES, cached_cfunc, njit
+from vae_np.kernels.cpu._vector import TILE_VECTORS, copy_rows, pointer, tile, transpose_tile
 
 # A panel of B (k × one tile's columns) stays in the first cache, a block of A in the second.
 PANEL_K = 256
@@ -119,3 +126,61 @@ def gemm(
         k0 += kb
         if k0 >= k:
             break
+
+
+# Numba compiles what a function calls once more with it, and the tiles are long. So `gemm` is compiled once a precision,
+# and called through its address: that takes seven times less compilation.
+_I8 = types.int64
+_COUNTS = (_I8,) * 5
+_HUGE = 1 << 40
+
+
+def _signature(element: Any) -> Any:
+    at = types.CPointer(element)
+    return types.void(at, _I8, _I8, at, _I8, _I8, at, _I8, *_COUNTS[:4], at)
+
+
+def _compiled(element: Any, dtype: Any) -> Any:
+    def product(a, row_a, step_a, b, row_b, step_b, c, ldc, m, n, k, accumulate, scratch):  # type: ignore[no-untyped-def]
+        gemm(
+            carray(a, _HUGE, dtype), 0, row_a, step_a, carray(b, _HUGE, dtype), 0, row_b, step_b,
+            carray(c, _HUGE, dtype), 0, ldc, m, n, k, accumulate, carray(scratch, _HUGE, dtype), 0,
+        )  # fmt: skip
+
+    return cached_cfunc(_signature(element), product)
+
+
+@functools.cache
+def gemm_address(dtype: Any) -> int:
+    """Where the machine code of `gemm` for float32 or float64 lies, for `call_gemm`; compiled, or loaded, when asked."""
+    if config.DISABLE_JIT:
+        return 0
+    if np.dtype(dtype) == np.float32:
+        return int(_compiled(types.float32, np.float32).address)
+    return int(_compiled(types.float64, np.float64).address)
+
+
+@intrinsic
+def call_gemm(  # type: ignore[no-untyped-def]
+    typing, address, a, at_a, row_a, step_a, b, at_b, row_b, step_b, c, at_c, ldc, m, n, k, accumulate, scratch, at_scratch
+):
+    """`gemm` at an address from `gemm_address`."""
+    i8 = types.int64
+    signature = types.void(i8, a, i8, i8, i8, b, i8, i8, i8, c, i8, i8, i8, i8, i8, i8, scratch, i8)
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        def at(i):  # type: ignore[no-untyped-def]
+            return pointer(context, builder, sig.args[i], args[i], args[i + 1])
+
+        values = [at(1), *args[3:5], at(5), *args[7:9], at(9), *args[11:16], at(16)]
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return signature, code
+
+
+if config.DISABLE_JIT:
+
+    def call_gemm(address, *args):  # type: ignore[no-untyped-def] # noqa: F811
+        gemm(*args)

@@ -33,6 +33,18 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return compile_function
 
 
+def cached_cfunc(signature: Any, function: Callable[..., Any]) -> Any:
+    """Numba's `cfunc`, under the same rules."""
+    settings = {"nogil": True, "error_model": "numpy", "fastmath": FLOATS}
+    try:
+        return numba.cfunc(signature, cache=True, **settings)(function)
+    except RuntimeError as error:
+        if "cache" not in str(error):
+            raise
+        CACHE_PROBLEM[:] = [str(error)]
+        return numba.cfunc(signature, **settings)(function)
+
+
 def _vector_bytes() -> int:
     """The widest vectors of the processor that Numba compiles for: 64 (AVX-512), 32 (AVX2) or 16 bytes."""
     name = config.CPU_NAME

@@ -23,7 +23,7 @@ BARRIER, UNIT, SLOT = 0, 8, 16
 PARKED, WAITING, WORKING = 0, 1, 2
 # Looks at its word before a worker parks: about a millisecond, more than a step's Python takes.
 _PATIENCE = 20_000
-_YIELD_AFTER = 2_000
+_YIELD_AFTER = 200
 
 if os.name == "posix":
     _yield = types.ExternalFunction("sched_yield", types.int32())
@@ -76,20 +76,18 @@ def called_again(control: Array, part: int) -> bool:
 @njit()
 def _call(control: Array, parts: int) -> int:
     """Set every worker to work; returns a bit for each that is parked and has to be sent for."""
+    # A worker may still be on its way out of the last barrier: the count is not touched before it has left.
+    for part in range(1, parts):
+        while atomic_load(control, SLOT * part) == WORKING:
+            pause()
     atomic_store(control, BARRIER, 0)
     atomic_store(control, UNIT, 0)
     parked = 0
     for part in range(1, parts):
         place = SLOT * part
-        while True:
-            before = atomic_swap(control, place, WAITING, WORKING)
-            if before == WAITING:
-                break
-            if before == PARKED:
-                atomic_store(control, place, WORKING)
-                parked |= 1 << part
-                break
-            pause()
+        if atomic_swap(control, place, WAITING, WORKING) == PARKED:
+            atomic_store(control, place, WORKING)
+            parked |= 1 << part
     return parked
 
 
@@ -105,10 +103,10 @@ class _Ignore:
 
 
 class Team:
-    """Runs `step(part, parts, control, *args)` on all threads of the pool; `serve` is the same in the workers' loop."""
+    """Runs `step(part, parts, control, *args)` on all threads of the pool; part 0 returns after one step."""
 
-    def __init__(self, step: Callable[..., Any], serve: Callable[..., Any]) -> None:
-        self._step, self._serve = step, serve
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self._step = step
         self._control = np.zeros(SLOT * 257, dtype=np.int64)
         self._generation = POOL.generation
 
@@ -130,7 +128,7 @@ class Team:
             if parked:
                 for part in range(1, parts):
                     if parked >> part & 1:
-                        POOL.submit(part, self._serve, (part, parts, self._control, *args), _Ignore())
+                        POOL.submit(part, self._step, (part, parts, self._control, *args), _Ignore())
             self._step(0, parts, self._control, *args)
         finally:
             POOL.lock.release()

@@ -56,28 +56,25 @@ class _Vectors:
     def sqrt(self, a: Any) -> Any:
         return self.call(f"llvm.sqrt.{self.suffix}", self.type, a)
 
-    def load(self, pointer: Any, mask: Any = None) -> Any:
-        at = self.builder.bitcast(pointer, self.type.as_pointer())
+    def load(self, place: Any, mask: Any = None) -> Any:
+        at = self.builder.bitcast(place, self.type.as_pointer())
         if mask is None:
             value = self.builder.load(at)
             value.align = self.align
             return value
         return self.call(f"llvm.masked.load.{self.suffix}.p0", self.type, at, _I32(self.align), mask, self.zero)
 
-    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
-        at = self.builder.bitcast(pointer, self.type.as_pointer())
+    def store(self, value: Any, place: Any, mask: Any = None) -> None:
+        at = self.builder.bitcast(place, self.type.as_pointer())
         if mask is None:
             self.builder.store(value, at).align = self.align
         else:
             self.call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), value, at, _I32(self.align), mask)
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
+def pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
+    """The address of an entry of a flat array."""
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [offset])
-
-
-def _vectors_of(lanes: Any) -> Any:
-    return types.int64 if isinstance(lanes, types.Integer) else lanes
 
 
 def _tile_code(v: _Vectors, rows: int, columns: int, a: Any, b: Any, c: Any, args: Any) -> None:
@@ -167,9 +164,9 @@ def tile(typing, rows, columns, a, at_a, row_a, step_a, b, at_b, ldb, c, at_c, l
     def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
         v = _Vectors(context, builder, sig.args[2].dtype)
         rows, columns, a, at_a, row_a, step_a, b, at_b, ldb, c, at_c, ldc, k, lanes, accumulate = args
-        pa = _pointer(context, builder, sig.args[2], a, at_a)
-        pb = _pointer(context, builder, sig.args[6], b, at_b)
-        pc = _pointer(context, builder, sig.args[9], c, at_c)
+        pa = pointer(context, builder, sig.args[2], a, at_a)
+        pb = pointer(context, builder, sig.args[6], b, at_b)
+        pc = pointer(context, builder, sig.args[9], c, at_c)
         mask = v.mask(lanes)
         end = builder.append_basic_block("tile.end")
         variant = builder.add(builder.mul(columns, _I64(64)), rows)
@@ -199,9 +196,9 @@ def row_sum(typing, columns, table, at_table, ld, index, at_index, count, out, a
     def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
         v = _Vectors(context, builder, sig.args[1].dtype)
         columns, table, at_table, ld, index, at_index, count, out, at_out, lanes = args
-        base = _pointer(context, builder, sig.args[1], table, at_table)
-        indices = _pointer(context, builder, sig.args[4], index, at_index)
-        result = _pointer(context, builder, sig.args[7], out, at_out)
+        base = pointer(context, builder, sig.args[1], table, at_table)
+        indices = pointer(context, builder, sig.args[4], index, at_index)
+        result = pointer(context, builder, sig.args[7], out, at_out)
         mask = v.mask(lanes)
         end = builder.append_basic_block("sum.end")
         blocks = [builder.append_basic_block(f"sum{n}") for n in range(1, SUM_VECTORS + 1)]
@@ -256,8 +253,8 @@ def copy_rows(typing, vectors, a, at_a, lda, rows, lanes, out, at_out, ldo):  # 
     def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
         v = _Vectors(context, builder, sig.args[1].dtype)
         vectors, a, at_a, lda, rows, lanes, out, at_out, ldo = args
-        source = _pointer(context, builder, sig.args[1], a, at_a)
-        target = _pointer(context, builder, sig.args[6], out, at_out)
+        source = pointer(context, builder, sig.args[1], a, at_a)
+        target = pointer(context, builder, sig.args[6], out, at_out)
         mask = v.mask(lanes)
         end = builder.append_basic_block("copy.end")
         blocks = [builder.append_basic_block(f"copy{n}") for n in range(1, TILE_VECTORS + 1)]
@@ -287,8 +284,8 @@ def transpose_tile(typing, a, at_a, lda, out, at_out, ldo):  # type: ignore[no-u
     def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
         v = _Vectors(context, builder, sig.args[0].dtype)
         a, at_a, lda, out, at_out, ldo = args
-        source = _pointer(context, builder, sig.args[0], a, at_a)
-        target = _pointer(context, builder, sig.args[3], out, at_out)
+        source = pointer(context, builder, sig.args[0], a, at_a)
+        target = pointer(context, builder, sig.args[3], out, at_out)
         rows = [v.load(builder.gep(source, [builder.mul(lda, _I64(i))])) for i in range(v.width)]
         step = 1
         while step < v.width:
@@ -342,11 +339,11 @@ def adam_range(typing, parameters, at, gradient, at_gradient, first, second, cou
     def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
         v = _Vectors(context, builder, sig.args[0].dtype)
         parameters, at, gradient, at_gradient, first, second, count, constants = args
-        pp = _pointer(context, builder, sig.args[0], parameters, at)
-        pg = _pointer(context, builder, sig.args[2], gradient, at_gradient)
-        pm = _pointer(context, builder, sig.args[4], first, at)
-        pv = _pointer(context, builder, sig.args[5], second, at)
-        pc = _pointer(context, builder, sig.args[7], constants, _I64(0))
+        pp = pointer(context, builder, sig.args[0], parameters, at)
+        pg = pointer(context, builder, sig.args[2], gradient, at_gradient)
+        pm = pointer(context, builder, sig.args[4], first, at)
+        pv = pointer(context, builder, sig.args[5], second, at)
+        pc = pointer(context, builder, sig.args[7], constants, _I64(0))
         beta1, rest1, beta2, rest2, step_size, inverse_root, eps = (
             v.splat(builder.load(builder.gep(pc, [_I64(i)]))) for i in range(7)
         )
@@ -421,8 +418,8 @@ def atomic_add(typing, array, index, value):  # type: ignore[no-untyped-def]
     """Adds to an int64 entry that other threads see, and returns what it was."""
 
     def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1])
-        return builder.atomic_rmw("add", pointer, args[2], "seq_cst")
+        place = pointer(context, builder, sig.args[0], args[0], args[1])
+        return builder.atomic_rmw("add", place, args[2], "seq_cst")
 
     return types.int64(array, types.int64, types.int64), code
 
@@ -432,8 +429,8 @@ def atomic_load(typing, array, index):  # type: ignore[no-untyped-def]
     """Reads an int64 entry that other threads write."""
 
     def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1])
-        return builder.load_atomic(pointer, "acquire", 8)
+        place = pointer(context, builder, sig.args[0], args[0], args[1])
+        return builder.load_atomic(place, "acquire", 8)
 
     return types.int64(array, types.int64), code
 
@@ -443,8 +440,8 @@ def atomic_store(typing, array, index, value):  # type: ignore[no-untyped-def]
     """Writes an int64 entry that other threads read."""
 
     def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1])
-        builder.store_atomic(args[2], pointer, "seq_cst", 8)
+        place = pointer(context, builder, sig.args[0], args[0], args[1])
+        builder.store_atomic(args[2], place, "seq_cst", 8)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64), code
@@ -455,8 +452,8 @@ def atomic_swap(typing, array, index, expected, value):  # type: ignore[no-untyp
     """Writes `value` if the entry is `expected`; returns what the entry was."""
 
     def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1])
-        pair = builder.cmpxchg(pointer, args[2], args[3], "seq_cst", "seq_cst")
+        place = pointer(context, builder, sig.args[0], args[0], args[1])
+        pair = builder.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst")
         return builder.extract_value(pair, 0)
 
     return types.int64(array, types.int64, types.int64, types.int64), code

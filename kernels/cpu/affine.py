@@ -10,7 +10,7 @@ from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.kernels.cpu import _pool
 from vae_np.kernels.cpu._arrays import flat, plain, precision
-from vae_np.kernels.cpu._gemm import gemm, scratch_size
+from vae_np.kernels.cpu._gemm import call_gemm, gemm_address, scratch_size
 from vae_np.kernels.cpu._jit import VECTOR_BYTES, njit
 from vae_np.kernels.cpu._math import expm1, softplus, tanh
 from vae_np.kernels.cpu._vector import SUM_VECTORS, row_sum
@@ -96,13 +96,13 @@ def active_columns(x: Array, at: int, first: int, last: int, index: Array, at_in
 
 @njit()
 def _forward(
-    part: int, parts: int, x: Array, weight: Array, bias: Array, activation: int, batch: int, inputs: int, outputs: int,
+    part: int, parts: int, call: int, x: Array, weight: Array, bias: Array, activation: int, batch: int, inputs: int, outputs: int,
     y: Array,
 ) -> None:  # fmt: skip
     first, last = part * batch // parts, (part + 1) * batch // parts
     scratch = np.empty(scratch_size(weight.itemsize), dtype=weight.dtype)
-    gemm(
-        x, first * inputs, inputs, 1, weight, 0, outputs, 1, y, first * outputs, outputs,
+    call_gemm(
+        call, x, first * inputs, inputs, 1, weight, 0, outputs, 1, y, first * outputs, outputs,
         last - first, outputs, inputs, 0, scratch, 0,
     )  # fmt: skip
     for i in range(first, last):
@@ -123,19 +123,19 @@ def _binary_forward(
 
 @njit()
 def _backward(
-    part: int, parts: int, x: Array, weight: Array, da: Array, batch: int, inputs: int, outputs: int,
+    part: int, parts: int, call: int, x: Array, weight: Array, da: Array, batch: int, inputs: int, outputs: int,
     dx: Array, dweight: Array, dbias: Array,
 ) -> None:  # fmt: skip
     scratch = np.empty(scratch_size(weight.itemsize), dtype=weight.dtype)
     if dx.size > 0:
         first, last = part * batch // parts, (part + 1) * batch // parts
-        gemm(
-            da, first * outputs, outputs, 1, weight, 0, 1, outputs, dx, first * inputs, inputs,
+        call_gemm(
+            call, da, first * outputs, outputs, 1, weight, 0, 1, outputs, dx, first * inputs, inputs,
             last - first, inputs, outputs, 0, scratch, 0,
         )  # fmt: skip
     first, last = part * inputs // parts, (part + 1) * inputs // parts
-    gemm(
-        x, first, 1, inputs, da, 0, outputs, 1, dweight, first * outputs, outputs,
+    call_gemm(
+        call, x, first, 1, inputs, da, 0, outputs, 1, dweight, first * outputs, outputs,
         last - first, outputs, batch, 0, scratch, 0,
     )  # fmt: skip
     column_sums(da, 0, outputs, batch, part * outputs // parts, (part + 1) * outputs // parts, dbias, 0)
@@ -179,7 +179,7 @@ def affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) ->
     (batch, inputs), outputs = x.shape, weight.shape[1]
     y = np.empty((batch, outputs), dtype=dtype)
     work = 0.02 * batch * inputs * outputs
-    _pool.run(_forward, flat(x), flat(weight), bias, kind, batch, inputs, outputs, flat(y), work=work)
+    _pool.run(_forward, gemm_address(dtype), flat(x), flat(weight), bias, kind, batch, inputs, outputs, flat(y), work=work)
     return y, (x, weight, y, kind)
 
 
@@ -193,7 +193,7 @@ def affine_act_backward(
     dx = np.empty((batch, inputs) if input_gradient else (0, 0), dtype=dtype)
     dweight, dbias = np.empty((inputs, outputs), dtype=dtype), np.empty(outputs, dtype=dtype)
     _pool.run(
-        _backward, flat(x), flat(weight), flat(da), batch, inputs, outputs, flat(dx), flat(dweight), dbias,
+        _backward, gemm_address(dtype), flat(x), flat(weight), flat(da), batch, inputs, outputs, flat(dx), flat(dweight), dbias,
         work=0.04 * batch * inputs * outputs,
     )  # fmt: skip
     return dx if input_gradient else None, dweight, dbias

@@ -17,7 +17,7 @@ from vae_np import noise
 from vae_np._types import Array
 from vae_np.elbo import Terms
 from vae_np.errors import InputError
-from vae_np.kernels.cpu._gemm import gemm, scratch_size, transpose
+from vae_np.kernels.cpu._gemm import call_gemm, gemm_address, scratch_size, transpose
 from vae_np.kernels.cpu._jit import TILE_ROWS, VECTOR_BYTES, njit
 from vae_np.kernels.cpu._philox import fill_bernoulli, fill_normals, key
 from vae_np.kernels.cpu._pool import POOL
@@ -40,7 +40,7 @@ from vae_np.step import Optimiser, TrainingState
 
 # Header of the plan, then LAYER words for each affine layer, then UNIT_WORDS for each unit of weights.
 _BATCH, _FEATURES, _LATENT, _ENCODER, _DECODER, _ACTIVATION, _KEY0, _KEY1, _STEP, _GREY, _KEEP, _ADAM = range(12)
-_Z, _EPS, _DZ, _TERMS, _GRADIENT, _GRADIENT_SIZE, _GEMM, _GEMM_SIZE, _UNITS, _LAYERS, _TRANSPOSED = range(12, 23)
+_Z, _EPS, _DZ, _TERMS, _GRADIENT, _GRADIENT_SIZE, _GEMM, _GEMM_SIZE, _UNITS, _LAYERS, _TRANSPOSED, _CALL = range(12, 24)
 _HEADER = 24
 _LAYER = 8
 _IN, _OUT, _WEIGHT, _BIAS, _INPUT, _RESULT, _DRESULT, _TURNED = range(_LAYER)
@@ -59,8 +59,8 @@ def _affine_rows(
     """Rows first..last−1 of a layer's output."""
     inputs, outputs = _at(plan, layer, _IN), _at(plan, layer, _OUT)
     source, result = _at(plan, layer, _INPUT) + first * inputs, _at(plan, layer, _RESULT) + first * outputs
-    gemm(
-        work, source, inputs, 1, parameters, _at(plan, layer, _WEIGHT), outputs, 1, work, result, outputs,
+    call_gemm(
+        plan[_CALL], work, source, inputs, 1, parameters, _at(plan, layer, _WEIGHT), outputs, 1, work, result, outputs,
         last - first, outputs, inputs, 0, work, scratch,
     )  # fmt: skip
     for i in range(last - first):
@@ -76,13 +76,13 @@ def _input_gradient_rows(
     inputs, outputs = _at(plan, layer, _IN), _at(plan, layer, _OUT)
     dy = _at(plan, layer, _DRESULT) + first * outputs
     if plan[_TRANSPOSED] != 0:
-        gemm(
-            work, dy, outputs, 1, work, _at(plan, layer, _TURNED), inputs, 1, work, target + first * inputs, inputs,
+        call_gemm(
+            plan[_CALL], work, dy, outputs, 1, work, _at(plan, layer, _TURNED), inputs, 1, work, target + first * inputs, inputs,
             last - first, inputs, outputs, accumulate, work, scratch,
         )  # fmt: skip
     else:
-        gemm(
-            work, dy, outputs, 1, parameters, _at(plan, layer, _WEIGHT), 1, outputs, work, target + first * inputs,
+        call_gemm(
+            plan[_CALL], work, dy, outputs, 1, parameters, _at(plan, layer, _WEIGHT), 1, outputs, work, target + first * inputs,
             inputs, last - first, inputs, outputs, accumulate, work, scratch,
         )  # fmt: skip
 
@@ -213,8 +213,8 @@ def _update_unit(
                 work, dy, outputs, outputs, index, p * (batch + 1), counts[p], target, at + (p - first) * outputs
             )
     else:
-        gemm(
-            work, _at(plan, layer, _INPUT) + first, 1, inputs, work, dy, outputs, 1, target, at, outputs,
+        call_gemm(
+            plan[_CALL], work, _at(plan, layer, _INPUT) + first, 1, inputs, work, dy, outputs, 1, target, at, outputs,
             last - first, outputs, batch, 0, work, plan[_GEMM] + part * plan[_GEMM_SIZE],
         )  # fmt: skip
     bad = 0
@@ -236,49 +236,35 @@ def _step(
     parameters: Array, gradients: Array, first_moment: Array, second_moment: Array, work: Array,
     reconstruction: Array, kl: Array,
 ) -> None:  # fmt: skip
-    """One part of one step. `reals`: Adam's seven constants, 1/B and beta/B."""
+    """One part of one step, and for a worker of every step that follows soon. `reals`: Adam's seven, 1/B and beta/B."""
     batch, features = plan[_BATCH], plan[_FEATURES]
     first, last = part * batch // parts, (part + 1) * batch // parts
-    if plan[_GREY] != 0:
-        size = features // 4 + 1
-        fill_bernoulli(
-            grey, rows, first, last, features, np.uint64(plan[_KEY0]), np.uint64(plan[_KEY1]), _BINARIZE_STREAM,
-            plan[_STEP], words[words.size - (part + 1) * size : words.size - part * size], bits,
-        )  # fmt: skip
-    if plan[_TRANSPOSED] != 0:
-        _turn_weights(plan, part, parts, parameters, work)
-    _forward_rows(
-        plan, part, first, last, bits, rows, samples, row_index, words, reals[7], parameters, work, reconstruction, kl
-    )
-    meet(control, parts)
-    _active_rows(plan, part, parts, bits, column_index, counts)
-    _backward_rows(plan, part, first, last, reals[8], parameters, work)
-    meet(control, parts)
-    strange = 0
-    unit = next_unit(control)
-    while unit < plan[_UNITS]:
-        strange += _update_unit(
-            plan, unit, part, column_index, counts, reals, parameters, gradients, first_moment, second_moment, work
-        )
-        unit = next_unit(control)
-    bad[part] = strange
-    meet(control, parts)
-
-
-@njit()
-def _serve(
-    part: int, parts: int, control: Array, plan: Array, reals: Array, grey: Array, bits: Array, rows: Array,
-    samples: Array, row_index: Array, column_index: Array, counts: Array, words: Array, bad: Array,
-    parameters: Array, gradients: Array, first_moment: Array, second_moment: Array, work: Array,
-    reconstruction: Array, kl: Array,
-) -> None:  # fmt: skip
-    """A worker: step after step, for as long as they follow each other closely."""
     while True:
-        _step(
-            part, parts, control, plan, reals, grey, bits, rows, samples, row_index, column_index, counts, words, bad,
-            parameters, gradients, first_moment, second_moment, work, reconstruction, kl,
-        )  # fmt: skip
-        if not called_again(control, part):
+        if plan[_GREY] != 0:
+            size = features // 4 + 1
+            fill_bernoulli(
+                grey, rows, first, last, features, np.uint64(plan[_KEY0]), np.uint64(plan[_KEY1]), _BINARIZE_STREAM,
+                plan[_STEP], words[words.size - (part + 1) * size : words.size - part * size], bits,
+            )  # fmt: skip
+        if plan[_TRANSPOSED] != 0:
+            _turn_weights(plan, part, parts, parameters, work)
+        _forward_rows(
+            plan, part, first, last, bits, rows, samples, row_index, words, reals[7], parameters, work, reconstruction, kl
+        )
+        meet(control, parts)
+        _active_rows(plan, part, parts, bits, column_index, counts)
+        _backward_rows(plan, part, first, last, reals[8], parameters, work)
+        meet(control, parts)
+        strange = 0
+        unit = next_unit(control)
+        while unit < plan[_UNITS]:
+            strange += _update_unit(
+                plan, unit, part, column_index, counts, reals, parameters, gradients, first_moment, second_moment, work
+            )
+            unit = next_unit(control)
+        bad[part] = strange
+        meet(control, parts)
+        if part == 0 or not called_again(control, part):
             return
 
 
@@ -328,7 +314,7 @@ class FusedStep:
             state.parameters.flat, state.gradients.flat, state.first_moment.flat, state.second_moment.flat,
             np.zeros(size, dtype), *self._terms,
         )  # fmt: skip
-        self._team = Team(_step, _serve)
+        self._team = Team(_step)
 
     def __call__(
         self,
@@ -420,9 +406,10 @@ def _lay_out(arch: Architecture, parameters: Parameters, batch: int, threads: in
     units.sort(key=lambda unit: -layers[unit[0], _OUT] * (unit[2] - unit[1]) * (batch if unit[0] else batch // 4))
     gradient_size = -(-largest // lane) * lane + lane
     gemm_size = -(-scratch_size(itemsize) // lane) * lane + lane
-    plan[: _TRANSPOSED + 1] = (
+    plan[:_HEADER] = (
         batch, arch.features, arch.latent, encoder, decoder, ACTIVATIONS[arch.activation], 0, 0, 0, 0, 0, 0,
         z, eps, dz, take(threads * arch.features), take(threads * gradient_size), gradient_size,
         take(threads * gemm_size), gemm_size, len(units), len(names), int(turned),
+        gemm_address(parameters.dtype),
     )  # fmt: skip
     return np.concatenate([plan, np.array(units, np.int64).reshape(-1)]), end
