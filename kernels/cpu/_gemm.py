@@ -20,12 +20,12 @@ from vae_np.kernels.cpu._jit import TILE_ROWS, VECTOR_BYTES, cached_cfunc, njit
 from vae_np.kernels.cpu._vector import TILE_VECTORS, copy_rows, pointer, tile, transpose_tile
 
 # A panel of B (k × one tile's columns) stays in the first cache, a block of A in the second.
-PANEL_K = 256
-BLOCK_ROWS = 384
+PANEL_K = 400
+BLOCK_ROWS = 264
 # Bytes of scratch per thread: one panel of B and one block of A.
 SCRATCH_BYTES = PANEL_K * TILE_VECTORS * VECTOR_BYTES + 8 * BLOCK_ROWS * PANEL_K
 # Below so many rows a panel is used too rarely to be worth copying.
-_PACK_ROWS = 3 * TILE_ROWS
+_PACK_ROWS = 6 * TILE_ROWS
 _PAGE = 4096
 
 
@@ -78,10 +78,10 @@ def gemm(
     pack_a = m * k > 0 and pack_b and n >= 4 * panel and (
         (step_a * a.itemsize) % (_PAGE // 4) == 0 or (row_a * a.itemsize) % (_PAGE // 4) == 0
     )  # fmt: skip
-    block_k = PANEL_K if pack_b else 4 * PANEL_K
+    # Equal blocks, whether copied or not: the order of the sum has to depend on k alone.
+    blocks = max(1, (k + PANEL_K - 1) // PANEL_K)
+    block_k = max(1, (k + blocks - 1) // blocks)
     at_packed_a = at_scratch + PANEL_K * panel
-    if k == 0 and accumulate == 0:
-        block_k = 1
     k0 = 0
     while True:
         kb = min(block_k, k - k0)

@@ -18,23 +18,27 @@ from vae_np.kernels.cpu._vector import SUM_VECTORS, row_sum
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}
 
 
+# Rows are cut out as slices first: an index that may be negative, as `at + j` may, keeps LLVM from using vectors.
+
+
 @njit()
 def activate(y: Array, at: int, bias: Array, at_bias: int, count: int, activation: int) -> None:
     """One row: y ← activation(y + b). NaN stays NaN. [D26]"""
+    row, b = y[at : at + count], bias[at_bias : at_bias + count]
     zero = y.dtype.type(0)
     if activation == 0:
         for j in range(count):
-            y[at + j] += bias[at_bias + j]
+            row[j] += b[j]
     elif activation == 1:
         for j in range(count):
-            a = y[at + j] + bias[at_bias + j]
-            y[at + j] = zero if a <= zero else a
+            a = row[j] + b[j]
+            row[j] = zero if a <= zero else a
     elif activation == 2:
         for j in range(count):
-            y[at + j] = tanh(y[at + j] + bias[at_bias + j])
+            row[j] = tanh(row[j] + b[j])
     else:
         for j in range(count):
-            y[at + j] = softplus(y[at + j] + bias[at_bias + j])
+            row[j] = softplus(row[j] + b[j])
 
 
 @njit()
@@ -42,29 +46,32 @@ def activation_gradient(
     dy: Array, at_dy: int, y: Array, at_y: int, out: Array, at: int, count: int, activation: int
 ) -> None:
     """One row: da from dy and the output y; `out` may be `dy`. [D26]"""
+    upstream, value, result = dy[at_dy : at_dy + count], y[at_y : at_y + count], out[at : at + count]
     zero, one = y.dtype.type(0), y.dtype.type(1)
     if activation == 0:
         for j in range(count):
-            out[at + j] = dy[at_dy + j]
+            result[j] = upstream[j]
     elif activation == 1:
         for j in range(count):
-            out[at + j] = dy[at_dy + j] if y[at_y + j] > zero else zero
+            result[j] = upstream[j] if value[j] > zero else zero
     elif activation == 2:
         for j in range(count):
-            out[at + j] = dy[at_dy + j] * (one - y[at_y + j] * y[at_y + j])
+            result[j] = upstream[j] * (one - value[j] * value[j])
     else:
         for j in range(count):
-            out[at + j] = -dy[at_dy + j] * expm1(-y[at_y + j])
+            result[j] = -upstream[j] * expm1(-value[j])
 
 
 @njit()
 def column_sums(a: Array, at: int, ld: int, rows: int, first: int, last: int, out: Array, at_out: int) -> None:
     """out[j] = Σ_i a[i, j] for columns first..last−1."""
-    for j in range(first, last):
-        out[at_out + j] = 0
+    total = out[at_out + first : at_out + last]
+    for j in range(total.size):
+        total[j] = 0
     for i in range(rows):
-        for j in range(first, last):
-            out[at_out + j] += a[at + i * ld + j]
+        row = a[at + i * ld + first : at + i * ld + last]
+        for j in range(total.size):
+            total[j] += row[j]
 
 
 @njit()
@@ -87,11 +94,12 @@ def gather_rows(
 @njit()
 def active_columns(x: Array, at: int, first: int, last: int, index: Array, at_index: int) -> int:
     """The columns first..last−1 of one row of bytes that are not zero, into `index`; returns how many."""
-    count = 0
-    for j in range(first, last):
-        index[at_index + count] = j
-        count += 1 if x[at + j] != np.uint8(0) else 0
-    return count
+    row, found = x[at + first : at + last], index[at_index : at_index + last - first + 1]
+    count = np.uint64(0)
+    for j in range(row.size):
+        found[count] = first + j
+        count += np.uint64(row[j] != np.uint8(0))
+    return np.int64(count)
 
 
 @njit()

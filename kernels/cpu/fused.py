@@ -44,6 +44,7 @@ _Z, _EPS, _DZ, _TERMS, _GRADIENT, _GRADIENT_SIZE, _GEMM, _GEMM_SIZE, _UNITS, _LA
 _HEADER = 24
 _LAYER = 8
 _IN, _OUT, _WEIGHT, _BIAS, _INPUT, _RESULT, _DRESULT, _TURNED = range(_LAYER)
+_GATHER_BYTES = 5 * VECTOR_BYTES
 _BINARIZE_STREAM, _EPS_STREAM = noise.BINARIZE, noise.EPS
 
 
@@ -123,9 +124,11 @@ def _forward_rows(
         rows, samples, first, last, latent, np.uint64(plan[_KEY0]), np.uint64(plan[_KEY1]), _EPS_STREAM, plan[_STEP],
         words[part * size : (part + 1) * size], work, plan[_EPS] + at,
     )  # fmt: skip
-    sample_row(work, mu + at, work, logvar + at, work, plan[_EPS] + at, work, plan[_Z] + at, (last - first) * latent)
+    # Row by row: where vectors end, and with them the last bit, then depends on no slab.
     for i in range(first, last):
-        kl[i] = kl_row(work, mu + i * latent, work, logvar + i * latent, latent)
+        at = i * latent
+        sample_row(work, mu + at, work, logvar + at, work, plan[_EPS] + at, work, plan[_Z] + at, latent)
+        kl[i] = kl_row(work, mu + at, work, logvar + at, latent)
 
     out = heads + 2 + plan[_DECODER]
     for layer in range(heads + 2, out):
@@ -148,12 +151,14 @@ def _backward_rows(
         _input_gradient_rows(plan, layer, first, last, parameters, work, _at(plan, layer - 1, _DRESULT), 0, scratch)
         _activation_rows(plan, layer - 1, first, last, work)
     _input_gradient_rows(plan, heads + 2, first, last, parameters, work, plan[_DZ], 0, scratch)
-    at = first * latent
-    backward_row(
-        work, _at(plan, heads, _RESULT) + at, work, _at(plan, heads + 1, _RESULT) + at, work, plan[_EPS] + at,
-        work, plan[_DZ] + at, 0, 1, dkl,
-        work, _at(plan, heads, _DRESULT) + at, work, _at(plan, heads + 1, _DRESULT) + at, (last - first) * latent,
-    )  # fmt: skip
+    mu, logvar = _at(plan, heads, _RESULT), _at(plan, heads + 1, _RESULT)
+    dmu, dlogvar = _at(plan, heads, _DRESULT), _at(plan, heads + 1, _DRESULT)
+    for i in range(first, last):
+        at = i * latent
+        backward_row(
+            work, mu + at, work, logvar + at, work, plan[_EPS] + at, work, plan[_DZ] + at, 0, 1, dkl,
+            work, dmu + at, work, dlogvar + at, latent,
+        )  # fmt: skip
     dh = _at(plan, heads - 1, _DRESULT)
     _input_gradient_rows(plan, heads, first, last, parameters, work, dh, 0, scratch)
     _input_gradient_rows(plan, heads + 1, first, last, parameters, work, dh, 1, scratch)
@@ -186,9 +191,11 @@ def _active_rows(plan: Array, part: int, parts: int, bits: Array, index: Array, 
     for p in range(first, last):
         counts[p] = 0
     for i in range(batch):
-        for p in range(first, last):
-            index[p * (batch + 1) + counts[p]] = i
-            counts[p] += np.int64(bits[i * features + p] != np.uint8(0))
+        row, found = bits[i * features + first : i * features + last], counts[first:last]
+        for p in range(last - first):
+            if row[p] != np.uint8(0):
+                index[(first + p) * batch + found[p]] = i
+                found[p] += 1
 
 
 @njit()
@@ -208,10 +215,14 @@ def _update_unit(
         target, at = work, plan[_GRADIENT] + part * plan[_GRADIENT_SIZE]
         at_bias = at + (last - first) * outputs
     if layer == 0:
-        for p in range(first, last):
-            gather_rows(
-                work, dy, outputs, outputs, index, p * (batch + 1), counts[p], target, at + (p - first) * outputs
-            )
+        # A few columns at a time: that much of dy, for the whole batch, stays in the first cache.
+        group = _GATHER_BYTES // work.itemsize
+        for column in range(0, outputs, group):
+            for p in range(first, last):
+                gather_rows(
+                    work, dy + column, outputs, min(group, outputs - column), index, p * batch, counts[p],
+                    target, at + (p - first) * outputs + column,
+                )  # fmt: skip
     else:
         call_gemm(
             plan[_CALL], work, _at(plan, layer, _INPUT) + first, 1, inputs, work, dy, outputs, 1, target, at, outputs,
@@ -270,8 +281,8 @@ def _step(
 
 # Entries of weight gradient that one unit computes: they stay in the second cache until Adam has used them.
 _UNIT_ENTRIES = 24_576
-# From this many rows a thread on, `gemm` copies panels of W anyway, and turns them while it copies.
-_TURN_ROWS = 3 * TILE_ROWS
+# From this many rows a thread on, `gemm` turns the panels of W while it copies them; below, threads share the turning.
+_TURN_ROWS = 200
 
 
 def unsupported(arch: Architecture) -> str | None:
@@ -309,7 +320,7 @@ class FusedStep:
         word_count = threads * (4 * ((arch.latent + 3) // 4) + arch.features // 4 + 1)
         self._args = (
             self._plan, self._reals, self._grey, self._bits, self._rows, np.zeros(1, np.int64),
-            np.zeros(threads * (arch.features + 1), np.int32), np.zeros(arch.features * (batch + 1), np.int32),
+            np.zeros(threads * (arch.features + 1), np.int32), np.zeros(arch.features * batch, np.int32),
             np.zeros(arch.features, np.int64), np.zeros(word_count, np.int64), self._bad,
             state.parameters.flat, state.gradients.flat, state.first_moment.flat, state.second_moment.flat,
             np.zeros(size, dtype), *self._terms,

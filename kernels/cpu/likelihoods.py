@@ -17,9 +17,10 @@ from vae_np.kernels.cpu._math import exp, log1p_unit, sigmoid
 @njit(fastmath=FLOATS | {"reassoc"})
 def sum_row(a: Array, at: int, count: int) -> Any:
     """Σ of a row in float64, in whatever order the vectors take."""
+    row = a[at : at + count]
     total = 0.0
     for j in range(count):
-        total += np.float64(a[at + j])
+        total += np.float64(row[j])
     return total
 
 
@@ -27,8 +28,9 @@ def sum_row(a: Array, at: int, count: int) -> Any:
 def bernoulli_terms(x: Array, at_x: int, logits: Array, at: int, terms: Array, count: int) -> None:
     """−log p of each pixel of a row: max(l, 0) − x l + log1p(exp −|l|), whose first two cancel for binary x. [D4]"""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
+    pixels, row = x[at_x : at_x + count], logits[at : at + count]
     for j in range(count):
-        value, pixel = logits[at + j], logits.dtype.type(x[at_x + j])
+        value, pixel = row[j], logits.dtype.type(pixels[j])
         size = abs(value)
         terms[j] = (one - pixel if value > zero else pixel) * size + log1p_unit(exp(-size))
 
@@ -38,20 +40,22 @@ def bernoulli_gradient(
     x: Array, at_x: int, logits: Array, at: int, upstream: Any, out: Array, at_out: int, count: int
 ) -> None:
     """upstream · (x − σ(l)) of a row; `out` may be `logits`. [D4]"""
+    pixels, row, result = x[at_x : at_x + count], logits[at : at + count], out[at_out : at_out + count]
     for j in range(count):
-        out[at_out + j] = upstream * (logits.dtype.type(x[at_x + j]) - sigmoid(logits[at + j]))
+        result[j] = upstream * (logits.dtype.type(pixels[j]) - sigmoid(row[j]))
 
 
 @njit()
 def bernoulli_step_row(x: Array, at_x: int, logits: Array, at: int, scale: Any, terms: Array, at_terms: int, count: int) -> Any:
     """log p of a row in float64; the logits are replaced by −scale · (x − σ(l)), from the same exponential. [D4]"""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
+    pixels, row, term = x[at_x : at_x + count], logits[at : at + count], terms[at_terms : at_terms + count]
     for j in range(count):
-        value, pixel = logits[at + j], logits.dtype.type(x[at_x + j])
+        value, pixel = row[j], logits.dtype.type(pixels[j])
         size = abs(value)
         e = exp(-size)
-        terms[at_terms + j] = (one - pixel if value > zero else pixel) * size + log1p_unit(e)
-        logits[at + j] = scale * ((one if value > zero else e) / (one + e) - pixel)
+        term[j] = (one - pixel if value > zero else pixel) * size + log1p_unit(e)
+        row[j] = scale * ((one if value > zero else e) / (one + e) - pixel)
     return -sum_row(terms, at_terms, count)
 
 
@@ -108,8 +112,9 @@ def _normal_forward(
     terms = np.empty(features, dtype=mean.dtype)
     for i in range(part * out.size // parts, (part + 1) * out.size // parts):
         at_x, at = i % batch * features, i * features
+        seen, row = x[at_x : at_x + features], mean[at : at + features]
         for j in range(features):
-            residual = x[at_x + j] - mean[at + j]
+            residual = seen[j] - row[j]
             terms[j] = offset[j] + residual * residual * precision_of[j]
         out[i] = -0.5 * sum_row(terms, 0, features)
 
@@ -126,16 +131,18 @@ def _normal_backward(
     rows = upstream.size
     # Columns are a thread's slab: the sum over rows is then one thread's, in one order.
     first, last = part * features // parts, (part + 1) * features // parts
-    for j in range(first, last):
-        of_logvar[j] = 0.0
+    total, inverse = of_logvar[first:last], precision_of[first:last]
+    for j in range(last - first):
+        total[j] = 0.0
     for i in range(rows):
         at_x, at = i % batch * features, i * features
         weight = upstream[i]
-        for j in range(first, last):
-            residual = x[at_x + j] - mean[at + j]
-            scaled = residual * precision_of[j]
-            dmean[at + j] = weight * scaled
-            of_logvar[j] += np.float64(half * weight * (residual * scaled - one))
+        seen, row, result = x[at_x + first : at_x + last], mean[at + first : at + last], dmean[at + first : at + last]
+        for j in range(last - first):
+            residual = seen[j] - row[j]
+            scaled = residual * inverse[j]
+            result[j] = weight * scaled
+            total[j] += np.float64(half * weight * (residual * scaled - one))
 
 
 def normal_loglik_forward(x: Array, mean: Array, logvar: Array) -> tuple[Array, Any]:

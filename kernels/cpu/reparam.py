@@ -19,17 +19,19 @@ def sample_row(
 ) -> None:
     """z = mu + exp(logvar / 2) ε for one row. [D17]"""
     half = mu.dtype.type(0.5)
+    m, s = mu[at_mu : at_mu + count], logvar[at_logvar : at_logvar + count]
+    e, out = eps[at_eps : at_eps + count], z[at_z : at_z + count]
     for j in range(count):
-        z[at_z + j] = mu[at_mu + j] + exp(half * logvar[at_logvar + j]) * eps[at_eps + j]
+        out[j] = m[j] + exp(half * s[j]) * e[j]
 
 
 @njit()
 def kl_row(mu: Array, at_mu: int, logvar: Array, at_logvar: int, count: int) -> Any:
     """½ Σ (mu² + expm1(logvar) − logvar) of one row, summed in float64. [D22]"""
+    m, s = mu[at_mu : at_mu + count], logvar[at_logvar : at_logvar + count]
     total = 0.0
     for j in range(count):
-        m, s = mu[at_mu + j], logvar[at_logvar + j]
-        total += np.float64(m * m + (expm1(s) - s))
+        total += np.float64(m[j] * m[j] + (expm1(s[j]) - s[j]))
     return 0.5 * total
 
 
@@ -40,15 +42,22 @@ def backward_row(
 ) -> None:  # fmt: skip
     """dmu and dlogvar of one row, from its samples `stride` entries apart. [D17] [D22]"""
     half = mu.dtype.type(0.5)
+    m, s = mu[at_mu : at_mu + count], logvar[at_logvar : at_logvar + count]
+    along, with_eps = dmu[at_dmu : at_dmu + count], dlogvar[at_dlogvar : at_dlogvar + count]
+    for sample in range(samples):
+        e = eps[at_eps + sample * stride : at_eps + sample * stride + count]
+        d = dz[at_dz + sample * stride : at_dz + sample * stride + count]
+        if sample == 0:
+            for j in range(count):
+                along[j] = d[j]
+                with_eps[j] = d[j] * e[j]
+        else:
+            for j in range(count):
+                along[j] += d[j]
+                with_eps[j] += d[j] * e[j]
     for j in range(count):
-        along, with_eps = dz[at_dz + j], dz[at_dz + j] * eps[at_eps + j]
-        for s in range(1, samples):
-            place = s * stride + j
-            along += dz[at_dz + place]
-            with_eps += dz[at_dz + place] * eps[at_eps + place]
-        variance = logvar[at_logvar + j]
-        dmu[at_dmu + j] = dkl * mu[at_mu + j] + along
-        dlogvar[at_dlogvar + j] = dkl * (half * expm1(variance)) + half * exp(half * variance) * with_eps
+        along[j] += dkl * m[j]
+        with_eps[j] = dkl * (half * expm1(s[j])) + half * exp(half * s[j]) * with_eps[j]
 
 
 @njit()
