@@ -90,21 +90,27 @@ def normal_pair(word0: Any, word1: Any) -> Any:
 
 
 @njit(fastmath=False)
-def fill_words(
-    rows: Array, samples: Array, first: int, last: int, blocks: int, k0: Any, k1: Any, stream: int, step: int, out: Array
-) -> None:
-    """The words of rows first..last−1, `blocks` blocks each, into out[0], out[1], … (int64), four a block."""
-    at = 0
-    for i in range(first, last):
-        c1 = np.uint64(rows[i])
-        c3 = np.uint64(stream) + np.uint64(256) * np.uint64(samples[i if samples.size > 1 else 0])
-        for block in range(blocks):
-            w0, w1, w2, w3 = philox(np.uint64(block), c1, np.uint64(step), c3, k0, k1)
-            out[at] = np.int64(w0)
-            out[at + 1] = np.int64(w1)
-            out[at + 2] = np.int64(w2)
-            out[at + 3] = np.int64(w3)
-            at += 4
+def fill_words(c1: Any, c3: Any, first: int, blocks: int, k0: Any, k1: Any, step: int, planes: Array, at: int) -> None:
+    """The words of one row's blocks 0…: word i of a block into row i of planes (4, n) (int64), from column `at` on."""
+    size = planes.size // 4
+    a, b = planes[at : at + blocks], planes[size + at : size + at + blocks]
+    c, d = planes[2 * size + at : 2 * size + at + blocks], planes[3 * size + at : 3 * size + at + blocks]
+    row, last, now = np.uint64(c1) & _LOW, np.uint64(c3) & _LOW, np.uint64(step) & _LOW
+    for block in range(blocks):
+        w0, w1, w2, w3 = philox(np.uint64(block + first) & _LOW, row, now, last, k0, k1)
+        a[block] = np.int64(w0)
+        b[block] = np.int64(w1)
+        c[block] = np.int64(w2)
+        d[block] = np.int64(w3)
+
+
+@njit(fastmath=False)
+def _to_normals(even: Array, odd: Array) -> None:
+    """Pairs of words become the bits of pairs of normals. The rounding to float32 is the contract's, in float64 too."""
+    for j in range(even.size):
+        cos, sin = normal_pair(even[j], odd[j])
+        even[j] = bits64(np.float64(np.float32(cos)))
+        odd[j] = bits64(np.float64(np.float32(sin)))
 
 
 @njit(fastmath=False)
@@ -112,56 +118,67 @@ def fill_normals(
     rows: Array, samples: Array, first: int, last: int, columns: int, k0: Any, k1: Any, stream: int, step: int,
     words: Array, out: Array, at: int,
 ) -> None:  # fmt: skip
-    """The normals of rows first..last−1 into out, from entry `at` on, `columns` a row; words: 4·⌈columns/4⌉ int64."""
+    """The normals of rows first..last−1 into out, from entry `at` on, `columns` a row.
+
+    `words` (int64) is scratch for 4·⌈columns/4⌉ entries a row, of at least one row; as many as fit are done at once.
+    """
     blocks = (columns + 3) // 4
-    for i in range(first, last):
-        fill_words(rows, samples, i, i + 1, blocks, k0, k1, stream, step, words)
-        for j in range(2 * blocks):
-            even, odd = normal_pair(words[2 * j], words[2 * j + 1])
-            # The rounding to float32 is part of the contract, in float64 too. Words become bits of the pair.
-            words[2 * j] = bits64(np.float64(np.float32(even)))
-            words[2 * j + 1] = bits64(np.float64(np.float32(odd)))
-        for j in range(columns):
-            out[at + (i - first) * columns + j] = float64_of(words[j])
+    if blocks == 0:
+        return
+    group = max(1, words.size // (4 * blocks))
+    for i0 in range(first, last, group):
+        count = min(group, last - i0)
+        size = count * blocks
+        planes = words[: 4 * size]
+        for i in range(count):
+            sample = np.uint64(samples[i0 + i if samples.size > 1 else 0])
+            c3 = np.uint64(stream) + np.uint64(256) * sample
+            fill_words(rows[i0 + i], c3, 0, blocks, k0, k1, step, planes, i * blocks)
+        _to_normals(planes[:size], planes[size : 2 * size])
+        _to_normals(planes[2 * size : 3 * size], planes[3 * size :])
+        for i in range(count):
+            target = at + (i0 - first + i) * columns
+            for j in range(columns):
+                out[target + j] = float64_of(planes[(j & 3) * size + i * blocks + (j >> 2)])
 
 
 @njit(fastmath=False)
 def fill_bernoulli(
     grey: Array, rows: Array, first: int, last: int, columns: int, k0: Any, k1: Any, stream: int, step: int,
-    blocks: Array, out: Array,
+    words: Array, out: Array,
 ) -> None:  # fmt: skip
     """Pixels of rows first..last−1: one where u < grey/255. A block of black and white pixels needs no draw.
 
-    `grey` and `out` are flat bytes, rows first.. of both at the same place; `blocks` is scratch for ⌈columns/4⌉ indices.
+    `grey` and `out` are flat bytes, each row at its own place in both; `words` is scratch of 5·⌈columns/4⌉ int64.
     """
-    c3 = np.uint64(stream)
+    size = (columns + 3) // 4
+    block_of = words[4 * size : 5 * size]
+    a, b, c, d = words[:size], words[size : 2 * size], words[2 * size : 3 * size], words[3 * size : 4 * size]
+    last_word, now = np.uint64(stream) & _LOW, np.uint64(step) & _LOW
     for i in range(first, last):
-        base = i * columns
-        count = 0
-        for block in range(columns // 4):
-            j = base + 4 * block
-            drawn = 0
-            for lane in range(4):
-                g = grey[j + lane]
-                out[j + lane] = np.uint8(1) if g == np.uint8(255) else np.uint8(0)
-                drawn |= np.int64((g != np.uint8(0)) & (g != np.uint8(255)))
-            blocks[count] = block
-            count += drawn
-        if columns % 4 != 0:
-            blocks[count] = columns // 4
-            count += 1
-        c1 = np.uint64(rows[i])
-        for n in range(count):
-            block = blocks[n]
-            w0, w1, w2, w3 = philox(np.uint64(block), c1, np.uint64(step), c3, k0, k1)
-            j = base + 4 * block
-            end = base + columns
-            for lane in range(4):
-                if j + lane < end:
-                    word = w0 if lane == 0 else (w1 if lane == 1 else (w2 if lane == 2 else w3))
-                    u = np.float32(word >> np.uint64(8)) * np.float32(2.0**-24)
-                    p = np.float32(grey[j + lane]) / np.float32(255)
-                    out[j + lane] = np.uint8(u < p)
+        shade, pixel = grey[i * columns : (i + 1) * columns], out[i * columns : (i + 1) * columns]
+        for j in range(columns):
+            pixel[j] = np.uint8(shade[j] == np.uint8(255))
+        count = np.uint64(0)
+        for block in range(size):
+            block_of[count] = block
+            drawn = False
+            for j in range(4 * block, min(4 * block + 4, columns)):
+                drawn |= (shade[j] != np.uint8(0)) & (shade[j] != np.uint8(255))
+            count += np.uint64(drawn)
+        row = np.uint64(rows[i]) & _LOW
+        for n in range(np.int64(count)):
+            w0, w1, w2, w3 = philox(np.uint64(block_of[n]) & _LOW, row, now, last_word, k0, k1)
+            a[n] = np.int64(w0)
+            b[n] = np.int64(w1)
+            c[n] = np.int64(w2)
+            d[n] = np.int64(w3)
+        for n in range(np.int64(count)):
+            start = 4 * block_of[n]
+            for lane in range(min(4, columns - start)):
+                u = np.float32(words[lane * size + n] >> 8) * np.float32(2.0**-24)
+                p = np.float32(shade[start + lane]) / np.float32(255)
+                pixel[start + lane] = np.uint8(u < p)
 
 
 def key(seed: int) -> tuple[Any, Any]:

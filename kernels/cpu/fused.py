@@ -40,8 +40,8 @@ from vae_np.step import Optimiser, TrainingState
 
 # Header of the plan, then LAYER words for each affine layer, then UNIT_WORDS for each unit of weights.
 _BATCH, _FEATURES, _LATENT, _ENCODER, _DECODER, _ACTIVATION, _KEY0, _KEY1, _STEP, _GREY, _KEEP, _ADAM = range(12)
-_Z, _EPS, _DZ, _TERMS, _GRADIENT, _GRADIENT_SIZE, _GEMM, _GEMM_SIZE, _UNITS, _LAYERS, _TRANSPOSED, _CALL = range(12, 24)
-_HEADER = 24
+_Z, _EPS, _DZ, _TERMS, _GRADIENT, _GRADIENT_SIZE, _GEMM, _GEMM_SIZE, _UNITS, _LAYERS, _TRANSPOSED, _CALL, _THREADS = range(12, 25)
+_HEADER = 25
 _LAYER = 8
 _IN, _OUT, _WEIGHT, _BIAS, _INPUT, _RESULT, _DRESULT, _TURNED = range(_LAYER)
 _GATHER_BYTES = 5 * VECTOR_BYTES
@@ -119,7 +119,7 @@ def _forward_rows(
 
     mu, logvar = _at(plan, heads, _RESULT), _at(plan, heads + 1, _RESULT)
     at = first * latent
-    size = 4 * ((latent + 3) // 4)
+    size = words.size // plan[_THREADS]
     fill_normals(
         rows, samples, first, last, latent, np.uint64(plan[_KEY0]), np.uint64(plan[_KEY1]), _EPS_STREAM, plan[_STEP],
         words[part * size : (part + 1) * size], work, plan[_EPS] + at,
@@ -252,10 +252,10 @@ def _step(
     first, last = part * batch // parts, (part + 1) * batch // parts
     while True:
         if plan[_GREY] != 0:
-            size = features // 4 + 1
+            size = words.size // plan[_THREADS]
             fill_bernoulli(
                 grey, rows, first, last, features, np.uint64(plan[_KEY0]), np.uint64(plan[_KEY1]), _BINARIZE_STREAM,
-                plan[_STEP], words[words.size - (part + 1) * size : words.size - part * size], bits,
+                plan[_STEP], words[part * size : (part + 1) * size], bits,
             )  # fmt: skip
         if plan[_TRANSPOSED] != 0:
             _turn_weights(plan, part, parts, parameters, work)
@@ -317,7 +317,8 @@ class FusedStep:
         self._rows = np.zeros(batch, np.int64)
         self._terms = np.zeros(batch, dtype), np.zeros(batch, dtype)
         self._bad = np.zeros(threads, np.int64)
-        word_count = threads * (4 * ((arch.latent + 3) // 4) + arch.features // 4 + 1)
+        # Scratch of the noise: a row of pixels at a time, or sixteen rows of latents.
+        word_count = threads * max(64 * ((arch.latent + 3) // 4), 5 * ((arch.features + 3) // 4))
         self._args = (
             self._plan, self._reals, self._grey, self._bits, self._rows, np.zeros(1, np.int64),
             np.zeros(threads * (arch.features + 1), np.int32), np.zeros(arch.features * batch, np.int32),
@@ -421,6 +422,6 @@ def _lay_out(arch: Architecture, parameters: Parameters, batch: int, threads: in
         batch, arch.features, arch.latent, encoder, decoder, ACTIVATIONS[arch.activation], 0, 0, 0, 0, 0, 0,
         z, eps, dz, take(threads * arch.features), take(threads * gradient_size), gradient_size,
         take(threads * gemm_size), gemm_size, len(units), len(names), int(turned),
-        gemm_address(parameters.dtype),
+        gemm_address(parameters.dtype), threads,
     )  # fmt: skip
     return np.concatenate([plan, np.array(units, np.int64).reshape(-1)]), end

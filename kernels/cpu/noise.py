@@ -22,7 +22,7 @@ def _normals(
     part: int, parts: int, rows: Array, samples: Array, columns: int, k0: Any, k1: Any, stream: int, step: int, out: Array
 ) -> None:
     first, last = part * rows.size // parts, (part + 1) * rows.size // parts
-    words = np.empty(4 * ((columns + 3) // 4), dtype=np.int64)
+    words = np.empty(64 * ((columns + 3) // 4), dtype=np.int64)
     fill_normals(rows, samples, first, last, columns, k0, k1, stream, step, words, out, first * columns)
 
 
@@ -31,8 +31,8 @@ def _bernoulli(
     part: int, parts: int, grey: Array, rows: Array, columns: int, k0: Any, k1: Any, stream: int, step: int, out: Array
 ) -> None:
     first, last = part * rows.size // parts, (part + 1) * rows.size // parts
-    blocks = np.empty(columns // 4 + 1, dtype=np.int64)
-    fill_bernoulli(grey, rows, first, last, columns, k0, k1, stream, step, blocks, out)
+    words = np.empty(5 * ((columns + 3) // 4), dtype=np.int64)
+    fill_bernoulli(grey, rows, first, last, columns, k0, k1, stream, step, words, out)
 
 
 def philox_normal(
