@@ -11,6 +11,8 @@ from vae_np.kernels.cpu.affine import (
     binary_affine_act_backward,
     binary_affine_act_forward,
 )
+from vae_np.kernels.cpu.fused import FusedStep, unsupported
+from vae_np.kernels.cpu.importance import log_weights
 from vae_np.kernels.cpu.likelihoods import (
     bernoulli_loglik_backward,
     bernoulli_loglik_forward,
@@ -19,11 +21,13 @@ from vae_np.kernels.cpu.likelihoods import (
 )
 from vae_np.kernels.cpu.noise import philox_bernoulli, philox_normal
 from vae_np.kernels.cpu.reparam import reparam_kl_backward, reparam_kl_forward
+from vae_np.kernels.cpu.warmup import warmup
 from vae_np.kernels.cpu.weights import log_mean_exp_weights
 
 __all__ = [
     "CACHE_PROBLEM",
     "VECTOR_BYTES",
+    "FusedStep",
     "adam_update",
     "affine_act_backward",
     "affine_act_forward",
@@ -33,6 +37,7 @@ __all__ = [
     "binary_affine_act_backward",
     "binary_affine_act_forward",
     "log_mean_exp_weights",
+    "log_weights",
     "normal_loglik_backward",
     "normal_loglik_forward",
     "philox_bernoulli",
@@ -41,4 +46,6 @@ __all__ = [
     "reparam_kl_forward",
     "set_threads",
     "threads",
+    "unsupported",
+    "warmup",
 ]

@@ -22,7 +22,9 @@ def plain(array: Array, dtype: Any) -> Array:
 
     It is the array itself where it is all that already, else a copy.
     """
-    return np.require(array, dtype, ("C", "A", "W", "E")) if array.flags.writeable else np.array(array, dtype, order="C")
+    return (
+        np.require(array, dtype, ("C", "A", "W", "E")) if array.flags.writeable else np.array(array, dtype, order="C")
+    )
 
 
 def flat(array: Array) -> Array:

@@ -14,10 +14,10 @@ from llvmlite import ir
 from numba import carray, types
 from numba.core import config
 from numba.extending import intrinsic, register_jitable
-
-from vae_np._types import Array
 from vae_np.kernels.cpu._jit import TILE_ROWS, VECTOR_BYTES, cached_cfunc, njit
 from vae_np.kernels.cpu._vector import TILE_VECTORS, copy_rows, pointer, tile, transpose_tile
+
+from vae_np._types import Array
 
 # A panel of B (k × one tile's columns) stays in the first cache, a block of A in the second.
 PANEL_K = 400
@@ -128,8 +128,8 @@ def gemm(
             break
 
 
-# Numba compiles what a function calls once more with it, and the tiles are long. So `gemm` is compiled once a precision,
-# and called through its address: that takes seven times less compilation.
+# Numba compiles what a function calls once more with it, and the tiles are long. So `gemm` is compiled once a
+# precision, and called through its address: that takes seven times less compilation.
 _I8 = types.int64
 _COUNTS = (_I8,) * 5
 _HUGE = 1 << 40
@@ -152,7 +152,7 @@ def _compiled(element: Any, dtype: Any) -> Any:
 
 @functools.cache
 def gemm_address(dtype: Any) -> int:
-    """Where the machine code of `gemm` for float32 or float64 lies, for `call_gemm`; compiled, or loaded, when asked."""
+    """Where the machine code of `gemm` for a precision lies, for `call_gemm`; compiled, or loaded, when asked."""
     if config.DISABLE_JIT:
         return 0
     if np.dtype(dtype) == np.float32:
@@ -162,8 +162,9 @@ def gemm_address(dtype: Any) -> int:
 
 @intrinsic
 def call_gemm(  # type: ignore[no-untyped-def]
-    typing, address, a, at_a, row_a, step_a, b, at_b, row_b, step_b, c, at_c, ldc, m, n, k, accumulate, scratch, at_scratch
-):
+    typing, address, a, at_a, row_a, step_a, b, at_b, row_b, step_b, c, at_c, ldc, m, n, k, accumulate,
+    scratch, at_scratch,
+):  # fmt: skip
     """`gemm` at an address from `gemm_address`."""
     i8 = types.int64
     signature = types.void(i8, a, i8, i8, i8, b, i8, i8, i8, c, i8, i8, i8, i8, i8, i8, scratch, i8)
@@ -182,5 +183,5 @@ def call_gemm(  # type: ignore[no-untyped-def]
 
 if config.DISABLE_JIT:
 
-    def call_gemm(address, *args):  # type: ignore[no-untyped-def] # noqa: F811
+    def call_gemm(address, *args):  # type: ignore[no-untyped-def]
         gemm(*args)

@@ -21,14 +21,13 @@ import numpy as np
 from numba import types
 from numba.core import config
 from numba.extending import overload, register_jitable
-
-from vae_np.kernels.cpu._vector import bits32, bits64, float32_of, float64_of
+from vae_np.kernels.cpu._words import bits32, bits64, float32_of, float64_of
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts, the first so short that n times it is exact.
 _HIGH32, _LOW32 = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _HIGH64, _LOW64 = 6.93145751953125e-1, 1.42860682030941723212e-6
-# Adding 1.5 · 2^(mantissa bits) rounds to a whole number and leaves it in the low bits: no conversion, so no trap for NaN.
+# Adding 1.5 · 2^(mantissa bits) rounds to a whole number and leaves it in the low bits, without a conversion.
 _MAGIC32, _MAGIC64 = np.float32(12582912.0), 6755399441055744.0
 _EXP32 = tuple(np.float32(1 / math.factorial(k)) for k in range(2, 8))
 _EXP64 = tuple(1 / math.factorial(k) for k in range(2, 15))

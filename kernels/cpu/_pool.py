@@ -81,7 +81,7 @@ def threads() -> int:
 def set_threads(count: int) -> None:
     """Use `count` threads from now on. Raises InputError for less than one or more than there are processors."""
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= available():
-        raise InputError(f"threads: got {count!r}, expected a whole number from 1 to {available()}, the processors here")
+        raise InputError(f"threads: got {count!r}, expected a whole number from 1 to {available()}, this machine's")
     POOL.threads = 1 if config.DISABLE_JIT else count
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from numba import types
-
-from vae_np._types import Array
 from vae_np.kernels.cpu._jit import njit
 from vae_np.kernels.cpu._pool import POOL
-from vae_np.kernels.cpu._vector import atomic_add, atomic_load, atomic_store, atomic_swap, pause
+from vae_np.kernels.cpu._words import atomic_add, atomic_load, atomic_store, atomic_swap, pause
+
+from vae_np._types import Array
 
 BARRIER, UNIT, SLOT = 0, 8, 16
 # A worker's word: parked in its inbox, waiting in compiled code, at work.

@@ -13,7 +13,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
-
 from vae_np.kernels.cpu._jit import TILE_ROWS, VECTOR_BYTES
 
 _I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
@@ -214,15 +213,13 @@ def row_sum(typing, columns, table, at_table, ld, index, at_index, count, out, a
             i = builder.phi(_I64)
             i.add_incoming(_I64(0), begin)
             sums = []
-            for j in range(n):
+            for _ in range(n):
                 phi = builder.phi(v.type)
                 phi.add_incoming(v.zero, begin)
                 sums.append(phi)
             row = builder.sext(builder.load(builder.gep(indices, [i])), _I64)
             place = builder.gep(base, [builder.mul(row, ld)])
-            added = [
-                builder.fadd(sums[j], v.load(builder.gep(place, [_I64(j * v.width)]), masks[j])) for j in range(n)
-            ]
+            added = [builder.fadd(sums[j], v.load(builder.gep(place, [_I64(j * v.width)]), masks[j])) for j in range(n)]
             for phi, value in zip(sums, added, strict=True):
                 phi.add_incoming(value, loop)
             following = builder.add(i, _I64(1))
@@ -267,7 +264,8 @@ def copy_rows(typing, vectors, a, at_a, lda, rows, lanes, out, at_out, ldo):  # 
                 to_row = builder.gep(target, [builder.mul(loop.index, ldo)])
                 for j in range(n):
                     masked = mask if j == n - 1 else None
-                    v.store(v.load(builder.gep(from_row, [_I64(j * v.width)]), masked), builder.gep(to_row, [_I64(j * v.width)]), masked)
+                    value = v.load(builder.gep(from_row, [_I64(j * v.width)]), masked)
+                    v.store(value, builder.gep(to_row, [_I64(j * v.width)]), masked)
             builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
@@ -396,85 +394,9 @@ def adam_range(typing, parameters, at, gradient, at_gradient, first, second, cou
     return signature, code
 
 
-def _bitcast(source: Any, target: Any) -> Any:
-    @intrinsic
-    def cast(typing, value):  # type: ignore[no-untyped-def]
-        def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            return builder.bitcast(args[0], context.get_data_type(target))
-
-        return target(source), code
-
-    return cast
-
-
-bits32 = _bitcast(types.float32, types.int32)
-float32_of = _bitcast(types.int32, types.float32)
-bits64 = _bitcast(types.float64, types.int64)
-float64_of = _bitcast(types.int64, types.float64)
-
-
-@intrinsic
-def atomic_add(typing, array, index, value):  # type: ignore[no-untyped-def]
-    """Adds to an int64 entry that other threads see, and returns what it was."""
-
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        place = pointer(context, builder, sig.args[0], args[0], args[1])
-        return builder.atomic_rmw("add", place, args[2], "seq_cst")
-
-    return types.int64(array, types.int64, types.int64), code
-
-
-@intrinsic
-def atomic_load(typing, array, index):  # type: ignore[no-untyped-def]
-    """Reads an int64 entry that other threads write."""
-
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        place = pointer(context, builder, sig.args[0], args[0], args[1])
-        return builder.load_atomic(place, "acquire", 8)
-
-    return types.int64(array, types.int64), code
-
-
-@intrinsic
-def atomic_store(typing, array, index, value):  # type: ignore[no-untyped-def]
-    """Writes an int64 entry that other threads read."""
-
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        place = pointer(context, builder, sig.args[0], args[0], args[1])
-        builder.store_atomic(args[2], place, "seq_cst", 8)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64), code
-
-
-@intrinsic
-def atomic_swap(typing, array, index, expected, value):  # type: ignore[no-untyped-def]
-    """Writes `value` if the entry is `expected`; returns what the entry was."""
-
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        place = pointer(context, builder, sig.args[0], args[0], args[1])
-        pair = builder.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst")
-        return builder.extract_value(pair, 0)
-
-    return types.int64(array, types.int64, types.int64, types.int64), code
-
-
-@intrinsic
-def pause(typing):  # type: ignore[no-untyped-def]
-    """Tells the processor that this is a waiting loop, where it has a word for that."""
-
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        if "x86" in builder.module.triple:
-            kind = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
-        return context.get_dummy_value()
-
-    return types.void(), code
-
-
 if config.DISABLE_JIT:
 
-    def tile(rows, columns, a, at_a, row_a, step_a, b, at_b, ldb, c, at_c, ldc, k, lanes, accumulate):  # type: ignore[no-untyped-def] # noqa: F811
+    def tile(rows, columns, a, at_a, row_a, step_a, b, at_b, ldb, c, at_c, ldc, k, lanes, accumulate):  # type: ignore[no-untyped-def]
         width = VECTOR_BYTES // a.itemsize * (columns - 1) + lanes
         for i in range(rows):
             total = np.zeros(width, a.dtype)
@@ -483,25 +405,25 @@ if config.DISABLE_JIT:
             place = slice(at_c + i * ldc, at_c + i * ldc + width)
             c[place] = c[place] + total if accumulate else total
 
-    def row_sum(columns, table, at_table, ld, index, at_index, count, out, at_out, lanes):  # type: ignore[no-untyped-def] # noqa: F811
+    def row_sum(columns, table, at_table, ld, index, at_index, count, out, at_out, lanes):  # type: ignore[no-untyped-def]
         width = VECTOR_BYTES // table.itemsize * (columns - 1) + lanes
         total = np.zeros(width, table.dtype)
         for row in index[at_index : at_index + count]:
             total += table[at_table + row * ld : at_table + row * ld + width]
         out[at_out : at_out + width] = total
 
-    def copy_rows(vectors, a, at_a, lda, rows, lanes, out, at_out, ldo):  # type: ignore[no-untyped-def] # noqa: F811
+    def copy_rows(vectors, a, at_a, lda, rows, lanes, out, at_out, ldo):  # type: ignore[no-untyped-def]
         width = VECTOR_BYTES // a.itemsize * (vectors - 1) + lanes
         for i in range(rows):
             out[at_out + i * ldo : at_out + i * ldo + width] = a[at_a + i * lda : at_a + i * lda + width]
 
-    def transpose_tile(a, at_a, lda, out, at_out, ldo):  # type: ignore[no-untyped-def] # noqa: F811
+    def transpose_tile(a, at_a, lda, out, at_out, ldo):  # type: ignore[no-untyped-def]
         width = VECTOR_BYTES // a.itemsize
         for i in range(width):
             for j in range(width):
                 out[at_out + j * ldo + i] = a[at_a + i * lda + j]
 
-    def adam_range(parameters, at, gradient, at_gradient, first, second, count, constants):  # type: ignore[no-untyped-def] # noqa: F811
+    def adam_range(parameters, at, gradient, at_gradient, first, second, count, constants):  # type: ignore[no-untyped-def]
         beta1, rest1, beta2, rest2, step_size, inverse_root, eps = constants
         here = slice(at, at + count)
         g = gradient[at_gradient : at_gradient + count]
@@ -509,35 +431,3 @@ if config.DISABLE_JIT:
         second[here] = beta2 * second[here] + rest2 * (g * g)
         parameters[here] -= step_size * first[here] / (np.sqrt(second[here]) * inverse_root + eps)
         return int((~np.isfinite(parameters[here])).sum())
-
-    def bits32(value):  # type: ignore[no-untyped-def]
-        return np.float32(value).view(np.int32)
-
-    def float32_of(value):  # type: ignore[no-untyped-def]
-        return np.int32(value).view(np.float32)
-
-    def bits64(value):  # type: ignore[no-untyped-def]
-        return np.float64(value).view(np.int64)
-
-    def float64_of(value):  # type: ignore[no-untyped-def]
-        return np.int64(value).view(np.float64)
-
-    def atomic_add(array, index, value):  # type: ignore[no-untyped-def] # noqa: F811
-        before = int(array[index])
-        array[index] += value
-        return before
-
-    def atomic_load(array, index):  # type: ignore[no-untyped-def] # noqa: F811
-        return int(array[index])
-
-    def atomic_store(array, index, value):  # type: ignore[no-untyped-def] # noqa: F811
-        array[index] = value
-
-    def atomic_swap(array, index, expected, value):  # type: ignore[no-untyped-def] # noqa: F811
-        before = int(array[index])
-        if before == expected:
-            array[index] = value
-        return before
-
-    def pause():  # type: ignore[no-untyped-def] # noqa: F811
-        return None

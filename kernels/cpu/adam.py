@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 
 import numpy as np
-
-from vae_np._types import Array
-from vae_np.errors import InputError
 from vae_np.kernels.cpu import _pool
 from vae_np.kernels.cpu._arrays import plain, precision
 from vae_np.kernels.cpu._jit import njit
 from vae_np.kernels.cpu._vector import adam_range
 
+from vae_np._types import Array
+from vae_np.errors import InputError
+
 
 @njit()
 def _adam(
-    part: int, parts: int, parameters: Array, gradient: Array, first_moment: Array, second_moment: Array, constants: Array
+    part: int,
+    parts: int,
+    parameters: Array,
+    gradient: Array,
+    first_moment: Array,
+    second_moment: Array,
+    constants: Array,
 ) -> None:
     blocks = (parameters.size + 1023) // 1024
     first = 1024 * (part * blocks // parts)
@@ -26,9 +32,7 @@ def _adam(
 
 def constants(step: int, lr: float, beta1: float, beta2: float, eps: float) -> Array:
     """What a step multiplies with: β₁, 1−β₁, β₂, 1−β₂, lr / (1−β₁ᵗ), 1 / √(1−β₂ᵗ), eps. [D31]"""
-    return np.array(
-        [beta1, 1 - beta1, beta2, 1 - beta2, lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step), eps]
-    )
+    return np.array([beta1, 1 - beta1, beta2, 1 - beta2, lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step), eps])
 
 
 def adam_update(
@@ -48,7 +52,7 @@ def adam_update(
     buffers = parameters, first_moment, second_moment
     for name, buffer in zip(("parameters", "first_moment", "second_moment"), buffers, strict=True):
         if buffer.dtype != dtype or buffer.shape != gradient.shape or buffer.ndim != 1:
-            raise InputError(f"{name}: got {buffer.dtype} of shape {buffer.shape}, expected {dtype} of {gradient.shape}")
+            raise InputError(f"{name}: got {buffer.dtype} {buffer.shape}, expected {dtype} {gradient.shape}")
     work = [plain(buffer, dtype) for buffer in buffers]
     values = constants(step, lr, beta1, beta2, eps).astype(dtype)
     _pool.run(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from vae_np._types import Array
-from vae_np.errors import InputError
 from vae_np.kernels.cpu import _pool
 from vae_np.kernels.cpu._arrays import flat, plain, precision
 from vae_np.kernels.cpu._gemm import call_gemm, gemm_address, scratch_size
 from vae_np.kernels.cpu._jit import VECTOR_BYTES, njit
 from vae_np.kernels.cpu._math import expm1, softplus, tanh
 from vae_np.kernels.cpu._vector import SUM_VECTORS, row_sum
+
+from vae_np._types import Array
+from vae_np.errors import InputError
 
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}
 
@@ -104,8 +104,8 @@ def active_columns(x: Array, at: int, first: int, last: int, index: Array, at_in
 
 @njit()
 def _forward(
-    part: int, parts: int, call: int, x: Array, weight: Array, bias: Array, activation: int, batch: int, inputs: int, outputs: int,
-    y: Array,
+    part: int, parts: int, call: int, x: Array, weight: Array, bias: Array, activation: int, batch: int, inputs: int,
+    outputs: int, y: Array,
 ) -> None:  # fmt: skip
     first, last = part * batch // parts, (part + 1) * batch // parts
     scratch = np.empty(scratch_size(weight.itemsize), dtype=weight.dtype)
@@ -176,7 +176,8 @@ def _layer(x: Array, weight: Array, bias: Array, activation: str) -> tuple[int, 
         raise InputError(f"activation: got {activation!r}, expected one of {', '.join(sorted(ACTIVATIONS))}")
     dtype = precision(weight, "weight")
     if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[0] or bias.shape != weight.shape[1:]:
-        raise InputError(f"x, weight, bias: got shapes {x.shape}, {weight.shape}, {bias.shape}, expected (B, I), (I, O), (O,)")
+        shapes = f"{x.shape}, {weight.shape}, {bias.shape}"
+        raise InputError(f"x, weight, bias: got shapes {shapes}, expected (B, I), (I, O), (O,)")
     return ACTIVATIONS[activation], dtype
 
 
@@ -187,13 +188,13 @@ def affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) ->
     (batch, inputs), outputs = x.shape, weight.shape[1]
     y = np.empty((batch, outputs), dtype=dtype)
     work = 0.02 * batch * inputs * outputs
-    _pool.run(_forward, gemm_address(dtype), flat(x), flat(weight), bias, kind, batch, inputs, outputs, flat(y), work=work)
+    _pool.run(
+        _forward, gemm_address(dtype), flat(x), flat(weight), bias, kind, batch, inputs, outputs, flat(y), work=work
+    )
     return y, (x, weight, y, kind)
 
 
-def affine_act_backward(
-    dy: Array, cache: Any, *, input_gradient: bool = True
-) -> tuple[Array | None, Array, Array]:
+def affine_act_backward(dy: Array, cache: Any, *, input_gradient: bool = True) -> tuple[Array | None, Array, Array]:
     """dx (B, I) or None, dweight (I, O), dbias (O,), from dy (B, O). [D25] [D26]"""
     x, weight, y, kind = cache
     (batch, inputs), outputs, dtype = x.shape, weight.shape[1], weight.dtype
@@ -201,8 +202,8 @@ def affine_act_backward(
     dx = np.empty((batch, inputs) if input_gradient else (0, 0), dtype=dtype)
     dweight, dbias = np.empty((inputs, outputs), dtype=dtype), np.empty(outputs, dtype=dtype)
     _pool.run(
-        _backward, gemm_address(dtype), flat(x), flat(weight), flat(da), batch, inputs, outputs, flat(dx), flat(dweight), dbias,
-        work=0.04 * batch * inputs * outputs,
+        _backward, gemm_address(dtype), flat(x), flat(weight), flat(da), batch, inputs, outputs, flat(dx),
+        flat(dweight), dbias, work=0.04 * batch * inputs * outputs,
     )  # fmt: skip
     return dx if input_gradient else None, dweight, dbias
 

@@ -12,11 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from vae_np import noise
-from vae_np._types import Array
-from vae_np.elbo import Terms
-from vae_np.errors import InputError
 from vae_np.kernels.cpu._gemm import call_gemm, gemm_address, scratch_size, transpose
 from vae_np.kernels.cpu._jit import TILE_ROWS, VECTOR_BYTES, njit
 from vae_np.kernels.cpu._philox import fill_bernoulli, fill_normals, key
@@ -34,13 +29,19 @@ from vae_np.kernels.cpu.affine import (
 )
 from vae_np.kernels.cpu.likelihoods import bernoulli_step_row
 from vae_np.kernels.cpu.reparam import backward_row, kl_row, sample_row
+
+from vae_np import noise
+from vae_np._types import Array
+from vae_np.elbo import Terms
+from vae_np.errors import InputError
 from vae_np.model import Architecture, Parameters
 from vae_np.optim import adagrad_update
 from vae_np.step import Optimiser, TrainingState
 
 # Header of the plan, then LAYER words for each affine layer, then UNIT_WORDS for each unit of weights.
 _BATCH, _FEATURES, _LATENT, _ENCODER, _DECODER, _ACTIVATION, _KEY0, _KEY1, _STEP, _GREY, _KEEP, _ADAM = range(12)
-_Z, _EPS, _DZ, _TERMS, _GRADIENT, _GRADIENT_SIZE, _GEMM, _GEMM_SIZE, _UNITS, _LAYERS, _TRANSPOSED, _CALL, _THREADS = range(12, 25)
+_Z, _EPS, _DZ, _TERMS, _GRADIENT, _GRADIENT_SIZE, _GEMM, _GEMM_SIZE, _UNITS = range(12, 21)
+_LAYERS, _TRANSPOSED, _CALL, _THREADS = range(21, 25)
 _HEADER = 25
 _LAYER = 8
 _IN, _OUT, _WEIGHT, _BIAS, _INPUT, _RESULT, _DRESULT, _TURNED = range(_LAYER)
@@ -78,13 +79,13 @@ def _input_gradient_rows(
     dy = _at(plan, layer, _DRESULT) + first * outputs
     if plan[_TRANSPOSED] != 0:
         call_gemm(
-            plan[_CALL], work, dy, outputs, 1, work, _at(plan, layer, _TURNED), inputs, 1, work, target + first * inputs, inputs,
-            last - first, inputs, outputs, accumulate, work, scratch,
+            plan[_CALL], work, dy, outputs, 1, work, _at(plan, layer, _TURNED), inputs, 1, work, target + first * inputs,
+            inputs, last - first, inputs, outputs, accumulate, work, scratch,
         )  # fmt: skip
     else:
         call_gemm(
-            plan[_CALL], work, dy, outputs, 1, parameters, _at(plan, layer, _WEIGHT), 1, outputs, work, target + first * inputs,
-            inputs, last - first, inputs, outputs, accumulate, work, scratch,
+            plan[_CALL], work, dy, outputs, 1, parameters, _at(plan, layer, _WEIGHT), 1, outputs, work,
+            target + first * inputs, inputs, last - first, inputs, outputs, accumulate, work, scratch,
         )  # fmt: skip
 
 
@@ -141,9 +142,7 @@ def _forward_rows(
 
 
 @njit()
-def _backward_rows(
-    plan: Array, part: int, first: int, last: int, dkl: Any, parameters: Array, work: Array
-) -> None:
+def _backward_rows(plan: Array, part: int, first: int, last: int, dkl: Any, parameters: Array, work: Array) -> None:
     """Back from the logits' gradient to the first layer's, for rows first..last−1. [D29]"""
     latent, heads = plan[_LATENT], plan[_ENCODER]
     scratch = plan[_GEMM] + part * plan[_GEMM_SIZE]
@@ -230,9 +229,7 @@ def _update_unit(
         )  # fmt: skip
     bad = 0
     if plan[_ADAM] != 0:
-        bad += adam_range(
-            parameters, weight, target, at, first_moment, second_moment, (last - first) * outputs, reals
-        )
+        bad += adam_range(parameters, weight, target, at, first_moment, second_moment, (last - first) * outputs, reals)
     if first == 0:
         column_sums(work, dy, outputs, batch, 0, outputs, target, at_bias)
         if plan[_ADAM] != 0:
@@ -260,7 +257,20 @@ def _step(
         if plan[_TRANSPOSED] != 0:
             _turn_weights(plan, part, parts, parameters, work)
         _forward_rows(
-            plan, part, first, last, bits, rows, samples, row_index, words, reals[7], parameters, work, reconstruction, kl
+            plan,
+            part,
+            first,
+            last,
+            bits,
+            rows,
+            samples,
+            row_index,
+            words,
+            reals[7],
+            parameters,
+            work,
+            reconstruction,
+            kl,
         )
         meet(control, parts)
         _active_rows(plan, part, parts, bits, column_index, counts)
@@ -362,9 +372,7 @@ class FusedStep:
         self._team.run(self._args, self._threads)
         state.step += 1
         if not is_adam:
-            adagrad_update(
-                state.parameters.flat, state.gradients.flat, state.second_moment.flat, lr=optimiser.lr
-            )
+            adagrad_update(state.parameters.flat, state.gradients.flat, state.second_moment.flat, lr=optimiser.lr)
         return Terms(self._terms[0].copy(), self._terms[1].copy())
 
     @property
@@ -399,7 +407,9 @@ def _lay_out(arch: Architecture, parameters: Parameters, batch: int, threads: in
     largest = 0
     for number, name in enumerate(names):
         inputs, outputs = parameters[f"{name}.weight"].shape
-        source = z if number == encoder + 2 else int(layers[min(number, encoder) - 1 if number <= encoder + 1 else number - 1, _RESULT])
+        # Both heads read the last hidden layer, and the decoder reads z.
+        before = encoder - 1 if number == encoder + 1 else number - 1
+        source = z if number == encoder + 2 else int(layers[before, _RESULT])
         result = take(batch * outputs)
         is_last = number == len(names) - 1
         gradient = result if is_last else take(batch * outputs)

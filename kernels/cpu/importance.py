@@ -10,9 +10,6 @@ import math
 from typing import Any
 
 import numpy as np
-
-from vae_np import noise
-from vae_np._types import Array
 from vae_np.kernels.cpu import affine, reparam
 from vae_np.kernels.cpu._arrays import flat, plain
 from vae_np.kernels.cpu._gemm import call_gemm, gemm_address, scratch_size
@@ -20,6 +17,9 @@ from vae_np.kernels.cpu._jit import njit
 from vae_np.kernels.cpu._math import exp
 from vae_np.kernels.cpu._philox import fill_normals, key
 from vae_np.kernels.cpu._pool import run
+
+from vae_np import noise
+from vae_np._types import Array
 from vae_np.model import Architecture, encode_forward
 
 # Samples of one example that are decoded at once, 8 register tiles' worth.

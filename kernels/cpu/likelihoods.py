@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from vae_np._types import Array
-from vae_np.distributions import LOG_2PI
 from vae_np.kernels.cpu import _pool
 from vae_np.kernels.cpu._arrays import flat, plain, precision
 from vae_np.kernels.cpu._jit import FLOATS, njit
 from vae_np.kernels.cpu._math import exp, log1p_unit, sigmoid
+
+from vae_np._types import Array
+from vae_np.distributions import LOG_2PI
 
 
 @njit(fastmath=FLOATS | {"reassoc"})
@@ -46,7 +46,9 @@ def bernoulli_gradient(
 
 
 @njit()
-def bernoulli_step_row(x: Array, at_x: int, logits: Array, at: int, scale: Any, terms: Array, at_terms: int, count: int) -> Any:
+def bernoulli_step_row(
+    x: Array, at_x: int, logits: Array, at: int, scale: Any, terms: Array, at_terms: int, count: int
+) -> Any:
     """log p of a row in float64; the logits are replaced by −scale · (x − σ(l)), from the same exponential. [D4]"""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     pixels, row, term = x[at_x : at_x + count], logits[at : at + count], terms[at_terms : at_terms + count]

@@ -5,21 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from vae_np import noise
-from vae_np._types import Array
-from vae_np.errors import InputError
 from vae_np.kernels.cpu import _pool
 from vae_np.kernels.cpu._arrays import plain
 from vae_np.kernels.cpu._jit import njit
 from vae_np.kernels.cpu._philox import fill_bernoulli, fill_normals, key
+
+from vae_np import noise
+from vae_np._types import Array
+from vae_np.errors import InputError
 
 _NO_SAMPLE = np.zeros(1, dtype=np.int64)
 
 
 @njit(fastmath=False)
 def _normals(
-    part: int, parts: int, rows: Array, samples: Array, columns: int, k0: Any, k1: Any, stream: int, step: int, out: Array
+    part: int,
+    parts: int,
+    rows: Array,
+    samples: Array,
+    columns: int,
+    k0: Any,
+    k1: Any,
+    stream: int,
+    step: int,
+    out: Array,
 ) -> None:
     first, last = part * rows.size // parts, (part + 1) * rows.size // parts
     words = np.empty(64 * ((columns + 3) // 4), dtype=np.int64)
@@ -65,9 +74,7 @@ def philox_bernoulli(grey: Array, *, seed: int, stream: int, step: int, rows: Ar
         raise InputError(f"rows must name one row for each of {len(grey)} examples, got {row.size}")
     out = np.empty(grey.shape, dtype=np.uint8)
     pixels = plain(grey, np.uint8).reshape(-1)
-    _pool.run(
-        _bernoulli, pixels, row, grey.shape[1], *key(seed), stream, step, out.reshape(-1), work=4.0 * out.size
-    )
+    _pool.run(_bernoulli, pixels, row, grey.shape[1], *key(seed), stream, step, out.reshape(-1), work=4.0 * out.size)
     return out
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-from vae_np._types import Array
 from vae_np.kernels.cpu import _pool
 from vae_np.kernels.cpu._arrays import flat, plain, precision
 from vae_np.kernels.cpu._jit import njit
 from vae_np.kernels.cpu._math import exp, expm1
+
+from vae_np._types import Array
 
 
 @njit()
@@ -80,9 +80,7 @@ def _backward(
     samples = eps.size // max(1, mu.size)
     for i in range(part * batch // parts, (part + 1) * batch // parts):
         at = i * latent
-        backward_row(
-            mu, at, logvar, at, eps, at, dz, at, batch * latent, samples, dkl[i], dmu, at, dlogvar, at, latent
-        )
+        backward_row(mu, at, logvar, at, eps, at, dz, at, batch * latent, samples, dkl[i], dmu, at, dlogvar, at, latent)
 
 
 def reparam_kl_forward(mu: Array, logvar: Array, eps: Array) -> tuple[tuple[Array, Array], Any]:

@@ -27,7 +27,8 @@ TOLERANCES: dict[tuple[str, str], tuple[float, str]] = {
 }
 
 # Odd ones, one row, widths around every vector and tile size, and a sum long enough for several panels.
-SIZES = [(1, 1, 1), (1, 7, 5), (3, 16, 33), (12, 32, 16), (13, 31, 15), (40, 50, 70), (50, 300, 65), (97, 131, 129), (5, 1100, 3)]
+SIZES = [(1, 1, 1), (1, 7, 5), (3, 16, 33), (12, 32, 16), (13, 31, 15), (40, 50, 70), (50, 300, 65), (97, 131, 129)]
+SIZES += [(5, 1100, 3)]
 ACTIVATIONS = ("identity", "relu", "tanh", "softplus")
 
 
