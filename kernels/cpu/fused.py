@@ -79,8 +79,8 @@ def _input_gradient_rows(
     dy = _at(plan, layer, _DRESULT) + first * outputs
     if plan[_TRANSPOSED] != 0:
         call_gemm(
-            plan[_CALL], work, dy, outputs, 1, work, _at(plan, layer, _TURNED), inputs, 1, work, target + first * inputs,
-            inputs, last - first, inputs, outputs, accumulate, work, scratch,
+            plan[_CALL], work, dy, outputs, 1, work, _at(plan, layer, _TURNED), inputs, 1, work,
+            target + first * inputs, inputs, last - first, inputs, outputs, accumulate, work, scratch,
         )  # fmt: skip
     else:
         call_gemm(
