@@ -424,7 +424,7 @@ if config.DISABLE_JIT:
                 out[at_out + j * ldo + i] = a[at_a + i * lda + j]
 
     def adam_range(parameters, at, gradient, at_gradient, first, second, count, constants):  # type: ignore[no-untyped-def]
-        beta1, rest1, beta2, rest2, step_size, inverse_root, eps = constants
+        beta1, rest1, beta2, rest2, step_size, inverse_root, eps = constants[:7]
         here = slice(at, at + count)
         g = gradient[at_gradient : at_gradient + count]
         first[here] = beta1 * first[here] + rest1 * g
