@@ -1,6 +1,6 @@
 """The commands on small data: what they write, say and return, on a terminal, to a pipe and as JSON.
 
-Budget: about 12 s, half of it pictures and a quarter a process that is interrupted.
+Budget: about 11 s, half of it pictures.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A run's folder: which one is used, what is refused, and that a kill, a crash or a full disk costs nothing finished.
 
-Budget: about 4 s, most of it one process that is killed.
+Budget: about 5 s, a quarter of it two processes that are killed.
 """
 
 from __future__ import annotations
@@ -82,6 +82,21 @@ def test_an_interrupted_run_goes_on_to_the_same_files(steps: int, monkeypatch: p
     assert checkpoint.load_state("cut").step == steps
     good("train", "--resume", "cut", "--no-plots")
     same_run(whole, Path("cut"))
+
+
+def test_a_run_without_an_encoder_resumes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row's λ and its moments are in the checkpoint, and no encoder is."""
+    whole = train("whole", "--inference", "local")
+    with monkeypatch.context() as patch:
+        patch.setattr("vae_np.commands.train._interrupts", lambda: after(7))
+        assert vae_np("train", "--data", "bars.npy", "--epochs", 3, *TINY, "--inference", "local", "--out", "cut").code
+    good("train", "--resume", "cut", "--no-plots")
+    same_run(whole, Path("cut"))
+    state = checkpoint.load_state(whole)
+    assert not any(name.startswith("encoder") for name in state.parameters)
+    assert state.moments["local.mu"].any()
+    test = good("eval", whole, "--samples", 5, "--json", "-").json["test"]
+    assert test["log_likelihood"]["mean"] > test["elbo"]["mean"]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from vae_np import enumeration, exact
 from vae_np._types import Array
 from vae_np.decoder import Decoder
-from vae_np.distributions import full_normal_kl_forward, normal_kl_backward, normal_sample
+from vae_np.distributions import full_normal_kl_forward, normal_sample
 from vae_np.inference import ELBO, Family, Rule, kl_to_posterior, maximise
 from vae_np.joint import Optimum, joint, nested
 from vae_np.linear_gaussian import (
@@ -22,15 +22,10 @@ from vae_np.linear_gaussian import (
 )
 from vae_np.model import Architecture, initialise
 from vae_np.objectives import (
-    QuadraticVariances,
     arbitrary_expectation,
-    best_baseline,
-    pathwise_gradient,
-    quadratic_variances,
-    score_function_gradient,
     single_point,
 )
-from vae_np.study import models
+from vae_np.study import gradient_noise, models
 from vae_np.study.claims import Claim, Result, at_least, at_most, equal
 
 if TYPE_CHECKING:
@@ -42,7 +37,6 @@ TITLE = "θ and λ climb the same bound, together, along gradients that run thro
 CHAPTER = 5
 ONE = Family("diagonal", 1)
 FINE = Rule.trapezoid(1, 0.02)
-DRAWS, BLOCK = 10_000_000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -77,13 +71,12 @@ class Picked:
 def run(seed: int) -> Result:
     """Nested and joint climbs, the objectives that are no bounds, and the gradient estimators with their noise."""
     climbs, picked = _climbs(seed), _picked(seed)
-    noise = {(mu, sigma): _variances(mu, sigma, seed) for mu, sigma in ((1.0, 1.0), (2.0, 0.5))}
     claims = [*_nested(climbs), *_single_z(picked, seed), *_arbitrary_r(picked, seed)]
-    claims += [*_envelope(seed), *_same_optimum(climbs), *_pathwise(seed), *_noise(noise)]
+    claims += [*_envelope(seed), *_same_optimum(climbs), *gradient_noise.gradient_claims(seed)]
     figures = {
         "05-nested-and-joint": _climbs_figure(climbs),
         "05-which-z": _which_figure(picked),
-        "05-gradient-noise": _noise_figure(seed),
+        "05-gradient-noise": gradient_noise.noise_figure(seed),
     }
     return Result(claims, figures)
 
@@ -241,104 +234,11 @@ def _arbitrary_r(found: Picked, seed: int) -> list[Claim]:
     ]
 
 
-# --- claim 21: gradients through a sample ---------------------------------------------------------------------------
-
-
-def _common_noise_error(seed: int, kind: str) -> float:
-    """The pathwise gradient in λ against differences at the same ε, as a share of the largest slope."""
-    arch, family = Architecture(features=6, latent=2, hidden=(8,), activation="tanh"), Family(kind, 2)
-    random = models.generator(seed, CHAPTER, 5)
-    x = random.integers(0, 2, (4, 6)).astype(np.float64)
-    decoder, eps = models.drawn_decoder(arch, seed, gain=2), random.standard_normal((10, 4, 2))
-    bound, everyone = ELBO(decoder, x, Rule.common_noise(eps), family), np.arange(4)
-    lam = 0.5 * random.standard_normal((4, family.size))
-    _, gradient = bound.value_and_gradient(lam, everyone)
-    numeric = np.zeros_like(gradient)
-    for j in range(family.size):
-        step = 1e-3 * (np.arange(family.size) == j)
-        for reach, share in ((1, 8), (-1, -8), (2, -1), (-2, 1)):
-            numeric[:, j] += share * bound.value_and_gradient(lam + reach * step, everyone)[0] / 12e-3
-    return float(np.abs(gradient - numeric).max() / np.abs(gradient).max())
-
-
-def _pathwise(seed: int) -> list[Claim]:
-    random = models.generator(seed, CHAPTER, 6)
-    model = LinearGaussian(random.standard_normal((4, 2)), random.standard_normal(4), 0.5)
-    x, mu, logvar = model.sample(random.standard_normal((1, 2)), random.standard_normal((1, 4))), *np.full((2, 1, 2), 0.3)
-    decoder, eps, sigma = Decoder.of(*to_parameters(model)), random.standard_normal((100_000, 2)), np.exp(logvar / 2)
-    z = normal_sample(mu, logvar, eps)
-    loglik, cache = decoder.log_likelihood_forward(x, z)
-    slope = decoder.log_likelihood_backward(np.ones(len(z)), cache, decoder.gradients())
-    # The KL's gradient needs no draws: only the reconstruction's is estimated.
-    exactly = np.hstack(model.elbo_gradient(x, mu, logvar))
-    of_kl = np.hstack(normal_kl_backward(np.ones(1), (mu, logvar)))
-
-    def largest_z(draws: tuple[Array, Array]) -> float:
-        each = np.hstack(draws) - of_kl
-        return float((np.abs(each.mean(axis=0) - exactly) / (each.std(axis=0) / np.sqrt(len(each)))).max())
-
-    by_score = score_function_gradient(sigma, eps, loglik)
-    return [
-        equal(21, "diagonal: pathwise − common-noise differences", _common_noise_error(seed, "diagonal"), 0, 1e-6),
-        equal(21, "full: pathwise − common-noise differences", _common_noise_error(seed, "full"), 0, 1e-6),
-        at_most(21, "pathwise mean − closed form, in standard errors", largest_z(pathwise_gradient(sigma, eps, slope)), 4),
-        at_most(21, "score-function mean − closed form, likewise", largest_z(by_score), 4),
-    ]
-
-
-def _estimates(mu: float, sigma: float, eps: Array, baselines: tuple[float, float, float]) -> list[Array]:
-    """Draws (S,) of the four estimates of ∇_μ E z²: pathwise, score function with each of three baselines."""
-    sigmas, column = np.array([sigma]), eps[:, None]
-    z = normal_sample(np.array([mu]), 2 * np.log(sigmas), column)
-    f = z[:, 0] * z[:, 0]
-    draws = [pathwise_gradient(sigmas, column, 2 * z)[0][:, 0]]
-    return draws + [score_function_gradient(sigmas, column, f, b)[0][:, 0] for b in baselines]
-
-
-def _variances(mu: float, sigma: float, seed: int, count: int = DRAWS) -> QuadraticVariances:
-    """Measured variances of one draw, from `count` of them, a block at a time."""
-    random = models.generator(seed, CHAPTER, 7, round(100 * mu))
-    first = random.standard_normal((BLOCK // 10, 1))
-    # From draws of its own: a baseline that has seen the draw it is subtracted from would bias the estimate.
-    best = float(best_baseline(np.array([sigma]), first, (mu + sigma * first[:, 0]) ** 2)[0])
-    sums = np.zeros((2, 4))
-    for start in range(0, count, BLOCK):
-        eps = random.standard_normal(min(BLOCK, count - start))
-        draws = _estimates(mu, sigma, eps, (0.0, mu * mu + sigma * sigma, best))
-        # Squares around the mean, which is known, so that nothing cancels.
-        sums += [[(draw - 2 * mu).sum() for draw in draws], [((draw - 2 * mu) ** 2).sum() for draw in draws]]
-    variances = (sums[1] - sums[0] ** 2 / count) / (count - 1)
-    return QuadraticVariances(*(float(v) for v in variances))
-
-
-def _noise(measured: dict[tuple[float, float], QuadraticVariances]) -> list[Claim]:
-    claims = []
-    for (mu, sigma), found in measured.items():
-        theory, where = quadratic_variances(mu, sigma), f"μ = {mu:g}, s = {sigma:g}"
-        claims += [
-            equal(21, f"{where}: variance, {label}", getattr(found, name), getattr(theory, name), 0.02, relative=True)
-            for name, label in (
-                ("pathwise", "pathwise"),
-                ("score", "score function"),
-                ("score_mean_baseline", "score, b = E f"),
-                ("score_best_baseline", "score, the best b"),
-            )
-        ]
-    return claims
-
-
 # --- the figures ----------------------------------------------------------------------------------------------------
 
 
-def _titles(*titled: tuple[Axes, str]) -> None:
-    from vae_np.drawing import INK
-
-    for ax, title in titled:
-        ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
-
-
 def _climbs_figure(climbs: Climbs) -> Figure:
-    from vae_np.drawing import blank_figure
+    from vae_np.drawing import blank_figure, head
 
     figure = blank_figure(1320, 480)
     hill, linear, logistic = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
@@ -346,7 +246,9 @@ def _climbs_figure(climbs: Climbs) -> Figure:
     _draw_traces(linear, climbs.linear, climbs.best, "log p(x) of the best pPCA − bound (nats)")
     top = max(optimum.elbo for optimum in climbs.logistic)
     _draw_traces(logistic, climbs.logistic, top, "best bound found − bound (nats)")
-    _titles((hill, "One weight w, one mean μ"), (linear, "Q holds the posterior"), (logistic, "Q does not hold it"))
+    head(hill, "One weight w, one mean μ")
+    head(linear, "Q holds the posterior")
+    head(logistic, "Q does not hold it")
     return figure
 
 
@@ -373,7 +275,7 @@ def _hill_paths(w: float, x: float, noise: float, rate: float) -> tuple[Array, A
 
 
 def _draw_hill(ax: Axes) -> None:
-    from vae_np.drawing import BLUE, INK, MUTED, ORANGE, style
+    from vae_np.drawing import BLUE, FRAME, INK, MUTED, ORANGE, style
 
     x, noise = 2.0, 0.5
     style(ax, "model: weight w in x = w z + noise", "inference: mean μ of q")
@@ -386,7 +288,7 @@ def _draw_hill(ax: Axes) -> None:
         data = np.full((len(means), 1), x)
         height[:, i] = model.elbo(data, means[:, None], np.diag(variances))
     levels = height.max() - np.array([12, 8, 5.5, 4, 3, 2.2, 1.6, 1.1, 0.7, 0.4, 0.2, 0.07])
-    ax.contour(weights, means, height, levels=levels, cmap="Greys_r", linewidths=0.9, linestyles="solid")
+    ax.contour(weights, means, height, levels=levels, colors=[FRAME], linewidths=0.9, linestyles="solid")
     ax.grid(visible=False)
     ax.plot(weights, ridge, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="λ*(θ): the best μ for each w")
     apart, together = _hill_paths(0.4, x, noise, 0.05)
@@ -415,13 +317,14 @@ def _draw_traces(ax: Axes, both: tuple[Optimum, Optimum], top: float, y: str) ->
 
 
 def _which_figure(found: Picked) -> Figure:
-    from vae_np.drawing import blank_figure
+    from vae_np.drawing import blank_figure, head
 
     figure = blank_figure(1180, 480)
     single, arbitrary = figure.subplots(1, 2, width_ratios=(1, 1.1))
     _draw_single(single, found)
     _draw_arbitrary(arbitrary, found)
-    _titles((single, "A single z: below log p(x), or above it"), (arbitrary, "z ~ r = N(m, s²): E_r[…] − log p(x)"))
+    head(single, "A single z: below log p(x), or above it")
+    head(arbitrary, "z ~ r = N(m, s²): E_r[…] − log p(x)")
     return figure
 
 
@@ -434,13 +337,12 @@ def _draw_single(ax: Axes, found: Picked) -> None:
     stacked = np.broadcast_to(z[:, None, None], (400, 6, 1))
     height = single_point(found.decoder, found.x, stacked, found.q)[:, 0]
     evidence, bound = found.log_prob[0], found.bound[0]
-    ax.axhline(evidence, color=INK, linewidth=1.4)
+    ax.axhline(evidence, color=INK, linewidth=1.4, label=f"log p(x) = {number(evidence, 3)}")
     ax.plot(z, height, color=BLUE, linewidth=1.8, label="log p(x, z) − log q*(z)")
     ax.fill_between(z, evidence, height, where=(height > evidence).tolist(), color=ORANGE, alpha=0.25, linewidth=0,
                     label="no bound: above log p(x)")  # fmt: skip
     ax.axhline(bound, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)),
                label=f"its mean over q*, the ELBO = {number(bound, 3)}")  # fmt: skip
-    ax.text(z[-1], evidence, f"log p(x) = {number(evidence, 3)}", ha="right", va="bottom", fontsize=9, color=INK)
     span = 2.5 * np.std(single_point(found.decoder, found.x, stacked[60:-60], found.q)[:, 0])
     ax.set_ylim(evidence - 1.5 * span, evidence + 1.5 * span)
     density = np.exp(-0.5 * ((z - mu[0, 0]) / chol[0, 0, 0]) ** 2)
@@ -473,55 +375,3 @@ def _draw_arbitrary(ax: Axes, found: Picked) -> None:
     ax.grid(visible=False)
     style_bar(ax.figure.colorbar(colours, ax=ax, ticks=(-1, -0.1, 0, 0.1, 1), format="%g"), "nats above log p(x)")
     ax.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
-
-
-def _noise_figure(seed: int) -> Figure:
-    from vae_np.drawing import blank_figure
-
-    figure = blank_figure(1180, 460)
-    shapes, lines = figure.subplots(1, 2, width_ratios=(1.1, 1))
-    _draw_shapes(shapes, seed)
-    _draw_variances(lines, seed)
-    _titles((shapes, "200,000 estimates of one slope, 2μ = 2"), (lines, "Their variance: theory and measurement"))
-    return figure
-
-
-def _draw_shapes(ax: Axes, seed: int) -> None:
-    from vae_np.drawing import BLUE, GREEN, INK, ORANGE, style
-
-    style(ax, "one draw's estimate of the slope (μ = s = 1)", "density")
-    eps = models.generator(seed, CHAPTER, 8).standard_normal(200_000)
-    pathwise, score, _, best = _estimates(1.0, 1.0, eps, (0.0, 2.0, 4.0))
-    bins = np.linspace(-13, 23, 145).tolist()
-    for draws, colour, label in (
-        (score, ORANGE, "score function: variance 30"),
-        (best, GREEN, "score function, best baseline: 14"),
-        (pathwise, BLUE, "pathwise: 4"),
-    ):
-        ax.hist(draws, bins=bins, density=True, histtype="step", color=colour, linewidth=1.6, label=label)
-    ax.axvline(2, color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label="the slope itself")
-    ax.set_yscale("log")
-    ax.set_ylim(1e-4, 3)
-    ax.set_xlim(-12.5, 22.5)
-    ax.legend(loc="upper right", fontsize=8.5, frameon=False)
-
-
-def _draw_variances(ax: Axes, seed: int) -> None:
-    from vae_np.drawing import BLUE, GREEN, MUTED, ORANGE, TEN, style
-
-    style(ax, "μ (s = 1)", "variance of one draw")
-    fine, coarse = np.linspace(0, 4, 81), np.linspace(0, 4, 9)
-    theory = [quadratic_variances(mu, 1.0) for mu in fine]
-    measured = [_variances(mu, 1.0, seed, 200_000) for mu in coarse]
-    for name, colour, label in (
-        ("score", ORANGE, "score function"),
-        ("score_mean_baseline", TEN[4], "with b = E f"),
-        ("score_best_baseline", GREEN, "with the best b"),
-        ("pathwise", BLUE, "pathwise"),
-    ):
-        ax.plot(fine, [getattr(found, name) for found in theory], color=colour, linewidth=1.6, label=label)
-        ax.plot(coarse, [getattr(found, name) for found in measured], color=colour, marker="o", markersize=4.5,
-                linestyle="none")  # fmt: skip
-    ax.set_yscale("log")
-    ax.text(0.02, 0.97, "lines: theory; dots: 200,000 draws", transform=ax.transAxes, fontsize=8, color=MUTED, va="top")
-    ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.93), fontsize=8.5, frameon=False)
