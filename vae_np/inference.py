@@ -331,7 +331,7 @@ def _climb(
         who = np.flatnonzero(searching)
         if not len(who):
             break
-        with np.errstate(over="ignore", invalid="ignore"):  # a step too far overflows, and is refused for it
+        with np.errstate(all="ignore"):  # a step too far leaves the range of doubles, and is refused for it
             v, g = bound.value_and_gradient(lam[who] + length[who, None] * direction[who], rows[who])
         enough = v >= value[who] + _SUFFICIENT_INCREASE * length[who] * ahead[who] - slack[who]
         accept = enough & np.isfinite(g).all(axis=1)
