@@ -119,7 +119,8 @@ def _nested(climbs: Climbs) -> list[Claim]:
     return [
         at_least(17, "solves of λ in one nested climb", of_logistic.solves, 2),
         equal(17, "λ solved anew: solves per θ that was tried", of_logistic.solves / of_logistic.evaluations, 1, 0),
-        at_least(17, "steps of λ, over all 16 x, for one gradient in θ", of_logistic.inner_steps / of_logistic.evaluations, 1),
+        at_least(17, "steps of λ, over all 16 x, for one gradient in θ",
+                 of_logistic.inner_steps / of_logistic.evaluations, 1),
         at_least(17, "Q holds the posterior: smallest rise of log p(x)", np.diff(climbs.log_prob).min(), 0, 1e-10),
         equal(17, "and where it ends, against pPCA's eigenvalues", climbs.log_prob[-1], climbs.best, 1e-6),
         equal(17, "bound − log p(x) along the way, the largest",
