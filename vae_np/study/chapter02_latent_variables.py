@@ -202,7 +202,7 @@ def _mixture_figure(seed: int) -> Figure:
     from vae_np.drawing import BLUE, INK, blank_figure, opacity, style
 
     decoder, points, _ = models.rings_decoder(seed)
-    figure = blank_figure(1400, 420)
+    figure = blank_figure(1400, 400)
     axes = figure.subplots(1, 4)
     side, reach = 161, 2.6
     axis = np.linspace(-reach, reach, side)
@@ -216,7 +216,7 @@ def _mixture_figure(seed: int) -> Figure:
         middles = np.array([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])[:, None]
         parts = np.exp(decoder.log_likelihood_matrix(places, middles)).mean(axis=1)
         _draw_density(ax, parts, reach, float(np.quantile(parts, 0.995)))
-        _draw_circles(ax, decoder.output(middles), math.exp(0.5 * decoder.logvar()[0]))
+        _draw_circles(ax, decoder.output(middles), 2 * math.exp(0.5 * decoder.logvar()[0]))
     _draw_density(axes[3], density, reach, top)
     titles = ("the data: points", "8 normals, equally likely", "40 normals", "∫ p(z) N(x; f(z), σ²) dz")
     for ax, title in zip(axes, titles, strict=True):

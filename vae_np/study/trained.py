@@ -65,7 +65,7 @@ def rings_pair(seed: int) -> tuple[VAE, VAE, Array]:
         for likelihood in ("normal", "normal-fixed")
     ]
     vae, autoencoder = (
-        fit(vae, x, steps=4000, lr=1e-2, seed=seed, plain=plain) for vae, plain in zip(pair, (False, True), strict=True)
+        fit(vae, x, steps=3000, lr=1e-2, seed=seed, plain=plain) for vae, plain in zip(pair, (False, True), strict=True)
     )
     return vae, autoencoder, x
 
@@ -88,7 +88,7 @@ def bars_pair(seed: int) -> tuple[VAE, VAE, Array]:
 def digits_pair(seed: int) -> tuple[VAE, VAE]:
     """The same for 10,000 digits, with ten latents."""
     vae, autoencoder = (
-        fit(VAE(784, hidden=(200,), latent=10, backend="numpy", seed=seed), digits()[0], steps=1200, lr=3e-3,
+        fit(VAE(784, hidden=(128,), latent=10, backend="numpy", seed=seed), digits()[0], steps=800, lr=3e-3,
             seed=seed, plain=plain)
         for plain in (False, True)
     )  # fmt: skip
