@@ -532,7 +532,7 @@ def test_ctrl_c_before_the_first_checkpoint(place: Path) -> None:
 
 def test_ctrl_c_outside_of_training(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def pressed(*arguments: object, **keywords: object) -> None:
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(evaluate, "elbo_terms", pressed)
     result = vae_np("eval", place / "images")
