@@ -78,7 +78,7 @@ def mutated(target: Path, mutation: Any) -> tuple[str, str]:
 
 
 def code(source: str) -> str | None:
-    """What of the source is executed, as text: without annotations and `*` in signatures; None if it doesn't compile."""
+    """What of the source is executed, as text: no annotations, no `*` in signatures; None if it does not compile."""
     try:
         tree = ast.parse(source)
     except SyntaxError:

@@ -1,6 +1,6 @@
 """The commands on small data: what they write, say and return, on a terminal, to a pipe and as JSON.
 
-Budget: about 12 s, half of it pictures and a quarter a process that is interrupted.
+Budget: about 11 s, half of it pictures.
 """
 
 from __future__ import annotations
@@ -532,7 +532,7 @@ def test_ctrl_c_before_the_first_checkpoint(place: Path) -> None:
 
 def test_ctrl_c_outside_of_training(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def pressed(*arguments: object, **keywords: object) -> None:
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(evaluate, "elbo_terms", pressed)
     result = vae_np("eval", place / "images")

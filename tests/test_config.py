@@ -64,6 +64,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "latent": 20,
         "activation": "relu",
         "init": "uniform",
+        "inference": "amortized",
         "likelihood": "bernoulli",
         "sigma": 1.0,
         "epochs": 10,
@@ -149,6 +150,11 @@ BAD_VALUES = [
     ("activation", 3, "activation: got 3, expected one of relu, tanh, softplus"),
     ("activation", "identity", "activation: got 'identity', expected one of relu, tanh, softplus"),
     ("backend", "torch", "backend: got 'torch', expected one of auto, numpy, numba, cupy"),
+    (
+        "inference",
+        "amortised",
+        "inference: got 'amortised', expected one of amortized, local (did you mean 'amortized'?)",
+    ),
     (
         "likelihood",
         "bernouli",

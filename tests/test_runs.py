@@ -1,6 +1,6 @@
 """A run's folder: which one is used, what is refused, and that a kill, a crash or a full disk costs nothing finished.
 
-Budget: about 4 s, most of it one process that is killed.
+Budget: about 5 s, a quarter of it two processes that are killed.
 """
 
 from __future__ import annotations
@@ -84,6 +84,21 @@ def test_an_interrupted_run_goes_on_to_the_same_files(steps: int, monkeypatch: p
     same_run(whole, Path("cut"))
 
 
+def test_a_run_without_an_encoder_resumes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row's λ and its moments are in the checkpoint, and no encoder is."""
+    whole = train("whole", "--inference", "local")
+    with monkeypatch.context() as patch:
+        patch.setattr("vae_np.commands.train._interrupts", lambda: after(7))
+        assert vae_np("train", "--data", "bars.npy", "--epochs", 3, *TINY, "--inference", "local", "--out", "cut").code
+    good("train", "--resume", "cut", "--no-plots")
+    same_run(whole, Path("cut"))
+    state = checkpoint.load_state(whole)
+    assert not any(name.startswith("encoder") for name in state.parameters)
+    assert state.moments["local.mu"].any()
+    test = good("eval", whole, "--samples", 5, "--json", "-").json["test"]
+    assert test["log_likelihood"]["mean"] > test["elbo"]["mean"]
+
+
 @contextmanager
 def after(steps: int) -> Iterator[object]:
     asked = iter(range(10**6))
@@ -103,27 +118,27 @@ def test_metrics_lines_past_the_checkpoint_are_dropped() -> None:
     same_run(whole, Path("cut"))
 
 
-def test_a_kill_between_the_two_renames_is_survived() -> None:
-    """A real kill -9 in another process, where the second epoch's state is there and its weights are not yet."""
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_a_kill_between_the_two_renames_is_survived(epoch: int) -> None:
+    """A real kill -9 in another process, where an epoch's state is there and its weights are not yet; 3 is the last."""
     whole = train("whole")
     script = (
         "import os, signal, sys\n"
         "from vae_np import checkpoint, cli\n"
-        "replace = os.replace\n"
-        "seen = []\n"
+        "replace, seen, epoch = os.replace, [], int(sys.argv.pop())\n"
         "def killing(source, target):\n"
         "    seen.append(target)\n"
-        "    if sum(str(path).endswith('checkpoint.safetensors') for path in seen) == 2:\n"
+        "    if sum(str(path).endswith('checkpoint.safetensors') for path in seen) == epoch:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    replace(source, target)\n"
         "checkpoint.os.replace = killing\n"
         "cli.main()\n"
     )
     arguments = ["train", "--data", "bars.npy", "--epochs", "3", *TINY, "--out", "cut"]
-    process = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    process = subprocess.run([sys.executable, "-c", script, *arguments, str(epoch)], capture_output=True, text=True)
     assert process.returncode == -signal.SIGKILL
-    assert checkpoint.load_state("cut").step == 10
-    assert checkpoint.load_weights("cut").step == 5
+    assert checkpoint.load_state("cut").step == 5 * epoch
+    assert checkpoint.load_weights("cut").step == 5 * (epoch - 1)
     good("eval", "cut", "--samples", 2, "--no-plots")
     good("train", "--resume", "cut", "--no-plots")
     same_run(whole, Path("cut"))

@@ -3,7 +3,7 @@
 Every draw comes from the package's own counter-based noise at fixed seeds, so a result is the same on every machine and
 with every version of NumPy. A mean may be off by 4 of its standard errors; a sample passes a test of fit at p > 1e-3.
 
-Budget: about BUDGET s.
+Budget: about 4 s.
 """
 
 from __future__ import annotations

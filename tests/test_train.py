@@ -1,6 +1,6 @@
 """Training: the same seed gives the same bits, resuming changes nothing, and what is not finite stops it by name.
 
-Budget: about 1 s.
+Budget: about 2 s.
 """
 
 from __future__ import annotations

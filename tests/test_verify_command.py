@@ -1,6 +1,6 @@
 """`vae-np verify` on the package itself: its rows, its JSON, its exit codes, and that a mistake turns it red.
 
-Budget: about BUDGET s, nearly all of it one run of every check on the reference.
+Budget: about 8 s, nearly all of it one run of every check on the reference.
 """
 
 from __future__ import annotations
@@ -236,14 +236,13 @@ def test_options_reach_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_models")
-def test_full_checks_every_pair_at_several_points_and_a_seed_repeats_them() -> None:
+def test_full_checks_every_pair_at_several_points_of_which_the_first_repeats() -> None:
     def rows(**arguments: Any) -> list[Row]:
         return [row for row in runner.rows(**arguments) if row.method != "closed form"]
 
-    first, again, full = rows(seed=4), rows(seed=4), rows(seed=4, full=True)
-    assert first == again
+    first, full = rows(seed=4), rows(seed=4, full=True)
     assert len(full) == 3 * len(first)
-    assert {row.max_rel_error for row in first} < {row.max_rel_error for row in full}
+    assert set(first) < set(full)
 
 
 @pytest.mark.parametrize("arguments", [["--against", "tensorflow"], ["--against", ""], ["--against", "Torch"]])

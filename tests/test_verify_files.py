@@ -1,6 +1,6 @@
 """Users' files: each in a process of its own, each ending as a clear row, none spoiling the others.
 
-Budget: about 8 s, nearly all of it in starting processes.
+Budget: about 10 s, nearly all of it in starting processes and in waiting for two timeouts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from vae_np.errors import InputError
-from vae_np.verify_files import FileResult, exit_code, render, summary_line, verify_files
+from vae_np.verify.files import FileResult, exit_code, render, summary_line, verify_files
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 GOOD = """
@@ -293,7 +293,7 @@ def test_limits_must_be_positive():
         verify_files([], timeout=0)
 
 
-def test_the_examples_in_the_documentation():
+def test_the_examples_in_the_documentation(monkeypatch, capsys):
     homework, mistakes = verify_files([EXAMPLES / "homework.py", EXAMPLES / "planted_mistakes.py"])
     assert homework.status == "passed"
     assert len(homework.pairs) >= 7
@@ -302,3 +302,9 @@ def test_the_examples_in_the_documentation():
     assert {pair.status for pair in mistakes.pairs} == {"failed"}
     assert all("likely cause" in pair.text for pair in mistakes.pairs)
     assert exit_code([homework, mistakes]) == 1
+    monkeypatch.chdir(EXAMPLES)
+    for pair in mistakes.pairs[:3]:
+        assert len(pair.report["snippet"].splitlines()) == 3
+        exec(pair.report["snippet"], {})
+        table = pair.text[: pair.text.index("reproduce")]
+        assert capsys.readouterr().out.startswith(table)

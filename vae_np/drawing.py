@@ -49,8 +49,13 @@ def chart(width: int, height: int, title: str | None) -> tuple[Figure, Axes]:
     figure = blank_figure(width, height)
     ax = figure.subplots()
     if title:
-        ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
+        head(ax, title)
     return figure, ax
+
+
+def head(ax: Axes, title: str) -> None:
+    """Give the axes a title, at the left."""
+    ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
 
 
 def style(ax: Axes, x: str, y: str) -> None:

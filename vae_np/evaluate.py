@@ -16,7 +16,7 @@ from vae_np.model import Architecture, Parameters
 
 ACTIVE_UNIT_VARIANCE = 0.01
 # Steps of `local.infer` where there is no encoder; a held-out example starts at the prior.
-LOCAL_STEPS = 50
+HELD_OUT_STEPS = 50
 _BATCH = 500
 _LIKELIHOOD_BATCH = 100
 
@@ -59,7 +59,7 @@ def posterior(
     """mu and logvar of q for x (B, D), (B, K) each: the encoder's, or solved for where there is none. [D11] [D19]"""
     if arch.inference == "amortized":
         return model.encode_forward(ops, arch, parameters, x)[0]
-    found = local.infer(ops, arch, parameters, x, places, steps=LOCAL_STEPS, seed=seed)
+    found = local.infer(ops, arch, parameters, x, places, steps=HELD_OUT_STEPS, seed=seed)
     return found.mu, found.logvar
 
 

@@ -22,6 +22,7 @@ from vae_np import exact
 from vae_np._types import Array
 from vae_np.decoder import Decoder
 from vae_np.distributions import (
+    full_normal_entropy,
     full_normal_kl_backward,
     full_normal_kl_forward,
     full_normal_log_prob_forward,
@@ -226,7 +227,9 @@ class ClosedFormELBO:
         """L (R,) and ∂L/∂λ (R, P)."""
         mu, chol = self.family.unpack(lam)
         dmu, dchol = self.model.elbo_gradient_full(self.x[rows], mu, chol)
-        value = self.model.elbo(self.x[rows], mu, self.family.covariance(lam))
+        # log p(x, μ) − ½ tr(Λ L Lᵀ) + H(q), on L itself: a trial step may have an S that is singular in rounding.
+        spread = np.einsum("ij,njk,nik->n", self.model.precision, chol, chol)
+        value = self.model.log_joint(self.x[rows], mu) - 0.5 * spread + full_normal_entropy(chol)
         return value, self.family.backward(dmu, dchol, chol)
 
 
@@ -328,7 +331,7 @@ def _climb(
         who = np.flatnonzero(searching)
         if not len(who):
             break
-        with np.errstate(over="ignore", invalid="ignore"):  # a step too far overflows, and is refused for it
+        with np.errstate(all="ignore"):  # a step too far leaves the range of doubles, and is refused for it
             v, g = bound.value_and_gradient(lam[who] + length[who, None] * direction[who], rows[who])
         enough = v >= value[who] + _SUFFICIENT_INCREASE * length[who] * ahead[who] - slack[who]
         accept = enough & np.isfinite(g).all(axis=1)

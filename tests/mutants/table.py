@@ -6,7 +6,14 @@ import re
 from functools import cache
 from pathlib import Path
 
-from . import mistakes_conduct, mistakes_distributions, mistakes_layers, mistakes_objective, mistakes_public
+from . import (
+    mistakes_conduct,
+    mistakes_distributions,
+    mistakes_inference,
+    mistakes_layers,
+    mistakes_objective,
+    mistakes_public,
+)
 from .plant import Check, Mutant, planted
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "verification.md"
@@ -15,6 +22,7 @@ GROUPS = (
     ("Layers and operations", mistakes_layers.MUTANTS),
     ("Distributions", mistakes_distributions.MUTANTS),
     ("Model, ELBO, log-likelihood and optimisers", mistakes_objective.MUTANTS),
+    ("Exact answers, and inference one datapoint at a time", mistakes_inference.MUTANTS),
     ("Noise, data, training, evaluation and sampling", mistakes_conduct.MUTANTS),
 )
 MUTANTS = tuple(mutant for _, group in GROUPS for mutant in group)

@@ -11,6 +11,8 @@ from vae_np.commands.train import TERM_NAMES, describe_values, term_figures, tra
 from vae_np.evaluate import Binarized, mean_and_stderr
 from vae_np.vae import VAE
 
+_CELLS_PER_LINE = 6
+
 
 def evaluate_run(
     run: str | None,
@@ -67,7 +69,9 @@ def evaluate_run(
     )
     order = kl.argsort()[::-1]
     output.say("KL per latent dimension, largest first (* active):")
-    output.say("  " + "  ".join(f"{j}:{kl[j]:.2f}{'*' if active[j] else ''}" for j in order))
+    cells = [f"{j:>5}: {kl[j]:.2f}{'*' if active[j] else ' '}" for j in order]
+    for start in range(0, len(cells), _CELLS_PER_LINE):
+        output.say("".join(cells[start : start + _CELLS_PER_LINE]).rstrip())
     if draw:
         plots.save(plots.kl_per_dimension(kl, active), folder / "kl.png")
     output.json(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 
-from vae_np import verify_files as files
 from vae_np.commands.output import Output
-from vae_np.verify import runner
+from vae_np.verify import files, runner
 
 
 def verify_package(*, full: bool, library: str | None, seed: int, json_file: str | None) -> int:

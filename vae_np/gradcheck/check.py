@@ -61,7 +61,9 @@ def check_vjp(
     subject = make_subject(forward, backward, inputs, names, called)
     leaves = chosen(subject, wrt, scalars=wrt is not None)
     plan = _plan(methods, max_entries, projections, seconds)
-    report = Report(name=label, seed=seed, snippet=snippet or _snippet("check_vjp", forward, backward, "inputs", seed))
+    asked = _asked(methods, rtol, atol, scale, max_entries, projections) | ({} if wrt is None else {"wrt": wrt})
+    snippet = snippet or _snippet("check_vjp", (forward, backward), "inputs", asked | {"seed": seed})
+    report = Report(name=label, seed=seed, snippet=snippet)
     return Engine(subject, leaves, plan, Tolerance(rtol, atol, scale), seed).run(report)
 
 
@@ -100,7 +102,9 @@ def check_grad(
     subject = make_subject(forward, backward, (x,), ["" if isinstance(x, dict) else "x"], ("f", "grad"))
     leaves = chosen(subject, None, scalars=True)
     plan = _plan(methods, max_entries, projections, seconds)
-    report = Report(name=label, seed=seed, snippet=snippet or _snippet("check_grad", f, grad, "x", seed))
+    asked = _asked(methods, rtol, atol, scale, max_entries, projections)
+    snippet = snippet or _snippet("check_grad", (f, grad), "x", asked | {"seed": seed})
+    report = Report(name=label, seed=seed, snippet=snippet)
     return Engine(subject, leaves, plan, Tolerance(rtol, atol, scale), seed, linear=False).run(report)
 
 
@@ -153,15 +157,36 @@ def _pair_name(forward: Forward) -> str:
     return name.removesuffix("_forward")
 
 
-def _snippet(check: str, function: Any, derivative: Any, inputs: str, seed: int) -> str:
+def _asked(
+    methods: str | Sequence[str],
+    rtol: float | None,
+    atol: float,
+    scale: float | None,
+    max_entries: int,
+    projections: int,
+) -> dict[str, Any]:
+    """Return the options that differ from their defaults."""
+    given = {
+        "methods": (methods, "auto"),
+        "rtol": (rtol, None),
+        "atol": (atol, 0.0),
+        "scale": (scale, None),
+        "max_entries": (max_entries, MAX_ENTRIES),
+        "projections": (projections, PROJECTIONS),
+    }
+    return {name: value for name, (value, default) in given.items() if value != default}
+
+
+def _snippet(check: str, functions: tuple[Any, Any], inputs: str, options: dict[str, Any]) -> str:
     """Return three lines that repeat the check, given the same inputs."""
-    module = getattr(function, "__module__", None) or "your_module"
-    names = [getattr(f, "__name__", "derivative") for f in (function, derivative)]
+    module = getattr(functions[0], "__module__", None) or "your_module"
+    names = [getattr(f, "__name__", "derivative") for f in functions]
     names = [n if n.isidentifier() else f"your_{word}" for n, word in zip(names, ("f", "grad"), strict=True)]
+    keywords = "".join(f", {name}={value!r}" for name, value in options.items())
     return "\n".join(
         [
             f"from vae_np.gradcheck import {check}",
             f"from {module} import {', '.join(dict.fromkeys(names))}",
-            f"print({check}({names[0]}, {names[1]}, {inputs}, seed={seed}))",
+            f"print({check}({names[0]}, {names[1]}, {inputs}{keywords}))",
         ]
     )

@@ -24,7 +24,7 @@ CHAPTERS = (
     "05-joint-optimisation",
     "06-amortisation",
     "07-vae-objective",
-    "08-perspectives",
+    "12-perspectives",
 )
 
 

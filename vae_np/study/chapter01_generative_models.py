@@ -246,7 +246,7 @@ def _draw_counts(ax: Axes) -> None:
 
     style(ax, "pixels D", "parameters")
     pixels = np.unique(np.round(np.geomspace(1, 784, 80)).astype(int))
-    narrow = pixels[pixels <= 40]
+    narrow = pixels[pixels <= 45]
     sizes = [Architecture(features=int(d)) for d in pixels]
     decoder = [Decoder.of(arch, initialise(arch, seed=0)).parameters.count for arch in sizes]
     ax.plot(narrow, [enumeration.categorical_parameter_count(int(d)) for d in narrow], color=ORANGE, linewidth=2)
@@ -255,11 +255,10 @@ def _draw_counts(ax: Axes) -> None:
     ax.set(xscale="log", yscale="log", ylim=(0.7, 1e12))
     ax.set_xticks((1, 4, 12, 40, 200, 784), ("1", "4", "12", "40", "200", "784"))
     ax.minorticks_off()
-    ax.text(30, 2e7, "table of all\noutcomes:\n$2^D - 1$", fontsize=9, color=ORANGE)
-    ax.annotate("at D = 784: $10^{236}$", (60, 4e11), (60, 3e10), fontsize=9, color=ORANGE, va="top",
-                arrowprops={"arrowstyle": "->", "color": ORANGE, "linewidth": 1.4})  # fmt: skip
-    ax.text(784, 3e3, "decoder: 20 latents,\n400 hidden units", fontsize=9, color=BLUE, ha="right", va="bottom")
-    ax.text(784, 25, "independent pixels: D", fontsize=9, color=GREEN, ha="right", va="bottom")
+    ax.text(44, 2e8, "table of all\noutcomes:\n$2^D - 1$", fontsize=9, color=ORANGE)
+    ax.text(48, 3e11, "↑ $10^{236}$ at D = 784", fontsize=9, color=ORANGE, va="center")
+    ax.text(784, 1.2e3, "decoder: 20 latents,\n400 hidden units", fontsize=9, color=BLUE, ha="right", va="bottom")
+    ax.text(784, 4, "independent pixels: D", fontsize=9, color=GREEN, ha="right", va="bottom")
 
 
 def _draw_scores(ax: Axes, scores: list[Scores]) -> None:
@@ -272,8 +271,7 @@ def _draw_scores(ax: Axes, scores: list[Scores]) -> None:
     for group, found in enumerate(scores):
         left, right = 4 * group - 0.5, 4 * group + 2.8
         ax.plot((left, right), (found.ceiling,) * 2, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-        ax.text(right, found.ceiling + 0.1, f"ceiling −H(p̂) = {number(found.ceiling)}", ha="right", fontsize=8.5,
-                color=INK)  # fmt: skip
+        ax.text(right, found.ceiling + 0.1, r"ceiling $-H(\hat p)$", ha="right", fontsize=9, color=INK)
         for index, colour in enumerate((ORANGE, GREEN, BLUE)):
             place, train, test = 4 * group + index, found.train[index], found.test[index]
             ax.plot((place,), (train,), marker="o", markersize=10, color=colour, zorder=3)
@@ -287,7 +285,12 @@ def _draw_scores(ax: Axes, scores: list[Scores]) -> None:
     ax.plot([], [], marker="o", markersize=8, color=MUTED, linestyle="none", label="training examples")
     ax.plot([], [], marker="D", markersize=6, color="white", markeredgecolor=MUTED, linestyle="none",
             label="new examples")  # fmt: skip
-    ax.set_xticks(places, [label.format(found.name) for found in scores for label in ("table", "indep.\n{}", "decoder")])
+    labels = [
+        f"{name}\n{count:,}" + (f"\n\n{found.name}" if index == 1 else "")
+        for found in scores
+        for index, (name, count) in enumerate(zip(("table", "indep.", "decoder"), found.parameters, strict=True))
+    ]
+    ax.set_xticks(places, labels)
     ax.tick_params(axis="x", labelsize=9)
     ax.set_xlim(-0.8, 7.2)
     ax.set_ylim(floor - 0.2, max(found.ceiling for found in scores) + 0.7)

@@ -48,30 +48,40 @@ def wiggly_decoder(arch: Architecture, seed: int, *, slope: float) -> Decoder:
 
 
 def fit_exactly(
-    decoder: Decoder, x: Array, *, steps: int, lr: float, nodes: int, weights: Array | None = None
+    decoder: Decoder,
+    x: Array,
+    *,
+    steps: int,
+    lr: float,
+    nodes: int,
+    weights: Array | None = None,
+    batch: int | None = None,
 ) -> list[float]:
     """Gradient ascent on the mean of log p(x_i) itself, for one latent, in place: its value before each step. [D10]
 
-    x (N, D), `weights` (N,) that sum to one (default 1/N). The posterior on a grid of `nodes` is all that Fisher's
-    identity asks for; Adam takes the steps, its rate falling linearly to zero. Too few nodes, and the decoder learns
-    the grid instead of the data.
+    x (N, D), `weights` (N,) that sum to one (default 1/N), `batch` rows a step, taken in turn (default all). The
+    posterior on a grid of `nodes` is all that Fisher's identity asks for; Adam takes the steps, its rate falling
+    linearly to zero. Too few nodes, and the decoder learns the grid instead of the data.
     """
     if decoder.latent != 1:
         raise InputError(f"latent: got {decoder.latent}, expected 1")
     x = decoder.check(x)
-    share = np.full(len(x), 1 / len(x)) if weights is None else weights
+    everything = np.full(len(x), 1 / len(x)) if weights is None else weights
+    batch = batch or len(x)
     z = np.linspace(-_EDGE, _EDGE, nodes)[:, None]
     log_spacing = math.log(2 * _EDGE / (nodes - 1))
     flat = decoder.parameters.flat
     first, second = np.zeros_like(flat), np.zeros_like(flat)
     trace = []
     for step in range(1, steps + 1):
-        joint = decoder.log_joint_matrix(x, z) + log_spacing
+        rows = np.arange((step - 1) * batch, step * batch) % len(x)
+        share = everything[rows] * (len(x) / batch)
+        joint = decoder.log_joint_matrix(x[rows], z) + log_spacing
         top = joint.max(axis=1, keepdims=True)
         mass = np.exp(joint - top)
         total = mass.sum(axis=1, keepdims=True)
         trace.append(float(share @ (top + np.log(total))[:, 0]))
-        gradient = decoder.weighted_gradient(x, z, mass * (share[:, None] / total))
+        gradient = decoder.weighted_gradient(x[rows], z, mass * (share[:, None] / total))
         rate = lr * (1 - (step - 1) / steps)
         adam_update(flat, -gradient.flat, first, second, step=step, lr=rate)
     return trace
@@ -106,8 +116,8 @@ def _fitted(x: Array, seed: int, *, hidden: int, steps: int, lr: float) -> tuple
 
 @cache
 def rings_decoder(seed: int) -> tuple[Decoder, Array, list[float]]:
-    """A decoder with one latent and a learned σ fitted to 500 points of rings: decoder, points, log-likelihoods."""
-    x, _ = datasets.rings(500, seed)
-    arch = Architecture(features=2, latent=1, hidden=(64,), activation="tanh", likelihood="normal", sigma=0.15)
-    decoder = wiggly_decoder(arch, seed, slope=12.0)
-    return decoder, x, fit_exactly(decoder, x, steps=1000, lr=0.02, nodes=801)
+    """A decoder with one latent and a learned σ fitted to 2,000 points of rings: decoder, points, log-likelihoods."""
+    x, _ = datasets.rings(2000, seed)
+    arch = Architecture(features=2, latent=1, hidden=(64,), activation="tanh", likelihood="normal", sigma=0.25)
+    decoder = wiggly_decoder(arch, seed, slope=16.0)
+    return decoder, x, fit_exactly(decoder, x, steps=2000, lr=0.03, nodes=501, batch=200)

@@ -136,11 +136,11 @@ def _verify(path: Path, timeout: float, memory_limit_mb: int, seed: int) -> File
 def _run_worker(path: Path, results: Path, timeout: float, memory_limit_mb: int, seed: int) -> tuple[int | None, str]:
     """Run the worker; return its exit status, None where it was stopped at the timeout, and what it printed."""
     arguments = [str(path), str(results), str(seed), str(memory_limit_mb), str(timeout * TIME_FOR_CHECKS)]
-    package_parent = str(Path(__file__).resolve().parent.parent)
+    package_parent = str(Path(__file__).resolve().parents[2])
     search = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
         # -P: files beside the user's must not stand in for the standard library before we have imported it.
-        [sys.executable, "-P", "-m", "vae_np.verify_worker", *arguments],
+        [sys.executable, "-P", "-m", "vae_np.verify.worker", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,6 +1,6 @@
 """Runs in a process of its own: executes one user's file, checks its pairs, writes one JSON line per event.
 
-Started by `vae_np.verify_files` as `python -P -m vae_np.verify_worker FILE RESULTS SEED MEGABYTES SECONDS`. The events
+Started by `vae_np.verify.files` as `python -P -m vae_np.verify.worker FILE RESULTS SEED MEGABYTES SECONDS`. The events
 go to the file RESULTS, so that nothing the user's code prints, closes or exits can spoil them.
 """
 
@@ -80,11 +80,13 @@ def check_pair(module: ModuleType, name: str, path: Path, seed: int, seconds: fl
         return _unusable(f"{name}{EXAMPLE} failed: {one_line(error, path)}")
     if inputs is None or (isinstance(inputs, (tuple, list)) and not inputs):
         return _unusable(f"{name}{EXAMPLE} returned {inputs!r}, expected a tuple of inputs")
+    wrt = getattr(module, name + WRT, None)
+    options = f"seed={seed}" if wrt is None else f"wrt={wrt!r}, seed={seed}"
     snippet = "\n".join(
         [
             "import runpy, numpy as np; from vae_np.gradcheck import check_vjp",
             f"m = runpy.run_path({path.name!r}); inputs = m[{name + EXAMPLE!r}](np.random.default_rng({seed}))",
-            f"print(check_vjp(m[{name + FORWARD!r}], m[{name + BACKWARD!r}], inputs, seed={seed}))",
+            f"print(check_vjp(m[{name + FORWARD!r}], m[{name + BACKWARD!r}], inputs, {options}))",
         ]
     )
     try:
@@ -96,7 +98,7 @@ def check_pair(module: ModuleType, name: str, path: Path, seed: int, seconds: fl
             seed=seed,
             seconds=seconds,
             snippet=snippet,
-            wrt=getattr(module, name + WRT, None),
+            wrt=wrt,
         )
     except ValueError as error:
         return _unusable(f"{name}: {error}")

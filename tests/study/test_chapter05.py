@@ -1,0 +1,28 @@
+"""Chapter 5: every claim holds at its tolerance, for more than one seed.
+
+Budget: about 6 s.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from vae_np.study import run_chapter
+
+NAME = "05-joint-optimisation"
+
+
+def test_every_claim_holds_and_the_figures_are_drawn() -> None:
+    result = run_chapter(NAME, 0)
+    assert [claim for claim in result.claims if not claim.passed] == []
+    assert {claim.id for claim in result.claims} == set(range(17, 22))
+    assert set(result.figures) == {"05-nested-and-joint", "05-which-z", "05-gradient-noise"}
+    variances = {claim.statement: claim.expected for claim in result.claims if "variance" in claim.statement}
+    assert variances["μ = 1, s = 1: variance, pathwise"] == 4
+    assert variances["μ = 2, s = 0.5: variance, score function"] == 123.75
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_every_claim_holds_for_another_seed(seed: int) -> None:
+    assert [claim for claim in run_chapter(NAME, seed).claims if not claim.passed] == []

@@ -1,0 +1,324 @@
+"""Chapter 12: two perspectives on one architecture. Claims 29 and 31. [D6] [D19]"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vae_np import VAE, enumeration, exact, noise, ops
+from vae_np._types import Array
+from vae_np.amortisation import refit_encoder
+from vae_np.datasets.synthetic import RING_RADII, RING_SIGMA
+from vae_np.decoder import Decoder
+from vae_np.elbo import Terms
+from vae_np.inference import ELBO, Family, Rule
+from vae_np.model import Parameters
+from vae_np.step import Optimiser
+from vae_np.study import trained
+from vae_np.study.claims import Claim, Result, at_least, at_most, equal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "The decoder is the model: the encoder can go, and an autoencoder without it is no generator."
+
+REFIT_STEPS, BATCH = 600, 100
+SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A VAE of digits, the same with its encoder deleted, with fresh weights in it, and with those trained; `trace` is
+    the batches' mean ELBO on the way, in nats."""
+
+    vae: VAE
+    decoder_only: VAE
+    untrained: VAE
+    refitted: VAE
+    trace: list[float]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A VAE and a plain autoencoder, what each decodes z ~ N(0, I) to (M, D), and how far from the data that is."""
+
+    models: tuple[VAE, VAE]
+    x: Array
+    samples: tuple[Array, Array]
+    distances: tuple[Array, Array]
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """The mean squared error of each one's reconstruction of x."""
+        first, second = (float(((vae.reconstruct(self.x) - self.x) ** 2).sum(axis=1).mean()) for vae in self.models)
+        return first, second
+
+
+def run(seed: int) -> Result:
+    """Delete the encoder and refit it; then a plain autoencoder's samples beside the VAE's."""
+    refit, rings, bars = _refit(seed), _rings(seed), _bars(seed)
+    claims = [*_deleted(refit), *_refitted(refit), *_autoencoder(rings, bars)]
+    figures = {
+        "12-encoder-deleted": _refit_figure(refit, seed),
+        "12-autoencoder-rings": _rings_figure(rings, seed),
+        "12-autoencoder-distance": _distance_figure(rings, bars),
+        "12-autoencoder-digits": _digits_figure(seed),
+    }
+    return Result(claims, figures)
+
+
+# --- claim 29: the decoder is what we are after ---------------------------------------------------------------------
+
+
+def _like(vae: VAE, parameters: Parameters) -> VAE:
+    """A model of the same architecture with these parameters."""
+    other = VAE(**{**vae.arch.as_dict(), "hidden": vae.arch.hidden}, backend="numpy", seed=vae.config.seed)
+    other.parameters.assign(parameters)
+    return other
+
+
+def _refit(seed: int) -> Refit:
+    vae = trained.mnist_vae(seed)
+    sizes = {**vae.arch.as_dict(), "hidden": vae.arch.hidden, "inference": "local"}
+    alone = VAE(**sizes, backend="numpy", seed=seed)
+    alone.parameters.assign({name: vae.parameters[name] for name in alone.parameters})
+    images, trace = trained.digits()[0], []
+
+    def batch(step: int) -> tuple[Array, Array]:
+        epoch, part = divmod(step, len(images) // BATCH)
+        rows = noise.order(len(images), seed=seed + 1, epoch=epoch)[part * BATCH : (part + 1) * BATCH]
+        return images[rows], rows
+
+    def record(step: int, terms: Terms) -> None:
+        trace.append(float(terms.elbo.mean()))
+
+    untrained, refitted = (
+        refit_encoder(
+            ops, vae.arch, vae.parameters, batch, steps=steps, seed=seed + 1, optimiser=Optimiser(lr=3e-3), on_step=record
+        )
+        for steps in (0, REFIT_STEPS)
+    )
+    return Refit(vae, alone, _like(vae, untrained), _like(vae, refitted), trace)
+
+
+def _deleted(found: Refit) -> list[Claim]:
+    x = trained.digits()[1][:6]
+    before, after = (
+        exact.log_likelihood(Decoder.of(vae.arch, vae.parameters), x).log_prob
+        for vae in (found.vae, found.decoder_only)
+    )
+    spoilt = _like(found.vae, found.vae.parameters)
+    for name, view in spoilt.parameters.items():
+        if name.startswith("encoder."):
+            view[...] = np.nan
+    left = sum(name.startswith("encoder.") for name in found.decoder_only.parameters)
+    drawn = found.vae.sample(500, seed=3)
+    return [
+        equal(29, "tensors of the encoder, once it is deleted", left, 0, 0),
+        equal(29, "500 samples: pixels that this changes", np.sum(drawn != found.decoder_only.sample(500, seed=3)), 0, 0),
+        equal(29, "pixels changed by an encoder full of NaN", np.sum(drawn != spoilt.sample(500, seed=3)), 0, 0),
+        equal(29, "log p(x) by quadrature: its largest change", np.abs(after - before).max(), 0, 0),
+    ]
+
+
+def _refitted(found: Refit) -> list[Claim]:
+    x = trained.digits()[1][:500]
+    old, untrained, new = (
+        vae.elbo(x, seed=1, z_samples=10).elbo for vae in (found.vae, found.untrained, found.refitted)
+    )
+    moved = sum(
+        int(np.sum(found.refitted.parameters[name] != view))
+        for name, view in found.vae.parameters.items()
+        if not name.startswith("encoder.")
+    )
+    few = x[:6]
+    decoder, family = Decoder.of(found.vae.arch, found.vae.parameters), Family("diagonal", 2)
+    bound = ELBO(decoder, decoder.check(few), Rule.gauss_hermite(2, 17), family)
+    value, _ = bound.value_and_gradient(family.diagonal(*found.refitted.encode(few)), np.arange(len(few)))
+    slack = exact.log_likelihood(decoder, few).log_prob - value
+    return [
+        at_most(29, "fresh encoder: ELBO less the old one's, nats", untrained.mean() - old.mean(), -20),
+        equal(29, "refitted: numbers of the decoder that moved", moved, 0, 0),
+        at_least(29, "refitted: ELBO less the old one's, nats", new.mean() - old.mean(), -0.5),
+        at_least(29, "refitted: log p(x) less its ELBO, by quadrature", slack.min(), 0),
+    ]
+
+
+# --- claim 31: from the generative side the picture differs ---------------------------------------------------------
+
+
+def ring_distance(points: Array) -> Array:
+    """How far points (N, 2) lie from the nearest of the two circles, (N,)."""
+    radius = np.linalg.norm(points, axis=1)
+    return np.abs(radius[:, None] - np.array(RING_RADII)).min(axis=1)
+
+
+def ring_log_density(points: Array) -> Array:
+    """The exact log-density of rings at points (N, 2), (N,) in nats."""
+    from scipy.special import ive  # type: ignore[import-untyped]
+
+    radius, rings = np.linalg.norm(points, axis=1)[:, None], np.array(RING_RADII)
+    variance = RING_SIGMA**2
+    log_terms = -0.5 * (radius - rings) ** 2 / variance + np.log(ive(0, radius * rings / variance))
+    return np.logaddexp(*log_terms.T) - np.log(2 * 2 * np.pi * variance)
+
+
+def bars_images(size: int) -> Array:
+    """Every image that bars can draw, (2^(size+1) − 2, size²) bytes."""
+    lines = enumeration.states(size)
+    horizontal = np.repeat(lines[:, :, None], size, axis=2)
+    return np.unique(np.concatenate([horizontal, horizontal.transpose(0, 2, 1)]).reshape(-1, size * size), axis=0)
+
+
+def bars_distance(images: Array) -> Array:
+    """How many pixels of binary images (N, size²) differ from the nearest image of bars, (N,)."""
+    possible = bars_images(round(images.shape[1] ** 0.5))
+    return (images[:, None] != possible).sum(axis=2).min(axis=1)
+
+
+def _rings(seed: int) -> Pair:
+    vae, autoencoder, x = trained.rings_pair(seed)
+    samples = vae.sample(SAMPLES, seed=seed, mean=True), autoencoder.sample(SAMPLES, seed=seed, mean=True)
+    return Pair((vae, autoencoder), x, samples, (ring_distance(samples[0]), ring_distance(samples[1])))
+
+
+def _bars(seed: int) -> Pair:
+    vae, autoencoder, x = trained.bars_pair(seed)
+    # Each z's most probable image.
+    first, second = ((each.sample(SAMPLES, seed=seed, mean=True) > 0.5).astype(np.uint8) for each in (vae, autoencoder))
+    return Pair((vae, autoencoder), x, (first, second), (bars_distance(first), bars_distance(second)))
+
+
+def _layers(vae: VAE) -> int:
+    return sum(view.size for name, view in vae.parameters.items() if not name.startswith("likelihood."))
+
+
+def _autoencoder(rings: Pair, bars: Pair) -> list[Claim]:
+    claims = []
+    for name, pair in (("rings", rings), ("bars", bars)):
+        of_vae, of_autoencoder = pair.distances
+        better, worse = pair.errors[1], pair.errors[0]
+        sizes = _layers(pair.models[1]) - _layers(pair.models[0])
+        claims += [
+            equal(31, f"{name}: layers' parameters, autoencoder − VAE", sizes, 0, 0),
+            at_least(31, f"{name}: samples' distance, autoencoder / VAE", of_autoencoder.mean() / of_vae.mean(), 1.5),
+            at_most(31, f"{name}: reconstruction error, autoencoder / VAE", better / worse, 0.5),
+        ]
+    heights = [ring_log_density(samples).mean() for samples in rings.samples]
+    hits = [np.mean(distance == 0) for distance in bars.distances]
+    return [
+        *claims,
+        at_least(31, "rings: true log-density there, VAE − autoencoder", heights[0] - heights[1], 1),
+        at_least(31, "bars: share of samples that are bars, VAE − autoenc.", hits[0] - hits[1], 0.1),
+    ]
+
+
+# --- the figures ----------------------------------------------------------------------------------------------------
+
+
+def _titles(*titled: tuple[Axes, str]) -> None:
+    from vae_np.drawing import INK
+
+    for ax, title in titled:
+        ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
+
+
+def _draw_images(ax: Axes, images: Array, columns: int) -> None:
+    from vae_np.drawing import mosaic
+
+    canvas = mosaic(images, (28, 28), columns, gap=2, width=56 * columns)
+    ax.imshow(np.where(np.isnan(canvas), 1.0, np.where(canvas < 0, 0.75, canvas)), cmap="gray", vmin=0, vmax=1,
+              interpolation="nearest")  # fmt: skip
+    ax.set_axis_off()
+
+
+def _refit_figure(found: Refit, seed: int) -> Figure:
+    from vae_np.drawing import BLUE, MUTED, ORANGE, blank_figure, legend, style
+
+    figure = blank_figure(1320, 420)
+    before, after, climb = figure.subplots(1, 3, width_ratios=(1, 1, 1.6))
+    for ax, vae in ((before, found.vae), (after, found.decoder_only)):
+        _draw_images(ax, vae.sample(36, seed=seed, mean=True), 6)
+    old = float(found.vae.elbo(trained.digits()[0][:2000], seed=1).elbo.mean())
+    style(climb, "steps of the new encoder, decoder frozen", "ELBO (nats)")
+    smooth = np.convolve(found.trace, np.full(10, 0.1), mode="valid")
+    climb.plot(np.arange(len(found.trace)), found.trace, color=BLUE, alpha=0.25, linewidth=0.8)
+    climb.plot(np.arange(len(smooth)) + 5, smooth, color=BLUE, linewidth=2, label="new encoder, from random weights")
+    climb.axhline(old, color=ORANGE, linewidth=1.6, linestyle=(0, (4, 3)), label="the encoder that was deleted")
+    climb.set_ylim(np.percentile(found.trace, 3) - 30, old + 25)
+    climb.text(0.99, 0.02, "training digits; a batch of 100, and means of ten", transform=climb.transAxes, ha="right",
+               fontsize=8.5, color=MUTED)  # fmt: skip
+    legend(climb)
+    _titles((before, "Samples of the VAE"), (after, "… with its encoder deleted"), (climb, "Another encoder will do"))
+    return figure
+
+
+def _rings_figure(rings: Pair, seed: int) -> Figure:
+    from vae_np.drawing import BLUE, MUTED, ORANGE, blank_figure, plane, style
+
+    figure = blank_figure(1180, 800)
+    grid = figure.subplots(2, 3)
+    turn = np.linspace(0, 2 * np.pi, 181)
+    prior = noise.normal(np.arange(SAMPLES), 2, seed=seed, stream=noise.PRIOR, dtype=np.float64)
+    for axes, vae, samples, colour, name in zip(
+        grid, rings.models, rings.samples, (BLUE, ORANGE), ("VAE", "Autoencoder"), strict=True
+    ):
+        codes, drawn, rebuilt = axes
+        style(codes, "z₁", "z₂")
+        codes.set_aspect("equal", adjustable="datalim")
+        mu, logvar = vae.encode(rings.x)
+        shown = mu if name == "Autoencoder" else mu + np.exp(0.5 * logvar) * prior
+        codes.plot(*prior.T, ".", markersize=2, color=MUTED, alpha=0.3, label="N(0, I)")
+        codes.plot(*shown.T, ".", markersize=2, color=colour, alpha=0.6, label="codes of the data")
+        codes.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none", markerscale=5)
+        for ax, points in ((drawn, samples), (rebuilt, vae.reconstruct(rings.x))):
+            plane(ax)
+            for radius in RING_RADII:
+                ax.plot(radius * np.cos(turn), radius * np.sin(turn), color=MUTED, linewidth=0.8)
+            ax.plot(*points.T, ".", markersize=2.5, color=colour, alpha=0.6)
+            ax.set(xlim=(-2.8, 2.8), ylim=(-2.8, 2.8))
+        _titles((codes, f"{name}: codes"), (drawn, f"{name}: z ~ N(0, I), decoded"), (rebuilt, "Data, rebuilt"))
+    return figure
+
+
+def _distance_figure(rings: Pair, bars: Pair) -> Figure:
+    from vae_np.drawing import BLUE, ORANGE, blank_figure, legend, number, style
+
+    figure = blank_figure(1180, 400)
+    left, right = figure.subplots(1, 2)
+    names, colours = ("VAE", "autoencoder"), (BLUE, ORANGE)
+    style(left, "distance from the nearer ring", "samples")
+    edges = np.linspace(0, min(2.0, float(np.max(rings.distances)) + 0.05), 41)
+    style(right, "pixels that differ from the nearest image of bars", "share of samples")
+    places = np.arange(7)
+    for turn, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        distance = rings.distances[turn]
+        left.hist(np.minimum(distance, edges[-1]), bins=edges.tolist(), color=colour, alpha=0.55,
+                  label=f"{name}: {number(distance.mean())} on average")  # fmt: skip
+        pixels = bars.distances[turn]
+        shares = [np.mean(pixels == count) for count in places]
+        right.bar(places + 0.4 * (turn - 0.5), shares, width=0.38, color=colour,
+                  label=f"{name}: {number(pixels.mean())} on average")  # fmt: skip
+    right.grid(visible=False, axis="x")
+    legend(left)
+    legend(right)
+    _titles((left, "Rings"), (right, "4 × 4 bars"))
+    return figure
+
+
+def _digits_figure(seed: int) -> Figure:
+    from vae_np.drawing import blank_figure
+
+    models = trained.digits_pair(seed)
+    x = trained.digits()[1][:6]
+    figure = blank_figure(1180, 560)
+    grid = figure.subplots(1, 4, width_ratios=(3, 1, 3, 1))
+    for (samples, rebuilt), vae, name in zip((grid[:2], grid[2:]), models, ("VAE", "Autoencoder"), strict=True):
+        _draw_images(samples, vae.sample(64, seed=seed, mean=True), 8)
+        pairs = np.stack([x.astype(np.float64), vae.reconstruct(x)], axis=1).reshape(-1, 784)
+        _draw_images(rebuilt, pairs, 2)
+        _titles((samples, f"{name}: z ~ N(0, I), decoded"), (rebuilt, "Rebuilt"))
+    return figure
