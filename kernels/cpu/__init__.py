@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vae_np.kernels.cpu._jit import CACHE_PROBLEM, VECTOR_BYTES
+from vae_np.kernels.cpu._cache import CACHE_PROBLEM, on_compile
+from vae_np.kernels.cpu._jit import VECTOR_BYTES
 from vae_np.kernels.cpu._pool import available, set_threads, threads
 from vae_np.kernels.cpu.adam import adam_update
 from vae_np.kernels.cpu.affine import (
@@ -40,6 +41,7 @@ __all__ = [
     "log_weights",
     "normal_loglik_backward",
     "normal_loglik_forward",
+    "on_compile",
     "philox_bernoulli",
     "philox_normal",
     "reparam_kl_backward",

@@ -7,28 +7,19 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numba
-from numba.core import config
+from numba.core import config, sigutils
+from numba.core.ccallback import CFunc
+from vae_np.kernels.cpu._cache import attach
 
 # Rounding may differ from the reference's by a fused multiply-add and a reciprocal; NaN and infinity are always kept.
 FLOATS = {"contract", "arcp", "nsz"}
-
-CACHE_PROBLEM: list[str] = []
-
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Numba's `njit`, without the GIL and cached on disk; where no cache folder can be written, compiled each time."""
     settings = {"nogil": True, "error_model": "numpy", "fastmath": FLOATS, **options}
 
     def compile_function(function: Callable[..., Any]) -> Any:
-        if config.DISABLE_JIT:
-            return function
-        try:
-            return numba.njit(cache=True, **settings)(function)
-        except RuntimeError as error:
-            if "cache" not in str(error):
-                raise
-            CACHE_PROBLEM[:] = [str(error)]
-            return numba.njit(**settings)(function)
+        return function if config.DISABLE_JIT else attach(numba.njit(**settings)(function), function)
 
     return compile_function
 
@@ -36,13 +27,10 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 def cached_cfunc(signature: Any, function: Callable[..., Any]) -> Any:
     """Numba's `cfunc`, under the same rules."""
     settings = {"nogil": True, "error_model": "numpy", "fastmath": FLOATS}
-    try:
-        return numba.cfunc(signature, cache=True, **settings)(function)
-    except RuntimeError as error:
-        if "cache" not in str(error):
-            raise
-        CACHE_PROBLEM[:] = [str(error)]
-        return numba.cfunc(signature, **settings)(function)
+    # Not numba.cfunc, which compiles before a cache can be attached.
+    callback = CFunc(function, sigutils.normalize_signature(signature), {}, settings)
+    attach(callback, function).compile()
+    return callback
 
 
 def _vector_bytes() -> int:

@@ -329,7 +329,7 @@ def _reciprocal_root(v: _Vectors, x: Any, *, root: bool) -> Any:
 def adam_range(typing, parameters, at, gradient, at_gradient, first, second, count, constants):  # type: ignore[no-untyped-def]
     """One Adam step on `count` entries from `at` on; constants: β₁, 1−β₁, β₂, 1−β₂, step size, 1/root correction, eps.
 
-    Returns how many of the new parameters are NaN or infinite.
+    Returns for how many entries the new parameter or second moment is NaN or infinite.
     """
     i8 = types.int64
     signature = types.int64(parameters, i8, gradient, i8, first, second, i8, constants)
@@ -358,8 +358,8 @@ def adam_range(typing, parameters, at, gradient, at_gradient, first, second, cou
             theta = builder.fsub(theta, change)
             for value, place in ((theta, places[0]), (m, places[2]), (s, places[3])):
                 v.store(value, place, mask)
-            # x − x is 0 for what is finite and NaN for what is not.
-            strange = builder.fcmp_unordered("uno", builder.fsub(theta, theta), v.zero)
+            # x − x is 0 for what is finite and NaN for what is not; an infinite second moment would stop θ for good.
+            strange = builder.fcmp_unordered("uno", builder.fsub(theta, theta), builder.fsub(s, s))
             return builder.add(bad, builder.zext(strange, bad_type))
 
         whole = builder.and_(count, _I64(-v.width))
@@ -430,4 +430,4 @@ if config.DISABLE_JIT:
         first[here] = beta1 * first[here] + rest1 * g
         second[here] = beta2 * second[here] + rest2 * (g * g)
         parameters[here] -= step_size * first[here] / (np.sqrt(second[here]) * inverse_root + eps)
-        return int((~np.isfinite(parameters[here])).sum())
+        return int((~(np.isfinite(parameters[here]) & np.isfinite(second[here]))).sum())

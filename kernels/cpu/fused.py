@@ -296,13 +296,15 @@ _TURN_ROWS = 200
 
 
 def unsupported(arch: Architecture) -> str | None:
-    """Why an architecture's steps are composed, not fused; None if they are fused."""
+    """Why an architecture's steps and evaluation are composed, not fused; None if they are fused."""
     if arch.likelihood != "bernoulli":
-        return f"no fused step for likelihood {arch.likelihood}"
+        return f"nothing is fused for likelihood {arch.likelihood}"
+    if arch.inference != "amortized":
+        return f"nothing is fused for inference {arch.inference}"
     if not arch.hidden:
-        return "no fused step without a hidden layer"
+        return "nothing is fused without a hidden layer"
     if arch.activation not in ACTIVATIONS:
-        return f"no fused step for activation {arch.activation}"
+        return f"nothing is fused for activation {arch.activation}"
     return None
 
 
@@ -373,11 +375,12 @@ class FusedStep:
         state.step += 1
         if not is_adam:
             adagrad_update(state.parameters.flat, state.gradients.flat, state.second_moment.flat, lr=optimiser.lr)
+            self._bad[0] = not np.isfinite(state.parameters.flat.sum() + state.second_moment.flat.sum())
         return Terms(self._terms[0].copy(), self._terms[1].copy())
 
     @property
     def finite(self) -> bool:
-        """Whether the last step's terms, and the parameters that Adam left, are all finite."""
+        """Whether the last step's terms, and the parameters and second moments that it left, are all finite."""
         return not self._bad.any() and bool(np.isfinite(self._terms[0].sum() + self._terms[1].sum()))
 
 

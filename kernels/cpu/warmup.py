@@ -14,10 +14,12 @@ from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState
 
 
-def warmup(arch: Architecture | None = None, dtype: Any = np.float32) -> float:
+def warmup(
+    arch: Architecture | None = None, dtype: Any = np.float32, *, step: bool = True, evaluation: bool = True
+) -> float:
     """Compile the fused step and the fused evaluation for a dtype, on the smallest of models; returns the seconds.
 
-    The machine code does not depend on sizes, so that is all of it; where a model has no fused step there is nothing
+    The machine code does not depend on sizes, so that is all of it; where a model has no fused loops there is nothing
     to compile ahead, and 0 comes back.
     """
     if arch is not None and unsupported(arch) is not None:
@@ -26,6 +28,8 @@ def warmup(arch: Architecture | None = None, dtype: Any = np.float32) -> float:
     small = Architecture(4, 1, (2,))
     state = TrainingState(initialise(small, seed=0, dtype=dtype))
     grey, rows = np.full((2, 4), 100, np.uint8), np.arange(2)
-    FusedStep(small, state, 2)(grey, rows, seed=0, optimiser=Optimiser(), grey=True)
-    importance.log_weights(ops, small, state.parameters, (grey > 0).astype(np.uint8), rows, samples=2, seed=0)
+    if step:
+        FusedStep(small, state, 2)(grey, rows, seed=0, optimiser=Optimiser(), grey=True)
+    if evaluation:
+        importance.log_weights(ops, small, state.parameters, (grey > 0).astype(np.uint8), rows, samples=2, seed=0)
     return time.perf_counter() - started

@@ -187,11 +187,11 @@ def test_a_parameter_that_is_not_finite_is_noticed() -> None:
 
 
 def test_what_is_not_fused_says_so() -> None:
-    assert unsupported(Architecture(likelihood="normal")) == "no fused step for likelihood normal"
-    assert unsupported(Architecture(hidden=())) == "no fused step without a hidden layer"
+    assert unsupported(Architecture(likelihood="normal")) == "nothing is fused for likelihood normal"
+    assert unsupported(Architecture(hidden=())) == "nothing is fused without a hidden layer"
     assert unsupported(Architecture()) is None
     state, _ = states(Architecture(4, 1, (2,), likelihood="normal"), np.float32)
-    with pytest.raises(InputError, match="architecture: no fused step for likelihood normal"):
+    with pytest.raises(InputError, match="architecture: nothing is fused for likelihood normal"):
         FusedStep(Architecture(4, 1, (2,), likelihood="normal"), state, 2)
 
 
