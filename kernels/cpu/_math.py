@@ -3,10 +3,14 @@
 Numba has no vectorised libm, so a call of one would end the vectors. Each function reduces its argument as
 x = n ln 2 + r, |r| ≤ ½ ln 2, or as log1p(x) = 2 artanh(x / (2 + x)), and sums a Taylor series long enough for the type:
 
-    largest error in units in the last place, measured on 4 million arguments in float32, 1 million in float64
+    largest error, in units in the last place
                  exp    expm1    log1p on [0, 1]    tanh    softplus    sigmoid
-    float32      1.0      1.8         1.6            2.6       2.1         1.8
-    float64      1.0      1.8         1.8            2.6       2.3         1.8
+    float32      1.1     1.7          3.3           2.5       3.7         2.4
+    float64      1.1     2.0          3.6           2.7       4.1         2.5
+
+These are what was found, rounded up: in float32 at every 61st of all float32 numbers, against float64; in float64 at 8 to
+10 million arguments, 4 million for log1p, against the 64-bit mantissa of long double; with AVX-512, and fewer arguments
+with AVX2 and with SSE alone. A test reads this table and holds the functions to it.
 
 NaN stays NaN; arguments beyond the range give 0 and infinity, as in the reference.
 """
