@@ -1,7 +1,7 @@
 """Cosmic Ray over the mathematics: a seeded sample of its mutants against the `core` tests, in a copy of the tree.
 
     pip install -e ".[dev,mutation]"
-    python tests/mutation_tool.py --sample 300 --seed 0
+    python tests/mutation_tool.py --sample 250 --seed 0
 
 Prints the score, and each survivor as docs/verification.md lists it. Takes about MINUTES minutes on one core.
 
@@ -29,7 +29,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = ("ops", "layers", "distributions", "elbo")
-REFUSED = ("BitAnd", "BitOr", "BitXor", "LShift", "RShift", "Invert")
+# The last one gives what deleting the sign gives.
+LEFT_OUT = ("BitAnd", "BitOr", "BitXor", "LShift", "RShift", "Invert", "UAdd")
 # The whole `core` subset takes seconds; a mutant that takes this long has stopped making progress.
 TIMEOUT = 180
 
@@ -105,7 +106,7 @@ def drawn(target: Path, items: list[Any], size: int, seed: int) -> Iterator[Any]
     seen = {code((target / f"vae_np/{name}.py").read_text(encoding="utf-8")) for name in MODULES} | {None}
     for item in items:
         (mutation,) = item.mutations
-        if mutation.operator_name.endswith(REFUSED):
+        if mutation.operator_name.endswith(LEFT_OUT):
             continue
         result = code(mutated(target, mutation)[1])
         if result not in seen:
@@ -126,7 +127,7 @@ def describe(target: Path, mutation: Any) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sample", type=int, default=300, help="how many mutants to run")
+    parser.add_argument("--sample", type=int, default=250, help="how many mutants to run")
     parser.add_argument("--seed", type=int, default=0, help="which ones")
     options = parser.parse_args()
 

@@ -172,8 +172,8 @@ def test_a_chapter_is_whole(path: Path) -> None:
     assert path.name in (DERIVATION / "README.md").read_text(encoding="utf-8")
 
 
-def test_there_are_eleven_chapters() -> None:
-    assert [path.name[:2] for path in CHAPTERS] == [f"{n:02d}" for n in range(1, 12)]
+def test_there_are_twelve_chapters() -> None:
+    assert [path.name[:2] for path in CHAPTERS] == [f"{n:02d}" for n in range(1, 13)]
 
 
 def test_marks_are_found_with_and_without_a_source() -> None:

@@ -5,6 +5,7 @@ Budget: about 8 s, nearly all of it the grid of gradients.
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import autograd.numpy as anp
@@ -345,3 +346,9 @@ def test_nan_in_any_parameter_reaches_the_loss(name: str, activation: str, form:
     p = problem((5,), activation, "normal")
     p.parameters[name].flat[0] = np.nan
     assert np.isnan(terms_of(p, form).loss())
+
+
+def test_terms_cannot_be_reassigned() -> None:
+    terms = Terms(np.zeros(1), np.zeros(1))
+    with pytest.raises(FrozenInstanceError):
+        terms.kl = np.ones(1)

@@ -150,6 +150,7 @@ def test_mlp_gradients(rng: np.random.Generator, name: str, widths: tuple[int, .
         return (dh * layers.mlp_forward(ops, changed if layer is None else x, changed_stack, name)[0]).sum()
 
     check_gradient(value, x, dx)
+    assert layers.mlp_backward(ops, dh, cache, input_gradient=False)[0] is None
     assert len(gradients) == len(stack)
     for layer, pair in enumerate(stack):
         for part in (0, 1):

@@ -29,8 +29,8 @@ class Architecture:
     """The sizes and kinds that fix every shape of a model.
 
     `hidden` are the widths of the encoder's hidden layers; the decoder has the same in reverse. `sigma` is the σ of a
-    `normal-fixed` likelihood; the other normal likelihoods learn theirs, starting there. With `inference` local there is
-    no encoder: every datapoint has a mu and logvar of its own, outside the model. [D11]
+    `normal-fixed` likelihood; the other normal likelihoods learn theirs, starting there. With `inference` local there
+    is no encoder: every datapoint has a mu and logvar of its own, outside the model. [D11]
     """
 
     features: int = 784

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vae_np._types import Array
 from vae_np.drawing import (
     BAND_GAP,
     BLUE,
@@ -43,7 +44,6 @@ from vae_np.drawing import (
     style,
     style_bar,
 )
-from vae_np._types import Array
 from vae_np.errors import InputError
 
 if TYPE_CHECKING:

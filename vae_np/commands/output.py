@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from vae_np import __version__, checkpoint
 from vae_np.errors import InputError
@@ -61,7 +62,8 @@ class Output:
         for index, column in enumerate(columns):
             table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows:
-            table.add_row(*row)
+            # As text: a name in square brackets is no markup.
+            table.add_row(*map(Text, row))
         self.text.print(table)
 
     def json(self, command: str, content: dict[str, Any]) -> None:

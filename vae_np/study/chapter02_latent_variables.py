@@ -104,7 +104,7 @@ def _dependence(seed: int) -> list[Claim]:
 
 def _single_normal(points: Array, x: Array) -> float:
     """The mean log-density of x under the one normal, mean and covariance free, that fits `points` best."""
-    from scipy.stats import multivariate_normal
+    from scipy.stats import multivariate_normal  # type: ignore[import-untyped]
 
     fitted = multivariate_normal(points.mean(axis=0), np.cov(points.T, bias=True))
     return float(fitted.logpdf(x).mean())
@@ -187,7 +187,8 @@ def _sampling(seed: int) -> list[Claim]:
     wrong = (u < softplus(decoder.output(z))).astype(np.uint8)
     bars, _, _ = models.bars_decoder(seed)
     return [
-        at_least(8, "χ² of 10⁵ draws of VAE.sample over 16 states: p", _p_value(drawn.sample(DRAWS, seed), table), 1e-3),
+        at_least(8, "χ² of 10⁵ draws of VAE.sample over 16 states: p",
+                 _p_value(drawn.sample(DRAWS, seed), table), 1e-3),
         at_least(8, "χ² of 10⁵ draws of the fitted bars decoder: p",
                  _p_value(bars.sample(z, u), enumeration.marginal(bars)), 1e-3),
         at_most(8, "softplus(l) taken for the probability: p", _p_value(wrong, table), 1e-6),
@@ -204,10 +205,10 @@ def _mixture_figure(seed: int) -> Figure:
     decoder, points, _ = models.rings_decoder(seed)
     figure = blank_figure(1400, 400)
     axes = figure.subplots(1, 4)
-    side, reach = 161, 2.6
+    side, reach = 121, 2.6
     axis = np.linspace(-reach, reach, side)
     places = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    z, log_spacing = exact.trapezoid_grid(1, 1601)
+    z, log_spacing = exact.trapezoid_grid(1, 2401)
     density = np.exp(decoder.log_joint_matrix(places, z) + log_spacing).sum(axis=1)
     top = float(np.quantile(density, 0.995))
     points = points[:1000]

@@ -115,13 +115,16 @@ def _no_encoder(found: Digits, seed: int) -> list[Claim]:
         return float(exact.log_likelihood(Decoder.of(vae.arch, vae.parameters), x).log_prob.mean())
 
     before = evidence()
-    vae.fit(trained.digits()[0][:2000], epochs=6, batch_size=100, lr=3e-3)
+    vae.fit(trained.digits()[0][:2000], epochs=6, batch_size=100, lr=1e-2)
     after = evidence()
+    decoder = Decoder.of(vae.arch, vae.parameters)
+    bound = ELBO(decoder, decoder.check(x), Rule.gauss_hermite(2, 17), TWO)
+    value, _ = bound.value_and_gradient(TWO.diagonal(*vae.encode(x)), np.arange(len(x)))
     with_encoder = sum(name.startswith("encoder.") for name in vae.parameters)
     return [
         equal(22, "digits, inference local: tensors of an encoder", with_encoder, 0, 0),
         at_least(22, "nats of log p(x) gained on test digits", after - before, 100),
-        at_most(22, "ELBO, its λ solved for, less log p(x)", vae.elbo(x, z_samples=20).elbo.mean() - after, 0),
+        at_most(22, "ELBO, its λ found by Adam, less log p(x)", value.mean() - after, 0),
     ]
 
 
@@ -135,9 +138,9 @@ def _order(found: Digits) -> list[Claim]:
     others = [bound.value_and_gradient(lam, everyone)[0] for lam in (TWO.prior(IMAGES), near)]
     best_other = np.max(others, axis=0)
     return [
-        at_least(23, "log p(x) − L[q*], the least of 20 digits", (found.gap.log_prob - found.of_best).min(), 0),
-        at_least(23, "L[q*] − L[q_φ], the least", (found.of_best - found.of_encoder).min(), 0),
-        at_least(23, "L[q*] − L of the prior and of λ beside q_φ's", (found.of_best - best_other).min(), 0),
+        at_least(23, "log p(x) − L(q*), the least of 20 digits", (found.gap.log_prob - found.of_best).min(), 0),
+        at_least(23, "L(q*) − L(q_φ), the least", (found.of_best - found.of_encoder).min(), 0),
+        at_least(23, "L(q*) − L of the prior and of λ beside q_φ's", (found.of_best - best_other).min(), 0),
         equal(23, "solves of λ* that did not converge", np.sum(~found.gap.solution.converged), 0, 0),
     ]
 
@@ -147,9 +150,9 @@ def _gaps(found: Digits) -> list[Claim]:
     by_bounds = gap.log_prob - found.of_encoder
     return [
         at_least(24, "D(q*‖p(z|x)), the least of 20 digits", gap.approximation.min(), 0),
-        at_least(24, "L[q*] − L[q_φ], the least", gap.amortisation.min(), 0),
+        at_least(24, "L(q*) − L(q_φ), the least", gap.amortisation.min(), 0),
         equal(24, "their sum − D(q_φ‖p(z|x)), the largest", np.abs(gap.residual).max(), 0, 1e-6),
-        equal(24, "D(q_φ‖p(z|x)) − (log p(x) − L[q_φ]), the largest", np.abs(gap.total - by_bounds).max(), 0, 1e-6),
+        equal(24, "D(q_φ‖p(z|x)) − (log p(x) − L(q_φ)), the largest", np.abs(gap.total - by_bounds).max(), 0, 1e-6),
         at_most(24, "change of log p(x) when the grid is halved", gap.log_prob_error.max(), 1e-8),
         at_least(24, "nats that the encoder gives away, the mean", gap.amortisation.mean(), 0.01),
     ]
@@ -204,7 +207,7 @@ def _gap_figure(found: Digits) -> Figure:
     ax.bar(place, gap.approximation[order], color=BLUE, width=0.75,
            label=f"D(q* ‖ p(z|x)): no diagonal normal fits (mean {number(gap.approximation.mean(), 3)})")  # fmt: skip
     ax.bar(place, gap.amortisation[order], bottom=gap.approximation[order], color=ORANGE, width=0.75,
-           label=f"L[q*] − L[q_φ]: the encoder's own (mean {number(gap.amortisation.mean(), 3)})")  # fmt: skip
+           label=f"L(q*) − L(q_φ): the encoder's own (mean {number(gap.amortisation.mean(), 3)})")  # fmt: skip
     ax.plot(place, gap.total[order], linestyle="none", marker="D", markersize=5, color=INK, markerfacecolor="white",
             label="D(q_φ ‖ p(z|x)), integrated on its own")  # fmt: skip
     ax.grid(visible=False, axis="x")
@@ -213,7 +216,7 @@ def _gap_figure(found: Digits) -> Figure:
     ax.tick_params(axis="x", length=0, pad=22)
     ax.text(0.01, 0.62, f"log p(x) is {number(gap.log_prob.mean(), 1)} nats on average", transform=ax.transAxes,
             fontsize=9, color=MUTED)  # fmt: skip
-    for at, image in zip(place, found.x[order], strict=True):
+    for at, image in enumerate(found.x[order]):
         _thumbnail(ax, image, at)
     legend(ax)
     return figure
@@ -231,8 +234,10 @@ def _posterior_figure(found: Digits) -> Figure:
 
     gap = found.gap
     order = np.argsort(gap.total)
-    picks = [order[0], order[IMAGES // 2], int(gap.approximation.argmax()), int(gap.amortisation.argmax())]
-    names = ("The tightest of 20", "The middle one", "The family fits worst", "The encoder errs most")
+    astray = int(gap.amortisation.argmax())
+    others = np.where(np.arange(IMAGES) == astray, 0.0, gap.approximation)
+    picks = [order[0], order[IMAGES // 2], int(others.argmax()), astray]
+    names = ("The tightest of 20", "The middle one", "No diagonal normal fits", "The encoder errs most")
     figure = blank_figure(1320, 400)
     for ax, chosen, name in zip(figure.subplots(1, SHOWN), picks, names, strict=True):
         _draw_posterior(ax, found, chosen, with_legend=ax.get_subplotspec().is_first_col())
@@ -250,14 +255,15 @@ def _draw_posterior(ax: Axes, found: Digits, chosen: int, *, with_legend: bool) 
     drawn = [(lam[chosen, :2], 2 * np.exp(0.5 * lam[chosen, 2:])) for lam in (found.gap.solution.lam, found.lam)]
     low = np.min([middle - reach for middle, reach in drawn], axis=0)
     high = np.max([middle + reach for middle, reach in drawn], axis=0)
-    centre, half = (low + high) / 2, 0.85 * (high - low).max()
+    centre, half = (low + high) / 2, 1.0 * (high - low).max()
     first, second = (np.linspace(centre[j] - half, centre[j] + half, 141) for j in range(2))
     z = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
     density = np.exp(found.decoder.log_joint_matrix(found.x[chosen][None], z)[0] - found.gap.log_prob[chosen])
     ax.contourf(first, second, density.reshape(141, 141) / density.max(), levels=np.linspace(0.02, 1, 11),
                 cmap="Greys", alpha=0.75)  # fmt: skip
     turn = np.linspace(0, 2 * np.pi, 181)
-    for (middle, reach), colour, label in zip(drawn, (BLUE, ORANGE), ("q*: solved for", "q_φ: the encoder's"), strict=True):
+    labels = "q*: solved for", "q_φ: the encoder's"
+    for (middle, reach), colour, label in zip(drawn, (BLUE, ORANGE), labels, strict=True):
         ax.plot(middle[0] + reach[0] * np.cos(turn), middle[1] + reach[1] * np.sin(turn), color=colour, linewidth=2,
                 label=label)  # fmt: skip
     ax.set_aspect("equal")

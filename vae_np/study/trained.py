@@ -23,15 +23,7 @@ BATCH = 100
 def digits() -> tuple[Array, Array]:
     """MNIST with every pixel on or off, split at half grey: 10,000 rows to train on, all 10,000 test rows; bytes."""
     grey = datasets.mnist()
-    return (grey.train[:MNIST_ROWS] > 127).astype(np.uint8), (grey.test > 127).astype(np.uint8)
-
-
-@cache
-def mnist_vae(seed: int) -> VAE:
-    """A VAE with two latents after six epochs of 10,000 digits: smooth (tanh), so that quadrature can judge it."""
-    vae = VAE(784, hidden=(100,), latent=2, activation="tanh", backend="numpy", seed=seed)
-    vae.fit(digits()[0], epochs=6, batch_size=100, lr=3e-3)
-    return vae
+    return (grey.train[:MNIST_ROWS] > 127).astype(np.uint8), (np.asarray(grey.test) > 127).astype(np.uint8)
 
 
 def fit(vae: VAE, x: Array, *, steps: int, lr: float, seed: int, plain: bool = False) -> VAE:
@@ -39,7 +31,7 @@ def fit(vae: VAE, x: Array, *, steps: int, lr: float, seed: int, plain: bool = F
 
     `plain` makes it an autoencoder: no noise (ε = 0, so z is mu) and no KL (β = 0), all else as it is. [D24]
     """
-    state, values = TrainingState(vae.parameters), x.astype(vae.parameters.dtype)
+    state, values = TrainingState(vae.parameters), x if x.dtype == np.uint8 else x.astype(vae.parameters.dtype)
     for step in range(steps):
         epoch, batch = divmod(step, len(x) // BATCH)
         rows = noise.order(len(x), seed=seed, epoch=epoch)[batch * BATCH : (batch + 1) * BATCH]
@@ -50,6 +42,13 @@ def fit(vae: VAE, x: Array, *, steps: int, lr: float, seed: int, plain: bool = F
         elbo_backward(ops, vae.arch, cache, state.gradients, beta=0.0 if plain else 1.0)
         apply_gradients(ops, state, Optimiser(lr=lr * (1 - step / steps)))
     return vae
+
+
+@cache
+def mnist_vae(seed: int) -> VAE:
+    """A VAE with two latents after six epochs of 10,000 digits: smooth (tanh), so that quadrature can judge it."""
+    vae = VAE(784, hidden=(100,), latent=2, activation="tanh", backend="numpy", seed=seed)
+    return fit(vae, digits()[0], steps=600, lr=1e-2, seed=seed)
 
 
 @cache
@@ -88,7 +87,7 @@ def bars_pair(seed: int) -> tuple[VAE, VAE, Array]:
 def digits_pair(seed: int) -> tuple[VAE, VAE]:
     """The same for 10,000 digits, with ten latents."""
     vae, autoencoder = (
-        fit(VAE(784, hidden=(128,), latent=10, backend="numpy", seed=seed), digits()[0], steps=800, lr=3e-3,
+        fit(VAE(784, hidden=(128,), latent=10, backend="numpy", seed=seed), digits()[0], steps=600, lr=3e-3,
             seed=seed, plain=plain)
         for plain in (False, True)
     )  # fmt: skip

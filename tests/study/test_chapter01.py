@@ -1,0 +1,30 @@
+"""Chapter 1: every claim holds at its tolerance, for more than one seed.
+
+Budget: about 5 s.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from vae_np.study import run_chapter
+
+NAME = "01-generative-models"
+
+
+def test_every_claim_holds_and_the_figures_are_drawn() -> None:
+    result = run_chapter(NAME, 0)
+    assert [claim for claim in result.claims if not claim.passed] == []
+    assert {claim.id for claim in result.claims} == {1, 2, 3}
+    assert set(result.figures) == {"01-table-or-decoder"}
+    assert all(len(claim.statement) <= 70 for claim in result.claims)
+    values = {claim.statement: claim.value for claim in result.claims}
+    assert values["D = 784: the decoder's parameters"] == 322784
+    assert round(values["D = 784: log₁₀ of the table's parameters"]) == 236
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_every_claim_holds_for_another_seed(seed: int) -> None:
+    result = run_chapter(NAME, seed)
+    assert [claim for claim in result.claims if not claim.passed] == []

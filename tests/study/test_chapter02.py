@@ -1,0 +1,27 @@
+"""Chapter 2: every claim holds at its tolerance, for more than one seed.
+
+Budget: about 8 s.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from vae_np.study import run_chapter
+
+NAME = "02-latent-variables"
+
+
+def test_every_claim_holds_and_the_figures_are_drawn() -> None:
+    result = run_chapter(NAME, 0)
+    assert [claim for claim in result.claims if not claim.passed] == []
+    assert {claim.id for claim in result.claims} == {4, 5, 6, 7, 8}
+    assert set(result.figures) == {"02-mixture", "02-covariance"}
+    assert all(len(claim.statement) <= 70 for claim in result.claims)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_every_claim_holds_for_another_seed(seed: int) -> None:
+    result = run_chapter(NAME, seed)
+    assert [claim for claim in result.claims if not claim.passed] == []

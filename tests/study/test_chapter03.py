@@ -1,0 +1,31 @@
+"""Chapter 3: every claim holds at its tolerance, for more than one seed.
+
+Budget: about 5 s.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from vae_np.study import run_chapter
+
+NAME = "03-intractable"
+
+
+def test_every_claim_holds_and_the_figures_are_drawn() -> None:
+    result = run_chapter(NAME, 0)
+    assert [claim for claim in result.claims if not claim.passed] == []
+    assert {claim.id for claim in result.claims} == {9, 10}
+    assert set(result.figures) == {"03-prior-monte-carlo", "03-quadrature"}
+    assert all(len(claim.statement) <= 70 for claim in result.claims)
+    # The four widths and three dimensions that the figures show each have numbers of their own.
+    statements = " ".join(claim.statement for claim in result.claims)
+    assert all(f"D = {width}," in statements for width in (4, 16, 64, 256))
+    assert all(f"K = {latent}" in statements for latent in (1, 2, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_every_claim_holds_for_another_seed(seed: int) -> None:
+    result = run_chapter(NAME, seed)
+    assert [claim for claim in result.claims if not claim.passed] == []

@@ -1,0 +1,26 @@
+"""Chapter 7: every claim holds at its tolerance, for more than one seed.
+
+Budget: about 6 s.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from vae_np.study import run_chapter
+
+NAME = "07-vae-objective"
+
+
+def test_every_claim_holds_and_the_figures_are_drawn() -> None:
+    result = run_chapter(NAME, 0)
+    assert [claim for claim in result.claims if not claim.passed] == []
+    assert {claim.id for claim in result.claims} == {26, 27, 28, 30}
+    assert set(result.figures) == {"07-two-forms", "07-where-z-counts"}
+    assert max(len(claim.statement) for claim in result.claims) <= 70
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_every_claim_holds_for_another_seed(seed: int) -> None:
+    assert [claim for claim in run_chapter(NAME, seed).claims if not claim.passed] == []

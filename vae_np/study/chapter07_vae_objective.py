@@ -1,0 +1,367 @@
+"""Chapter 7: the objective as it is computed. Claims 26, 27, 28 and 30. [D21] [D22] [D23] [D24] [D34]"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vae_np import VAE, datasets, exact, noise, ops
+from vae_np._types import Array
+from vae_np.decoder import Decoder
+from vae_np.distributions import (
+    full_normal_kl_forward,
+    full_normal_log_prob_forward,
+    normal_kl_forward,
+    normal_log_prob_forward,
+)
+from vae_np.elbo import elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
+from vae_np.likelihood import Estimate, estimate_from_log_weights, importance_log_likelihood, log_weights
+from vae_np.linear_gaussian import LinearGaussian, to_parameters
+from vae_np.model import Architecture, Parameters, encode_forward, initialise
+from vae_np.step import Optimiser, TrainingState, training_step
+from vae_np.study import models, trained
+from vae_np.study.claims import Claim, Result, at_least, at_most, equal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "Two forms of one bound, a loss that is its negative, and draws of z where they count."
+
+CHAPTER = 7
+DRAWS = 4000
+# How many z each estimate of log p(x) gets, and how often it is repeated.
+SAMPLES, REPEATS = 200, 40
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A VAE of 3 × 3 bars (two latents, double precision) after a short training, and its data x (N, 9)."""
+
+    arch: Architecture
+    parameters: Parameters
+    x: Array
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Test digits x (B, 784) with exact log p(x), and the weights (S, B) that draws from q and from the prior get."""
+
+    vae: VAE
+    x: Array
+    log_prob: Array
+    of_q: Array
+    of_prior: Array
+
+
+def run(seed: int) -> Result:
+    """Joint and analytic form, sign and scale of the loss, the KLs by quadrature, and two proposals for z."""
+    bars, proposals = _bars(seed), _proposals(seed)
+    claims = [*_two_forms(bars, seed), *_loss(bars, seed), *_kl(seed), *_closed_form(seed), *_digits(proposals)]
+    figures = {"07-two-forms": _forms_figure(bars, seed), "07-where-z-counts": _proposals_figure(proposals, seed)}
+    return Result(claims, figures)
+
+
+def _bars(seed: int) -> Bars:
+    x, _ = datasets.bars(3, 500, seed)
+    arch = Architecture(features=9, latent=2, hidden=(32,), activation="tanh")
+    state = TrainingState(initialise(arch, seed=seed, dtype=np.float64))
+    for epoch in range(80):
+        for rows in noise.order(len(x), seed=seed, epoch=epoch).reshape(-1, 50):
+            training_step(ops, arch, state, x[rows], rows, seed=seed, optimiser=Optimiser(lr=1e-2))
+    return Bars(arch, state.parameters, x)
+
+
+def _noise(found: Bars, rows: int, samples: int, seed: int) -> Array:
+    """ε (samples·rows, K), sample-major."""
+    return noise.normal(
+        np.tile(np.arange(rows), samples), found.arch.latent, seed=seed, stream=noise.EVAL_EPS,
+        sample=np.repeat(np.arange(samples), rows), dtype=np.float64,
+    )  # fmt: skip
+
+
+# --- claim 26: two forms --------------------------------------------------------------------------------------------
+
+
+def _two_forms(found: Bars, seed: int) -> list[Claim]:
+    x = found.x[:50]
+    eps = _noise(found, len(x), 1, seed)
+    joint, _ = elbo_forward(ops, found.arch, found.parameters, x, eps, form="joint")
+    analytic, _ = elbo_forward(ops, found.arch, found.parameters, x, eps)
+    mu, logvar = _encode(found, x)
+    z = mu + np.exp(0.5 * logvar) * eps
+    # The densities of z itself, with q's as a full covariance's, against those that are written in ε.
+    log_q, _ = full_normal_log_prob_forward(z, mu, np.exp(0.5 * logvar)[:, :, None] * np.eye(2))
+    decoder = Decoder.of(found.arch, found.parameters)
+    log_joint = np.diagonal(decoder.log_joint_matrix(decoder.check(x), z))
+    apart = np.abs((log_joint - log_q) - joint.elbo).max()
+    sampled = log_q - standard_normal_log_prob(z)
+    claims = [
+        equal(26, "log p(x,z) − log q − joint form, same z: largest", apart, 0, 1e-12),
+        equal(26, "reconstruction − sampled KL − joint form, largest",
+              np.abs(analytic.reconstruction - sampled - joint.elbo).max(), 0, 1e-12),
+    ]  # fmt: skip
+    few = x[:8]
+    draws = _sampled_kl(found, few, seed)
+    exactly, _ = normal_kl_forward(*_encode(found, few))
+    deviation = (draws.mean(axis=0) - exactly) / (draws.std(axis=0, ddof=1) / np.sqrt(DRAWS))
+    return [
+        *claims,
+        at_most(26, "|mean sampled KL − analytic KL| in standard errors", np.abs(deviation).max(), 4),
+        at_least(26, "share of single draws whose sampled KL is negative", float(np.mean(draws < 0)), 0.001),
+    ]
+
+
+def _encode(found: Bars, x: Array) -> tuple[Array, Array]:
+    return encode_forward(ops, found.arch, found.parameters, x)[0]
+
+
+def _sampled_kl(found: Bars, x: Array, seed: int) -> Array:
+    """DRAWS draws of log q(z|x) − log p(z) an example, (DRAWS, B)."""
+    eps = _noise(found, len(x), DRAWS, seed + 1)
+    mu, logvar = _encode(found, x)
+    z = (mu + np.exp(0.5 * logvar) * eps.reshape(DRAWS, *mu.shape)).reshape(eps.shape)
+    return (posterior_log_prob(logvar, eps) - standard_normal_log_prob(z)).reshape(DRAWS, len(x))
+
+
+# --- claim 27: the loss is −ELBO ------------------------------------------------------------------------------------
+
+
+def _loss(found: Bars, seed: int) -> list[Claim]:
+    x, eps = found.x[:50], _noise(found, 50, 1, seed)
+    start = initialise(found.arch, seed=seed, dtype=np.float64)
+    terms, cache = elbo_forward(ops, found.arch, start, x, eps)
+    loss: float = terms.loss()
+    gradients = start.zeros_like()
+    elbo_backward(ops, found.arch, cache, gradients)
+
+    def elbo(step: float) -> float:
+        """The mean ELBO after a step against the loss's gradient, from densities of z, x one by one."""
+        moved = start.zeros_like()
+        moved.flat[...] = start.flat - step * gradients.flat
+        mu, logvar = _encode(Bars(found.arch, moved, x), x)
+        z = mu + np.exp(0.5 * logvar) * eps
+        decoder = Decoder.of(found.arch, moved)
+        loglik = np.diagonal(decoder.log_likelihood_matrix(decoder.check(x), z))
+        return float(np.mean(loglik - full_normal_kl_forward(mu, np.exp(0.5 * logvar)[:, :, None] * np.eye(2))[0]))
+
+    step = 1e-4
+    rise = (elbo(step) - elbo(-step)) / (2 * step)
+    trained_elbo = elbo_forward(ops, found.arch, found.parameters, x, eps)[0].elbo.mean()
+    return [
+        equal(27, "loss + mean ELBO, which is summed another way", loss + elbo(0.0), 0, 1e-12),
+        equal(27, "rise of the ELBO downhill on the loss, over |∇ loss|²",
+              rise / float(gradients.flat @ gradients.flat), 1, 1e-6),
+        at_least(27, "nats of ELBO that minimising the loss gained", trained_elbo - terms.elbo.mean(), 0.5),
+    ]  # fmt: skip
+
+
+# --- claim 28: the KL in closed form --------------------------------------------------------------------------------
+
+
+def _kl(seed: int) -> list[Claim]:
+    """D(q ‖ N(0, I)) of random normals, integrated on a grid in z that knows nothing of q."""
+    random = models.generator(seed, CHAPTER)
+    line, log_line = exact.trapezoid_grid(1, 4001)
+    mu, logvar = random.uniform(-1.5, 1.5, (20, 1)), 2 * np.log(random.uniform(0.2, 1.1, (20, 1)))
+    one = [
+        _integrated(line, log_line, normal_log_prob_forward(line, np.broadcast_to(m, line.shape), v)[0])
+        for m, v in zip(mu, logvar, strict=True)
+    ]
+    plane, log_plane = exact.trapezoid_grid(2, 401)
+    means, factors = random.uniform(-1.5, 1.5, (6, 2)), np.zeros((6, 2, 2))
+    factors[:, [0, 1], [0, 1]] = random.uniform(0.4, 0.9, (6, 2))
+    diagonal = factors.copy()
+    factors[:, 1, 0] = random.uniform(-0.5, 0.5, 6)
+
+    def density(mean: Array, chol: Array) -> Array:
+        return full_normal_log_prob_forward(plane, mean, np.broadcast_to(chol, (len(plane), 2, 2)))[0]
+
+    by_grid = {
+        kind: [_integrated(plane, log_plane, density(m, c)) for m, c in zip(means, chol, strict=True)]
+        for kind, chol in (("diagonal", diagonal), ("full", factors))
+    }
+    two, _ = normal_kl_forward(means, 2 * np.log(np.diagonal(diagonal, axis1=1, axis2=2)))
+    full, _ = full_normal_kl_forward(means, factors)
+    off = np.abs(np.array(one) - normal_kl_forward(mu, logvar)[0]).max()
+    return [
+        equal(28, "KL of 20 normals, k = 1: formula − quadrature", off, 0, 1e-12),
+        equal(28, "KL of 6 diagonal normals, k = 2", np.abs(by_grid["diagonal"] - two).max(), 0, 1e-12),
+        equal(28, "KL of 6 normals with full covariance, k = 2", np.abs(by_grid["full"] - full).max(), 0, 1e-12),
+    ]
+
+
+def _integrated(z: Array, log_weights: Array, log_q: Array) -> float:
+    return float(np.exp(log_q + log_weights) @ (log_q - standard_normal_log_prob(z)))
+
+
+# --- claim 30: sample the z that contribute most --------------------------------------------------------------------
+
+
+def _closed_form(seed: int) -> list[Claim]:
+    """The linear-Gaussian model with one latent, where the variance of a weight is known for any normal proposal."""
+    random = models.generator(seed, CHAPTER, 1)
+    model = LinearGaussian(np.array([[0.9], [-0.7], [0.5]]), random.standard_normal(3), 0.6)
+    x = model.sample(np.array([[1.2]]), random.standard_normal((1, 3)))
+    arch, parameters = to_parameters(model)
+    mean, covariance = model.posterior(x)
+    m, v = float(mean[0, 0]), float(covariance[0, 0])
+    claims = []
+    # An encoder's q would be about as far off as this one.
+    for name, mu, variance in (("q", m + 0.3 * v**0.5, 1.3 * v), ("prior", 0.0, 1.0)):
+        # E w² / (E w)² = s² / √(v (2s² − v)) · exp((m − μ)² / (2s² − v)).
+        spread = variance / np.sqrt(v * (2 * variance - v)) * np.exp((m - mu) ** 2 / (2 * variance - v))
+        draws = 200_000
+        found = importance_log_likelihood(
+            ops, arch, parameters, x, np.arange(1), samples=draws, seed=seed,
+            posterior=(np.array([[mu]]), np.array([[np.log(variance)]])),
+        )  # fmt: skip
+        off = abs(float(found.log_likelihood[0]) - float(model.log_prob(x)[0])) / float(found.stderr[0])
+        claims += [
+            equal(30, f"proposal {name}: effective share", found.ess[0] / draws, 1 / spread, 0.03, relative=True),
+            at_most(30, f"proposal {name}: |log p̂ − log p| in standard errors", off, 4),
+        ]
+    return claims
+
+
+def _proposals(seed: int) -> Proposals:
+    vae = trained.mnist_vae(seed)
+    test = trained.digits()[1]
+    chosen = models.generator(seed, CHAPTER, 2).choice(len(test), 8, replace=False)
+    x = test[chosen]
+    log_prob = exact.log_likelihood(Decoder.of(vae.arch, vae.parameters), x).log_prob
+    mu, logvar = vae.encode(x)
+    eps = noise.normal(
+        np.tile(np.arange(len(x)), SAMPLES * REPEATS), 2, seed=seed, stream=noise.EVAL_EPS,
+        sample=np.repeat(np.arange(SAMPLES * REPEATS), len(x)),
+    )  # fmt: skip
+    of_q, of_prior = (
+        np.concatenate([
+            log_weights(ops, vae.arch, vae.parameters, x, *at, part)
+            for part in np.split(eps, REPEATS)
+        ])
+        for at in ((mu, logvar), (np.zeros_like(mu), np.zeros_like(logvar)))
+    )  # fmt: skip
+    return Proposals(vae, x, log_prob, of_q, of_prior)
+
+
+def _estimates(weights: Array) -> list[Estimate]:
+    """REPEATS estimates of log p(x), from SAMPLES draws each."""
+    return [estimate_from_log_weights(ops, part) for part in np.split(weights, REPEATS)]
+
+
+def _errors(found: Proposals) -> tuple[Array, Array]:
+    """log p̂(x) − log p(x), (REPEATS, B), of both proposals."""
+    first, second = (
+        np.stack([each.log_likelihood for each in _estimates(weights)]) - found.log_prob
+        for weights in (found.of_q, found.of_prior)
+    )
+    return first, second
+
+
+def _digits(found: Proposals) -> list[Claim]:
+    of_q, of_prior = (
+        np.stack([each.ess for each in _estimates(weights)]).mean(axis=0) for weights in (found.of_q, found.of_prior)
+    )
+    by_q, by_prior = _errors(found)
+    return [
+        at_least(30, f"digits: effective draws of {SAMPLES}, proposal q, the median", np.median(of_q), 15),
+        at_most(30, f"digits: effective draws of {SAMPLES}, proposal p(z)", np.median(of_prior), 10),
+        at_least(30, "digits: variance of log p̂(x), p(z) over q, the median",
+                 np.median(by_prior.var(axis=0) / by_q.var(axis=0)), 5),
+        at_most(30, "digits: bias of log p̂(x) from p(z), nats, the median", np.median(by_prior.mean(axis=0)), -0.1),
+        at_least(30, "and from q", np.median(by_q.mean(axis=0)), -0.1),
+    ]  # fmt: skip
+
+
+# --- the figures ----------------------------------------------------------------------------------------------------
+
+
+def _titles(*titled: tuple[Axes, str]) -> None:
+    from vae_np.drawing import INK
+
+    for ax, title in titled:
+        ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
+
+
+def _forms_figure(found: Bars, seed: int) -> Figure:
+    from vae_np.drawing import BLUE, INK, ORANGE, blank_figure, legend, number, style
+
+    figure = blank_figure(1180, 420)
+    spread, curve = figure.subplots(1, 2)
+    x = found.x[:1]
+    draws = _sampled_kl(found, x, seed)[:, 0]
+    exactly = float(normal_kl_forward(*_encode(found, x))[0][0])
+    style(spread, "log q(z|x) − log p(z) at one draw of z (nats)", "draws")
+    spread.hist(draws, bins=60, color=BLUE, alpha=0.6, label=f"sampled: {number(draws.mean(), 3)} on average")
+    spread.axvline(exactly, color=ORANGE, linewidth=2, label=f"closed form: {number(exactly, 3)}")
+    spread.axvline(0, color=INK, linewidth=0.8)
+    legend(spread)
+    style(curve, "draws of z", "mean over the draws (nats)")
+    counts = np.arange(1, DRAWS + 1)
+    curve.plot(counts, np.cumsum(draws) / counts, color=BLUE, linewidth=1.8, label="sampled KL")
+    error = draws.std() / np.sqrt(counts)
+    curve.fill_between(counts, exactly - 2 * error, exactly + 2 * error, color=ORANGE, alpha=0.15, linewidth=0,
+                       label="closed form ± 2 standard errors")  # fmt: skip
+    curve.axhline(exactly, color=ORANGE, linewidth=1.6)
+    curve.set_xscale("log")
+    curve.minorticks_off()
+    legend(curve)
+    _titles((spread, "One image: the KL at single draws"), (curve, "Its mean closes in on the closed form"))
+    return figure
+
+
+def _proposals_figure(found: Proposals, seed: int) -> Figure:
+    from vae_np.drawing import blank_figure
+
+    figure = blank_figure(1240, 440)
+    plane, estimates = figure.subplots(1, 2, width_ratios=(1, 1.3))
+    _draw_plane(plane, found, seed)
+    _draw_estimates(estimates, found)
+    _titles((plane, "200 draws, and where p(z|x) is"), (estimates, "40 estimates of log p(x) from 200 draws each"))
+    return figure
+
+
+def _draw_plane(ax: Axes, found: Proposals, seed: int) -> None:
+    from vae_np.drawing import BLUE, MUTED, ORANGE, style
+
+    style(ax, "z₁", "z₂")
+    axis = np.linspace(-3.4, 3.4, 341)
+    z = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    decoder = Decoder.of(found.vae.arch, found.vae.parameters)
+    density = np.exp(decoder.log_joint_matrix(decoder.check(found.x[:1]), z)[0] - found.log_prob[0]).reshape(341, 341)
+    mu, logvar = found.vae.encode(found.x[:1])
+    eps = noise.normal(np.arange(SAMPLES), 2, seed=seed, stream=noise.PRIOR)
+    ax.plot(*eps.T, ".", markersize=3.5, color=ORANGE, alpha=0.8, label="draws from p(z)")
+    ax.plot(*(mu + np.exp(0.5 * logvar) * eps).T, ".", markersize=3.5, color=BLUE, alpha=0.8, label="draws from q(z|x)")
+    ax.contour(axis, axis, density / density.max(), levels=(0.011, 0.135, 0.6), colors="#1f2933", linewidths=0.9)
+    ax.set_aspect("equal")
+    ax.set(xlim=(-3.4, 3.4), ylim=(-3.4, 3.4))
+    inside = ax.inset_axes((0.02, 0.8, 0.18, 0.18))
+    inside.imshow(1 - found.x[0].reshape(28, 28).astype(float), cmap="gray", vmin=0, vmax=1)
+    inside.set_axis_off()
+    ax.text(0.02, 0.02, "lines: 1, 2 and 3 σ levels of p(z|x)", transform=ax.transAxes, fontsize=8.5, color=MUTED)
+    ax.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none", markerscale=2)
+
+
+def _draw_estimates(ax: Axes, found: Proposals) -> None:
+    from vae_np.drawing import BLUE, INK, ORANGE, legend, style
+
+    style(ax, "test digits", "log p̂(x) − log p(x) (nats)")
+    for errors, colour, label, shift in zip(
+        _errors(found), (BLUE, ORANGE), ("z drawn from q(z|x)", "z drawn from p(z)"), (-0.18, 0.18), strict=True
+    ):
+        places = np.arange(errors.shape[1]) + shift
+        spread = 0.1 * np.linspace(-1, 1, len(errors))[:, None]
+        ax.plot((places + spread).ravel(), errors.ravel(), ".", markersize=4, color=colour, alpha=0.7, label=label)
+    ax.axhline(0, color=INK, linewidth=1)
+    ax.grid(visible=False, axis="x")
+    ax.set_xticks(np.arange(len(found.log_prob)), [""] * len(found.log_prob))
+    ax.tick_params(axis="x", length=0, pad=26)
+    for at, image in enumerate(found.x):
+        inside = ax.inset_axes((at - 0.3, -0.1, 0.6, 0.09), transform=ax.get_xaxis_transform())
+        inside.imshow(1 - image.reshape(28, 28).astype(float), cmap="gray", vmin=0, vmax=1)
+        inside.set_axis_off()
+    legend(ax)
