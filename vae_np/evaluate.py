@@ -121,7 +121,7 @@ def log_likelihood(
     `fused` is the backend's `fused_log_weights`, where it has some for the architecture.
     """
     parts = []
-    size = max(1, min(_LIKELIHOOD_BATCH, _LOG_WEIGHTS // samples))
+    size = max(1, min(_LIKELIHOOD_BATCH, _LOG_WEIGHTS // max(samples, 1)))
     for start in range(0, len(examples), size):
         x, places = examples.batch(slice(start, start + size))
         if fused is not None:

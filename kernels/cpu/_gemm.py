@@ -14,10 +14,11 @@ from llvmlite import ir
 from numba import carray, types
 from numba.core import config
 from numba.extending import intrinsic, register_jitable
-from vae_np.kernels.cpu._jit import TILE_ROWS, VECTOR_BYTES, cached_cfunc, njit
-from vae_np.kernels.cpu._vector import TILE_VECTORS, copy_rows, pointer, tile, transpose_tile
 
 from vae_np._types import Array
+
+from ._jit import TILE_ROWS, VECTOR_BYTES, cached_cfunc, njit
+from ._vector import TILE_VECTORS, copy_rows, pointer, tile, transpose_tile
 
 # A panel of B (k × one tile's columns) stays in the first cache, a block of A in the second.
 PANEL_K = 400

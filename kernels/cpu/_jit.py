@@ -9,10 +9,12 @@ import llvmlite.binding as llvm
 import numba
 from numba.core import config, sigutils
 from numba.core.ccallback import CFunc
-from vae_np.kernels.cpu._cache import attach
+
+from ._cache import attach
 
 # Rounding may differ from the reference's by a fused multiply-add and a reciprocal; NaN and infinity are always kept.
 FLOATS = {"contract", "arcp", "nsz"}
+
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Numba's `njit`, without the GIL and cached on disk; where no cache folder can be written, compiled each time."""

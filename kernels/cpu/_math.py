@@ -8,9 +8,9 @@ x = n ln 2 + r, |r| ≤ ½ ln 2, or as log1p(x) = 2 artanh(x / (2 + x)), and sum
     float32      1.1     1.7          3.3           2.5       3.7         2.4
     float64      1.1     2.0          3.6           2.7       4.1         2.5
 
-These are what was found, rounded up: in float32 at every 61st of all float32 numbers, against float64; in float64 at 8 to
-10 million arguments, 4 million for log1p, against the 64-bit mantissa of long double; with AVX-512, and fewer arguments
-with AVX2 and with SSE alone. A test reads this table and holds the functions to it.
+These are what was found, rounded up: in float32 at every 61st of all float32 numbers, against float64; in float64 at
+10 million arguments, 4 million for log1p, against the 64-bit mantissa of long double; with AVX-512, and at fewer
+float32 numbers with AVX2 and with SSE alone. A test reads this table and holds the functions to it.
 
 NaN stays NaN; arguments beyond the range give 0 and infinity, as in the reference.
 """
@@ -25,7 +25,8 @@ import numpy as np
 from numba import types
 from numba.core import config
 from numba.extending import overload, register_jitable
-from vae_np.kernels.cpu._words import bits32, bits64, float32_of, float64_of
+
+from ._words import bits32, bits64, float32_of, float64_of
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts, the first so short that n times it is exact.

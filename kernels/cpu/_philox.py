@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from numba.extending import register_jitable
-from vae_np.kernels.cpu._jit import njit
-from vae_np.kernels.cpu._words import bits64, float64_of
 
 from vae_np import noise
 from vae_np._types import Array
+
+from ._jit import njit
+from ._words import bits64, float64_of
 
 _M0, _M1 = (np.uint64(m) for m in noise.MULTIPLIERS)
 _W0, _W1 = (np.uint64(w) for w in noise.KEY_STEPS)

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from vae_np.kernels.cpu._jit import njit
-from vae_np.kernels.cpu._pool import POOL
-from vae_np.kernels.cpu._words import atomic_add, atomic_load, atomic_store, atomic_swap, pause
 
 from vae_np._types import Array
+
+from ._jit import njit
+from ._pool import POOL
+from ._words import atomic_add, atomic_load, atomic_store, atomic_swap, pause
 
 BARRIER, UNIT, SLOT = 0, 8, 16
 # A worker's word: parked in its inbox, waiting in compiled code, at work.

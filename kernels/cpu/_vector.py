@@ -13,7 +13,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
-from vae_np.kernels.cpu._jit import TILE_ROWS, VECTOR_BYTES
+
+from ._jit import TILE_ROWS, VECTOR_BYTES
 
 _I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 TILE_VECTORS = 2

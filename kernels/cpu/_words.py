@@ -12,7 +12,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
-from vae_np.kernels.cpu._vector import pointer
+
+from ._vector import pointer
 
 
 def _bitcast(source: Any, target: Any) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from vae_np.kernels.cpu import _pool
-from vae_np.kernels.cpu._arrays import plain, precision
-from vae_np.kernels.cpu._jit import njit
-from vae_np.kernels.cpu._vector import adam_range
 
 from vae_np._types import Array
 from vae_np.errors import InputError
+
+from . import _pool
+from ._arrays import plain, precision
+from ._jit import njit
+from ._vector import adam_range
 
 
 @njit()

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from vae_np.kernels.cpu import _pool
-from vae_np.kernels.cpu._arrays import flat, plain, precision
-from vae_np.kernels.cpu._gemm import call_gemm, gemm_address, scratch_size
-from vae_np.kernels.cpu._jit import VECTOR_BYTES, njit
-from vae_np.kernels.cpu._math import expm1, softplus, tanh
-from vae_np.kernels.cpu._vector import SUM_VECTORS, row_sum
 
 from vae_np._types import Array
 from vae_np.errors import InputError
+
+from . import _pool
+from ._arrays import flat, plain, precision
+from ._gemm import call_gemm, gemm_address, scratch_size
+from ._jit import VECTOR_BYTES, njit
+from ._math import expm1, softplus, tanh
+from ._vector import SUM_VECTORS, row_sum
 
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}
 

@@ -12,23 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from vae_np.kernels.cpu._gemm import call_gemm, gemm_address, scratch_size, transpose
-from vae_np.kernels.cpu._jit import TILE_ROWS, VECTOR_BYTES, njit
-from vae_np.kernels.cpu._philox import fill_bernoulli, fill_normals, key
-from vae_np.kernels.cpu._pool import POOL
-from vae_np.kernels.cpu._team import Team, called_again, meet, next_unit
-from vae_np.kernels.cpu._vector import adam_range
-from vae_np.kernels.cpu.adam import constants
-from vae_np.kernels.cpu.affine import (
-    ACTIVATIONS,
-    activate,
-    activation_gradient,
-    active_columns,
-    column_sums,
-    gather_rows,
-)
-from vae_np.kernels.cpu.likelihoods import bernoulli_step_row
-from vae_np.kernels.cpu.reparam import backward_row, kl_row, sample_row
 
 from vae_np import noise
 from vae_np._types import Array
@@ -37,6 +20,24 @@ from vae_np.errors import InputError
 from vae_np.model import Architecture, Parameters
 from vae_np.optim import adagrad_update
 from vae_np.step import Optimiser, TrainingState
+
+from ._gemm import call_gemm, gemm_address, scratch_size, transpose
+from ._jit import TILE_ROWS, VECTOR_BYTES, njit
+from ._philox import fill_bernoulli, fill_normals, key
+from ._pool import POOL
+from ._team import Team, called_again, meet, next_unit
+from ._vector import adam_range
+from .adam import constants
+from .affine import (
+    ACTIVATIONS,
+    activate,
+    activation_gradient,
+    active_columns,
+    column_sums,
+    gather_rows,
+)
+from .likelihoods import bernoulli_step_row
+from .reparam import backward_row, kl_row, sample_row
 
 # Header of the plan, then LAYER words for each affine layer, then UNIT_WORDS for each unit of weights.
 _BATCH, _FEATURES, _LATENT, _ENCODER, _DECODER, _ACTIVATION, _KEY0, _KEY1, _STEP, _GREY, _KEEP, _ADAM = range(12)

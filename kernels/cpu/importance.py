@@ -10,17 +10,18 @@ import math
 from typing import Any
 
 import numpy as np
-from vae_np.kernels.cpu import affine, reparam
-from vae_np.kernels.cpu._arrays import flat, plain
-from vae_np.kernels.cpu._gemm import call_gemm, gemm_address, scratch_size
-from vae_np.kernels.cpu._jit import njit
-from vae_np.kernels.cpu._math import exp
-from vae_np.kernels.cpu._philox import fill_normals, key
-from vae_np.kernels.cpu._pool import run
 
 from vae_np import noise
 from vae_np._types import Array
 from vae_np.model import Architecture, encode_forward
+
+from . import affine, reparam
+from ._arrays import flat, plain
+from ._gemm import call_gemm, gemm_address, scratch_size
+from ._jit import njit
+from ._math import exp
+from ._philox import fill_normals, key
+from ._pool import run
 
 # Samples of one example that are decoded at once, 8 register tiles' worth.
 _CHUNK = 96

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from vae_np.kernels.cpu import _pool
-from vae_np.kernels.cpu._arrays import flat, plain, precision
-from vae_np.kernels.cpu._jit import FLOATS, njit
-from vae_np.kernels.cpu._math import exp, log1p_unit, sigmoid
 
 from vae_np._types import Array
 from vae_np.distributions import LOG_2PI
+
+from . import _pool
+from ._arrays import flat, plain, precision
+from ._jit import FLOATS, njit
+from ._math import exp, log1p_unit, sigmoid
 
 
 @njit(fastmath=FLOATS | {"reassoc"})

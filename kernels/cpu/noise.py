@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from vae_np.kernels.cpu import _pool
-from vae_np.kernels.cpu._arrays import plain
-from vae_np.kernels.cpu._jit import njit
-from vae_np.kernels.cpu._philox import fill_bernoulli, fill_normals, key
 
 from vae_np import noise
 from vae_np._types import Array
 from vae_np.errors import InputError
+
+from . import _pool
+from ._arrays import plain
+from ._jit import njit
+from ._philox import fill_bernoulli, fill_normals, key
 
 _NO_SAMPLE = np.zeros(1, dtype=np.int64)
 

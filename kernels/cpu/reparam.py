@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from vae_np.kernels.cpu import _pool
-from vae_np.kernels.cpu._arrays import flat, plain, precision
-from vae_np.kernels.cpu._jit import njit
-from vae_np.kernels.cpu._math import exp, expm1
 
 from vae_np._types import Array
+
+from . import _pool
+from ._arrays import flat, plain, precision
+from ._jit import njit
+from ._math import exp, expm1
 
 
 @njit()

@@ -6,12 +6,13 @@ import time
 from typing import Any
 
 import numpy as np
-from vae_np.kernels.cpu import importance
-from vae_np.kernels.cpu.fused import FusedStep, unsupported
 
 from vae_np import ops
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState
+
+from . import importance
+from .fused import FusedStep, unsupported
 
 
 def warmup(
