@@ -150,7 +150,8 @@ def test_a_change_of_any_source_leaves_no_compiled_caller_behind(tmp_path: Path)
     assert float(good(code, str(tmp_path), **cache)) == 0.5
     source = tmp_path / "vae_np" / "kernels" / "cpu" / "_math.py"
     before = source.read_text()
-    after = before.replace("return (1.0 if x > 0.0 else e) / (1.0 + e)", "return 5.0 + (1.0 if x > 0.0 else e) / (1.0 + e)")
+    formula = "(1.0 if x > 0.0 else e) / (1.0 + e)"
+    after = before.replace(f"return {formula}", f"return 5.0 + {formula}")
     assert after != before
     source.write_text(after)
     assert float(good(code, str(tmp_path), **cache)) == -4.5
