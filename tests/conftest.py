@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
+
+# The matrices of most tests are so small that BLAS's threads would only wait for each other, and on a busy machine for
+# a long time. It has to be said before NumPy is imported; what is set in the environment wins.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
