@@ -3,7 +3,7 @@
     pip install -e ".[dev,mutation]"
     python tests/mutation_tool.py --sample 250 --seed 0
 
-Prints the score, and each survivor as docs/verification.md lists it. Takes about MINUTES minutes on one core.
+Prints the score, and each survivor as docs/verification.md lists it. Takes about 20 minutes on one core.
 
 Left out before the sample is drawn, because no test could tell or every one does: mutants of annotations, which are
 never evaluated, and of the `*` in a signature, which only says how arguments may be passed; mutants that no longer

@@ -277,6 +277,21 @@ def test_full_normal_kl_and_log_densities_agree(rng: np.random.Generator) -> Non
     assert error(dist.full_normal_kl_forward(mu, chol)[0], expected) < 1e-13
 
 
+def test_full_normals_take_several_points_of_each_example(rng: np.random.Generator) -> None:
+    """z (S, B, K), as the objectives use them: the last axes are the distribution's own, whatever stands before."""
+    z, mu = rng.normal(size=(2, 4, 3)), rng.normal(size=(2, 4, 3))
+    chol = random_cholesky(rng, 8, 3).reshape(2, 4, 3, 3)
+    for function, arguments in (
+        (lambda *parts: dist.full_normal_log_prob_forward(*parts)[0], (z, mu, chol)),
+        (lambda *parts: dist.full_normal_sample_forward(*parts)[0], (mu, chol, z)),
+        (lambda *parts: dist.full_normal_kl_forward(*parts)[0], (mu, chol)),
+        (dist.full_normal_entropy, (chol,)),
+    ):
+        together = function(*arguments)
+        for s in range(2):
+            assert error(together[s], function(*(part[s] for part in arguments))) < 1e-14
+
+
 def test_full_normal_samples_have_the_mean_and_the_covariance(rng: np.random.Generator) -> None:
     n, chol = 40_000, random_cholesky(rng, 1, 3)
     mu = np.array([[1.0, -2.0, 0.5]])

@@ -21,14 +21,12 @@ MUTANTS = (
         ),
         (statistics.z_has_the_moments_of_q, FORMS["samples_have_the_variance"], FORMS["forms_agree"]),
         REPARAM,
-        seen=True,
     ),
     Mutant(
         "noise scaled by exp(logvar) in the forward pass only",
         (Edit("distributions:normal_sample", "np.exp(0.5 * logvar) * eps", "np.exp(logvar) * eps"),),
         (REPARAM, FORMS["samples_have_the_variance"]),
         REPARAM,
-        seen=True,
     ),
     Mutant(
         "the backward pass draws a fresh ε",
@@ -41,7 +39,6 @@ MUTANTS = (
         ),
         (REPARAM, MODEL),
         REPARAM,
-        seen=True,
     ),
     Mutant(
         "KL averaged over the latents, the backward pass consistent with it",
@@ -51,7 +48,6 @@ MUTANTS = (
         ),
         (exact.kl_of_several_latents_is_the_sum, statistics.sampled_kl_agrees_with_the_analytic_one),
         REPARAM,
-        seen=True,
     ),
     Mutant(
         "reconstruction averaged over the pixels, the backward pass consistent with it",
@@ -65,27 +61,23 @@ MUTANTS = (
         ),
         (FORMS["bernoulli_sums_to_one"],),
         gradients.pair("bernoulli_log_prob"),
-        seen=True,
     ),
     Mutant(
         "KL divided by the rows S·B, reconstruction by the batch",
         (Edit("elbo:elbo_backward", "np.full_like(kl, beta / batch)", "np.full_like(kl, beta / rows)"),),
         (MODEL,),
         MODEL,
-        seen=True,
     ),
     Mutant(
         "¼ where ½ is due in the gradient of the KL",
         (Edit("distributions:normal_kl_backward", "0.5 * np.expm1", "0.25 * np.expm1"),),
         (gradients.pair("normal_kl"), REPARAM),
         gradients.pair("normal_kl"),
-        seen=True,
     ),
     Mutant(
         "samples drawn with softplus(logits) as the probability",
         (Edit("distributions:bernoulli_sample", "sigmoid(logits)", "softplus(logits)"),),
         (statistics.samples_have_the_probabilities_of_their_logits, statistics.samples_of_the_model_follow_the_decoder),
-        seen=True,
     ),
     Mutant(
         "cross-entropy of grey values reported as a likelihood",
@@ -97,7 +89,6 @@ MUTANTS = (
             ),
         ),
         (conduct.bernoulli_refuses_grey_values,),
-        seen=True,
     ),
     Mutant(
         "log p(x) estimated from more samples than asked for: the last chunk is always full",
@@ -109,33 +100,28 @@ MUTANTS = (
             ),
         ),
         (conduct.log_likelihood_draws_what_was_asked_for,),
-        seen=True,
     ),
     Mutant(
         "the batch summed inside the log-sum-exp",
         (Edit("ops:log_mean_exp_weights", "w.sum(axis=0)", "w.sum()"),),
         (FORMS["log_mean_exp_exactly"], conduct.log_likelihood_does_not_depend_on_batches_or_chunks),
         gradients.pair("log_mean_exp_weights"),
-        seen=True,
     ),
     Mutant(
         "log p(x) of the last batch only",
         (Edit("evaluate:log_likelihood", "likelihood.concatenate(parts)", "likelihood.concatenate(parts[-1:])"),),
         (conduct.every_example_is_evaluated_once,),
-        seen=True,
     ),
     Mutant(
         "importance weights of the last chunk only",
         (Edit("likelihood:importance_log_likelihood", "np.concatenate(log_w)", "log_w[-1]"),),
         (conduct.log_likelihood_does_not_depend_on_batches_or_chunks,),
-        seen=True,
     ),
     Mutant(
         "softmax over the losses, so that the worst sample weighs most",
         (Edit("ops:log_mean_exp_weights", "w / total", "(1 / w) / (1 / w).sum(axis=0)"),),
         (gradients.pair("log_mean_exp_weights"), FORMS["log_mean_exp_exactly"]),
         gradients.pair("log_mean_exp_weights"),
-        seen=True,
     ),
     Mutant(
         "a clamp of logvar in the KL that its gradient does not have",
@@ -148,7 +134,6 @@ MUTANTS = (
         ),
         (gradients.KL_FAR_OUT,),
         gradients.pair("normal_kl"),
-        seen=True,
     ),
     Mutant(
         "1e-8 added inside the logarithm of the likelihood",
@@ -161,19 +146,16 @@ MUTANTS = (
         ),
         (FORMS["bernoulli_at_large_logits"], gradients.BERNOULLI_FAR_OUT),
         gradients.pair("bernoulli_log_prob"),
-        seen=True,
     ),
     Mutant(
         "a logvar that overflows, and a training that runs on with NaN",
         (Edit("train:Trainer._step", "if bad is not None:", "if False:"),),
         (conduct.what_is_not_finite_stops_the_training_by_name,),
-        seen=True,
     ),
     Mutant(
         "`difference > tolerance` in a comparison of two arrays, which lets NaN through",
         (Edit("verify.runner:_compared", "error <= tolerance", "not error > tolerance"),),
         (conduct.a_gradient_of_nan_fails,),
-        seen=True,
     ),
     Mutant(
         "`difference > tolerance` in the gradient checker, which lets NaN through",
@@ -183,18 +165,15 @@ MUTANTS = (
             Edit("gradcheck.judge:Evidence.shaped", "bool(np.isfinite(self.analytic).all())", "True"),
         ),
         (conduct.a_gradient_of_nan_fails,),
-        seen=True,
     ),
     Mutant(
         "an absolute tolerance in the gradient checker, which accepts all zeros",
         (Edit("gradcheck.check:check_grad", "Tolerance(rtol, atol, scale)", "Tolerance(rtol, atol or 1e-6, scale)"),),
         (conduct.a_gradient_of_zeros_fails_however_small_the_right_one_is,),
-        seen=True,
     ),
     Mutant(
         "an absolute tolerance in a comparison of two arrays, which accepts all zeros",
         (Edit("verify.runner:_compared", "difference / size if size else (difference and math.inf)", "difference"),),
         (conduct.a_gradient_of_zeros_fails_however_small_the_right_one_is,),
-        seen=True,
     ),
 )

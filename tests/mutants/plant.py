@@ -34,15 +34,13 @@ class Edit:
 class Mutant:
     """A mistake: what somebody would have done, the edits that do it, and the checks that each must notice it.
 
-    `gradient` is the gradient check of the same code, to show where it is blind; `seen` marks a mistake that public
-    VAEs have made.
+    `gradient` is the gradient check of the same code, to show where it is blind.
     """
 
     mistake: str
     edits: tuple[Edit, ...]
     caught_by: tuple[Check, ...]
     gradient: Check | None = None
-    seen: bool = False
 
 
 def function_at(where: str) -> types.FunctionType:
