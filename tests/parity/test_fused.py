@@ -36,6 +36,7 @@ ARCHITECTURES = {
 }
 FEW = {"odd": 500, "iwae": 60, "pt": 20, "kingma": 20, "wide": 2, "single": 50}
 STEPS_AT_WIDE, STEPS = 2, 4
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name == "wide" else name for name in ARCHITECTURES]
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
 
@@ -66,7 +67,7 @@ def states(arch: Architecture, dtype: Any) -> tuple[TrainingState, TrainingState
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=lambda d: np.dtype(d).name)
-@pytest.mark.parametrize("name", list(ARCHITECTURES))
+@pytest.mark.parametrize("name", NAMES)
 def test_terms_and_gradients_in_lock_step(name: str, dtype: Any) -> None:
     arch, batch = ARCHITECTURES[name]
     tolerance = TOLERANCE[np.dtype(dtype).name]
@@ -92,7 +93,7 @@ def test_terms_and_gradients_in_lock_step(name: str, dtype: Any) -> None:
             compare(ours.parameters[tensor], value).check(1e-9 if dtype is np.float64 else 2e-3, tensor)
 
 
-@pytest.mark.parametrize("name", list(ARCHITECTURES))
+@pytest.mark.parametrize("name", NAMES)
 def test_free_running_in_float64_stays_with_the_reference(name: str) -> None:
     arch, batch = ARCHITECTURES[name]
     theirs, ours = states(arch, np.float64)

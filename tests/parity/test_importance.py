@@ -25,7 +25,7 @@ ARCHITECTURES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("dtype", [pytest.param(np.float64, marks=pytest.mark.slow), np.float32])
 @pytest.mark.parametrize("arch", ARCHITECTURES, ids=lambda a: str(a.features))
 def test_estimates_agree_with_the_reference(arch: Architecture, dtype: Any) -> None:
     parameters = initialise(arch, seed=3, dtype=np.float32)

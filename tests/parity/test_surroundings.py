@@ -1,6 +1,6 @@
 """Where the kernels run: without a cache, without AVX-512, without a compiler at all, after an upgrade, on old Numba.
 
-Each test is a process of its own. Budget: about 25 s; what compiles the fused loops again is behind `slow`.
+Each test is a process of its own. Budget: about 15 s; what compiles the fused loops again is behind `slow`.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ def old_processor(tmp_path: Path) -> dict[str, str]:
     return {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma", "NUMBA_CACHE_DIR": str(tmp_path)}
 
 
+@pytest.mark.slow
 def test_without_avx512_tiles_and_adam_are_right(tmp_path: Path) -> None:
     code = SMALL + (
         "wide = [a.astype(np.float64) for a in (x, w, b)]\n"
