@@ -42,7 +42,8 @@ def test_the_names_are_those_of_the_configuration() -> None:
 
 def test_auto_takes_numpy_where_nothing_else_is_there(absent: None) -> None:
     backend = backends.choose("auto")
-    assert (backend.name, backend.ops, backend.reason) == ("numpy", ops, "the only one present")
+    assert (backend.name, backend.ops) == ("numpy", ops)
+    assert backend.reason == "no numba: this version of vae-np has no numba kernels"
 
 
 def test_auto_takes_the_cpu_kernels_and_says_why(kernels: ModuleType) -> None:

@@ -7,32 +7,124 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from types import ModuleType
+from typing import Any, Protocol
 
 from vae_np import ops as reference
+from vae_np._types import Array
+from vae_np.elbo import Terms
 from vae_np.errors import BackendError
+from vae_np.model import Architecture
+from vae_np.step import Optimiser, TrainingState
 
 NAMES = ("numpy", "numba", "cupy")
 _MODULES = {"numba": "vae_np.kernels.cpu", "cupy": "vae_np.kernels.gpu"}
+_OLDEST_NUMBA = (0, 61)
+
+
+class FusedStep(Protocol):
+    """A training step as one compiled function, made for one architecture, state and batch size.
+
+    Called as `vae_np.step.training_step` is, it changes the same buffers and returns the same terms; x is bytes, binary
+    or, with `grey`, 0..255 to be drawn from BINARIZE.
+    """
+
+    def __call__(
+        self, x: Array, rows: Array, *, seed: int, optimiser: Optimiser, beta: float = ..., grey: bool = ...
+    ) -> Terms: ...
+
+    @property
+    def finite(self) -> bool:
+        """Whether the last step's terms, and the parameters and moments that it left, are all finite."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A backend's name, its implementation of the contract (`vae_np.ops`), and why it was chosen."""
+    """A backend's name, its implementation of the contract (`vae_np.ops`), and why it was chosen.
+
+    Beside the contract a backend may have fused loops for some architectures: the training step, and the log weights of
+    the likelihood's evaluation. Everything else is composed from the contract's operations.
+    """
 
     name: str
     ops: ModuleType
     reason: str
 
+    def unfused(self, arch: Architecture) -> str | None:
+        """Why steps and evaluation of an architecture are composed; None if they are fused."""
+        if not hasattr(self.ops, "unsupported"):
+            return f"{self.name} has nothing fused"
+        why: str | None = self.ops.unsupported(arch)
+        return why
+
+    def describe(self, what: str, arch: Architecture) -> str:
+        """`fused steps`, or `composed steps (reason)`, for what = steps; where nothing is ever fused, no reason."""
+        why = self.unfused(arch)
+        if why is None:
+            return f"fused {what}"
+        return f"composed {what} ({why})" if hasattr(self.ops, "unsupported") else f"composed {what}"
+
+    def fused_step(self, arch: Architecture, state: TrainingState, batch: int) -> FusedStep | None:
+        """The fused step that changes `state`, on batches of that size; None where steps are composed."""
+        return None if self.unfused(arch) is not None else self.ops.FusedStep(arch, state, batch)
+
+    def fused_log_weights(self, arch: Architecture) -> Callable[..., Array] | None:
+        """log w (S, B) of (ops, arch, parameters, x, rows, *, samples, seed); None where that is composed. [D34]"""
+        return None if self.unfused(arch) is not None else self.ops.log_weights
+
+    def warmup(self, arch: Architecture, dtype: Any, **parts: bool) -> float:
+        """Compile ahead what a model's `step` and `evaluation` call (both unless told otherwise); the seconds."""
+        return float(self.ops.warmup(arch, dtype, **parts)) if self.unfused(arch) is None else 0.0
+
+    def on_compile(self, listener: Callable[[], None] | None) -> None:
+        """Have `listener` called once, before the next compilation that no cache saves."""
+        if hasattr(self.ops, "on_compile"):
+            self.ops.on_compile(listener)
+
+    @property
+    def cache_problem(self) -> str | None:
+        """Why compiled code is not kept between runs; None if it is, or if there is none."""
+        return next(iter(getattr(self.ops, "CACHE_PROBLEM", ())), None)
+
+    @property
+    def vector_bits(self) -> int | None:
+        """How wide the vectors are that the backend computes with on this processor; None where that is not known."""
+        size: int | None = getattr(self.ops, "VECTOR_BYTES", None)
+        return None if size is None else 8 * size
+
 
 def missing(name: str) -> str | None:
-    """Why a backend cannot be used here, in a few words; None if it can. Raises BackendError for an unknown name."""
+    """Why a backend cannot be used here, with the remedy; None if it can. Raises BackendError for an unknown name."""
     if name not in NAMES:
         raise BackendError(f"backend: got {name!r}, expected one of auto, {', '.join(NAMES)}")
-    if name == "numpy" or importlib.util.find_spec(_MODULES[name]) is not None:
+    if name == "numpy":
         return None
-    return f"this version of vae-np has no {name} kernels"
+    if importlib.util.find_spec(_MODULES[name]) is None:
+        return f"this version of vae-np has no {name} kernels"
+    if name == "numba":
+        why = _numba_problem()
+        if why is not None:
+            return why
+    try:
+        importlib.import_module(_MODULES[name])
+    except ImportError as error:
+        return f"its kernels cannot be imported ({' '.join(str(error).split())})"
+    return None
+
+
+def _numba_problem() -> str | None:
+    """What is wrong with the Numba that is installed, if anything; it is not imported for that."""
+    oldest = ".".join(map(str, _OLDEST_NUMBA))
+    remedy = f"install it with: pip install 'numba>={oldest}'"
+    try:
+        version = metadata.version("numba")
+    except metadata.PackageNotFoundError:
+        return f"Numba is not installed; {remedy}"
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    return None if numbers >= _OLDEST_NUMBA else f"Numba {version} is too old; {remedy}"
 
 
 def present() -> list[str]:
@@ -46,9 +138,10 @@ def choose(name: str = "auto") -> Backend:
     Raises BackendError if the name is unknown or the backend is missing, with what can be used instead.
     """
     if name == "auto":
-        candidates = [candidate for candidate in ("numba", "numpy") if missing(candidate) is None]
-        reason = "the fastest on this machine's CPU" if len(candidates) > 1 else "the only one present"
-        return _load(candidates[0], reason)
+        why = missing("numba")
+        if why is None:
+            return _load("numba", "the fastest on this machine's CPU")
+        return _load("numpy", f"no numba: {why}")
     why = missing(name)
     if why is not None:
         raise BackendError(f"backend: got {name!r}, but {why}; expected one of auto, {', '.join(present())}")

@@ -282,6 +282,38 @@ def _study(
     raise typer.Exit(run_study(chapter, out=out, seed=_seed(seed) or 0, json_file=json_file))
 
 
+@app.command("bench")
+def _bench(
+    what: Annotated[str, typer.Argument(metavar="ops|step|eval", help="What to time.")] = "step",
+    workload: Annotated[
+        str, typer.Option("--workload", metavar="NAME", help="pt, kingma, iwae or wide.")
+    ] = "pt",
+    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="auto, numpy or numba.")] = "auto",
+    peers: Annotated[
+        str, typer.Option("--peers", metavar="NAMES", help="torch, jax or torch,jax: time them too.")
+    ] = "",
+    threads: Annotated[
+        str | None, typer.Option("--threads", metavar="N", help="Threads of the kernels and PyTorch. [default: all]")
+    ] = None,
+    rounds: Annotated[str | None, typer.Option("--rounds", metavar="N", help="[default: 20]")] = None,
+    json_file: _JsonFile = None,
+) -> None:
+    """Time the kernels against the reference, PyTorch and JAX, in turns; from a checkout only."""
+    from vae_np.commands.bench import bench
+
+    raise typer.Exit(
+        bench(
+            what,
+            workload=workload,
+            backend=str(config.parse_field("backend", backend)),
+            peers=peers,
+            threads=_whole("threads", threads, None),
+            rounds=_whole("rounds", rounds, 20),
+            json_file=json_file,
+        )
+    )
+
+
 @app.command("info")
 def _info(json_file: _JsonFile = None) -> None:
     """Show versions, the machine, and the matrix of backend, objective and likelihood."""

@@ -18,7 +18,9 @@ ACTIVE_UNIT_VARIANCE = 0.01
 # Steps of `local.infer` where there is no encoder; a held-out example starts at the prior.
 HELD_OUT_STEPS = 50
 _BATCH = 500
+# Examples whose log p(x) is estimated at once, and log weights that are held at once: 80 MB in float64.
 _LIKELIHOOD_BATCH = 100
+_LOG_WEIGHTS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -112,17 +114,26 @@ def log_likelihood(
     samples: int,
     seed: int,
     on_batch: Callable[[int], None] | None = None,
+    fused: Callable[..., Array] | None = None,
 ) -> likelihood.Estimate:
-    """`likelihood.importance_log_likelihood` of every example; `on_batch` hears how many are done. [D34]"""
+    """`likelihood.importance_log_likelihood` of every example; `on_batch` hears how many are done. [D34]
+
+    `fused` is the backend's `fused_log_weights`, where it has some for the architecture.
+    """
     parts = []
-    for start in range(0, len(examples), _LIKELIHOOD_BATCH):
-        x, places = examples.batch(slice(start, start + _LIKELIHOOD_BATCH))
-        mu, logvar = posterior(ops, arch, parameters, x, places, seed=seed)
-        parts.append(
-            likelihood.importance_log_likelihood(
-                ops, arch, parameters, x, places, samples=samples, seed=seed, posterior=(mu, logvar)
+    size = max(1, min(_LIKELIHOOD_BATCH, _LOG_WEIGHTS // max(samples, 1)))
+    for start in range(0, len(examples), size):
+        x, places = examples.batch(slice(start, start + size))
+        if fused is not None:
+            log_w = fused(ops, arch, parameters, x, places, samples=samples, seed=seed)
+            parts.append(likelihood.estimate_from_log_weights(ops, log_w))
+        else:
+            mu, logvar = posterior(ops, arch, parameters, x, places, seed=seed)
+            parts.append(
+                likelihood.importance_log_likelihood(
+                    ops, arch, parameters, x, places, samples=samples, seed=seed, posterior=(mu, logvar)
+                )
             )
-        )
         if on_batch is not None:
             on_batch(start + len(x))
     return likelihood.concatenate(parts)

@@ -15,8 +15,9 @@ import numpy as np
 
 from vae_np import data, noise
 from vae_np._types import Array
-from vae_np.backends import Backend
+from vae_np.backends import Backend, FusedStep
 from vae_np.config import Config
+from vae_np.elbo import Terms
 from vae_np.errors import ConfigError, NonFiniteError
 from vae_np.evaluate import Binarized, elbo_terms
 from vae_np.local import ARRAYS as LOCAL_ARRAYS
@@ -108,6 +109,7 @@ class Trainer:
             self.config.adam_beta2,
             self.config.adam_eps,
         )
+        self.fused: FusedStep | None = self.backend.fused_step(self.arch, self.state, self.config.batch_size)
 
     def _mean_pixel(self) -> Array:
         scale = 255.0 if self.values == "byte" else 1.0
@@ -171,7 +173,35 @@ class Trainer:
         return (batch + 1) * parts // self.steps_per_epoch > batch * parts // self.steps_per_epoch
 
     def _step(self, rows: Array, beta: float) -> None:
-        x = data.prepare(
+        # What overflows here is told by name below, not by a warning of NumPy's as well.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            if self.fused is not None:
+                terms, bad = self._fused_step(self.fused, rows, beta)
+            else:
+                terms, bad = self._composed_step(rows, beta)
+        if bad is not None:
+            raise NonFiniteError(f"step {self.state.step}: {bad} is not finite; a smaller lr often helps")
+        self.running.add(float(terms.reconstruction.mean()), float(terms.kl.mean()))
+
+    def _fused_step(self, step: FusedStep, rows: Array, beta: float) -> tuple[Terms, str | None]:
+        draws = self.values == "byte" and self.config.binarization == "dynamic"
+        x = self.rows[rows] if draws else self._prepare(rows)
+        terms = step(x, rows, seed=self.config.seed, optimiser=self.optimiser, beta=beta, grey=draws)
+        if step.finite:
+            return terms, None
+        return terms, first_non_finite(self.state, terms) or "a parameter or second moment"
+
+    def _composed_step(self, rows: Array, beta: float) -> tuple[Terms, str | None]:
+        ops, x = self.backend.ops, self._prepare(rows)
+        how: dict[str, Any] = {"seed": self.config.seed, "optimiser": self.optimiser, "beta": beta}
+        if self.local is None:
+            terms = training_step(ops, self.arch, self.state, x, rows, **how)
+        else:
+            terms = local_training_step(ops, self.arch, self.state, self.local, x, rows, **how)
+        return terms, first_non_finite(self.state, terms)
+
+    def _prepare(self, rows: Array) -> Array:
+        return data.prepare(
             self.rows[rows],
             self.values,
             self.config.binarization,
@@ -180,17 +210,6 @@ class Trainer:
             step=self.state.step,
             rows=rows,
         )
-        how: dict[str, Any] = {"seed": self.config.seed, "optimiser": self.optimiser, "beta": beta}
-        # What overflows here is told by name below, not by a warning of NumPy's as well.
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            if self.local is None:
-                terms = training_step(self.backend.ops, self.arch, self.state, x, rows, **how)
-            else:
-                terms = local_training_step(self.backend.ops, self.arch, self.state, self.local, x, rows, **how)
-            bad = first_non_finite(self.state, terms)
-        if bad is not None:
-            raise NonFiniteError(f"step {self.state.step}: {bad} is not finite; a smaller lr often helps")
-        self.running.add(float(terms.reconstruction.mean()), float(terms.kl.mean()))
 
     def _validate(self, epoch: int, beta: float) -> Metrics:
         assert self.validation is not None

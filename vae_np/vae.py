@@ -196,7 +196,13 @@ class VAE:
         seed = self.config.seed if seed is None else seed
         examples = self._examples(x, binarize, seed)
         return evaluate.log_likelihood(
-            self.backend.ops, self.arch, self.parameters, examples, samples=_count("samples", samples), seed=seed
+            self.backend.ops,
+            self.arch,
+            self.parameters,
+            examples,
+            samples=_count("samples", samples),
+            seed=seed,
+            fused=self.backend.fused_log_weights(self.arch),
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:

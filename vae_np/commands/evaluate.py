@@ -7,7 +7,7 @@ from typing import Any
 
 from vae_np import checkpoint, data, evaluate, plots, runs
 from vae_np.commands.output import Output, with_error
-from vae_np.commands.train import TERM_NAMES, describe_values, term_figures, train_figures
+from vae_np.commands.train import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
 from vae_np.evaluate import Binarized, mean_and_stderr
 from vae_np.vae import VAE
 
@@ -36,7 +36,9 @@ def evaluate_run(
     examples = Binarized(dataset.test[:limit], dataset.values, settings.binarization, seed)
     output.say(f"run      {folder}")
     output.say(f"data     {dataset.name}: {len(examples)} test rows, {describe_values(dataset, settings)}")
-    output.say(f"backend  {vae.backend.name} ({vae.backend.reason}), {vae.parameters.dtype}, composed evaluation")
+    how = vae.backend.describe("evaluation", vae.arch)
+    output.say(f"backend  {vae.backend.name} ({vae.backend.reason}), {vae.parameters.dtype}, {how}")
+    tell_of_compilation(output, vae.backend)
 
     ops, arch, parameters = vae.backend.ops, vae.arch, vae.parameters
     terms = evaluate.elbo_terms(
@@ -54,6 +56,7 @@ def evaluate_run(
             samples=samples,
             seed=seed,
             on_batch=lambda done: progress.update(task, completed=done),
+            fused=vae.backend.fused_log_weights(arch),
         )
     figures = {**term_figures(terms), "log_likelihood": mean_and_stderr(estimate.log_likelihood)}
     ess = mean_and_stderr(estimate.ess)

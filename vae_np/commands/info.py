@@ -12,7 +12,7 @@ import numpy as np
 
 from vae_np import __version__, backends
 from vae_np.commands.output import Output
-from vae_np.model import LIKELIHOODS
+from vae_np.model import LIKELIHOODS, Architecture
 
 _OBJECTIVES = ("elbo",)
 _LIBRARIES = ("numpy", "scipy", "numba", "safetensors", "matplotlib", "cupy", "torch", "jax")
@@ -28,21 +28,40 @@ def info(*, json_file: str | None) -> int:
     output.say(", ".join(f"{name} {version or '(not installed)'}" for name, version in versions.items()))
     rows, matrix = [], []
     for name in backends.NAMES:
-        why = backends.missing(name)
+        hows = [_how(name, likelihood) for likelihood in LIKELIHOODS]
         for objective in _OBJECTIVES:
-            for likelihood in LIKELIHOODS:
-                how = "composed" if why is None else None
-                matrix.append({"backend": name, "objective": objective, "likelihood": likelihood, "how": how})
-            cells = ["composed" if why is None else "-"] * len(LIKELIHOODS)
-            rows.append((f"{name}, {objective}", *cells))
+            rows.append((f"{name}, {objective}", *(how or "-" for how in hows)))
+            matrix += [
+                {"backend": name, "objective": objective, "likelihood": likelihood, "how": how}
+                for likelihood, how in zip(LIKELIHOODS, hows, strict=True)
+            ]
     output.table("Backend and objective × likelihood", ("", *LIKELIHOODS), rows)
     for name in backends.NAMES:
         why = backends.missing(name)
-        output.say(f"{name:<6} {'present' if why is None else why}")
+        output.say(f"{name:<6} {_present(name) if why is None else why}")
     chosen = backends.choose("auto")
+    machine["vector_bits"] = chosen.vector_bits
     output.say(f"auto   {chosen.name} ({chosen.reason})")
     output.json("info", {"machine": machine, "libraries": versions, "matrix": matrix, "auto": chosen.name})
     return 0
+
+
+def _how(name: str, likelihood: str) -> str | None:
+    """fused or composed, for models with a hidden layer; None where the backend is missing."""
+    if backends.missing(name) is not None:
+        return None
+    fused = backends.choose(name).unfused(Architecture(likelihood=likelihood)) is None
+    return "fused" if fused else "composed"
+
+
+def _present(name: str) -> str:
+    backend = backends.choose(name)
+    said = ["present"]
+    if backend.vector_bits is not None:
+        said.append(f"{backend.vector_bits}-bit vectors")
+    if backend.cache_problem is not None:
+        said.append(f"compiled code is not kept: {backend.cache_problem}")
+    return ", ".join(said)
 
 
 def _machine() -> dict[str, Any]:

@@ -123,13 +123,23 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: 
     )
     output.say(f"model    {sizes} {arch.activation}, {arch.likelihood}: {trainer.state.parameters.count} parameters")
     output.say(
-        f"backend  {trainer.backend.name} ({trainer.backend.reason}), {settings.dtype}, composed steps, "
-        f"seed {settings.seed}"
+        f"backend  {trainer.backend.name} ({trainer.backend.reason}), {settings.dtype}, "
+        f"{trainer.backend.describe('steps', arch)}, seed {settings.seed}"
     )
     if arch.likelihood == "bernoulli-grey":
         output.say("note     bernoulli-grey is a cross-entropy on grey values: its ELBO bounds no likelihood")
     note_no_image(output, dataset)
     output.say(f"run      {folder}" + (f", resumed at step {trainer.state.step}" if resumed else ""))
+    tell_of_compilation(output, trainer.backend)
+    # Now, so that it counts as no step's time.
+    trainer.backend.warmup(arch, settings.dtype, evaluation=False)
+
+
+def tell_of_compilation(output: Output, backend: backends.Backend) -> None:
+    """Say so when something has to be compiled first, once, and where compiled code cannot be kept."""
+    if backend.cache_problem is not None:
+        output.warn(f"compiled code is not kept, and compiled anew by each run: {backend.cache_problem}")
+    backend.on_compile(lambda: output.say("compiling, which takes up to half a minute, the first time only"))
 
 
 def describe_values(dataset: data.Dataset, settings: Config) -> str:

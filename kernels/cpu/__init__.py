@@ -1,0 +1,53 @@
+"""The contract (`vae_np.ops`) in Numba: same names, signatures and shapes, held against it. [docs/kernels.md]"""
+
+from __future__ import annotations
+
+from ._cache import CACHE_PROBLEM, on_compile
+from ._jit import VECTOR_BYTES
+from ._pool import available, set_threads, threads
+from .adam import adam_update
+from .affine import (
+    affine_act_backward,
+    affine_act_forward,
+    binary_affine_act_backward,
+    binary_affine_act_forward,
+)
+from .fused import FusedStep, unsupported
+from .importance import log_weights
+from .likelihoods import (
+    bernoulli_loglik_backward,
+    bernoulli_loglik_forward,
+    normal_loglik_backward,
+    normal_loglik_forward,
+)
+from .noise import philox_bernoulli, philox_normal
+from .reparam import reparam_kl_backward, reparam_kl_forward
+from .warmup import warmup
+from .weights import log_mean_exp_weights
+
+__all__ = [
+    "CACHE_PROBLEM",
+    "VECTOR_BYTES",
+    "FusedStep",
+    "adam_update",
+    "affine_act_backward",
+    "affine_act_forward",
+    "available",
+    "bernoulli_loglik_backward",
+    "bernoulli_loglik_forward",
+    "binary_affine_act_backward",
+    "binary_affine_act_forward",
+    "log_mean_exp_weights",
+    "log_weights",
+    "normal_loglik_backward",
+    "normal_loglik_forward",
+    "on_compile",
+    "philox_bernoulli",
+    "philox_normal",
+    "reparam_kl_backward",
+    "reparam_kl_forward",
+    "set_threads",
+    "threads",
+    "unsupported",
+    "warmup",
+]

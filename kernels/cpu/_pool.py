@@ -1,0 +1,110 @@
+"""The one pool of threads: Python threads that run compiled code without the GIL, each a slab of the work.
+
+Neither Numba's threads nor a BLAS's are used, so nothing has to be switched off around a call and put back after it. A
+second Python thread that comes while the pool is at work does its own work alone; results do not depend on that.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from numba.core import config
+
+from vae_np.errors import InputError
+
+_Job = tuple[Callable[..., Any], tuple[Any, ...], "queue.SimpleQueue[BaseException | None]"]
+
+
+def available() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Pool:
+    """Workers that are started when first needed, and again in the child after a fork."""
+
+    def __init__(self) -> None:
+        self.threads = 1 if config.DISABLE_JIT else available()
+        self.reset()
+
+    def reset(self) -> None:
+        self.lock = threading.Lock()
+        self.inboxes: list[queue.SimpleQueue[_Job]] = []
+        # Counts resets: after a fork, who believed that a worker is waiting for him has to know that it is gone.
+        self.generation = getattr(self, "generation", -1) + 1
+        # Asks workers that wait inside compiled code for one caller's next job to come back to their inboxes.
+        self.dismiss: Callable[[], None] | None = None
+
+    def enter(self, dismiss: Callable[[], None] | None = None) -> bool:
+        """Take the pool if it is free; `dismiss` is how the next one to come gets the workers back."""
+        if not self.lock.acquire(blocking=False):
+            return False
+        if self.dismiss is not None and self.dismiss != dismiss:
+            self.dismiss()
+        self.dismiss = dismiss
+        return True
+
+    def submit(self, worker: int, body: Callable[..., Any], args: tuple[Any, ...], done: Any) -> None:
+        """Have worker 1, 2, … run body(*args), and put None or what it raised into `done`."""
+        while len(self.inboxes) < worker:
+            inbox: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+            threading.Thread(target=_work, args=(inbox,), name="vae-np", daemon=True).start()
+            self.inboxes.append(inbox)
+        self.inboxes[worker - 1].put((body, args, done))
+
+
+def _work(inbox: queue.SimpleQueue[_Job]) -> None:
+    while True:
+        body, args, done = inbox.get()
+        try:
+            body(*args)
+        except BaseException as error:
+            done.put(error)
+        else:
+            done.put(None)
+
+
+POOL = _Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=POOL.reset)
+
+
+def threads() -> int:
+    """How many threads a large operation uses."""
+    return POOL.threads
+
+
+def set_threads(count: int) -> None:
+    """Use `count` threads from now on. Raises InputError for less than one or more than there are processors."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= available():
+        raise InputError(f"threads: got {count!r}, expected a whole number from 1 to {available()}, this machine's")
+    POOL.threads = 1 if config.DISABLE_JIT else count
+
+
+def run(body: Callable[..., Any], *args: Any, work: float) -> None:
+    """body(part, parts, *args) for every part at once; `work` in nanoseconds decides if that is worth waking threads.
+
+    Waits for all parts, and raises what the first of them raised.
+    """
+    count = POOL.threads
+    if count == 1 or work < 200_000 or not POOL.enter():
+        body(0, 1, *args)
+        return
+    try:
+        done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        for part in range(1, count):
+            POOL.submit(part, body, (part, count, *args), done)
+        errors: list[BaseException | None] = []
+        try:
+            body(0, count, *args)
+        finally:
+            errors = [done.get() for _ in range(1, count)]
+        for error in errors:
+            if error is not None:
+                raise error
+    finally:
+        POOL.lock.release()

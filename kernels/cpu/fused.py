@@ -1,0 +1,441 @@
+"""One training step as one compiled function: MLPs, a diagonal normal q, a Bernoulli likelihood, the ELBO. [D29] [D31]
+
+Every thread takes a slab of the batch through the whole forward pass, and, once the transposed weights are there, back
+to the first hidden layer. Then the threads meet, and take units of weights: gradient, then Adam while it is in cache.
+The first layer works on the active pixels alone, forward and backward. All buffers are made once.
+
+The order of every sum is fixed by the layout, not by the threads: one thread or eight give the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vae_np import noise
+from vae_np._types import Array
+from vae_np.elbo import Terms
+from vae_np.errors import InputError
+from vae_np.model import Architecture, Parameters
+from vae_np.optim import adagrad_update
+from vae_np.step import Optimiser, TrainingState
+
+from ._gemm import call_gemm, gemm_address, scratch_size, transpose
+from ._jit import TILE_ROWS, VECTOR_BYTES, njit
+from ._philox import fill_bernoulli, fill_normals, key
+from ._pool import POOL
+from ._team import Team, called_again, meet, next_unit
+from ._vector import adam_range
+from .adam import constants
+from .affine import (
+    ACTIVATIONS,
+    activate,
+    activation_gradient,
+    active_columns,
+    column_sums,
+    gather_rows,
+)
+from .likelihoods import bernoulli_step_row
+from .reparam import backward_row, kl_row, sample_row
+
+# Header of the plan, then LAYER words for each affine layer, then UNIT_WORDS for each unit of weights.
+_BATCH, _FEATURES, _LATENT, _ENCODER, _DECODER, _ACTIVATION, _KEY0, _KEY1, _STEP, _GREY, _KEEP, _ADAM = range(12)
+_Z, _EPS, _DZ, _TERMS, _GRADIENT, _GRADIENT_SIZE, _GEMM, _GEMM_SIZE, _UNITS = range(12, 21)
+_LAYERS, _TRANSPOSED, _CALL, _THREADS = range(21, 25)
+_HEADER = 25
+_LAYER = 8
+_IN, _OUT, _WEIGHT, _BIAS, _INPUT, _RESULT, _DRESULT, _TURNED = range(_LAYER)
+_GATHER_BYTES = 5 * VECTOR_BYTES
+_BINARIZE_STREAM, _EPS_STREAM = noise.BINARIZE, noise.EPS
+
+
+@njit()
+def _at(plan: Array, layer: int, word: int) -> int:
+    return plan[_HEADER + _LAYER * layer + word]
+
+
+@njit()
+def _affine_rows(
+    plan: Array, layer: int, first: int, last: int, parameters: Array, work: Array, scratch: int, activation: int
+) -> None:
+    """Rows first..last−1 of a layer's output."""
+    inputs, outputs = _at(plan, layer, _IN), _at(plan, layer, _OUT)
+    source, result = _at(plan, layer, _INPUT) + first * inputs, _at(plan, layer, _RESULT) + first * outputs
+    call_gemm(
+        plan[_CALL], work, source, inputs, 1, parameters, _at(plan, layer, _WEIGHT), outputs, 1, work, result, outputs,
+        last - first, outputs, inputs, 0, work, scratch,
+    )  # fmt: skip
+    for i in range(last - first):
+        activate(work, result + i * outputs, parameters, _at(plan, layer, _BIAS), outputs, activation)
+
+
+@njit()
+def _input_gradient_rows(
+    plan: Array, layer: int, first: int, last: int, parameters: Array, work: Array, target: int, accumulate: int,
+    scratch: int,
+) -> None:  # fmt: skip
+    """Rows of dx = dy Wᵀ into work, from entry `target` on (the place of row 0). [D25]"""
+    inputs, outputs = _at(plan, layer, _IN), _at(plan, layer, _OUT)
+    dy = _at(plan, layer, _DRESULT) + first * outputs
+    if plan[_TRANSPOSED] != 0:
+        call_gemm(
+            plan[_CALL], work, dy, outputs, 1, work, _at(plan, layer, _TURNED), inputs, 1, work,
+            target + first * inputs, inputs, last - first, inputs, outputs, accumulate, work, scratch,
+        )  # fmt: skip
+    else:
+        call_gemm(
+            plan[_CALL], work, dy, outputs, 1, parameters, _at(plan, layer, _WEIGHT), 1, outputs, work,
+            target + first * inputs, inputs, last - first, inputs, outputs, accumulate, work, scratch,
+        )  # fmt: skip
+
+
+@njit()
+def _activation_rows(plan: Array, layer: int, first: int, last: int, work: Array) -> None:
+    """dy → da in place, for rows of a hidden layer. [D26]"""
+    outputs = _at(plan, layer, _OUT)
+    for i in range(first, last):
+        dy, y = _at(plan, layer, _DRESULT) + i * outputs, _at(plan, layer, _RESULT) + i * outputs
+        activation_gradient(work, dy, work, y, work, dy, outputs, plan[_ACTIVATION])
+
+
+@njit()
+def _forward_rows(
+    plan: Array, part: int, first: int, last: int, bits: Array, rows: Array, samples: Array, index: Array,
+    words: Array, scale: Any, parameters: Array, work: Array, reconstruction: Array, kl: Array,
+) -> None:  # fmt: skip
+    """The forward pass of rows first..last−1, down to the logits' gradient. [D27] [D28] [D17] [D22] [D4]"""
+    features, latent, activation = plan[_FEATURES], plan[_LATENT], plan[_ACTIVATION]
+    heads = plan[_ENCODER]
+    scratch = plan[_GEMM] + part * plan[_GEMM_SIZE]
+    hidden, at_index = _at(plan, 0, _OUT), part * (features + 1)
+    for i in range(first, last):
+        count = active_columns(bits, i * features, 0, features, index, at_index)
+        result = _at(plan, 0, _RESULT) + i * hidden
+        gather_rows(parameters, _at(plan, 0, _WEIGHT), hidden, hidden, index, at_index, count, work, result)
+        activate(work, result, parameters, _at(plan, 0, _BIAS), hidden, activation)
+    for layer in range(1, heads):
+        _affine_rows(plan, layer, first, last, parameters, work, scratch, activation)
+    _affine_rows(plan, heads, first, last, parameters, work, scratch, 0)
+    _affine_rows(plan, heads + 1, first, last, parameters, work, scratch, 0)
+
+    mu, logvar = _at(plan, heads, _RESULT), _at(plan, heads + 1, _RESULT)
+    at = first * latent
+    size = words.size // plan[_THREADS]
+    fill_normals(
+        rows, samples, first, last, latent, np.uint64(plan[_KEY0]), np.uint64(plan[_KEY1]), _EPS_STREAM, plan[_STEP],
+        words[part * size : (part + 1) * size], work, plan[_EPS] + at,
+    )  # fmt: skip
+    # Row by row: where vectors end, and with them the last bit, then depends on no slab.
+    for i in range(first, last):
+        at = i * latent
+        sample_row(work, mu + at, work, logvar + at, work, plan[_EPS] + at, work, plan[_Z] + at, latent)
+        kl[i] = kl_row(work, mu + at, work, logvar + at, latent)
+
+    out = heads + 2 + plan[_DECODER]
+    for layer in range(heads + 2, out):
+        _affine_rows(plan, layer, first, last, parameters, work, scratch, activation)
+    _affine_rows(plan, out, first, last, parameters, work, scratch, 0)
+    terms = plan[_TERMS] + part * features
+    for i in range(first, last):
+        logits = _at(plan, out, _RESULT) + i * features
+        reconstruction[i] = bernoulli_step_row(bits, i * features, work, logits, scale, work, terms, features)
+
+
+@njit()
+def _backward_rows(plan: Array, part: int, first: int, last: int, dkl: Any, parameters: Array, work: Array) -> None:
+    """Back from the logits' gradient to the first layer's, for rows first..last−1. [D29]"""
+    latent, heads = plan[_LATENT], plan[_ENCODER]
+    scratch = plan[_GEMM] + part * plan[_GEMM_SIZE]
+    for layer in range(heads + 2 + plan[_DECODER], heads + 2, -1):
+        _input_gradient_rows(plan, layer, first, last, parameters, work, _at(plan, layer - 1, _DRESULT), 0, scratch)
+        _activation_rows(plan, layer - 1, first, last, work)
+    _input_gradient_rows(plan, heads + 2, first, last, parameters, work, plan[_DZ], 0, scratch)
+    mu, logvar = _at(plan, heads, _RESULT), _at(plan, heads + 1, _RESULT)
+    dmu, dlogvar = _at(plan, heads, _DRESULT), _at(plan, heads + 1, _DRESULT)
+    for i in range(first, last):
+        at = i * latent
+        backward_row(
+            work, mu + at, work, logvar + at, work, plan[_EPS] + at, work, plan[_DZ] + at, 0, 1, dkl,
+            work, dmu + at, work, dlogvar + at, latent,
+        )  # fmt: skip
+    dh = _at(plan, heads - 1, _DRESULT)
+    _input_gradient_rows(plan, heads, first, last, parameters, work, dh, 0, scratch)
+    _input_gradient_rows(plan, heads + 1, first, last, parameters, work, dh, 1, scratch)
+    _activation_rows(plan, heads - 1, first, last, work)
+    for layer in range(heads - 1, 0, -1):
+        _input_gradient_rows(plan, layer, first, last, parameters, work, _at(plan, layer - 1, _DRESULT), 0, scratch)
+        _activation_rows(plan, layer - 1, first, last, work)
+
+
+@njit()
+def _turn_weights(plan: Array, part: int, parts: int, parameters: Array, work: Array) -> None:
+    """This part's share of the transposed weights, which dy Wᵀ reads row by row; the first layer needs none."""
+    width = VECTOR_BYTES // work.itemsize
+    for layer in range(1, plan[_LAYERS]):
+        inputs, outputs = _at(plan, layer, _IN), _at(plan, layer, _OUT)
+        blocks = (inputs + width - 1) // width
+        first, last = width * (part * blocks // parts), min(width * ((part + 1) * blocks // parts), inputs)
+        if first < last:
+            transpose(
+                parameters, _at(plan, layer, _WEIGHT) + first * outputs, outputs, last - first, outputs,
+                work, _at(plan, layer, _TURNED) + first, inputs,
+            )  # fmt: skip
+
+
+@njit()
+def _active_rows(plan: Array, part: int, parts: int, bits: Array, index: Array, counts: Array) -> None:
+    """For each of this part's pixels, the rows where it is one."""
+    batch, features = plan[_BATCH], plan[_FEATURES]
+    first, last = part * features // parts, (part + 1) * features // parts
+    for p in range(first, last):
+        counts[p] = 0
+    for i in range(batch):
+        row, found = bits[i * features + first : i * features + last], counts[first:last]
+        for p in range(last - first):
+            if row[p] != np.uint8(0):
+                index[(first + p) * batch + found[p]] = i
+                found[p] += 1
+
+
+@njit()
+def _update_unit(
+    plan: Array, unit: int, part: int, index: Array, counts: Array, reals: Array,
+    parameters: Array, gradients: Array, first_moment: Array, second_moment: Array, work: Array,
+) -> int:  # fmt: skip
+    """Gradient of a few rows of one layer's weights, and Adam on them while they are in cache. [D25] [D28] [D31]"""
+    place = _HEADER + _LAYER * plan[_LAYERS] + 3 * unit
+    layer, first, last = plan[place], plan[place + 1], plan[place + 2]
+    batch = plan[_BATCH]
+    inputs, outputs = _at(plan, layer, _IN), _at(plan, layer, _OUT)
+    weight, bias, dy = _at(plan, layer, _WEIGHT) + first * outputs, _at(plan, layer, _BIAS), _at(plan, layer, _DRESULT)
+    if plan[_KEEP] != 0:
+        target, at, at_bias = gradients, weight, bias
+    else:
+        target, at = work, plan[_GRADIENT] + part * plan[_GRADIENT_SIZE]
+        at_bias = at + (last - first) * outputs
+    if layer == 0:
+        # A few columns at a time: that much of dy, for the whole batch, stays in the first cache.
+        group = _GATHER_BYTES // work.itemsize
+        for column in range(0, outputs, group):
+            for p in range(first, last):
+                gather_rows(
+                    work, dy + column, outputs, min(group, outputs - column), index, p * batch, counts[p],
+                    target, at + (p - first) * outputs + column,
+                )  # fmt: skip
+    else:
+        call_gemm(
+            plan[_CALL], work, _at(plan, layer, _INPUT) + first, 1, inputs, work, dy, outputs, 1, target, at, outputs,
+            last - first, outputs, batch, 0, work, plan[_GEMM] + part * plan[_GEMM_SIZE],
+        )  # fmt: skip
+    bad = 0
+    if plan[_ADAM] != 0:
+        bad += adam_range(parameters, weight, target, at, first_moment, second_moment, (last - first) * outputs, reals)
+    if first == 0:
+        column_sums(work, dy, outputs, batch, 0, outputs, target, at_bias)
+        if plan[_ADAM] != 0:
+            bad += adam_range(parameters, bias, target, at_bias, first_moment, second_moment, outputs, reals)
+    return bad
+
+
+@njit()
+def _step(
+    part: int, parts: int, control: Array, plan: Array, reals: Array, grey: Array, bits: Array, rows: Array,
+    samples: Array, row_index: Array, column_index: Array, counts: Array, words: Array, bad: Array,
+    parameters: Array, gradients: Array, first_moment: Array, second_moment: Array, work: Array,
+    reconstruction: Array, kl: Array,
+) -> None:  # fmt: skip
+    """One part of one step, and for a worker of every step that follows soon. `reals`: Adam's seven, 1/B and beta/B."""
+    batch, features = plan[_BATCH], plan[_FEATURES]
+    first, last = part * batch // parts, (part + 1) * batch // parts
+    while True:
+        if plan[_GREY] != 0:
+            size = words.size // plan[_THREADS]
+            fill_bernoulli(
+                grey, rows, first, last, features, np.uint64(plan[_KEY0]), np.uint64(plan[_KEY1]), _BINARIZE_STREAM,
+                plan[_STEP], words[part * size : (part + 1) * size], bits,
+            )  # fmt: skip
+        if plan[_TRANSPOSED] != 0:
+            _turn_weights(plan, part, parts, parameters, work)
+        _forward_rows(
+            plan,
+            part,
+            first,
+            last,
+            bits,
+            rows,
+            samples,
+            row_index,
+            words,
+            reals[7],
+            parameters,
+            work,
+            reconstruction,
+            kl,
+        )
+        meet(control, parts)
+        _active_rows(plan, part, parts, bits, column_index, counts)
+        _backward_rows(plan, part, first, last, reals[8], parameters, work)
+        meet(control, parts)
+        strange = 0
+        unit = next_unit(control)
+        while unit < plan[_UNITS]:
+            strange += _update_unit(
+                plan, unit, part, column_index, counts, reals, parameters, gradients, first_moment, second_moment, work
+            )
+            unit = next_unit(control)
+        bad[part] = strange
+        meet(control, parts)
+        if part == 0 or not called_again(control, part):
+            return
+
+
+# Entries of weight gradient that one unit computes: they stay in the second cache until Adam has used them.
+_UNIT_ENTRIES = 24_576
+# From this many rows a thread on, `gemm` turns the panels of W while it copies them; below, threads share the turning.
+_TURN_ROWS = 200
+
+
+def unsupported(arch: Architecture) -> str | None:
+    """Why an architecture's steps and evaluation are composed, not fused; None if they are fused."""
+    if arch.likelihood != "bernoulli":
+        return f"nothing is fused for likelihood {arch.likelihood}"
+    if arch.inference != "amortized":
+        return f"nothing is fused for inference {arch.inference}"
+    if not arch.hidden:
+        return "nothing is fused without a hidden layer"
+    if arch.activation not in ACTIVATIONS:
+        return f"nothing is fused for activation {arch.activation}"
+    return None
+
+
+class FusedStep:
+    """The training step of one architecture, state and batch size, with its buffers and threads.
+
+    It changes the same buffers as `vae_np.step.training_step` and returns the same terms, within the kernels'
+    tolerance. Raises InputError for an architecture that has no fused step.
+    """
+
+    def __init__(self, arch: Architecture, state: TrainingState, batch: int) -> None:
+        why = unsupported(arch)
+        if why is not None:
+            raise InputError(f"architecture: {why}")
+        self.arch, self.state, self.batch = arch, state, batch
+        dtype = state.parameters.dtype
+        threads = POOL.threads
+        self._threads = threads
+        self._plan, size = _lay_out(arch, state.parameters, batch, threads)
+        self._reals = np.zeros(9, dtype)
+        self._grey, self._bits = np.zeros(batch * arch.features, np.uint8), np.zeros(batch * arch.features, np.uint8)
+        self._rows = np.zeros(batch, np.int64)
+        self._terms = np.zeros(batch, dtype), np.zeros(batch, dtype)
+        self._bad = np.zeros(threads, np.int64)
+        # Scratch of the noise: a row of pixels at a time, or sixteen rows of latents.
+        word_count = threads * max(64 * ((arch.latent + 3) // 4), 5 * ((arch.features + 3) // 4))
+        self._args = (
+            self._plan, self._reals, self._grey, self._bits, self._rows, np.zeros(1, np.int64),
+            np.zeros(threads * (arch.features + 1), np.int32), np.zeros(arch.features * batch, np.int32),
+            np.zeros(arch.features, np.int64), np.zeros(word_count, np.int64), self._bad,
+            state.parameters.flat, state.gradients.flat, state.first_moment.flat, state.second_moment.flat,
+            np.zeros(size, dtype), *self._terms,
+        )  # fmt: skip
+        self._team = Team(_step)
+
+    def __call__(
+        self,
+        x: Array,
+        rows: Array,
+        *,
+        seed: int,
+        optimiser: Optimiser,
+        beta: float = 1.0,
+        grey: bool = False,
+        keep_gradients: bool = False,
+    ) -> Terms:
+        """Update the state on the batch x (B, D), bytes: binary, or with `grey` 0..255, drawn from BINARIZE here.
+
+        `rows` (B,) are the examples' places in their data set. The gradients of a step are left in the state only if
+        asked for (Adagrad needs them); otherwise they never leave the caches. [D24] [D29] [D31]
+        """
+        state = self.state
+        if x.shape != (self.batch, self.arch.features) or x.dtype != np.uint8:
+            raise InputError(
+                f"x: got {x.dtype} of shape {x.shape}, expected uint8 of {(self.batch, self.arch.features)}"
+            )
+        (self._grey if grey else self._bits).reshape(x.shape)[...] = x
+        self._rows[...] = rows
+        plan, reals = self._plan, self._reals
+        key0, key1 = key(seed)
+        is_adam = optimiser.name == "adam"
+        plan[_KEY0], plan[_KEY1], plan[_STEP], plan[_GREY] = int(key0), int(key1), state.step, int(grey)
+        plan[_KEEP], plan[_ADAM] = int(keep_gradients or not is_adam), int(is_adam)
+        if is_adam:
+            reals[:7] = constants(state.step + 1, optimiser.lr, optimiser.beta1, optimiser.beta2, optimiser.eps)
+        reals[7], reals[8] = 1 / self.batch, beta / self.batch
+        self._team.run(self._args, self._threads)
+        state.step += 1
+        if not is_adam:
+            adagrad_update(state.parameters.flat, state.gradients.flat, state.second_moment.flat, lr=optimiser.lr)
+            self._bad[0] = not np.isfinite(state.parameters.flat.sum() + state.second_moment.flat.sum())
+        return Terms(self._terms[0].copy(), self._terms[1].copy())
+
+    @property
+    def finite(self) -> bool:
+        """Whether the last step's terms, and the parameters and second moments that it left, are all finite."""
+        return not self._bad.any() and bool(np.isfinite(self._terms[0].sum() + self._terms[1].sum()))
+
+
+def _lay_out(arch: Architecture, parameters: Parameters, batch: int, threads: int) -> tuple[Array, int]:
+    """The plan (int64) and the size of the workspace: every offset that a step needs."""
+    encoder, decoder = len(arch.hidden), len(arch.hidden)
+    names = [f"encoder.hidden.{i}" for i in range(encoder)] + ["encoder.mu", "encoder.logvar"]
+    names += [f"decoder.hidden.{i}" for i in range(decoder)] + ["decoder.out"]
+    itemsize = parameters.dtype.itemsize
+    lane = VECTOR_BYTES // itemsize
+    end = 0
+
+    def take(count: int) -> int:
+        nonlocal end
+        # A line between buffers, so that no two threads share one.
+        start, end = end, end + (-(-count // lane) + 1) * lane
+        return start
+
+    def offset(name: str) -> int:
+        return (parameters[name].ctypes.data - parameters.flat.ctypes.data) // itemsize
+
+    z, eps, dz = (take(batch * arch.latent) for _ in range(3))
+    plan = np.zeros(_HEADER + _LAYER * len(names), np.int64)
+    layers = plan[_HEADER:].reshape(-1, _LAYER)
+    turned = batch // threads < _TURN_ROWS
+    units: list[tuple[int, int, int]] = []
+    largest = 0
+    for number, name in enumerate(names):
+        inputs, outputs = parameters[f"{name}.weight"].shape
+        # Both heads read the last hidden layer, and the decoder reads z.
+        before = encoder - 1 if number == encoder + 1 else number - 1
+        source = z if number == encoder + 2 else int(layers[before, _RESULT])
+        result = take(batch * outputs)
+        is_last = number == len(names) - 1
+        gradient = result if is_last else take(batch * outputs)
+        layers[number] = (
+            inputs, outputs, offset(f"{name}.weight"), offset(f"{name}.bias"), source, result, gradient,
+            take(inputs * outputs) if turned and number > 0 else 0,
+        )  # fmt: skip
+        step = max(1, _UNIT_ENTRIES // outputs)
+        if number > 0:
+            # More rows where the batch is long: its panels are copied once a unit.
+            step = max(TILE_ROWS, step // TILE_ROWS * TILE_ROWS, 96 if batch >= 256 else 0)
+        step = min(step, inputs)
+        units += [(number, i, min(i + step, inputs)) for i in range(0, inputs, step)]
+        largest = max(largest, (step + 1) * outputs)
+    # The costly ones first, so that the threads end together.
+    units.sort(key=lambda unit: -layers[unit[0], _OUT] * (unit[2] - unit[1]) * (batch if unit[0] else batch // 4))
+    gradient_size = -(-largest // lane) * lane + lane
+    gemm_size = -(-scratch_size(itemsize) // lane) * lane + lane
+    plan[:_HEADER] = (
+        batch, arch.features, arch.latent, encoder, decoder, ACTIVATIONS[arch.activation], 0, 0, 0, 0, 0, 0,
+        z, eps, dz, take(threads * arch.features), take(threads * gradient_size), gradient_size,
+        take(threads * gemm_size), gemm_size, len(units), len(names), int(turned),
+        gemm_address(parameters.dtype), threads,
+    )  # fmt: skip
+    return np.concatenate([plan, np.array(units, np.int64).reshape(-1)]), end

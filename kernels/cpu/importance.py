@@ -1,0 +1,140 @@
+"""log w = log p(x, z) − log q(z|x) of K samples an example, decoder and all, in chunks that stay in the caches. [D34]
+
+Each unit of work is one example and a few of its samples: noise, z, the decoder, the Bernoulli term. Nothing of size
+samples × features is ever in memory, and no unit needs another.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from vae_np import noise
+from vae_np._types import Array
+from vae_np.model import Architecture, encode_forward
+
+from . import affine, reparam
+from ._arrays import flat, plain
+from ._gemm import call_gemm, gemm_address, scratch_size
+from ._jit import njit
+from ._math import exp
+from ._philox import fill_normals, key
+from ._pool import run
+
+# Samples of one example that are decoded at once, 8 register tiles' worth.
+_CHUNK = 96
+_LANES, _SEGMENT = 64, 960
+_EVAL_EPS = noise.EVAL_EPS
+
+
+@njit()
+def bernoulli_row(x: Array, at_x: int, logits: Array, at: int, count: int, products: Array) -> Any:
+    """log p of one row, in float64: Σ log1p(e) is the logarithm of Π (1 + e), which needs one logarithm a row. [D4]
+
+    No factor exceeds 2, so 64 products of 15 factors multiply to less than 2^960, within float64.
+    """
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
+    total = 0.0
+    for start in range(0, count, _SEGMENT):
+        size = min(_SEGMENT, count - start)
+        product, missed = products[:_LANES], products[_LANES : 2 * _LANES]
+        for j in range(_LANES):
+            product[j] = one
+            missed[j] = zero
+        for block in range(start, start + size, _LANES):
+            width = min(_LANES, start + size - block)
+            pixels, row = x[at_x + block : at_x + block + width], logits[at + block : at + block + width]
+            for j in range(width):
+                value, pixel = row[j], logits.dtype.type(pixels[j])
+                magnitude = abs(value)
+                missed[j] += (one - pixel if value > zero else pixel) * magnitude
+                product[j] *= one + exp(-magnitude)
+        whole, sum_missed = 1.0, 0.0
+        for j in range(_LANES):
+            whole *= np.float64(product[j])
+            sum_missed += np.float64(missed[j])
+        total -= sum_missed + math.log(whole)
+    return total
+
+
+@njit()
+def _log_weights(
+    part: int, parts: int, call: int, layers: Array, activation: int, x: Array, features: int, rows: Array,
+    samples: int, first_sample: int, k0: Any, k1: Any, mu: Array, logvar: Array, latent: int, parameters: Array,
+    log_w: Array,
+) -> None:  # fmt: skip
+    batch, count = rows.size, layers.size // 4
+    widest = features
+    for layer in range(count):
+        widest = max(widest, layers[4 * layer + 1])
+    scratch = np.empty(scratch_size(parameters.itemsize), dtype=parameters.dtype)
+    here = np.empty(_CHUNK * max(widest, latent), dtype=parameters.dtype)
+    there = np.empty(_CHUNK * max(widest, latent), dtype=parameters.dtype)
+    eps = np.empty(_CHUNK * latent, dtype=parameters.dtype)
+    products = np.empty(2 * _LANES, dtype=parameters.dtype)
+    prior = np.empty(_CHUNK)
+    words = np.empty(64 * ((latent + 3) // 4), dtype=np.int64)
+    places, numbers = np.empty(_CHUNK, dtype=np.int64), np.empty(_CHUNK + 1, dtype=np.int64)
+    chunks = (samples + _CHUNK - 1) // _CHUNK
+    for unit in range(part * batch * chunks // parts, (part + 1) * batch * chunks // parts):
+        example, begin = unit // chunks, unit % chunks * _CHUNK
+        size = min(_CHUNK, samples - begin)
+        for s in range(size):
+            places[s] = rows[example]
+            numbers[s] = first_sample + begin + s
+        fill_normals(places, numbers, 0, size, latent, k0, k1, _EVAL_EPS, 0, words, eps, 0)
+        at = example * latent
+        for s in range(size):
+            reparam.sample_row(mu, at, logvar, at, eps, s * latent, here, s * latent, latent)
+            e, z = eps[s * latent : (s + 1) * latent], here[s * latent : (s + 1) * latent]
+            difference = 0.0
+            for j in range(latent):
+                difference += np.float64(e[j]) * np.float64(e[j]) + np.float64(logvar[at + j])
+                difference -= np.float64(z[j]) * np.float64(z[j])
+            prior[s] = 0.5 * difference
+        for layer in range(count):
+            inputs, outputs = layers[4 * layer], layers[4 * layer + 1]
+            weight, bias = layers[4 * layer + 2], layers[4 * layer + 3]
+            call_gemm(
+                call, here, 0, inputs, 1, parameters, weight, outputs, 1, there, 0, outputs,
+                size, outputs, inputs, 0, scratch, 0,
+            )  # fmt: skip
+            for s in range(size):
+                affine.activate(there, s * outputs, parameters, bias, outputs, activation if layer < count - 1 else 0)
+            here, there = there, here
+        for s in range(size):
+            loglik = bernoulli_row(x, example * features, here, s * features, features, products)
+            log_w[(begin + s) * batch + example] = loglik + prior[s]
+
+
+def log_weights(
+    ops: Any, arch: Architecture, parameters: Any, x: Array, rows: Array, *, samples: int, seed: int, first: int = 0
+) -> Array:
+    """log w (S, B) in nats, of samples first..first+S−1 of each example; x (B, D) bytes, `rows` (B,) places. [D34]
+
+    `parameters` is a `vae_np.model.Parameters`; the architecture one that `fused.unsupported` does not name.
+    """
+    (mu, logvar), _ = encode_forward(ops, arch, parameters, x)
+    buffer = parameters.flat
+    names = [f"decoder.hidden.{i}" for i in range(len(arch.hidden))] + ["decoder.out"]
+    layers = np.array(
+        [
+            (
+                *parameters[f"{name}.weight"].shape,
+                (parameters[f"{name}.weight"].ctypes.data - buffer.ctypes.data) // buffer.itemsize,
+                (parameters[f"{name}.bias"].ctypes.data - buffer.ctypes.data) // buffer.itemsize,
+            )
+            for name in names
+        ],
+        dtype=np.int64,
+    )
+    log_w = np.empty((samples, len(x)), dtype=buffer.dtype)
+    run(
+        _log_weights, gemm_address(buffer.dtype), flat(layers), affine.ACTIVATIONS[arch.activation],
+        flat(plain(x, np.uint8)), arch.features, np.asarray(rows).astype(np.int64), samples, first, *key(seed),
+        flat(plain(mu, buffer.dtype)), flat(plain(logvar, buffer.dtype)), arch.latent, buffer, flat(log_w),
+        work=1e3 * log_w.size,
+    )  # fmt: skip
+    return log_w
