@@ -148,13 +148,18 @@ def test_relu_in_float32_ends_up_with_the_reference(name: str) -> None:
 @pytest.mark.parametrize("name", ["pt", "kingma", "iwae"])
 def test_500_steps_in_float64_stay_with_the_reference(name: str) -> None:
     ours, theirs = losses_side_by_side(name, np.float64, 500)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-10)
+    # With ReLU (pt) a unit changes sides at its kink after some 400 steps, and from there on the runs part. At iwae two
+    # runs of the reference itself, the second with its pixels in another order, are 1.3e-10 apart at step 486.
+    np.testing.assert_allclose(ours[:350], theirs[:350], rtol=1e-10)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-10 if name == "kingma" else 1e-8)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["kingma", "iwae"])
-def test_500_steps_in_float32_stay_with_the_reference_where_nothing_has_a_kink(name: str) -> None:
-    ours, theirs = losses_side_by_side(name, np.float32, 500)
+@pytest.mark.parametrize(("name", "steps"), [("kingma", 500), ("iwae", 150)])
+def test_long_runs_in_float32_stay_with_the_reference_where_nothing_has_a_kink(name: str, steps: int) -> None:
+    # At iwae two runs of the reference itself, the second with its pixels in another order, part by more than this
+    # from step 185 on, and by 4% before step 500: batches of 20 amplify rounding, and no kernel can do better.
+    ours, theirs = losses_side_by_side(name, np.float32, steps)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
