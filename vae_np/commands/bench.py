@@ -7,14 +7,12 @@ import importlib.util
 import os
 import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import vae_np
 from vae_np import backends
+from vae_np.commands import machine
 from vae_np.commands.output import Output
 from vae_np.commands.train import tell_of_compilation
 from vae_np.errors import InputError
@@ -92,19 +90,17 @@ def _ratio(value: float | None) -> str:
 
 
 def _environment(backend: backends.Backend, threads: int) -> dict[str, Any]:
-    build = np.show_config(mode="dicts")
-    assert isinstance(build, dict)
     return {
-        "system": f"{platform.system()} {platform.machine()}",
+        "system": machine.system(),
         "cpu": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cores": machine.cores(),
         "vector_bits": backend.vector_bits,
         "threads": threads,
-        "blas": build["Build Dependencies"]["blas"].get("name"),
+        "blas": machine.numpy_build()["Build Dependencies"]["blas"].get("name"),
         "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "all"),
         "precision": "float32",
         "python": platform.python_version(),
-        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "libraries": {name: machine.version(name) for name in _LIBRARIES},
     }
 
 
@@ -114,10 +110,3 @@ def _processor() -> str | None:
     except OSError:
         return platform.processor() or None
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

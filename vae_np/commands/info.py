@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import sys
-from importlib import metadata
 from typing import Any
 
-import numpy as np
-
 from vae_np import __version__, backends
+from vae_np.commands import machine
 from vae_np.commands.output import Output
 from vae_np.model import LIKELIHOODS, Architecture
 
@@ -21,10 +17,10 @@ _LIBRARIES = ("numpy", "scipy", "numba", "safetensors", "matplotlib", "cupy", "t
 def info(*, json_file: str | None) -> int:
     """Print what this installation can do and return the exit code."""
     output = Output(json_file)
-    machine = _machine()
-    output.say(f"vae-np {__version__}, Python {platform.python_version()}, {machine['system']}")
-    output.say(f"{machine['cores']} cores, SIMD {machine['simd']}, BLAS {machine['blas']}")
-    versions = {name: _version(name) for name in _LIBRARIES}
+    here = _machine()
+    output.say(f"vae-np {__version__}, Python {platform.python_version()}, {here['system']}")
+    output.say(f"{here['cores']} cores, SIMD {here['simd']}, BLAS {here['blas']}")
+    versions = {name: machine.version(name) for name in _LIBRARIES}
     output.say(", ".join(f"{name} {version or '(not installed)'}" for name, version in versions.items()))
     rows, matrix = [], []
     for name in backends.NAMES:
@@ -40,9 +36,9 @@ def info(*, json_file: str | None) -> int:
         why = backends.missing(name)
         output.say(f"{name:<6} {_present(name) if why is None else why}")
     chosen = backends.choose("auto")
-    machine["vector_bits"] = chosen.vector_bits
+    here["vector_bits"] = chosen.vector_bits
     output.say(f"auto   {chosen.name} ({chosen.reason})")
-    output.json("info", {"machine": machine, "libraries": versions, "matrix": matrix, "auto": chosen.name})
+    output.json("info", {"machine": here, "libraries": versions, "matrix": matrix, "auto": chosen.name})
     return 0
 
 
@@ -65,22 +61,11 @@ def _present(name: str) -> str:
 
 
 def _machine() -> dict[str, Any]:
-    build = np.show_config(mode="dicts")
-    assert isinstance(build, dict)
+    build = machine.numpy_build()
     blas = build["Build Dependencies"]["blas"]
     return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "system": machine.system(),
+        "cores": machine.cores(),
         "simd": ", ".join(build["SIMD Extensions"]["found"][-1:]) or "baseline",
         "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
     }
-
-
-def _version(name: str) -> str | None:
-    candidates = ("cupy-cuda13x", "cupy-cuda12x", "cupy") if name == "cupy" else (name,)
-    for candidate in candidates:
-        try:
-            return metadata.version(candidate)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
