@@ -12,13 +12,15 @@ from numba.core.ccallback import CFunc
 
 from ._cache import attach
 
-# Rounding may differ from the reference's by a fused multiply-add and a reciprocal; NaN and infinity are always kept.
-FLOATS = {"contract", "arcp", "nsz"}
+# No fast-math flag anywhere. LLVM compiles what is inlined once more with each caller, and with `contract` it fuses other
+# products and sums there: which copy runs depends on what the process loaded first, and so would the last bits of a run.
+# Where a fused multiply-add is wanted, it is written (`_words.fma`).
+_SETTINGS = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Numba's `njit`, without the GIL and cached on disk; where no cache folder can be written, compiled each time."""
-    settings = {"nogil": True, "error_model": "numpy", "fastmath": FLOATS, **options}
+    settings = {**_SETTINGS, **options}
 
     def compile_function(function: Callable[..., Any]) -> Any:
         return function if config.DISABLE_JIT else attach(numba.njit(**settings)(function), function)
@@ -28,9 +30,8 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 def cached_cfunc(signature: Any, function: Callable[..., Any]) -> Any:
     """Numba's `cfunc`, under the same rules."""
-    settings = {"nogil": True, "error_model": "numpy", "fastmath": FLOATS}
     # Not numba.cfunc, which compiles before a cache can be attached.
-    callback = CFunc(function, sigutils.normalize_signature(signature), {}, settings)
+    callback = CFunc(function, sigutils.normalize_signature(signature), {}, dict(_SETTINGS))
     attach(callback, function).compile()
     return callback
 

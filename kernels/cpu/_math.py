@@ -26,7 +26,7 @@ from numba import types
 from numba.core import config
 from numba.extending import overload, register_jitable
 
-from ._words import bits32, bits64, float32_of, float64_of
+from ._words import bits32, bits64, float32_of, float64_of, fma
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts, the first so short that n times it is exact.
@@ -46,16 +46,16 @@ _SIGN32, _SIGN64 = np.int32(-(2**31)), np.int64(-(2**63))
 @register_jitable(inline="always")
 def _scaled32(x: Any) -> Any:
     """n, expm1(r) and the two powers of two whose product is 2^n; x within [−104, 89]."""
-    shifted = x * np.float32(LOG2_E) + _MAGIC32
+    shifted = fma(x, np.float32(LOG2_E), _MAGIC32)
     n = shifted - _MAGIC32
-    r = (x - n * _HIGH32) - n * _LOW32
+    r = fma(-n, _LOW32, fma(-n, _HIGH32, x))
     p = _EXP32[5]
-    p = p * r + _EXP32[4]
-    p = p * r + _EXP32[3]
-    p = p * r + _EXP32[2]
-    p = p * r + _EXP32[1]
-    p = p * r + _EXP32[0]
-    p = p * (r * r) + r
+    p = fma(p, r, _EXP32[4])
+    p = fma(p, r, _EXP32[3])
+    p = fma(p, r, _EXP32[2])
+    p = fma(p, r, _EXP32[1])
+    p = fma(p, r, _EXP32[0])
+    p = fma(p, r * r, r)
     whole = bits32(shifted) - np.int32(_MAGIC_BITS32)
     half = whole >> np.int32(1)
     first = float32_of((half + np.int32(127)) << np.int32(23))
@@ -65,23 +65,23 @@ def _scaled32(x: Any) -> Any:
 
 @register_jitable(inline="always")
 def _scaled64(x: Any) -> Any:
-    shifted = x * LOG2_E + _MAGIC64
+    shifted = fma(x, LOG2_E, _MAGIC64)
     n = shifted - _MAGIC64
-    r = (x - n * _HIGH64) - n * _LOW64
+    r = fma(-n, _LOW64, fma(-n, _HIGH64, x))
     p = _EXP64[12]
-    p = p * r + _EXP64[11]
-    p = p * r + _EXP64[10]
-    p = p * r + _EXP64[9]
-    p = p * r + _EXP64[8]
-    p = p * r + _EXP64[7]
-    p = p * r + _EXP64[6]
-    p = p * r + _EXP64[5]
-    p = p * r + _EXP64[4]
-    p = p * r + _EXP64[3]
-    p = p * r + _EXP64[2]
-    p = p * r + _EXP64[1]
-    p = p * r + _EXP64[0]
-    p = p * (r * r) + r
+    p = fma(p, r, _EXP64[11])
+    p = fma(p, r, _EXP64[10])
+    p = fma(p, r, _EXP64[9])
+    p = fma(p, r, _EXP64[8])
+    p = fma(p, r, _EXP64[7])
+    p = fma(p, r, _EXP64[6])
+    p = fma(p, r, _EXP64[5])
+    p = fma(p, r, _EXP64[4])
+    p = fma(p, r, _EXP64[3])
+    p = fma(p, r, _EXP64[2])
+    p = fma(p, r, _EXP64[1])
+    p = fma(p, r, _EXP64[0])
+    p = fma(p, r * r, r)
     whole = bits64(shifted) - _MAGIC_BITS64
     half = whole >> 1
     first = float64_of((half + 1023) << 52)
@@ -113,7 +113,7 @@ def _expm1_32(x: Any) -> Any:
     p, first, second = _scaled32(x)
     scale = first * second
     # (1 + p) 2ⁿ − 1 without losing p; where 2ⁿ itself overflows, the −1 is far below rounding.
-    near = scale * p + (scale - np.float32(1.0))
+    near = fma(scale, p, scale - np.float32(1.0))
     return near if x < np.float32(80.0) else ((np.float32(1.0) + p) * first) * second + np.float32(0.0) * x
 
 
@@ -123,7 +123,7 @@ def _expm1_64(x: Any) -> Any:
     x = -746.0 if x < -746.0 else x
     p, first, second = _scaled64(x)
     scale = first * second
-    near = scale * p + (scale - 1.0)
+    near = fma(scale, p, scale - 1.0)
     return near if x < 700.0 else ((1.0 + p) * first) * second + 0.0 * x
 
 
@@ -132,16 +132,16 @@ def _log1p_unit32(x: Any) -> Any:
     r = np.float32(1.0) / (np.float32(2.0) + x)
     s = x * r
     # The addend keeps a tiny square out of the denormal numbers, which cost a hundred times as much.
-    q = s * s + np.float32(1e-30)
+    q = fma(s, s, np.float32(1e-30))
     p = _ARTANH32[8]
-    p = p * q + _ARTANH32[7]
-    p = p * q + _ARTANH32[6]
-    p = p * q + _ARTANH32[5]
-    p = p * q + _ARTANH32[4]
-    p = p * q + _ARTANH32[3]
-    p = p * q + _ARTANH32[2]
-    p = p * q + _ARTANH32[1]
-    p = p * q + _ARTANH32[0]
+    p = fma(p, q, _ARTANH32[7])
+    p = fma(p, q, _ARTANH32[6])
+    p = fma(p, q, _ARTANH32[5])
+    p = fma(p, q, _ARTANH32[4])
+    p = fma(p, q, _ARTANH32[3])
+    p = fma(p, q, _ARTANH32[2])
+    p = fma(p, q, _ARTANH32[1])
+    p = fma(p, q, _ARTANH32[0])
     return x * (p * r)
 
 
@@ -149,25 +149,25 @@ def _log1p_unit32(x: Any) -> Any:
 def _log1p_unit64(x: Any) -> Any:
     r = 1.0 / (2.0 + x)
     s = x * r
-    q = s * s + 1e-290
+    q = fma(s, s, 1e-290)
     p = _ARTANH64[17]
-    p = p * q + _ARTANH64[16]
-    p = p * q + _ARTANH64[15]
-    p = p * q + _ARTANH64[14]
-    p = p * q + _ARTANH64[13]
-    p = p * q + _ARTANH64[12]
-    p = p * q + _ARTANH64[11]
-    p = p * q + _ARTANH64[10]
-    p = p * q + _ARTANH64[9]
-    p = p * q + _ARTANH64[8]
-    p = p * q + _ARTANH64[7]
-    p = p * q + _ARTANH64[6]
-    p = p * q + _ARTANH64[5]
-    p = p * q + _ARTANH64[4]
-    p = p * q + _ARTANH64[3]
-    p = p * q + _ARTANH64[2]
-    p = p * q + _ARTANH64[1]
-    p = p * q + _ARTANH64[0]
+    p = fma(p, q, _ARTANH64[16])
+    p = fma(p, q, _ARTANH64[15])
+    p = fma(p, q, _ARTANH64[14])
+    p = fma(p, q, _ARTANH64[13])
+    p = fma(p, q, _ARTANH64[12])
+    p = fma(p, q, _ARTANH64[11])
+    p = fma(p, q, _ARTANH64[10])
+    p = fma(p, q, _ARTANH64[9])
+    p = fma(p, q, _ARTANH64[8])
+    p = fma(p, q, _ARTANH64[7])
+    p = fma(p, q, _ARTANH64[6])
+    p = fma(p, q, _ARTANH64[5])
+    p = fma(p, q, _ARTANH64[4])
+    p = fma(p, q, _ARTANH64[3])
+    p = fma(p, q, _ARTANH64[2])
+    p = fma(p, q, _ARTANH64[1])
+    p = fma(p, q, _ARTANH64[0])
     return x * (p * r)
 
 
@@ -177,7 +177,7 @@ def _tanh32(x: Any) -> Any:
     size = np.float32(10.0) if size > np.float32(10.0) else size
     p, first, second = _scaled32(size + size)
     scale = first * second
-    e = scale * p + (scale - np.float32(1.0))
+    e = fma(scale, p, scale - np.float32(1.0))
     y = e / (e + np.float32(2.0))
     return float32_of(bits32(y) | (bits32(x) & _SIGN32))
 
@@ -188,7 +188,7 @@ def _tanh64(x: Any) -> Any:
     size = 20.0 if size > 20.0 else size
     p, first, second = _scaled64(size + size)
     scale = first * second
-    e = scale * p + (scale - 1.0)
+    e = fma(scale, p, scale - 1.0)
     y = e / (e + 2.0)
     return float64_of(bits64(y) | (bits64(x) & _SIGN64))
 

@@ -1,6 +1,6 @@
 """Philox4x32-10 and its normals, one block and one pair at a time, inlined; bit for bit what `vae_np.noise` gives.
 
-No fast-math flag here: a fused multiply-add would round once where the contract rounds twice.
+No fused multiply-add here: it would round once where the contract rounds twice.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def normal_pair(word0: Any, word1: Any) -> Any:
     return radius * cos, radius * sin
 
 
-@njit(fastmath=False)
+@njit()
 def fill_words(c1: Any, c3: Any, first: int, blocks: int, k0: Any, k1: Any, step: int, planes: Array, at: int) -> None:
     """The words of one row's blocks 0…: word i of a block into row i of planes (4, n) (int64), from column `at` on."""
     size = planes.size // 4
@@ -105,7 +105,7 @@ def fill_words(c1: Any, c3: Any, first: int, blocks: int, k0: Any, k1: Any, step
         d[block] = np.int64(w3)
 
 
-@njit(fastmath=False)
+@njit()
 def _to_normals(even: Array, odd: Array) -> None:
     """Pairs of words become the bits of pairs of normals. The rounding to float32 is the contract's, in float64 too."""
     for j in range(even.size):
@@ -114,7 +114,7 @@ def _to_normals(even: Array, odd: Array) -> None:
         odd[j] = bits64(np.float64(np.float32(sin)))
 
 
-@njit(fastmath=False)
+@njit()
 def fill_normals(
     rows: Array, samples: Array, first: int, last: int, columns: int, k0: Any, k1: Any, stream: int, step: int,
     words: Array, out: Array, at: int,
@@ -143,7 +143,7 @@ def fill_normals(
                 out[target + j] = float64_of(planes[(j & 3) * size + i * blocks + (j >> 2)])
 
 
-@njit(fastmath=False)
+@njit()
 def fill_bernoulli(
     grey: Array, rows: Array, first: int, last: int, columns: int, k0: Any, k1: Any, stream: int, step: int,
     words: Array, out: Array,

@@ -303,6 +303,45 @@ def transpose_tile(typing, a, at_a, lda, out, at_out, ldo):  # type: ignore[no-u
     return signature, code
 
 
+@intrinsic
+def sum_range(typing, a, at, count):  # type: ignore[no-untyped-def]
+    """Σ of `count` entries from `at` on, in float64: one sum a lane, the lanes then pairwise."""
+    signature = types.float64(a, types.int64, types.int64)
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        v = _Vectors(context, builder, sig.args[0].dtype)
+        a, at, count = args
+        source = pointer(context, builder, sig.args[0], a, at)
+        wide = ir.VectorType(ir.DoubleType(), v.width)
+        total = cgutils.alloca_once(builder, wide)
+        builder.store(ir.Constant(wide, [0.0] * v.width), total)
+
+        def add(i: Any, mask: Any) -> None:
+            value = v.load(builder.gep(source, [i]), mask)
+            if v.bits == 32:
+                value = builder.fpext(value, wide)
+            builder.store(builder.fadd(builder.load(total), value), total)
+
+        whole = builder.and_(count, _I64(-v.width))
+        with cgutils.for_range_slice(builder, _I64(0), whole, _I64(v.width)) as (i, _):
+            add(i, None)
+        with builder.if_then(builder.icmp_signed("<", whole, count)):
+            add(whole, v.mask(builder.sub(count, whole)))
+        lanes, width = builder.load(total), v.width
+        while width > 1:
+            width //= 2
+            halves = [
+                builder.shuffle_vector(
+                    lanes, lanes, ir.Constant(ir.VectorType(_I32, width), list(range(start, start + width)))
+                )
+                for start in (0, width)
+            ]
+            lanes = builder.fadd(*halves)
+        return builder.extract_element(lanes, _I32(0))
+
+    return signature, code
+
+
 def _reciprocal_root(v: _Vectors, x: Any, *, root: bool) -> Any:
     """√x (root) or 1/x; in float32 with AVX-512 from the 14-bit estimate and one Newton step, else by division.
 
@@ -423,6 +462,9 @@ if config.DISABLE_JIT:
         for i in range(width):
             for j in range(width):
                 out[at_out + j * ldo + i] = a[at_a + i * lda + j]
+
+    def sum_range(a, at, count):  # type: ignore[no-untyped-def]
+        return float(a[at : at + count].sum(dtype=np.float64))
 
     def adam_range(parameters, at, gradient, at_gradient, first, second, count, constants):  # type: ignore[no-untyped-def]
         beta1, rest1, beta2, rest2, step_size, inverse_root, eps = constants[:7]

@@ -1,4 +1,4 @@
-"""Single words: the bits of a float, and int64 entries that several threads read and write.
+"""Single words: the bits of a float, a product and sum in one, and int64 entries that several threads use.
 
 With compilation switched off (NUMBA_DISABLE_JIT) the plain Python below runs instead, in one thread.
 """
@@ -31,6 +31,19 @@ bits32 = _bitcast(types.float32, types.int32)
 float32_of = _bitcast(types.int32, types.float32)
 bits64 = _bitcast(types.float64, types.int64)
 float64_of = _bitcast(types.int64, types.float64)
+
+
+@intrinsic
+def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
+    """a b + c, rounded once where the processor has an instruction for it, else twice: always the same on one machine."""
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        real = args[0].type
+        kind = ir.FunctionType(real, [real, real, real])
+        name = f"llvm.fmuladd.{'f32' if sig.return_type == types.float32 else 'f64'}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return a(a, a, a), code
 
 
 @intrinsic
@@ -105,6 +118,9 @@ if config.DISABLE_JIT:
 
     def float64_of(value):  # type: ignore[no-untyped-def]
         return np.int64(value).view(np.float64)
+
+    def fma(a, b, c):  # type: ignore[no-untyped-def]
+        return a * b + c
 
     def atomic_add(array, index, value):  # type: ignore[no-untyped-def]
         before = int(array[index])

@@ -11,18 +11,9 @@ from vae_np.distributions import LOG_2PI
 
 from . import _pool
 from ._arrays import flat, plain, precision
-from ._jit import FLOATS, njit
+from ._jit import njit
 from ._math import exp, log1p_unit, sigmoid
-
-
-@njit(fastmath=FLOATS | {"reassoc"})
-def sum_row(a: Array, at: int, count: int) -> Any:
-    """Σ of a row in float64, in whatever order the vectors take."""
-    row = a[at : at + count]
-    total = 0.0
-    for j in range(count):
-        total += np.float64(row[j])
-    return total
+from ._vector import sum_range
 
 
 @njit()
@@ -59,7 +50,7 @@ def bernoulli_step_row(
         e = exp(-size)
         term[j] = (one - pixel if value > zero else pixel) * size + log1p_unit(e)
         row[j] = scale * ((one if value > zero else e) / (one + e) - pixel)
-    return -sum_row(terms, at_terms, count)
+    return -sum_range(terms, at_terms, count)
 
 
 @njit()
@@ -67,7 +58,7 @@ def _bernoulli_forward(part: int, parts: int, x: Array, logits: Array, out: Arra
     terms = np.empty(features, dtype=logits.dtype)
     for i in range(part * out.size // parts, (part + 1) * out.size // parts):
         bernoulli_terms(x, i % batch * features, logits, i * features, terms, features)
-        out[i] = -sum_row(terms, 0, features)
+        out[i] = -sum_range(terms, 0, features)
 
 
 @njit()
@@ -119,7 +110,7 @@ def _normal_forward(
         for j in range(features):
             residual = seen[j] - row[j]
             terms[j] = offset[j] + residual * residual * precision_of[j]
-        out[i] = -0.5 * sum_row(terms, 0, features)
+        out[i] = -0.5 * sum_range(terms, 0, features)
 
 
 @njit()

@@ -18,7 +18,7 @@ from ._philox import fill_bernoulli, fill_normals, key
 _NO_SAMPLE = np.zeros(1, dtype=np.int64)
 
 
-@njit(fastmath=False)
+@njit()
 def _normals(
     part: int,
     parts: int,
@@ -36,7 +36,7 @@ def _normals(
     fill_normals(rows, samples, first, last, columns, k0, k1, stream, step, words, out, first * columns)
 
 
-@njit(fastmath=False)
+@njit()
 def _bernoulli(
     part: int, parts: int, grey: Array, rows: Array, columns: int, k0: Any, k1: Any, stream: int, step: int, out: Array
 ) -> None:

@@ -18,7 +18,6 @@ if backends.missing("numba") is not None:
 
 import numba
 from vae_np.kernels.cpu import _math
-from vae_np.kernels.cpu._jit import FLOATS
 
 NAMES = ("exp", "expm1", "log1p_unit", "tanh", "softplus", "sigmoid")
 # Extended precision where the platform has it; without it the reference itself is half a unit off.
@@ -37,7 +36,7 @@ def compiled(name: str) -> Any:
     """The function over an array, compiled as the kernels are."""
     function = getattr(_math, name)
 
-    @numba.njit(error_model="numpy", fastmath=FLOATS)
+    @numba.njit(error_model="numpy")
     def over(x: Any, out: Any) -> None:
         for i in range(x.size):
             out[i] = function(x[i])
