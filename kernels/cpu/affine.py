@@ -54,7 +54,9 @@ def activation_gradient(
             result[j] = upstream[j]
     elif activation == 1:
         for j in range(count):
-            result[j] = upstream[j] if value[j] > zero else zero
+            # Read before it is chosen: a read that only one side needs would be a branch.
+            d = upstream[j]
+            result[j] = d if value[j] > zero else zero
     elif activation == 2:
         for j in range(count):
             result[j] = upstream[j] * (one - value[j] * value[j])
