@@ -26,7 +26,7 @@ from ._jit import TILE_ROWS, VECTOR_BYTES, njit
 from ._philox import fill_bernoulli, fill_normals, key
 from ._pool import POOL
 from ._team import Team, called_again, meet, next_unit
-from ._vector import adam_range
+from ._vector import SUM_VECTORS, adam_range
 from .adam import constants
 from .affine import (
     ACTIVATIONS,
@@ -42,11 +42,10 @@ from .reparam import backward_row, kl_row, sample_row
 # Header of the plan, then LAYER words for each affine layer, then UNIT_WORDS for each unit of weights.
 _BATCH, _FEATURES, _LATENT, _ENCODER, _DECODER, _ACTIVATION, _KEY0, _KEY1, _STEP, _GREY, _KEEP, _ADAM = range(12)
 _Z, _EPS, _DZ, _TERMS, _GRADIENT, _GRADIENT_SIZE, _GEMM, _GEMM_SIZE, _UNITS = range(12, 21)
-_LAYERS, _TRANSPOSED, _CALL, _THREADS = range(21, 25)
-_HEADER = 25
-_LAYER = 8
-_IN, _OUT, _WEIGHT, _BIAS, _INPUT, _RESULT, _DRESULT, _TURNED = range(_LAYER)
-_GATHER_BYTES = 5 * VECTOR_BYTES
+_LAYERS, _TRANSPOSED, _CALL, _THREADS, _STRIP, _NARROW = range(21, 27)
+_HEADER = 27
+_LAYER = 11
+_IN, _OUT, _WEIGHT, _BIAS, _INPUT, _RESULT, _DRESULT, _TURNED, _INPUT_LD, _LD, _TURNED_LD = range(_LAYER)
 _BINARIZE_STREAM, _EPS_STREAM = noise.BINARIZE, noise.EPS
 
 
@@ -61,13 +60,14 @@ def _affine_rows(
 ) -> None:
     """Rows first..last−1 of a layer's output."""
     inputs, outputs = _at(plan, layer, _IN), _at(plan, layer, _OUT)
-    source, result = _at(plan, layer, _INPUT) + first * inputs, _at(plan, layer, _RESULT) + first * outputs
+    source_ld, ld = _at(plan, layer, _INPUT_LD), _at(plan, layer, _LD)
+    source, result = _at(plan, layer, _INPUT) + first * source_ld, _at(plan, layer, _RESULT) + first * ld
     call_gemm(
-        plan[_CALL], work, source, inputs, 1, parameters, _at(plan, layer, _WEIGHT), outputs, 1, work, result, outputs,
+        plan[_CALL], work, source, source_ld, 1, parameters, _at(plan, layer, _WEIGHT), outputs, 1, work, result, ld,
         last - first, outputs, inputs, 0, work, scratch,
     )  # fmt: skip
     for i in range(last - first):
-        activate(work, result + i * outputs, parameters, _at(plan, layer, _BIAS), outputs, activation)
+        activate(work, result + i * ld, parameters, _at(plan, layer, _BIAS), outputs, activation)
 
 
 @njit()
@@ -77,43 +77,51 @@ def _input_gradient_rows(
 ) -> None:  # fmt: skip
     """Rows of dx = dy Wᵀ into work, from entry `target` on (the place of row 0). [D25]"""
     inputs, outputs = _at(plan, layer, _IN), _at(plan, layer, _OUT)
-    dy = _at(plan, layer, _DRESULT) + first * outputs
+    dx_ld, ld = _at(plan, layer, _INPUT_LD), _at(plan, layer, _LD)
+    dy = _at(plan, layer, _DRESULT) + first * ld
     if plan[_TRANSPOSED] != 0:
         call_gemm(
-            plan[_CALL], work, dy, outputs, 1, work, _at(plan, layer, _TURNED), inputs, 1, work,
-            target + first * inputs, inputs, last - first, inputs, outputs, accumulate, work, scratch,
+            plan[_CALL], work, dy, ld, 1, work, _at(plan, layer, _TURNED), _at(plan, layer, _TURNED_LD), 1, work,
+            target + first * dx_ld, dx_ld, last - first, inputs, outputs, accumulate, work, scratch,
         )  # fmt: skip
     else:
         call_gemm(
-            plan[_CALL], work, dy, outputs, 1, parameters, _at(plan, layer, _WEIGHT), 1, outputs, work,
-            target + first * inputs, inputs, last - first, inputs, outputs, accumulate, work, scratch,
+            plan[_CALL], work, dy, ld, 1, parameters, _at(plan, layer, _WEIGHT), 1, outputs, work,
+            target + first * dx_ld, dx_ld, last - first, inputs, outputs, accumulate, work, scratch,
         )  # fmt: skip
 
 
 @njit()
 def _activation_rows(plan: Array, layer: int, first: int, last: int, work: Array) -> None:
     """dy → da in place, for rows of a hidden layer. [D26]"""
-    outputs = _at(plan, layer, _OUT)
+    outputs, ld = _at(plan, layer, _OUT), _at(plan, layer, _LD)
     for i in range(first, last):
-        dy, y = _at(plan, layer, _DRESULT) + i * outputs, _at(plan, layer, _RESULT) + i * outputs
+        dy, y = _at(plan, layer, _DRESULT) + i * ld, _at(plan, layer, _RESULT) + i * ld
         activation_gradient(work, dy, work, y, work, dy, outputs, plan[_ACTIVATION])
 
 
 @njit()
 def _forward_rows(
     plan: Array, part: int, first: int, last: int, bits: Array, rows: Array, samples: Array, index: Array,
-    words: Array, scale: Any, parameters: Array, work: Array, reconstruction: Array, kl: Array,
+    active: Array, words: Array, scale: Any, parameters: Array, work: Array, reconstruction: Array, kl: Array,
 ) -> None:  # fmt: skip
     """The forward pass of rows first..last−1, down to the logits' gradient. [D27] [D28] [D17] [D22] [D4]"""
     features, latent, activation = plan[_FEATURES], plan[_LATENT], plan[_ACTIVATION]
     heads = plan[_ENCODER]
     scratch = plan[_GEMM] + part * plan[_GEMM_SIZE]
-    hidden, at_index = _at(plan, 0, _OUT), part * (features + 1)
+    hidden, ld, weight, result = _at(plan, 0, _OUT), _at(plan, 0, _LD), _at(plan, 0, _WEIGHT), _at(plan, 0, _RESULT)
     for i in range(first, last):
-        count = active_columns(bits, i * features, 0, features, index, at_index)
-        result = _at(plan, 0, _RESULT) + i * hidden
-        gather_rows(parameters, _at(plan, 0, _WEIGHT), hidden, hidden, index, at_index, count, work, result)
-        activate(work, result, parameters, _at(plan, 0, _BIAS), hidden, activation)
+        active[i] = active_columns(bits, i * features, 0, features, index, i * (features + 1))
+    # A strip of the weights at a time: it stays in the second cache while all rows read from it.
+    strip = plan[_STRIP]
+    for column in range(0, hidden, strip):
+        for i in range(first, last):
+            gather_rows(
+                parameters, weight + column, hidden, min(strip, hidden - column), index, i * (features + 1), active[i],
+                work, result + i * ld + column,
+            )  # fmt: skip
+    for i in range(first, last):
+        activate(work, result + i * ld, parameters, _at(plan, 0, _BIAS), hidden, activation)
     for layer in range(1, heads):
         _affine_rows(plan, layer, first, last, parameters, work, scratch, activation)
     _affine_rows(plan, heads, first, last, parameters, work, scratch, 0)
@@ -138,7 +146,7 @@ def _forward_rows(
     _affine_rows(plan, out, first, last, parameters, work, scratch, 0)
     terms = plan[_TERMS] + part * features
     for i in range(first, last):
-        logits = _at(plan, out, _RESULT) + i * features
+        logits = _at(plan, out, _RESULT) + i * _at(plan, out, _LD)
         reconstruction[i] = bernoulli_step_row(bits, i * features, work, logits, scale, work, terms, features)
 
 
@@ -179,7 +187,7 @@ def _turn_weights(plan: Array, part: int, parts: int, parameters: Array, work: A
         if first < last:
             transpose(
                 parameters, _at(plan, layer, _WEIGHT) + first * outputs, outputs, last - first, outputs,
-                work, _at(plan, layer, _TURNED) + first, inputs,
+                work, _at(plan, layer, _TURNED) + first, _at(plan, layer, _TURNED_LD),
             )  # fmt: skip
 
 
@@ -207,7 +215,7 @@ def _update_unit(
     place = _HEADER + _LAYER * plan[_LAYERS] + 3 * unit
     layer, first, last = plan[place], plan[place + 1], plan[place + 2]
     batch = plan[_BATCH]
-    inputs, outputs = _at(plan, layer, _IN), _at(plan, layer, _OUT)
+    outputs, ld = _at(plan, layer, _OUT), _at(plan, layer, _LD)
     weight, bias, dy = _at(plan, layer, _WEIGHT) + first * outputs, _at(plan, layer, _BIAS), _at(plan, layer, _DRESULT)
     if plan[_KEEP] != 0:
         target, at, at_bias = gradients, weight, bias
@@ -215,24 +223,24 @@ def _update_unit(
         target, at = work, plan[_GRADIENT] + part * plan[_GRADIENT_SIZE]
         at_bias = at + (last - first) * outputs
     if layer == 0:
-        # A few columns at a time: that much of dy, for the whole batch, stays in the first cache.
-        group = _GATHER_BYTES // work.itemsize
+        group = plan[_NARROW]
         for column in range(0, outputs, group):
             for p in range(first, last):
                 gather_rows(
-                    work, dy + column, outputs, min(group, outputs - column), index, p * batch, counts[p],
+                    work, dy + column, ld, min(group, outputs - column), index, p * batch, counts[p],
                     target, at + (p - first) * outputs + column,
                 )  # fmt: skip
     else:
         call_gemm(
-            plan[_CALL], work, _at(plan, layer, _INPUT) + first, 1, inputs, work, dy, outputs, 1, target, at, outputs,
+            plan[_CALL], work, _at(plan, layer, _INPUT) + first, 1, _at(plan, layer, _INPUT_LD), work, dy, ld, 1,
+            target, at, outputs,
             last - first, outputs, batch, 0, work, plan[_GEMM] + part * plan[_GEMM_SIZE],
         )  # fmt: skip
     bad = 0
     if plan[_ADAM] != 0:
         bad += adam_range(parameters, weight, target, at, first_moment, second_moment, (last - first) * outputs, reals)
     if first == 0:
-        column_sums(work, dy, outputs, batch, 0, outputs, target, at_bias)
+        column_sums(work, dy, ld, batch, 0, outputs, target, at_bias)
         if plan[_ADAM] != 0:
             bad += adam_range(parameters, bias, target, at_bias, first_moment, second_moment, outputs, reals)
     return bad
@@ -241,7 +249,7 @@ def _update_unit(
 @njit()
 def _step(
     part: int, parts: int, control: Array, plan: Array, reals: Array, grey: Array, bits: Array, rows: Array,
-    samples: Array, row_index: Array, column_index: Array, counts: Array, words: Array, bad: Array,
+    samples: Array, row_index: Array, active: Array, column_index: Array, counts: Array, words: Array, bad: Array,
     parameters: Array, gradients: Array, first_moment: Array, second_moment: Array, work: Array,
     reconstruction: Array, kl: Array,
 ) -> None:  # fmt: skip
@@ -266,6 +274,7 @@ def _step(
             rows,
             samples,
             row_index,
+            active,
             words,
             reals[7],
             parameters,
@@ -292,6 +301,7 @@ def _step(
 
 # Entries of weight gradient that one unit computes: they stay in the second cache until Adam has used them.
 _UNIT_ENTRIES = 24_576
+_FIRST_CACHE = 40_960
 # From this many rows a thread on, `gemm` turns the panels of W while it copies them; below, threads share the turning.
 _TURN_ROWS = 200
 
@@ -334,7 +344,8 @@ class FusedStep:
         word_count = threads * max(64 * ((arch.latent + 3) // 4), 5 * ((arch.features + 3) // 4))
         self._args = (
             self._plan, self._reals, self._grey, self._bits, self._rows, np.zeros(1, np.int64),
-            np.zeros(threads * (arch.features + 1), np.int32), np.zeros(arch.features * batch, np.int32),
+            np.zeros(batch * (arch.features + 1), np.int32), np.zeros(batch, np.int64),
+            np.zeros(arch.features * batch, np.int32),
             np.zeros(arch.features, np.int64), np.zeros(word_count, np.int64), self._bad,
             state.parameters.flat, state.gradients.flat, state.first_moment.flat, state.second_moment.flat,
             np.zeros(size, dtype), *self._terms,
@@ -400,6 +411,11 @@ def _lay_out(arch: Architecture, parameters: Parameters, batch: int, threads: in
         start, end = end, end + (-(-count // lane) + 1) * lane
         return start
 
+    def row(count: int) -> int:
+        # Rows begin where vectors do, and not so that a column of them falls into few sets of the first cache.
+        entries = -(-count // lane) * lane
+        return entries + (lane if entries * itemsize % 1024 == 0 else 0)
+
     def offset(name: str) -> int:
         return (parameters[name].ctypes.data - parameters.flat.ctypes.data) // itemsize
 
@@ -414,12 +430,15 @@ def _lay_out(arch: Architecture, parameters: Parameters, batch: int, threads: in
         # Both heads read the last hidden layer, and the decoder reads z.
         before = encoder - 1 if number == encoder + 1 else number - 1
         source = z if number == encoder + 2 else int(layers[before, _RESULT])
-        result = take(batch * outputs)
+        # The heads' outputs and z have rows of K entries, as ε has.
+        ld = outputs if number in (encoder, encoder + 1) else row(outputs)
+        result = take(batch * ld)
         is_last = number == len(names) - 1
-        gradient = result if is_last else take(batch * outputs)
+        gradient = result if is_last else take(batch * ld)
         layers[number] = (
             inputs, outputs, offset(f"{name}.weight"), offset(f"{name}.bias"), source, result, gradient,
-            take(inputs * outputs) if turned and number > 0 else 0,
+            take(row(inputs) * outputs) if turned and number > 0 else 0,
+            inputs if number in (0, encoder + 2) else layers[before, _LD], ld, row(inputs),
         )  # fmt: skip
         step = max(1, _UNIT_ENTRIES // outputs)
         if number > 0:
@@ -430,12 +449,18 @@ def _lay_out(arch: Architecture, parameters: Parameters, batch: int, threads: in
         largest = max(largest, (step + 1) * outputs)
     # The costly ones first, so that the threads end together.
     units.sort(key=lambda unit: -layers[unit[0], _OUT] * (unit[2] - unit[1]) * (batch if unit[0] else batch // 4))
+    # Equal strips of the first layer's columns: of its weights, and of dy as much as stays in the first cache.
+    vectors = -(-int(layers[0, _OUT]) // lane)
+    strip, narrow = (
+        lane * -(-vectors // -(-vectors // most))
+        for most in (SUM_VECTORS, min(SUM_VECTORS, max(4, _FIRST_CACHE // (batch * VECTOR_BYTES))))
+    )
     gradient_size = -(-largest // lane) * lane + lane
     gemm_size = -(-scratch_size(itemsize) // lane) * lane + lane
     plan[:_HEADER] = (
         batch, arch.features, arch.latent, encoder, decoder, ACTIVATIONS[arch.activation], 0, 0, 0, 0, 0, 0,
         z, eps, dz, take(threads * arch.features), take(threads * gradient_size), gradient_size,
         take(threads * gemm_size), gemm_size, len(units), len(names), int(turned),
-        gemm_address(parameters.dtype), threads,
+        gemm_address(parameters.dtype), threads, strip, narrow,
     )  # fmt: skip
     return np.concatenate([plan, np.array(units, np.int64).reshape(-1)]), end
