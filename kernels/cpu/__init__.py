@@ -12,7 +12,7 @@ from .affine import (
     binary_affine_act_backward,
     binary_affine_act_forward,
 )
-from .fused import FusedStep, unsupported
+from .fused import OBJECTIVES, FusedStep, unsupported
 from .importance import log_weights
 from .likelihoods import (
     bernoulli_loglik_backward,
@@ -27,6 +27,7 @@ from .weights import log_mean_exp_weights
 
 __all__ = [
     "CACHE_PROBLEM",
+    "OBJECTIVES",
     "VECTOR_BYTES",
     "FusedStep",
     "adam_update",

@@ -1,14 +1,16 @@
-"""One training step as one compiled function: MLPs, a diagonal normal q, a Bernoulli likelihood, the ELBO. [D29] [D31]
+"""One training step as one compiled function: MLPs, a diagonal normal q, a Bernoulli likelihood. [D29] [D31] [D41]
 
-Every thread takes a slab of the batch through the whole forward pass, and, once the transposed weights are there, back
-to the first hidden layer. Then the threads meet, and take units of weights: gradient, then Adam while it is in cache.
-The first layer works on the active pixels alone, forward and backward. All buffers are made once.
+Its objective is the ELBO, or IWAE's bound of K samples; these lie example by example, so that the decoder's rows are
+one matrix. Every thread takes a slab of the batch through the whole forward pass, and, once the transposed weights are
+there, back to the first hidden layer. Then the threads meet, and take units of weights: gradient, then Adam while it is
+in cache. The first layer works on the active pixels alone, forward and backward. All buffers are made once.
 
 The order of every sum is fixed by the layout, not by the threads: one thread or eight give the same bits.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,10 +44,12 @@ from .reparam import backward_row, kl_row, sample_row
 # Header of the plan, then LAYER words for each affine layer, then UNIT_WORDS for each unit of weights.
 _BATCH, _FEATURES, _LATENT, _ENCODER, _DECODER, _ACTIVATION, _KEY0, _KEY1, _STEP, _GREY, _KEEP, _ADAM = range(12)
 _Z, _EPS, _DZ, _TERMS, _GRADIENT, _GRADIENT_SIZE, _GEMM, _GEMM_SIZE, _UNITS = range(12, 21)
-_LAYERS, _TRANSPOSED, _CALL, _THREADS, _STRIP, _NARROW = range(21, 27)
-_HEADER = 27
-_LAYER = 11
-_IN, _OUT, _WEIGHT, _BIAS, _INPUT, _RESULT, _DRESULT, _TURNED, _INPUT_LD, _LD, _TURNED_LD = range(_LAYER)
+_LAYERS, _SAMPLES, _CALL, _THREADS, _STRIP, _NARROW, _PULL = range(21, 28)
+_HEADER = 28
+_LAYER = 12
+_IN, _OUT, _WEIGHT, _BIAS, _INPUT, _RESULT, _DRESULT, _TURNED, _INPUT_LD, _LD, _TURNED_LD, _ROWS = range(_LAYER)
+# Beside Adam's seven constants: 1/B and beta/B.
+_SHARE, _BETA_SHARE = 7, 8
 _BINARIZE_STREAM, _EPS_STREAM = noise.BINARIZE, noise.EPS
 
 
@@ -79,7 +83,7 @@ def _input_gradient_rows(
     inputs, outputs = _at(plan, layer, _IN), _at(plan, layer, _OUT)
     dx_ld, ld = _at(plan, layer, _INPUT_LD), _at(plan, layer, _LD)
     dy = _at(plan, layer, _DRESULT) + first * ld
-    if plan[_TRANSPOSED] != 0:
+    if _at(plan, layer, _TURNED) != 0:
         call_gemm(
             plan[_CALL], work, dy, ld, 1, work, _at(plan, layer, _TURNED), _at(plan, layer, _TURNED_LD), 1, work,
             target + first * dx_ld, dx_ld, last - first, inputs, outputs, accumulate, work, scratch,
@@ -102,10 +106,11 @@ def _activation_rows(plan: Array, layer: int, first: int, last: int, work: Array
 
 @njit()
 def _forward_rows(
-    plan: Array, part: int, first: int, last: int, bits: Array, rows: Array, samples: Array, index: Array,
-    active: Array, words: Array, scale: Any, parameters: Array, work: Array, reconstruction: Array, kl: Array,
+    plan: Array, part: int, first: int, last: int, bits: Array, rows: Array, numbers: Array, index: Array,
+    active: Array, words: Array, reals: Array, parameters: Array, work: Array, loglik: Array, reconstruction: Array,
+    kl: Array,
 ) -> None:  # fmt: skip
-    """The forward pass of rows first..last−1, down to the logits' gradient. [D27] [D28] [D17] [D22] [D4]"""
+    """The forward pass of examples first..last−1, down to the logits' gradient. [D27] [D28] [D17] [D22] [D4]"""
     features, latent, activation = plan[_FEATURES], plan[_LATENT], plan[_ACTIVATION]
     heads = plan[_ENCODER]
     scratch = plan[_GEMM] + part * plan[_GEMM_SIZE]
@@ -127,46 +132,112 @@ def _forward_rows(
     _affine_rows(plan, heads, first, last, parameters, work, scratch, 0)
     _affine_rows(plan, heads + 1, first, last, parameters, work, scratch, 0)
 
+    # The first..last−1 examples' samples lie one after the other.
+    samples = max(1, plan[_SAMPLES])
+    first_row, last_row = first * samples, last * samples
     mu, logvar = _at(plan, heads, _RESULT), _at(plan, heads + 1, _RESULT)
-    at = first * latent
     size = words.size // plan[_THREADS]
     fill_normals(
-        rows, samples, first, last, latent, np.uint64(plan[_KEY0]), np.uint64(plan[_KEY1]), _EPS_STREAM, plan[_STEP],
-        words[part * size : (part + 1) * size], work, plan[_EPS] + at,
+        rows, numbers, first_row, last_row, latent, np.uint64(plan[_KEY0]), np.uint64(plan[_KEY1]), _EPS_STREAM,
+        plan[_STEP], words[part * size : (part + 1) * size], work, plan[_EPS] + first_row * latent,
     )  # fmt: skip
     # Row by row: where vectors end, and with them the last bit, then depends on no slab.
     for i in range(first, last):
         at = i * latent
-        sample_row(work, mu + at, work, logvar + at, work, plan[_EPS] + at, work, plan[_Z] + at, latent)
+        for row in range(i * samples, (i + 1) * samples):
+            sample_row(
+                work, mu + at, work, logvar + at, work, plan[_EPS] + row * latent, work, plan[_Z] + row * latent, latent
+            )
         kl[i] = kl_row(work, mu + at, work, logvar + at, latent)
 
     out = heads + 2 + plan[_DECODER]
     for layer in range(heads + 2, out):
-        _affine_rows(plan, layer, first, last, parameters, work, scratch, activation)
-    _affine_rows(plan, out, first, last, parameters, work, scratch, 0)
-    terms = plan[_TERMS] + part * features
+        _affine_rows(plan, layer, first_row, last_row, parameters, work, scratch, activation)
+    _affine_rows(plan, out, first_row, last_row, parameters, work, scratch, 0)
+    terms, ld = plan[_TERMS] + part * features, _at(plan, out, _LD)
+    scale = reals[_SHARE] if plan[_SAMPLES] == 0 else reals.dtype.type(1)
     for i in range(first, last):
-        logits = _at(plan, out, _RESULT) + i * _at(plan, out, _LD)
-        reconstruction[i] = bernoulli_step_row(bits, i * features, work, logits, scale, work, terms, features)
+        total = 0.0
+        for row in range(i * samples, (i + 1) * samples):
+            logits = _at(plan, out, _RESULT) + row * ld
+            loglik[row] = bernoulli_step_row(bits, i * features, work, logits, scale, work, terms, features)
+            total += loglik[row]
+        reconstruction[i] = total / samples
 
 
 @njit()
-def _backward_rows(plan: Array, part: int, first: int, last: int, dkl: Any, parameters: Array, work: Array) -> None:
-    """Back from the logits' gradient to the first layer's, for rows first..last−1. [D29]"""
+def _weigh_samples(plan: Array, first: int, last: int, reals: Array, loglik: Array, work: Array, bound: Array) -> None:
+    """IWAE's bound of each example, and its logits' gradient times w̃/B, from log w = log p(x|z) + β log p(z)/q(z|x).
+
+    [D34] [D41]
+    """
+    samples, latent, heads = plan[_SAMPLES], plan[_LATENT], plan[_ENCODER]
+    out = heads + 2 + plan[_DECODER]
+    share, beta = np.float64(reals[_SHARE]), np.float64(reals[_BETA_SHARE]) / np.float64(reals[_SHARE])
+    for i in range(first, last):
+        logvar = work[_at(plan, heads + 1, _RESULT) + i * latent : _at(plan, heads + 1, _RESULT) + (i + 1) * latent]
+        log_w = loglik[i * samples : (i + 1) * samples]
+        for k in range(samples):
+            at = (i * samples + k) * latent
+            e, z = work[plan[_EPS] + at : plan[_EPS] + at + latent], work[plan[_Z] + at : plan[_Z] + at + latent]
+            difference = 0.0
+            for j in range(latent):
+                difference += np.float64(e[j]) * np.float64(e[j]) + np.float64(logvar[j])
+                difference -= np.float64(z[j]) * np.float64(z[j])
+            log_w[k] += beta * 0.5 * difference
+        top = log_w[0]
+        for k in range(1, samples):
+            # A NaN is not below: it gets in, and stays.
+            top = top if (log_w[k] <= top) | (top != top) else log_w[k]
+        total = 0.0
+        for k in range(samples):
+            log_w[k] = math.exp(log_w[k] - top)
+            total += log_w[k]
+        bound[i] = top + math.log(total / samples)
+        for k in range(samples):
+            row = i * samples + k
+            pull = reals.dtype.type(share * (log_w[k] / total))
+            work[plan[_PULL] + row] = pull
+            at = _at(plan, out, _RESULT) + row * _at(plan, out, _LD)
+            gradient = work[at : at + plan[_FEATURES]]
+            for j in range(gradient.size):
+                gradient[j] *= pull
+
+
+@njit()
+def _backward_rows(plan: Array, part: int, first: int, last: int, reals: Array, parameters: Array, work: Array) -> None:
+    """Back from the logits' gradient to the first layer's, for examples first..last−1. [D29] [D41]"""
     latent, heads = plan[_LATENT], plan[_ENCODER]
     scratch = plan[_GEMM] + part * plan[_GEMM_SIZE]
+    samples = max(1, plan[_SAMPLES])
+    first_row, last_row = first * samples, last * samples
     for layer in range(heads + 2 + plan[_DECODER], heads + 2, -1):
-        _input_gradient_rows(plan, layer, first, last, parameters, work, _at(plan, layer - 1, _DRESULT), 0, scratch)
-        _activation_rows(plan, layer - 1, first, last, work)
-    _input_gradient_rows(plan, heads + 2, first, last, parameters, work, plan[_DZ], 0, scratch)
+        below = _at(plan, layer - 1, _DRESULT)
+        _input_gradient_rows(plan, layer, first_row, last_row, parameters, work, below, 0, scratch)
+        _activation_rows(plan, layer - 1, first_row, last_row, work)
+    _input_gradient_rows(plan, heads + 2, first_row, last_row, parameters, work, plan[_DZ], 0, scratch)
     mu, logvar = _at(plan, heads, _RESULT), _at(plan, heads + 1, _RESULT)
     dmu, dlogvar = _at(plan, heads, _DRESULT), _at(plan, heads + 1, _DRESULT)
+    dkl, half = reals[_BETA_SHARE], reals.dtype.type(0.5)
+    if plan[_SAMPLES] != 0:
+        # The sampled log p(z)/q(z|x) in place of the KL: −z along the path, and ½ of log σ² itself.
+        beta = dkl / reals[_SHARE]
+        for row in range(first_row, last_row):
+            pull, at = beta * work[plan[_PULL] + row], row * latent
+            along, z = work[plan[_DZ] + at : plan[_DZ] + at + latent], work[plan[_Z] + at : plan[_Z] + at + latent]
+            for j in range(latent):
+                along[j] += pull * z[j]
+        dkl = reals.dtype.type(0)
     for i in range(first, last):
-        at = i * latent
+        at, row = i * latent, i * samples * latent
         backward_row(
-            work, mu + at, work, logvar + at, work, plan[_EPS] + at, work, plan[_DZ] + at, 0, 1, dkl,
+            work, mu + at, work, logvar + at, work, plan[_EPS] + row, work, plan[_DZ] + row, latent, samples, dkl,
             work, dmu + at, work, dlogvar + at, latent,
         )  # fmt: skip
+        if plan[_SAMPLES] != 0:
+            of_logvar = work[dlogvar + at : dlogvar + at + latent]
+            for j in range(latent):
+                of_logvar[j] -= half * reals[_BETA_SHARE]
     dh = _at(plan, heads - 1, _DRESULT)
     _input_gradient_rows(plan, heads, first, last, parameters, work, dh, 0, scratch)
     _input_gradient_rows(plan, heads + 1, first, last, parameters, work, dh, 1, scratch)
@@ -178,9 +249,11 @@ def _backward_rows(plan: Array, part: int, first: int, last: int, dkl: Any, para
 
 @njit()
 def _turn_weights(plan: Array, part: int, parts: int, parameters: Array, work: Array) -> None:
-    """This part's share of the transposed weights, which dy Wᵀ reads row by row; the first layer needs none."""
+    """This part's share of the transposed weights, which dy Wᵀ reads row by row, for the layers that have few rows."""
     width = VECTOR_BYTES // work.itemsize
     for layer in range(1, plan[_LAYERS]):
+        if _at(plan, layer, _TURNED) == 0:
+            continue
         inputs, outputs = _at(plan, layer, _IN), _at(plan, layer, _OUT)
         blocks = (inputs + width - 1) // width
         first, last = width * (part * blocks // parts), min(width * ((part + 1) * blocks // parts), inputs)
@@ -214,7 +287,7 @@ def _update_unit(
     """Gradient of a few rows of one layer's weights, and Adam on them while they are in cache. [D25] [D28] [D31]"""
     place = _HEADER + _LAYER * plan[_LAYERS] + 3 * unit
     layer, first, last = plan[place], plan[place + 1], plan[place + 2]
-    batch = plan[_BATCH]
+    batch = _at(plan, layer, _ROWS)
     outputs, ld = _at(plan, layer, _OUT), _at(plan, layer, _LD)
     weight, bias, dy = _at(plan, layer, _WEIGHT) + first * outputs, _at(plan, layer, _BIAS), _at(plan, layer, _DRESULT)
     if plan[_KEEP] != 0:
@@ -249,11 +322,11 @@ def _update_unit(
 @njit()
 def _step(
     part: int, parts: int, control: Array, plan: Array, reals: Array, grey: Array, bits: Array, rows: Array,
-    samples: Array, row_index: Array, active: Array, column_index: Array, counts: Array, words: Array, bad: Array,
-    parameters: Array, gradients: Array, first_moment: Array, second_moment: Array, work: Array,
-    reconstruction: Array, kl: Array,
+    sample_rows: Array, numbers: Array, row_index: Array, active: Array, column_index: Array, counts: Array,
+    words: Array, bad: Array, parameters: Array, gradients: Array, first_moment: Array, second_moment: Array,
+    work: Array, loglik: Array, reconstruction: Array, kl: Array, bound: Array,
 ) -> None:  # fmt: skip
-    """One part of one step, and for a worker of every step that follows soon. `reals`: Adam's seven, 1/B and beta/B."""
+    """One part of one step, and for a worker of every step that follows soon."""
     batch, features = plan[_BATCH], plan[_FEATURES]
     first, last = part * batch // parts, (part + 1) * batch // parts
     while True:
@@ -263,28 +336,16 @@ def _step(
                 grey, rows, first, last, features, np.uint64(plan[_KEY0]), np.uint64(plan[_KEY1]), _BINARIZE_STREAM,
                 plan[_STEP], words[part * size : (part + 1) * size], bits,
             )  # fmt: skip
-        if plan[_TRANSPOSED] != 0:
-            _turn_weights(plan, part, parts, parameters, work)
+        _turn_weights(plan, part, parts, parameters, work)
         _forward_rows(
-            plan,
-            part,
-            first,
-            last,
-            bits,
-            rows,
-            samples,
-            row_index,
-            active,
-            words,
-            reals[7],
-            parameters,
-            work,
-            reconstruction,
-            kl,
-        )
+            plan, part, first, last, bits, sample_rows, numbers, row_index, active, words, reals, parameters, work,
+            loglik, reconstruction, kl,
+        )  # fmt: skip
+        if plan[_SAMPLES] != 0:
+            _weigh_samples(plan, first, last, reals, loglik, work, bound)
         meet(control, parts)
         _active_rows(plan, part, parts, bits, column_index, counts)
-        _backward_rows(plan, part, first, last, reals[8], parameters, work)
+        _backward_rows(plan, part, first, last, reals, parameters, work)
         meet(control, parts)
         strange = 0
         unit = next_unit(control)
@@ -306,6 +367,10 @@ _FIRST_CACHE = 40_960
 _TURN_ROWS = 200
 
 
+# What the fused step can maximise.
+OBJECTIVES = ("elbo", "iwae")
+
+
 def unsupported(arch: Architecture) -> str | None:
     """Why an architecture's steps and evaluation are composed, not fused; None if they are fused."""
     if arch.likelihood != "bernoulli":
@@ -322,33 +387,36 @@ def unsupported(arch: Architecture) -> str | None:
 class FusedStep:
     """The training step of one architecture, state and batch size, with its buffers and threads.
 
-    It changes the same buffers as `vae_np.step.training_step` and returns the same terms, within the kernels'
-    tolerance. Raises InputError for an architecture that has no fused step.
+    The objective is the ELBO, or with `samples` IWAE's bound of so many samples. It changes the same buffers as `vae_np.step.training_step` and returns the same terms, within the kernels'
+    tolerance. Raises InputError for an architecture that has no fused step, and for less than one sample.
     """
 
-    def __init__(self, arch: Architecture, state: TrainingState, batch: int) -> None:
+    def __init__(self, arch: Architecture, state: TrainingState, batch: int, samples: int | None = None) -> None:
         why = unsupported(arch)
         if why is not None:
             raise InputError(f"architecture: {why}")
-        self.arch, self.state, self.batch = arch, state, batch
+        if samples is not None and samples < 1:
+            raise InputError(f"samples: got {samples}, expected at least 1")
+        self.arch, self.state, self.batch, self.samples = arch, state, batch, samples
         dtype = state.parameters.dtype
         threads = POOL.threads
         self._threads = threads
-        self._plan, size = _lay_out(arch, state.parameters, batch, threads)
+        self._plan, size = _lay_out(arch, state.parameters, batch, samples or 0, threads)
+        count = samples or 1
         self._reals = np.zeros(9, dtype)
         self._grey, self._bits = np.zeros(batch * arch.features, np.uint8), np.zeros(batch * arch.features, np.uint8)
-        self._rows = np.zeros(batch, np.int64)
-        self._terms = np.zeros(batch, dtype), np.zeros(batch, dtype)
+        self._rows, self._sample_rows = np.zeros(batch, np.int64), np.zeros(batch * count, np.int64)
+        self._terms = [np.zeros(batch, dtype) for _ in range(3)]
         self._bad = np.zeros(threads, np.int64)
         # Scratch of the noise: a row of pixels at a time, or sixteen rows of latents.
         word_count = threads * max(64 * ((arch.latent + 3) // 4), 5 * ((arch.features + 3) // 4))
         self._args = (
-            self._plan, self._reals, self._grey, self._bits, self._rows, np.zeros(1, np.int64),
-            np.zeros(batch * (arch.features + 1), np.int32), np.zeros(batch, np.int64),
-            np.zeros(arch.features * batch, np.int32),
-            np.zeros(arch.features, np.int64), np.zeros(word_count, np.int64), self._bad,
+            self._plan, self._reals, self._grey, self._bits, self._rows, self._sample_rows,
+            np.tile(np.arange(count), batch), np.zeros(batch * (arch.features + 1), np.int32), np.zeros(batch, np.int64),
+            np.zeros(arch.features * batch, np.int32), np.zeros(arch.features, np.int64),
+            np.zeros(word_count, np.int64), self._bad,
             state.parameters.flat, state.gradients.flat, state.first_moment.flat, state.second_moment.flat,
-            np.zeros(size, dtype), *self._terms,
+            np.zeros(size, dtype), np.zeros(batch * count), *self._terms,
         )  # fmt: skip
         self._team = Team(_step)
 
@@ -375,6 +443,7 @@ class FusedStep:
             )
         (self._grey if grey else self._bits).reshape(x.shape)[...] = x
         self._rows[...] = rows
+        self._sample_rows.reshape(self.batch, -1)[...] = self._rows[:, None]
         plan, reals = self._plan, self._reals
         key0, key1 = key(seed)
         is_adam = optimiser.name == "adam"
@@ -382,21 +451,24 @@ class FusedStep:
         plan[_KEEP], plan[_ADAM] = int(keep_gradients or not is_adam), int(is_adam)
         if is_adam:
             reals[:7] = constants(state.step + 1, optimiser.lr, optimiser.beta1, optimiser.beta2, optimiser.eps)
-        reals[7], reals[8] = 1 / self.batch, beta / self.batch
+        reals[_SHARE], reals[_BETA_SHARE] = 1 / self.batch, beta / self.batch
         self._team.run(self._args, self._threads)
         state.step += 1
         if not is_adam:
             adagrad_update(state.parameters.flat, state.gradients.flat, state.second_moment.flat, lr=optimiser.lr)
             self._bad[0] = not np.isfinite(state.parameters.flat.sum() + state.second_moment.flat.sum())
-        return Terms(self._terms[0].copy(), self._terms[1].copy())
+        terms = [term.copy() for term in self._terms]
+        return Terms(*terms) if self.samples else Terms(*terms[:2])
 
     @property
     def finite(self) -> bool:
         """Whether the last step's terms, and the parameters and second moments that it left, are all finite."""
-        return not self._bad.any() and bool(np.isfinite(self._terms[0].sum() + self._terms[1].sum()))
+        return not self._bad.any() and bool(np.isfinite(sum(term.sum() for term in self._terms)))
 
 
-def _lay_out(arch: Architecture, parameters: Parameters, batch: int, threads: int) -> tuple[Array, int]:
+def _lay_out(
+    arch: Architecture, parameters: Parameters, batch: int, samples: int, threads: int
+) -> tuple[Array, int]:
     """The plan (int64) and the size of the workspace: every offset that a step needs."""
     encoder, decoder = len(arch.hidden), len(arch.hidden)
     names = [f"encoder.hidden.{i}" for i in range(encoder)] + ["encoder.mu", "encoder.logvar"]
@@ -419,10 +491,10 @@ def _lay_out(arch: Architecture, parameters: Parameters, batch: int, threads: in
     def offset(name: str) -> int:
         return (parameters[name].ctypes.data - parameters.flat.ctypes.data) // itemsize
 
-    z, eps, dz = (take(batch * arch.latent) for _ in range(3))
+    decoded = batch * max(1, samples)
+    z, eps, dz = (take(decoded * arch.latent) for _ in range(3))
     plan = np.zeros(_HEADER + _LAYER * len(names), np.int64)
     layers = plan[_HEADER:].reshape(-1, _LAYER)
-    turned = batch // threads < _TURN_ROWS
     units: list[tuple[int, int, int]] = []
     largest = 0
     for number, name in enumerate(names):
@@ -432,23 +504,25 @@ def _lay_out(arch: Architecture, parameters: Parameters, batch: int, threads: in
         source = z if number == encoder + 2 else int(layers[before, _RESULT])
         # The heads' outputs and z have rows of K entries, as ε has.
         ld = outputs if number in (encoder, encoder + 1) else row(outputs)
-        result = take(batch * ld)
+        rows = decoded if number >= encoder + 2 else batch
+        result = take(rows * ld)
         is_last = number == len(names) - 1
-        gradient = result if is_last else take(batch * ld)
+        gradient = result if is_last else take(rows * ld)
+        turned = number > 0 and rows // threads < _TURN_ROWS
         layers[number] = (
             inputs, outputs, offset(f"{name}.weight"), offset(f"{name}.bias"), source, result, gradient,
-            take(row(inputs) * outputs) if turned and number > 0 else 0,
-            inputs if number in (0, encoder + 2) else layers[before, _LD], ld, row(inputs),
+            take(row(inputs) * outputs) if turned else 0,
+            inputs if number in (0, encoder + 2) else layers[before, _LD], ld, row(inputs), rows,
         )  # fmt: skip
         step = max(1, _UNIT_ENTRIES // outputs)
         if number > 0:
             # More rows where the batch is long: its panels are copied once a unit.
-            step = max(TILE_ROWS, step // TILE_ROWS * TILE_ROWS, 96 if batch >= 256 else 0)
+            step = max(TILE_ROWS, step // TILE_ROWS * TILE_ROWS, 96 if rows >= 256 else 0)
         step = min(step, inputs)
         units += [(number, i, min(i + step, inputs)) for i in range(0, inputs, step)]
         largest = max(largest, (step + 1) * outputs)
     # The costly ones first, so that the threads end together.
-    units.sort(key=lambda unit: -layers[unit[0], _OUT] * (unit[2] - unit[1]) * (batch if unit[0] else batch // 4))
+    units.sort(key=lambda u: -layers[u[0], _OUT] * (u[2] - u[1]) * (layers[u[0], _ROWS] if u[0] else batch // 4))
     # Equal strips of the first layer's columns: of its weights, and of dy as much as stays in the first cache.
     vectors = -(-int(layers[0, _OUT]) // lane)
     strip, narrow = (
@@ -460,7 +534,7 @@ def _lay_out(arch: Architecture, parameters: Parameters, batch: int, threads: in
     plan[:_HEADER] = (
         batch, arch.features, arch.latent, encoder, decoder, ACTIVATIONS[arch.activation], 0, 0, 0, 0, 0, 0,
         z, eps, dz, take(threads * arch.features), take(threads * gradient_size), gradient_size,
-        take(threads * gemm_size), gemm_size, len(units), len(names), int(turned),
-        gemm_address(parameters.dtype), threads, strip, narrow,
+        take(threads * gemm_size), gemm_size, len(units), len(names), samples,
+        gemm_address(parameters.dtype), threads, strip, narrow, take(decoded),
     )  # fmt: skip
     return np.concatenate([plan, np.array(units, np.int64).reshape(-1)]), end
