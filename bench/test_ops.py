@@ -1,4 +1,4 @@
-"""Time each operation of the contract, in float32 on the shapes of `pt` (784-400-20, batch 128).
+"""Time each operation of the contract on every backend, in float32 on the shapes of `pt` (784-400-20, batch 128).
 
 Run with: python -m pytest bench/test_ops.py
 """
@@ -8,9 +8,13 @@ from __future__ import annotations
 import pytest
 from workloads import WORKLOADS, operations
 
-from vae_np import ops
+from vae_np import backends, ops
+
+CPU = [name for name in ("numpy", "numba") if backends.missing(name) is None]
 
 
 @pytest.mark.parametrize("name", ops.__all__)
-def test_operation(benchmark, name):
-    benchmark(operations(ops, WORKLOADS["pt"])[name])
+@pytest.mark.parametrize("backend", CPU)
+def test_operation(benchmark, backend, name):
+    benchmark.group = name
+    benchmark(operations(backends.choose(backend).ops, WORKLOADS["pt"])[name])

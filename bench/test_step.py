@@ -1,4 +1,4 @@
-"""Time the reference's whole training step beside its matrix products alone, in float32.
+"""Time the training step in float32: composed on every backend, dense and sparse, fused, and its matrix products alone.
 
 Run with: python -m pytest bench/test_step.py
 """
@@ -6,11 +6,34 @@ Run with: python -m pytest bench/test_step.py
 from __future__ import annotations
 
 import pytest
-from workloads import WORKLOADS, gemm_only, reference_step
+from workloads import WORKLOADS, composed_step, fused_step, gemm_only, step_products
+
+from vae_np import backends
+
+CPU = [name for name in ("numpy", "numba") if backends.missing(name) is None]
 
 
 @pytest.mark.parametrize("workload", list(WORKLOADS))
-@pytest.mark.parametrize("what", [reference_step, gemm_only])
-def test_step(benchmark, what, workload):
+def test_gemm_only(benchmark, workload):
     benchmark.group = workload
-    benchmark(what(WORKLOADS[workload]))
+    benchmark(gemm_only(step_products(WORKLOADS[workload])))
+
+
+@pytest.mark.parametrize("workload", list(WORKLOADS))
+@pytest.mark.parametrize("dense", [False, True], ids=["given", "dense"])
+@pytest.mark.parametrize("backend", CPU)
+def test_composed(benchmark, backend, dense, workload):
+    benchmark.group = workload
+    benchmark(composed_step(backends.choose(backend).ops, WORKLOADS[workload], dense=dense)[0])
+
+
+@pytest.mark.parametrize("workload", list(WORKLOADS))
+@pytest.mark.parametrize("grey", [False, True], ids=["given", "drawn"])
+@pytest.mark.parametrize("backend", CPU)
+def test_fused(benchmark, backend, grey, workload):
+    chosen = backends.choose(backend)
+    why = chosen.unfused(WORKLOADS[workload].arch)
+    if why is not None:
+        pytest.skip(why)
+    benchmark.group = workload
+    benchmark(fused_step(chosen, WORKLOADS[workload], grey=grey)[0])

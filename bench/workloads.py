@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from types import ModuleType
@@ -10,11 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import data, noise, ops
+from vae_np import data, noise
+from vae_np.backends import Backend
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 
 SEED = 0
+# Adam reads and writes a parameter and both its moments: two triads over as many entries move as much.
+ADAM_BYTES = 24
+STEP, DRAWN, EVAL = "step", "step with binarisation", "eval"
+
+Step = Callable[[], object]
+Product = tuple[Any, Any, Any]
 
 
 @dataclass(frozen=True)
@@ -30,63 +39,150 @@ WORKLOADS = {
     "kingma": Workload(Architecture(784, 20, (500,), "tanh"), 100),
     "iwae": Workload(Architecture(784, 50, (200, 200), "tanh"), 20),
     "wide": Workload(Architecture(784, 64, (1024, 1024), "relu"), 512),
+    # Dense x, where nothing can be gained from zeros.
+    "pt-grey": Workload(Architecture(784, 20, (400,), "relu", "normal"), 128),
+    "kingma-grey": Workload(Architecture(784, 20, (500,), "tanh", "normal"), 100),
 }
 
 
-def binary_batch(workload: Workload) -> tuple[Any, Any]:
-    """The first rows of MNIST, binarised: x (B, 784) as bytes, and their places."""
+def grey_batch(workload: Workload) -> tuple[Any, Any]:
+    """The first rows of MNIST, (B, 784) bytes 0..255, and their places."""
     rows = np.arange(workload.batch)
-    grey = data.load("mnist").train[rows]
+    return data.load("mnist").train[rows], rows
+
+
+def given_batch(workload: Workload) -> tuple[Any, Any]:
+    """The x that a step is given, and its rows' places: binary bytes, or grey float32 for a normal likelihood."""
+    grey, rows = grey_batch(workload)
+    if not workload.arch.is_bernoulli:
+        return grey.astype(np.float32) / np.float32(255), rows
     return noise.bernoulli(grey, seed=SEED, stream=noise.BINARIZE, step=0, rows=rows), rows
 
 
-def reference_step(workload: Workload, dtype: Any = np.float32) -> Callable[[], object]:
-    """A training step of the reference on given binary x: it draws ε, and does forward, backward and Adam."""
-    x, rows = binary_batch(workload)
-    state = TrainingState(initialise(workload.arch, seed=SEED, dtype=dtype))
+def evaluation_images() -> Any:
+    """The test images that evaluations take in turns: (500, 784) bytes, binarised."""
+    rows = np.arange(500)
+    grey = data.load("mnist").test[rows]
+    return noise.bernoulli(grey, seed=SEED, stream=noise.EVAL_BINARIZE, step=0, rows=rows)
+
+
+def composed_step(backend: ModuleType, workload: Workload, *, dense: bool = False) -> tuple[Step, TrainingState]:
+    """A training step of the contract's operations on given x: it draws ε, and does forward, backward and Adam.
+
+    With `dense` the pixels come as floats, so that the first layer is a matrix product. The state is what it changes.
+    """
+    x, rows = given_batch(workload)
+    seen = x.astype(np.float32) if dense else x
+    state = TrainingState(initialise(workload.arch, seed=SEED))
     optimiser = Optimiser()
-    return lambda: training_step(ops, workload.arch, state, x, rows, seed=SEED, optimiser=optimiser)
+
+    def step() -> object:
+        return training_step(backend, workload.arch, state, seen, rows, seed=SEED, optimiser=optimiser)
+
+    return step, state
 
 
-def gemm_only(workload: Workload, dtype: Any = np.float32) -> Callable[[], object]:
-    """Every matrix product of a dense training step and nothing else: forward, weight and input gradients.
+def fused_step(backend: Backend, workload: Workload, *, grey: bool = False) -> tuple[Step, TrainingState]:
+    """The fused step, which does the same; with `grey` it draws the binary pixels first."""
+    x, rows = grey_batch(workload) if grey else given_batch(workload)
+    state = TrainingState(initialise(workload.arch, seed=SEED))
+    step, optimiser = backend.fused_step(workload.arch, state, workload.batch), Optimiser()
+    assert step is not None
+    return lambda: step(x, rows, seed=SEED, optimiser=optimiser, grey=grey), state
+
+
+def steps_at_once(workload: Workload) -> int:
+    """Steps that one call does where a call is not free: of a scan, and of floors whose threads meet once a call."""
+    return 20 if workload.batch < 256 else 4
+
+
+def parameter_count(workload: Workload) -> int:
+    """How many parameters the model has."""
+    return sum(math.prod(shape) for shape in workload.arch.shapes().values())
+
+
+def step_products(workload: Workload) -> list[Product]:
+    """Every matrix product of a dense training step: forward, weight and input gradients.
 
     The first layer has no input gradient. The two heads of the encoder are one product each way.
     """
     arch, rng = workload.arch, np.random.default_rng(SEED)
     encoder = [arch.features, *arch.hidden, 2 * arch.latent]
     decoder = [arch.latent, *reversed(arch.hidden), arch.features]
-    layers = []
+    found: list[Product] = []
     for widths in (encoder, decoder):
         for inputs, outputs in pairwise(widths):
             x, weight, dy = (
-                rng.standard_normal(shape, dtype=np.float32).astype(dtype)
+                rng.standard_normal(shape, dtype=np.float32)
                 for shape in ((workload.batch, inputs), (inputs, outputs), (workload.batch, outputs))
             )
-            out = tuple(np.empty(shape, dtype) for shape in (dy.shape, weight.shape, x.shape))
-            layers.append((x, weight, dy, out, widths is decoder or inputs != arch.features))
-
-    def products() -> None:
-        for x, weight, dy, (y, dweight, dx), input_gradient in layers:
-            np.matmul(x, weight, out=y)
-            np.matmul(x.T, dy, out=dweight)
-            if input_gradient:
-                np.matmul(dy, weight.T, out=dx)
-
-    return products
+            found += [(x, weight, np.empty_like(dy)), (x.T, dy, np.empty_like(weight))]
+            if widths is decoder or inputs != arch.features:
+                found.append((dy, weight.T, np.empty_like(x)))
+    return found
 
 
-def operations(backend: ModuleType, workload: Workload, dtype: Any = np.float32) -> dict[str, Callable[[], object]]:
-    """Each operation of the contract on this workload's shapes, by name."""
+def evaluation_products(workload: Workload, samples: int, chunk: int) -> list[Product]:
+    """The decoder's matrix products for `samples` draws of one example, `chunk` rows at a time in the same buffers."""
+    arch, rng = workload.arch, np.random.default_rng(SEED)
+    found: list[Product] = []
+    for inputs, outputs in pairwise([arch.latent, *reversed(arch.hidden), arch.features]):
+        x, weight = (rng.standard_normal(shape, dtype=np.float32) for shape in ((chunk, inputs), (inputs, outputs)))
+        found.append((x, weight, np.empty((chunk, outputs), np.float32)))
+    return found * (samples // chunk)
+
+
+def gemm_only(products: list[Product]) -> Step:
+    """These matrix products and nothing else, each by NumPy's BLAS in the threading that it was started with."""
+
+    def run() -> None:
+        for a, b, out in products:
+            np.matmul(a, b, out=out)
+
+    return run
+
+
+def gemm_in_slabs(products: list[Product], threads: int, by: str, repeats: int) -> Step:
+    """`repeats` times these products, each thread its slab (of `rows` or `columns`) of every one, meeting at the end.
+
+    It is for a BLAS on one thread. No thread waits for another between products, which no real step could do.
+    """
+    slabs = []
+    for part in range(threads):
+        mine: list[Product] = []
+        for a, b, out in products:
+            of = slice(*(side * out.shape[by == "columns"] // threads for side in (part, part + 1)))
+            mine.append((a[of], b, out[of]) if by == "rows" else (a, b[:, of], out[:, of]))
+        slabs.append(gemm_only(mine))
+    return in_threads(slabs, repeats)
+
+
+def in_threads(parts: list[Step], repeats: int) -> Step:
+    """One call that has each part called `repeats` times in a thread of its own, and waits for all."""
+    pool = ThreadPoolExecutor(len(parts))
+
+    def many(part: Step) -> None:
+        for _ in range(repeats):
+            part()
+
+    def run() -> None:
+        for _ in pool.map(many, parts):
+            pass
+
+    return run
+
+
+def operations(backend: ModuleType, workload: Workload) -> dict[str, Step]:
+    """Each operation of the contract on this workload's shapes, by name, in float32."""
     arch, batch = workload.arch, workload.batch
     rng = np.random.default_rng(SEED)
     width = arch.hidden[0]
 
     def normal(*shape: int) -> Any:
-        return rng.standard_normal(shape).astype(dtype)
+        return rng.standard_normal(shape, dtype=np.float32)
 
-    x, rows = binary_batch(workload)
-    grey = data.load("mnist").train[rows]
+    grey, rows = grey_batch(workload)
+    x = noise.bernoulli(grey, seed=SEED, stream=noise.BINARIZE, step=0, rows=rows)
     weight, bias = 0.05 * normal(arch.features, width), normal(width)
     h, out_weight, out_bias = normal(batch, width), 0.05 * normal(width, arch.features), normal(arch.features)
     mu, logvar, eps = (normal(batch, arch.latent) for _ in range(3))
@@ -98,7 +194,7 @@ def operations(backend: ModuleType, workload: Workload, dtype: Any = np.float32)
     _, reparam = backend.reparam_kl_forward(mu, logvar, eps)
     _, bernoulli = backend.bernoulli_loglik_forward(x, logits)
     _, gaussian = backend.normal_loglik_forward(logits, logits, sigma)
-    flat = [np.abs(normal(653_000)) for _ in range(4)]
+    flat = [np.abs(normal(parameter_count(workload))) for _ in range(4)]
     address = {"seed": SEED, "step": 0}
     return {
         "affine_act_forward": lambda: backend.affine_act_forward(h, out_weight, out_bias, "identity"),

@@ -1,1 +1,5 @@
-"""The same training step as users of other libraries would write it at its best. Each is checked before it is timed."""
+"""Training and evaluation as users of other libraries would write them at their best; checked before they are timed.
+
+A peer is a module with `loss`, `training` and `log_likelihood`; `jax_training.py` and `torch_training.py` are whole
+programs.
+"""

@@ -1,7 +1,8 @@
-"""The training step in JAX: jit over a scan of several steps, so that Python is called once for all of them."""
+"""The model in JAX: a step is jit over a scan of several, so that Python is called once for all of them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,34 +13,65 @@ import numpy as np
 from vae_np.model import Architecture, Parameters
 
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "softplus": jax.nn.softplus}
+MODES = ("jax",)
+# Samples of each image that are decoded at once in the evaluation.
+_CHUNK = 500
 
 
-def _loss(arch: Architecture, p: dict[str, Any], x: Any, eps: Any) -> Any:
-    def linear(h: Any, name: str) -> Any:
-        return h @ p[f"{name}.weight"] + p[f"{name}.bias"]
-
-    activation = ACTIVATIONS[arch.activation]
-    h = x
+def _mlp(arch: Architecture, p: dict[str, Any], part: str, h: Any) -> Any:
     for i in range(len(arch.hidden)):
-        h = activation(linear(h, f"encoder.hidden.{i}"))
-    mu, logvar = linear(h, "encoder.mu"), linear(h, "encoder.logvar")
-    h = mu + jnp.exp(0.5 * logvar) * eps
-    for i in range(len(arch.hidden)):
-        h = activation(linear(h, f"decoder.hidden.{i}"))
-    logits = linear(h, "decoder.out")
-    missed = jnp.sum(jax.nn.softplus(logits) - x * logits)
-    return (missed - 0.5 * jnp.sum(1 + logvar - mu**2 - jnp.exp(logvar))) / len(x)
+        h = ACTIVATIONS[arch.activation](_linear(p, f"{part}.hidden.{i}", h))
+    return h
+
+
+def _linear(p: dict[str, Any], name: str, h: Any) -> Any:
+    return h @ p[f"{name}.weight"] + p[f"{name}.bias"]
+
+
+def encode(arch: Architecture, p: dict[str, Any], x: Any) -> tuple[Any, Any]:
+    """mu and logvar (B, K) of x (B, D)."""
+    h = _mlp(arch, p, "encoder", x)
+    return _linear(p, "encoder.mu", h), _linear(p, "encoder.logvar", h)
+
+
+def loglik(arch: Architecture, p: dict[str, Any], x: Any, z: Any) -> Any:
+    """log p(x|z), (B,), of z (B, K) and x that broadcasts with (B, D)."""
+    out = _linear(p, "decoder.out", _mlp(arch, p, "decoder", z))
+    if arch.is_bernoulli:
+        # Not jax.nn.softplus, whose care for NaN costs a tenth of an evaluation.
+        return jnp.sum(x * out - jnp.maximum(out, 0) - jnp.log1p(jnp.exp(-jnp.abs(out))), axis=-1)
+    logvar = p["likelihood.logvar"]
+    return -0.5 * jnp.sum((x - out) ** 2 * jnp.exp(-logvar) + logvar + math.log(2 * math.pi), axis=-1)
+
+
+def negative_elbo(arch: Architecture, p: dict[str, Any], x: Any, eps: Any) -> Any:
+    """−ELBO, (B,), in nats, with the analytic KL."""
+    mu, logvar = encode(arch, p, x)
+    kl = -0.5 * jnp.sum(1 + logvar - mu**2 - jnp.exp(logvar), axis=-1)
+    return kl - loglik(arch, p, x, mu + jnp.exp(0.5 * logvar) * eps)
+
+
+def adam(p: Any, g: Any, m: Any, v: Any, t: Any) -> tuple[Any, Any, Any]:
+    """Adam's step number t: parameters and both moments."""
+    m = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, m, g)
+    v = jax.tree.map(lambda a, b: 0.999 * a + 0.001 * b * b, v, g)
+    size, root = 1e-3 / (1 - 0.9**t), jnp.sqrt(1 - 0.999**t)
+    return jax.tree.map(lambda a, b, c: a - size * b / (jnp.sqrt(c) / root + 1e-8), p, m, v), m, v
 
 
 def loss(arch: Architecture, parameters: Parameters, x: Any, eps: Any) -> float:
     """The loss on given noise, to be compared with ours."""
-    return float(_loss(arch, {n: jnp.asarray(v) for n, v in parameters.items()}, jnp.asarray(x, jnp.float32), eps))
+    p = {name: jnp.asarray(value) for name, value in parameters.items()}
+    return float(negative_elbo(arch, p, jnp.asarray(x, jnp.float32), eps).mean())
 
 
-def steps(
-    arch: Architecture, parameters: Parameters, x: Any, *, count: int, grey: bool = False
-) -> Callable[[], object]:
-    """`count` training steps in one call, on x (B, D): binary, or with `grey` bytes that are drawn anew each step."""
+def training(
+    mode: str, arch: Architecture, parameters: Parameters, x: Any, *, count: int, grey: bool = False
+) -> tuple[Callable[[], object], int, Callable[[], dict[str, Any]]]:
+    """Training on x (B, D): as it is given, or with `grey` bytes that are drawn anew each step.
+
+    Returns what to call, how many steps that is (`count`), and what gives the parameters as they are then.
+    """
     given = jnp.asarray(x.astype(np.float32) / (255 if grey else 1))
 
     def one(carry: Any, key: Any) -> tuple[Any, Any]:
@@ -47,17 +79,12 @@ def steps(
         for_eps, for_x = jax.random.split(key)
         eps = jax.random.normal(for_eps, (len(given), arch.latent))
         seen = jax.random.bernoulli(for_x, given).astype(jnp.float32) if grey else given
-        value, g = jax.value_and_grad(lambda q: _loss(arch, q, seen, eps))(p)
-        t = t + 1
-        m = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, m, g)
-        v = jax.tree.map(lambda a, b: 0.999 * a + 0.001 * b * b, v, g)
-        size, root = 1e-3 / (1 - 0.9**t), jnp.sqrt(1 - 0.999**t)
-        p = jax.tree.map(lambda a, b, c: a - size * b / (jnp.sqrt(c) / root + 1e-8), p, m, v)
-        return (p, m, v, t), value
+        value, g = jax.value_and_grad(lambda q: negative_elbo(arch, q, seen, eps).mean())(p)
+        return (*adam(p, g, m, v, t + 1), t + 1), value
 
     # The state is donated: its buffers are written again, not copied.
     run_all = jax.jit(lambda carry, keys: jax.lax.scan(one, carry, keys), donate_argnums=0)
-    start = {n: jnp.asarray(v) for n, v in parameters.items()}
+    start = {name: jnp.array(value) for name, value in parameters.items()}
     zeros = [jax.tree.map(jnp.zeros_like, start) for _ in range(2)]
     state: list[Any] = [(start, *zeros, jnp.asarray(0.0)), jax.random.key(0)]
 
@@ -66,5 +93,43 @@ def steps(
         carry, values = run_all(state[0], jax.random.split(now, count))
         values.block_until_ready()
         state[:] = carry, key
+
+    return run, count, lambda: {name: np.asarray(value) for name, value in state[0][0].items()}
+
+
+def log_likelihood(
+    mode: str, arch: Architecture, parameters: Parameters, *, samples: int
+) -> Callable[[Any], tuple[Any, Any]]:
+    """What gives log p(x) and Σ w̃² of each x (B, D), (B,) both, by importance sampling with `samples` draws.
+
+    jit over all images at once and a scan of chunks of samples, so that memory does not grow with these. With a map
+    of the images outside, whatever the chunk, it took half as long again or more.
+    """
+    p = {name: jnp.asarray(value) for name, value in parameters.items()}
+    chunk = min(_CHUNK, samples)
+    if samples % chunk:
+        raise ValueError(f"samples: got {samples}, expected a multiple of {chunk}")
+
+    def one(x: Any, mu: Any, logvar: Any, key: Any) -> tuple[Any, Any]:
+        def part(now: Any) -> Any:
+            eps = jax.random.normal(now, (chunk, arch.latent))
+            z = mu + jnp.exp(0.5 * logvar) * eps
+            return loglik(arch, p, x, z) + 0.5 * jnp.sum(eps**2 + logvar - z**2, axis=-1)
+
+        log_w = jax.lax.map(part, jax.random.split(key, samples // chunk)).reshape(-1)
+        whole = jax.nn.logsumexp(log_w)
+        return whole - math.log(samples), jnp.sum(jnp.exp(2 * (log_w - whole)))
+
+    @jax.jit
+    def all_of(x: Any, key: Any) -> Any:
+        x = x.astype(jnp.float32)
+        return jax.vmap(one)(x, *encode(arch, p, x), jax.random.split(key, len(x)))
+
+    state = [jax.random.key(0)]
+
+    def run(x: Any) -> tuple[Any, Any]:
+        state[0], now = jax.random.split(state[0])
+        found, sum_squares = all_of(x, now)
+        return np.asarray(found), np.asarray(sum_squares)
 
     return run

@@ -1,7 +1,9 @@
-"""The training step in PyTorch: nn.Linear's functions, fused Adam, eager or compiled."""
+"""The model in PyTorch: nn.Linear's functions, fused Adam, eager or compiled."""
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +14,14 @@ import torch.nn.functional as F
 from vae_np.model import Architecture, Parameters
 
 ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh, "softplus": F.softplus}
+MODES = ("torch eager", "torch compiled")
+# Samples decoded at once in the evaluation. Eager, of 250, 500, 1000 and 5000 the fastest.
+_CHUNK = 500
+
+torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
-def _tensors(parameters: Parameters) -> dict[str, torch.Tensor]:
+def tensors(parameters: Parameters) -> dict[str, torch.Tensor]:
     """Our parameters in PyTorch's layout, weights (out, in)."""
     return {
         name: torch.tensor(value.T.copy() if value.ndim == 2 else value.copy(), requires_grad=True)
@@ -22,47 +29,104 @@ def _tensors(parameters: Parameters) -> dict[str, torch.Tensor]:
     }
 
 
-def _loss(arch: Architecture, tensors: dict[str, torch.Tensor], x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
-    def linear(h: torch.Tensor, name: str) -> torch.Tensor:
-        return F.linear(h, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
+def _mlp(arch: Architecture, p: dict[str, torch.Tensor], part: str, h: torch.Tensor) -> torch.Tensor:
+    for i in range(len(arch.hidden)):
+        h = ACTIVATIONS[arch.activation](_linear(p, f"{part}.hidden.{i}", h))
+    return h
 
-    activation = ACTIVATIONS[arch.activation]
-    h = x
-    for i in range(len(arch.hidden)):
-        h = activation(linear(h, f"encoder.hidden.{i}"))
-    mu, logvar = linear(h, "encoder.mu"), linear(h, "encoder.logvar")
-    h = mu + torch.exp(0.5 * logvar) * eps
-    for i in range(len(arch.hidden)):
-        h = activation(linear(h, f"decoder.hidden.{i}"))
-    logits = linear(h, "decoder.out")
-    missed = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+
+def _linear(p: dict[str, torch.Tensor], name: str, h: torch.Tensor) -> torch.Tensor:
+    return F.linear(h, p[f"{name}.weight"], p[f"{name}.bias"])
+
+
+def encode(
+    arch: Architecture, p: dict[str, torch.Tensor], x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """mu and logvar (B, K) of x (B, D)."""
+    h = _mlp(arch, p, "encoder", x)
+    return _linear(p, "encoder.mu", h), _linear(p, "encoder.logvar", h)
+
+
+def decode(arch: Architecture, p: dict[str, torch.Tensor], z: torch.Tensor) -> torch.Tensor:
+    """Logits, or the normal's mean, (B, D), of z (B, K)."""
+    return _linear(p, "decoder.out", _mlp(arch, p, "decoder", z))
+
+
+def negative_elbo(
+    arch: Architecture, p: dict[str, torch.Tensor], x: torch.Tensor, eps: torch.Tensor
+) -> torch.Tensor:
+    """−ELBO, the mean over the batch, in nats, with the analytic KL."""
+    mu, logvar = encode(arch, p, x)
+    out = decode(arch, p, mu + torch.exp(0.5 * logvar) * eps)
     kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
+    if arch.is_bernoulli:
+        missed = F.binary_cross_entropy_with_logits(out, x, reduction="sum")
+    else:
+        of_pixel = p["likelihood.logvar"]
+        missed = 0.5 * torch.sum((x - out).pow(2) * torch.exp(-of_pixel) + of_pixel + math.log(2 * math.pi))
     return (missed + kl) / len(x)
 
 
 def loss(arch: Architecture, parameters: Parameters, x: Any, eps: Any) -> float:
     """The loss on given noise, to be compared with ours."""
     with torch.no_grad():
-        return float(_loss(arch, _tensors(parameters), torch.tensor(x.astype(np.float32)), torch.tensor(eps)))
+        given = torch.tensor(x.astype(np.float32))
+        return float(negative_elbo(arch, tensors(parameters), given, torch.tensor(eps)))
 
 
-def step(
-    arch: Architecture, parameters: Parameters, x: Any, *, compiled: bool, threads: int, grey: bool = False
-) -> Callable[[], object]:
-    """A training step on x (B, D): binary, or with `grey` bytes that are drawn anew each step."""
-    torch.set_num_threads(threads)
-    tensors = _tensors(parameters)
-    optimiser = torch.optim.Adam(list(tensors.values()), lr=1e-3, fused=True)
+def training(
+    mode: str, arch: Architecture, parameters: Parameters, x: Any, *, count: int, grey: bool = False
+) -> tuple[Callable[[], object], int, Callable[[], dict[str, Any]]]:
+    """Training on x (B, D): as it is given, or with `grey` bytes that are drawn anew each step.
+
+    Returns what to call, how many steps that is (one), and what gives the parameters as they are then.
+    """
+    p = tensors(parameters)
+    optimiser = torch.optim.Adam(list(p.values()), lr=1e-3, fused=True)
     given = torch.tensor(x.astype(np.float32) / (255 if grey else 1))
 
-    def one(seen: torch.Tensor) -> torch.Tensor:
-        return _loss(arch, tensors, seen, torch.randn(len(seen), arch.latent))
+    def one() -> torch.Tensor:
+        seen = torch.bernoulli(given) if grey else given
+        return negative_elbo(arch, p, seen, torch.randn(len(given), arch.latent))
 
-    forward = torch.compile(one) if compiled else one
+    forward = torch.compile(one) if mode == "torch compiled" else one
 
     def run() -> None:
         optimiser.zero_grad(set_to_none=True)
-        forward(torch.bernoulli(given) if grey else given).backward()
+        forward().backward()
         optimiser.step()
+
+    return run, 1, lambda: {name: value.detach().numpy().T for name, value in p.items()}
+
+
+def log_likelihood(
+    mode: str, arch: Architecture, parameters: Parameters, *, samples: int
+) -> Callable[[Any], tuple[Any, Any]]:
+    """What gives log p(x) and Σ w̃² of each x (B, D), (B,) both, by importance sampling with `samples` draws."""
+    p = tensors(parameters)
+    chunk = min(_CHUNK, samples)
+    if samples % chunk:
+        raise ValueError(f"samples: got {samples}, expected a multiple of {chunk}")
+
+    def part(x: torch.Tensor, mu: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
+        eps = torch.randn(chunk, arch.latent)
+        z = mu + torch.exp(0.5 * logvar) * eps
+        logits = decode(arch, p, z)
+        # Σ (x l − softplus(l)), the first part as a product, so that x is not spread over the samples.
+        return logits @ x - F.softplus(logits).sum(-1) + 0.5 * (eps.pow(2) + logvar - z.pow(2)).sum(-1)
+
+    weights = torch.compile(part) if mode == "torch compiled" else part
+
+    @torch.inference_mode()
+    def run(x: Any) -> tuple[Any, Any]:
+        given = torch.from_numpy(x).float()
+        mus, logvars = encode(arch, p, given)
+        found, sum_squares = [], []
+        for one, mu, logvar in zip(given, mus, logvars, strict=True):
+            log_w = torch.cat([weights(one, mu, logvar) for _ in range(samples // chunk)])
+            whole = torch.logsumexp(log_w, 0)
+            found.append(whole - math.log(samples))
+            sum_squares.append(torch.exp(2 * (log_w - whole)).sum())
+        return torch.stack(found).numpy(), torch.stack(sum_squares).numpy()
 
     return run
