@@ -26,6 +26,7 @@ from vae_np import VAE, __version__, backends, checkpoint, config, data, evaluat
 from vae_np.commands import output
 from vae_np.datasets import bars, rings
 from vae_np.model import LIKELIHOODS
+from vae_np.objectives import OBJECTIVES
 
 RUN_FILES = {"config.toml", "metrics.jsonl", checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE}
 PICTURES = set(runs.PICTURES)
@@ -121,6 +122,18 @@ def test_train_says_what_it_does(place: Path) -> None:
     assert [name for name in ("ELBO", "reconstruction", "KL") if any(f"│ {name} " in line for line in lines)]
     assert lines[-2].startswith("trained  10 steps in ")
     assert lines[-1] == "run      run"
+
+
+def test_train_for_another_objective_names_its_bound_apart(place: Path) -> None:
+    bound = ("--objective", "iwae", "--samples", 5)
+    out = good("train", "--data", place / "grey.npy", "--epochs", 2, *TINY, *bound, "--out", "run").out
+    assert "\nclimbs   iwae, 5 samples of z an image\n" in out
+    assert out.count("  validation ELBO -") == 2
+    out = good(
+        "train", "--data", place / "grey.npy", "--epochs", 2, *TINY, *bound, "--validation", 0, "--out", "other"
+    ).out
+    assert out.count("  train bound -") == 2
+    assert all(line["objective"] > line["elbo"] for line in metrics(Path("other")))
 
 
 def test_train_without_validation_tells_of_training(place: Path) -> None:
@@ -223,7 +236,8 @@ def test_json_of_eval_agrees_with_the_python_api(place: Path) -> None:
     content = result.json
     vae, dataset = VAE.load(run, seed=5), data.load(str(place / "labelled.npz"))
     terms, estimate = vae.elbo(dataset.test), vae.log_likelihood(dataset.test, 7)
-    assert set(content) == {"schema", "version", "test", "train", "backend", "dtype", "seed", "run"}
+    expected = {"schema", "version", "test", "train", "shortened", "backend", "dtype", "seed", "run", "environment"}
+    assert set(content) == expected
     assert (content["schema"], content["seed"]) == ("vae-np/eval/1", 5)
     for name in ("elbo", "reconstruction", "kl"):
         check_figure(content["test"][name], getattr(terms, name))
@@ -390,6 +404,8 @@ def test_info_is_the_matrix_of_what_there_is() -> None:
     by_backend = {entry["backend"]: entry["how"] for entry in content["matrix"]}
     assert by_backend.keys() == set(backends.NAMES)
     assert {entry["likelihood"] for entry in content["matrix"]} == set(LIKELIHOODS)
+    assert {entry["objective"] for entry in content["matrix"]} == set(OBJECTIVES)
+    assert {entry["how"] for entry in content["matrix"] if entry["objective"] == "dreg"} <= {None, "composed"}
     for name, how in by_backend.items():
         assert (how is None) == (backends.missing(name) is not None)
     assert content["auto"] == backends.choose("auto").name
@@ -448,6 +464,35 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["out", "both"])
+@pytest.mark.parametrize("command", [("info",), ("info", "--json", "-"), ("--help",), ("train", "--backend", "numpy")])
+def test_whoever_closes_the_pipe_ends_a_command_without_a_word(
+    command: tuple[str, ...], together: bool, place: Path
+) -> None:
+    """As other tools do: 141 = 128 + SIGPIPE, never a traceback, and never a check that seems to have failed."""
+    data = ("--data", str(place / "grey.npy"), "--epochs", "1", *TINY) if command[0] == "train" else ()
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run(
+        [sys.executable, "-m", "vae_np", *command, *data],
+        stdout=writer, stderr=writer if together else subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(writer)
+    assert process.returncode == 141
+    # With the object on standard output, the text goes to standard error, and is all there.
+    assert together or (process.stderr == "") == ("--json" not in command)
+    assert together or "Traceback" not in process.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
+def test_a_full_disk_behind_standard_output_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "vae_np", "--version"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (process.returncode, process.stderr) == (2, "vae-np: output: No space left on device\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -196,6 +196,15 @@ def test_log_mean_exp_gives_no_weight_to_an_impossible_sample() -> None:
     assert np.array_equal(weights[:, 0], [0, 0.5, 0.5, 0])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+def test_log_mean_exp_of_impossible_samples_alone_is_minus_infinity_and_has_no_weights(dtype: str) -> None:
+    log_mean, weights = ops.log_mean_exp_weights(np.array([[-np.inf, 0.0], [-np.inf, 0.0]], dtype))
+    assert (log_mean.dtype, weights.dtype) == (dtype, dtype)
+    assert np.array_equal(log_mean.real, [-np.inf, 0])
+    assert np.isnan(weights[:, 0]).all()
+    assert np.array_equal(weights[:, 1], [0.5, 0.5])
+
+
 def test_log_mean_exp_lets_nan_through_in_its_own_column_only() -> None:
     log_mean, weights = ops.log_mean_exp_weights(np.array([[0.0, np.nan], [0.0, 1.0]]))
     assert np.array_equal(np.isnan(log_mean), [False, True])

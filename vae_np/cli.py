@@ -2,7 +2,7 @@
 
 The options that set up a training come from `vae_np.config`, so that a name, a default, a help text and a validation
 message are written once. Every option is taken as text and read by this package, never by the command-line library.
-Exit codes: 0 good, 1 a check failed, 2 bad usage or input, 130 interrupted.
+Exit codes: 0 good, 1 a check failed, 2 bad usage or input, 130 interrupted, 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ _Backend = Annotated[
     typer.Option("--backend", metavar="NAME", help="auto, numpy, numba or cupy; by default the run's own."),
 ]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+# What a shell reports for other tools that a closed pipe has ended: 128 + SIGPIPE.
+_NOBODY_READS = 141
 
 app = typer.Typer(
     help="A variational autoencoder from the mathematics up.",
@@ -106,6 +109,10 @@ def _train(
         str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run from its last checkpoint.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    stages: Annotated[
+        str | None,
+        typer.Option("--stages", metavar="1-N", help="Only the first N stages of the schedule; --resume can add more."),
+    ] = None,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no pictures at the end.")] = False,
     json_file: _JsonFile = None,
 ) -> int:
@@ -118,6 +125,7 @@ def _train(
         resume=resume,
         out=out,
         overwrite=overwrite,
+        stages=stages,
         draw=not no_plots,
         json_file=json_file,
     )
@@ -129,29 +137,69 @@ app.command("train")(_with_config_options(_train))
 @app.command("eval")
 def _eval(
     run: _Run = None,
-    samples: Annotated[
-        str | None, typer.Option("--samples", metavar="N", help="Importance samples for log p(x). [default: 100]")
+    estimator: Annotated[
+        str | None,
+        typer.Option(
+            "--estimator",
+            metavar="NAME",
+            help="How log p(x) is estimated: is, importance sampling from q(z|x); ais, annealed importance sampling; "
+            "bdmc, that from both sides, on data that the model simulates. [default: is]",
+        ),
     ] = None,
-    limit: Annotated[
-        str | None, typer.Option("--limit", metavar="N", help="Use only the first N test examples.")
+    samples: Annotated[
+        str | None,
+        typer.Option(
+            "--samples", "--chains", metavar="N", help="Importance samples, or chains, an example. [100, or 16]"
+        ),
+    ] = None,
+    temperatures: Annotated[
+        str | None, typer.Option("--temperatures", metavar="N", help="Steps from prior to posterior. [default: 1000]")
+    ] = None,
+    leapfrog: Annotated[
+        str | None, typer.Option("--leapfrog", metavar="N", help="Leapfrog steps at a temperature. [default: 5]")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images", "--limit", metavar="N", help="Only the first N test examples; how many bdmc simulates. [100]"
+        ),
     ] = None,
     z_samples: Annotated[
         str | None, typer.Option("--z-samples", metavar="N", help="Noise draws per image for the ELBO.")
     ] = None,
+    data_file: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DATA", help="Other data than the run's own: a built-in name or a file."),
+    ] = None,
+    binarize: Annotated[
+        str | None, typer.Option("--binarize", metavar="MODE", help="As in train; by default the run's own.")
+    ] = None,
     backend: _Backend = None,
     seed: _Seed = None,
+    per_example: Annotated[
+        str | None, typer.Option("--per-example", metavar="FILE", help="Write each example's values to this .npz file.")
+    ] = None,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no picture.")] = False,
     json_file: _JsonFile = None,
 ) -> None:
-    """Evaluate a run on the test set: ELBO, reconstruction, KL, log p(x), KL per latent dimension, active units."""
+    """Evaluate a run on the test set: ELBO, reconstruction, KL, log p(x), KL per latent dimension, active units.
+
+    Interrupted, it keeps what is done, and the same command goes on.
+    """
     from vae_np.commands.evaluate import evaluate_run
 
     raise typer.Exit(
         evaluate_run(
             run,
-            samples=_whole("samples", samples, 100),
-            limit=_whole("limit", limit, None),
+            estimator=estimator,
+            samples=_whole("samples", samples, None),
+            temperatures=_whole("temperatures", temperatures, None),
+            leapfrog=_whole("leapfrog", leapfrog, None),
+            images=_whole("images", images, None),
             z_samples=_whole("z_samples", z_samples, None),
+            data_file=data_file,
+            binarize=None if binarize is None else config.parse_field("binarize", binarize),
+            per_example=per_example,
             backend=None if backend is None else config.parse_field("backend", backend),
             seed=_seed(seed),
             draw=not no_plots,
@@ -286,16 +334,17 @@ def _study(
 def _bench(
     what: Annotated[str, typer.Argument(metavar="ops|step|eval", help="What to time.")] = "step",
     workload: Annotated[
-        str, typer.Option("--workload", metavar="NAME", help="pt, kingma, iwae or wide.")
+        str, typer.Option("--workload", metavar="NAME", help="pt, kingma, iwae, wide, pt-grey or kingma-grey.")
     ] = "pt",
-    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="auto, numpy or numba.")] = "auto",
+    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="auto, numpy, numba or cupy.")] = "auto",
     peers: Annotated[
         str, typer.Option("--peers", metavar="NAMES", help="torch, jax or torch,jax: time them too.")
     ] = "",
     threads: Annotated[
-        str | None, typer.Option("--threads", metavar="N", help="Threads of the kernels and PyTorch. [default: all]")
+        str | None, typer.Option("--threads", metavar="N", help="Threads of everyone. [default: all]")
     ] = None,
     rounds: Annotated[str | None, typer.Option("--rounds", metavar="N", help="[default: 20]")] = None,
+    chart: Annotated[str | None, typer.Option("--chart", metavar="FILE", help="Draw the medians, as a .png.")] = None,
     json_file: _JsonFile = None,
 ) -> None:
     """Time the kernels against the reference, PyTorch and JAX, in turns; from a checkout only."""
@@ -309,6 +358,7 @@ def _bench(
             peers=peers,
             threads=_whole("threads", threads, None),
             rounds=_whole("rounds", rounds, 20),
+            chart=chart,
             json_file=json_file,
         )
     )
@@ -344,26 +394,43 @@ def _root(
 def main() -> NoReturn:
     """Run the command line and exit; a user's mistake is one line on standard error."""
     try:
+        code = _run_and_tell()
+    except BrokenPipeError:
+        # Whoever read our output has closed it; nothing more can be said, not even at exit.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        code = _NOBODY_READS
+    sys.exit(code)
+
+
+def _run_and_tell() -> int:
+    """Run the command, tell what went wrong, and return the exit code."""
+    try:
+        code = _run()
+        # Here and not at exit, where what fails is told by a traceback.
+        sys.stdout.flush()
+        return code
+    except typer.TyperException as error:
+        return _complain(error.format_message())
+    except (InputError, MissingFileError) as error:
+        return _complain(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", 130)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _complain(f"{error.filename or 'output'}: {error.strerror or error}")
+
+
+def _run() -> int:
+    try:
         # Not app(): it would turn Ctrl-C into an exit code and say nothing.
         command = typer.main.get_command(app)
         with command.make_context("vae-np", sys.argv[1:]) as context:
             command.invoke(context)
-        code = 0
     except typer.Exit as end:
-        code = end.exit_code
-    except typer.TyperException as error:
-        code = _complain(error.format_message())
-    except (InputError, MissingFileError) as error:
-        code = _complain(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        code = _complain("interrupted", 130)
-    except BrokenPipeError:
-        # Whoever read our output has closed it; nothing more can be said, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except OSError as error:
-        code = _complain(f"{error.filename or 'output'}: {error.strerror or error}")
-    sys.exit(code)
+        return int(end.exit_code)
+    return 0
 
 
 def _complain(message: str, code: int = 2) -> int:

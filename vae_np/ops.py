@@ -115,12 +115,15 @@ def normal_loglik_backward(dloglik: Array, cache: Any) -> tuple[Array, Array]:
 def log_mean_exp_weights(log_w: Array) -> tuple[Array, Array]:
     """log (1/S) Σ_s exp log_w and the normalised weights, both from log_w (S, B); results (B,) and (S, B). [D34]
 
-    The weights are also the gradient of the first result.
+    The weights are also the gradient of the first result. Where all of an example's weights are zero (log w = −inf) the
+    log of their mean is −inf, and there is nothing to normalise: its weights are NaN.
     """
     top = log_w.real.max(axis=0)
+    top = np.where(np.isneginf(top), 0, top)
     w = np.exp(log_w - top)
     total = w.sum(axis=0)
-    return top + np.log(total / len(log_w)), w / total
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return top + np.log(total / len(log_w)), w / total
 
 
 def philox_normal(

@@ -21,6 +21,7 @@ import llvmlite
 import numba
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache, _CacheLocator
+from numba.core.runtime import rtsys
 from numba.misc.appdirs import AppDirs
 
 from vae_np import noise
@@ -106,7 +107,11 @@ class _OnDisk(FunctionCache):
     _impl_class = _Place
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        found = super().load_overload(sig, target_context)
+        # Numba would first import all that it can compile, SciPy for its BLAS included, as it does anyway before it
+        # compiles. What is only loaded needs nothing of it but the memory management that its arrays call.
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            found = self._load_overload(sig, target_context)
         if found is None:
             _announce()
         return found

@@ -39,14 +39,15 @@ class _Pool:
         # Asks workers that wait inside compiled code for one caller's next job to come back to their inboxes.
         self.dismiss: Callable[[], None] | None = None
 
-    def enter(self, dismiss: Callable[[], None] | None = None) -> bool:
-        """Take the pool if it is free; `dismiss` is how the next one to come gets the workers back."""
-        if not self.lock.acquire(blocking=False):
-            return False
+    def claim(self, dismiss: Callable[[], None] | None = None) -> None:
+        """Get the workers back from who used them last; `dismiss` is how the next one does. The lock is held.
+
+        Who comes looks whether the lock is free, and works alone if not; then takes it by `with`: no exception can
+        come between, not even Ctrl-C, as it can between a function that takes it and whoever has to give it back.
+        """
         if self.dismiss is not None and self.dismiss != dismiss:
             self.dismiss()
         self.dismiss = dismiss
-        return True
 
     def submit(self, worker: int, body: Callable[..., Any], args: tuple[Any, ...], done: Any) -> None:
         """Have worker 1, 2, … run body(*args), and put None or what it raised into `done`."""
@@ -91,10 +92,11 @@ def run(body: Callable[..., Any], *args: Any, work: float) -> None:
     Waits for all parts, and raises what the first of them raised.
     """
     count = POOL.threads
-    if count == 1 or work < 200_000 or not POOL.enter():
+    if count == 1 or work < 200_000 or POOL.lock.locked():
         body(0, 1, *args)
         return
-    try:
+    with POOL.lock:
+        POOL.claim()
         done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         for part in range(1, count):
             POOL.submit(part, body, (part, count, *args), done)
@@ -106,5 +108,3 @@ def run(body: Callable[..., Any], *args: Any, work: float) -> None:
         for error in errors:
             if error is not None:
                 raise error
-    finally:
-        POOL.lock.release()

@@ -25,6 +25,8 @@ PARKED, WAITING, WORKING = 0, 1, 2
 # Looks at its word before a worker parks: about a millisecond, more than a step's Python takes.
 _PATIENCE = 20_000
 _YIELD_AFTER = 200
+# More than a step's arrivals at the barrier, or its units of work.
+_ABANDONED = 1 << 40
 
 if os.name == "posix":
     _yield = types.ExternalFunction("sched_yield", types.int32())
@@ -37,10 +39,12 @@ else:
 
 @njit()
 def meet(control: Array, parts: int) -> None:
-    """Wait until all parts are here."""
+    """Wait until all parts are here, or the step has been abandoned."""
     if parts == 1:
         return
     arrived = atomic_add(control, BARRIER, 1) + 1
+    if arrived > _ABANDONED:
+        return
     target = (arrived + parts - 1) // parts * parts
     looks = 0
     while atomic_load(control, BARRIER) < target:
@@ -98,6 +102,20 @@ def _dismiss(control: Array) -> None:
         atomic_swap(control, place, WAITING, PARKED)
 
 
+@njit()
+def _abandon(control: Array) -> None:
+    """Let workers through every barrier, past every unit of work and home: part 0 is not coming."""
+    atomic_store(control, UNIT, _ABANDONED)
+    atomic_store(control, BARRIER, _ABANDONED)
+
+
+def load_what_is_rare() -> None:
+    """Compile, or load from the cache, what only a change of teams or an exception calls."""
+    spare = np.zeros(SLOT, dtype=np.int64)
+    _dismiss(spare)
+    _abandon(spare)
+
+
 class _Ignore:
     def put(self, _: object) -> None:
         """Nobody waits for this: the barrier at the end of a step is the answer."""
@@ -120,16 +138,21 @@ class Team:
             self._control[:] = PARKED
             self._generation = POOL.generation
         parts = min(POOL.threads, most)
-        if parts == 1 or not POOL.enter(self._send_away):
-            alone = np.zeros(SLOT, dtype=np.int64)
-            self._step(0, 1, alone, *args)
+        if parts == 1 or POOL.lock.locked():
+            self._step(0, 1, np.zeros(SLOT, dtype=np.int64), *args)
             return
-        try:
-            parked = _call(self._control, parts)
-            if parked:
-                for part in range(1, parts):
-                    if parked >> part & 1:
-                        POOL.submit(part, self._step, (part, parts, self._control, *args), _Ignore())
-            self._step(0, parts, self._control, *args)
-        finally:
-            POOL.lock.release()
+        with POOL.lock:
+            POOL.claim(self._send_away)
+            try:
+                parked = _call(self._control, parts)
+                if parked:
+                    for part in range(1, parts):
+                        if parked >> part & 1:
+                            POOL.submit(part, self._step, (part, parts, self._control, *args), _Ignore())
+                self._step(0, parts, self._control, *args)
+            except BaseException:
+                # Ctrl-C, between two calls of compiled code. Workers that already wait for part 0 would do so for ever;
+                # where part 0 has run, the step is complete. They may take a moment to leave the old words.
+                _abandon(self._control)
+                self._control = np.zeros_like(self._control)
+                raise

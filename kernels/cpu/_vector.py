@@ -343,7 +343,7 @@ def sum_range(typing, a, at, count):  # type: ignore[no-untyped-def]
 
 
 def _root(v: _Vectors, x: Any) -> Any:
-    """√x; in float32 with AVX-512 from the 14-bit estimate of 1/√x and one Newton step, below 2 units in the last place.
+    """√x; in float32 with AVX-512 from a 14-bit estimate of 1/√x and a Newton step, below 2 units in the last place.
 
     The divider is left to the division that follows. The estimate is kept off 0, whose own is infinite; of infinity the
     step is 0·∞, so it is chosen.
@@ -380,6 +380,7 @@ def adam_range(typing, parameters, at, gradient, at_gradient, first, second, cou
         beta1, rest1, beta2, rest2, step_size, inverse_root, eps = (
             v.splat(builder.load(builder.gep(pc, [_I64(i)]))) for i in range(7)
         )
+
         def update(i: Any, mask: Any, bad: Any) -> Any:
             places = [builder.gep(p, [i]) for p in (pp, pg, pm, pv)]
             theta, g, m, s = (v.load(place, mask) for place in places)

@@ -35,7 +35,7 @@ float64_of = _bitcast(types.int64, types.float64)
 
 @intrinsic
 def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
-    """a b + c, rounded once where the processor has an instruction for it, else twice: always the same on one machine."""
+    """a b + c, rounded once where the processor has an instruction for it, else twice: one machine, one way."""
 
     def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
         real = args[0].type

@@ -11,7 +11,6 @@ The order of every sum is fixed by the layout, not by the threads: one thread or
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -387,8 +386,9 @@ def unsupported(arch: Architecture) -> str | None:
 class FusedStep:
     """The training step of one architecture, state and batch size, with its buffers and threads.
 
-    The objective is the ELBO, or with `samples` IWAE's bound of so many samples. It changes the same buffers as `vae_np.step.training_step` and returns the same terms, within the kernels'
-    tolerance. Raises InputError for an architecture that has no fused step, and for less than one sample.
+    The objective is the ELBO, or with `samples` IWAE's bound of so many samples. It changes the same buffers as
+    `vae_np.step.training_step` and returns the same terms, within the kernels' tolerance. Raises InputError for an
+    architecture that has no fused step, and for less than one sample.
     """
 
     def __init__(self, arch: Architecture, state: TrainingState, batch: int, samples: int | None = None) -> None:
@@ -412,8 +412,8 @@ class FusedStep:
         word_count = threads * max(64 * ((arch.latent + 3) // 4), 5 * ((arch.features + 3) // 4))
         self._args = (
             self._plan, self._reals, self._grey, self._bits, self._rows, self._sample_rows,
-            np.tile(np.arange(count), batch), np.zeros(batch * (arch.features + 1), np.int32), np.zeros(batch, np.int64),
-            np.zeros(arch.features * batch, np.int32), np.zeros(arch.features, np.int64),
+            np.tile(np.arange(count), batch), np.zeros(batch * (arch.features + 1), np.int32),
+            np.zeros(batch, np.int64), np.zeros(arch.features * batch, np.int32), np.zeros(arch.features, np.int64),
             np.zeros(word_count, np.int64), self._bad,
             state.parameters.flat, state.gradients.flat, state.first_moment.flat, state.second_moment.flat,
             np.zeros(size, dtype), np.zeros(batch * count), *self._terms,
@@ -452,6 +452,7 @@ class FusedStep:
         if is_adam:
             reals[:7] = constants(state.step + 1, optimiser.lr, optimiser.beta1, optimiser.beta2, optimiser.eps)
         reals[_SHARE], reals[_BETA_SHARE] = 1 / self.batch, beta / self.batch
+        self._bad[:] = 0
         self._team.run(self._args, self._threads)
         state.step += 1
         if not is_adam:
@@ -466,9 +467,7 @@ class FusedStep:
         return not self._bad.any() and bool(np.isfinite(sum(term.sum() for term in self._terms)))
 
 
-def _lay_out(
-    arch: Architecture, parameters: Parameters, batch: int, samples: int, threads: int
-) -> tuple[Array, int]:
+def _lay_out(arch: Architecture, parameters: Parameters, batch: int, samples: int, threads: int) -> tuple[Array, int]:
     """The plan (int64) and the size of the workspace: every offset that a step needs."""
     encoder, decoder = len(arch.hidden), len(arch.hidden)
     names = [f"encoder.hidden.{i}" for i in range(encoder)] + ["encoder.mu", "encoder.logvar"]

@@ -30,6 +30,9 @@ def _weights(part: int, parts: int, log_w: Array, out: Array, weights: Array, sa
                 value = log_w[s * batch + at + j]
                 # A NaN is not below itself: it gets in, and nothing gets it out.
                 top[j] = top[j] if (value <= top[j]) | (top[j] != top[j]) else value
+        for j in range(count):
+            # Zero weights alone have no top to take out.
+            top[j] = log_w.dtype.type(0) if top[j] == -np.inf else top[j]
         for s in range(samples):
             for j in range(count):
                 w = exp(log_w[s * batch + at + j] - top[j])

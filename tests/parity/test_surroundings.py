@@ -135,6 +135,27 @@ def test_compilation_is_announced_when_it_happens_and_only_then(tmp_path: Path) 
     assert [good(code, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)] == ["compiling\n", ""]
 
 
+def test_a_warm_start_loads_neither_scipys_blas_nor_anything_after_the_warm_up() -> None:
+    """The first process may have to compile; the second loads all that a training run calls, in its warm-up."""
+    code = (
+        "import sys, numpy as np\n"
+        "from vae_np import VAE, backends\n"
+        "from vae_np.kernels.cpu import _cache\n"
+        "backend, said = backends.choose('numba'), []\n"
+        "backend.on_compile(lambda: said.append('compiled'))\n"
+        "vae = VAE(16, hidden=(5,), latent=2, backend='numba')\n"
+        "backend.warmup(vae.arch, 'float32', evaluation=False)\n"
+        "heavy = 'scipy.linalg' in sys.modules\n"
+        "load = _cache._OnDisk.load_overload\n"
+        "_cache._OnDisk.load_overload = lambda self, *a: said.append(repr(self)) or load(self, *a)\n"
+        "grey = np.random.default_rng(0).integers(0, 256, (60, 16), np.uint8)\n"
+        "vae.fit(grey, validation=grey, epochs=1, batch_size=20)\n"
+        "print(said, heavy)\n"
+    )
+    good(code)
+    assert good(code) == "[] False\n"
+
+
 def test_a_change_of_any_source_leaves_no_compiled_caller_behind(tmp_path: Path) -> None:
     """A copy of the package is compiled, then one constant of a file that others call is changed."""
     for folder in ("vae_np", "kernels"):

@@ -87,10 +87,16 @@ class Output:
             raise InputError(f"json: {path}: cannot be written ({error.strerror or error})") from None
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Where the library would exit with code 1, the command line itself has to hear of it."""
+        raise BrokenPipeError
+
+
 def _console(stream: Any) -> Console:
-    console = Console(file=stream)
+    console = _Console(file=stream)
     # A pipe has no width of its own: wide enough there that no table is folded or cut.
-    return console if console.is_terminal else Console(file=stream, width=160)
+    return console if console.is_terminal else _Console(file=stream, width=160)
 
 
 def _check_target(name: str | None) -> None:
