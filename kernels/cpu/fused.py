@@ -38,7 +38,7 @@ from .affine import (
     gather_rows,
 )
 from .likelihoods import bernoulli_step_row
-from .reparam import backward_row, kl_row, sample_row
+from .reparam import backward_row, kl_row, log_ratio_row, sample_row
 
 # Header of the plan, then LAYER words for each affine layer, then UNIT_WORDS for each unit of weights.
 _BATCH, _FEATURES, _LATENT, _ENCODER, _DECODER, _ACTIVATION, _KEY0, _KEY1, _STEP, _GREY, _KEEP, _ADAM = range(12)
@@ -165,25 +165,23 @@ def _forward_rows(
 
 
 @njit()
-def _weigh_samples(plan: Array, first: int, last: int, reals: Array, loglik: Array, work: Array, bound: Array) -> None:
+def _weigh_samples(
+    plan: Array, first: int, last: int, reals: Array, loglik: Array, ratio: Array, work: Array, bound: Array
+) -> None:
     """IWAE's bound of each example, and its logits' gradient times w̃/B, from log w = log p(x|z) + β log p(z)/q(z|x).
 
     [D34] [D41]
     """
     samples, latent, heads = plan[_SAMPLES], plan[_LATENT], plan[_ENCODER]
-    out = heads + 2 + plan[_DECODER]
+    out, logvar = heads + 2 + plan[_DECODER], _at(plan, heads + 1, _RESULT)
     share, beta = np.float64(reals[_SHARE]), np.float64(reals[_BETA_SHARE]) / np.float64(reals[_SHARE])
     for i in range(first, last):
-        logvar = work[_at(plan, heads + 1, _RESULT) + i * latent : _at(plan, heads + 1, _RESULT) + (i + 1) * latent]
         log_w = loglik[i * samples : (i + 1) * samples]
         for k in range(samples):
             at = (i * samples + k) * latent
-            e, z = work[plan[_EPS] + at : plan[_EPS] + at + latent], work[plan[_Z] + at : plan[_Z] + at + latent]
-            difference = 0.0
-            for j in range(latent):
-                difference += np.float64(e[j]) * np.float64(e[j]) + np.float64(logvar[j])
-                difference -= np.float64(z[j]) * np.float64(z[j])
-            log_w[k] += beta * 0.5 * difference
+            log_w[k] += beta * log_ratio_row(
+                work, logvar + i * latent, work, plan[_EPS] + at, work, plan[_Z] + at, latent, ratio, i * latent
+            )
         top = log_w[0]
         for k in range(1, samples):
             # A NaN is not below: it gets in, and stays.
@@ -323,7 +321,7 @@ def _step(
     part: int, parts: int, control: Array, plan: Array, reals: Array, grey: Array, bits: Array, rows: Array,
     sample_rows: Array, numbers: Array, row_index: Array, active: Array, column_index: Array, counts: Array,
     words: Array, bad: Array, parameters: Array, gradients: Array, first_moment: Array, second_moment: Array,
-    work: Array, loglik: Array, reconstruction: Array, kl: Array, bound: Array,
+    work: Array, loglik: Array, ratio: Array, reconstruction: Array, kl: Array, bound: Array,
 ) -> None:  # fmt: skip
     """One part of one step, and for a worker of every step that follows soon."""
     batch, features = plan[_BATCH], plan[_FEATURES]
@@ -341,7 +339,7 @@ def _step(
             loglik, reconstruction, kl,
         )  # fmt: skip
         if plan[_SAMPLES] != 0:
-            _weigh_samples(plan, first, last, reals, loglik, work, bound)
+            _weigh_samples(plan, first, last, reals, loglik, ratio, work, bound)
         meet(control, parts)
         _active_rows(plan, part, parts, bits, column_index, counts)
         _backward_rows(plan, part, first, last, reals, parameters, work)
@@ -416,7 +414,7 @@ class FusedStep:
             np.zeros(batch, np.int64), np.zeros(arch.features * batch, np.int32), np.zeros(arch.features, np.int64),
             np.zeros(word_count, np.int64), self._bad,
             state.parameters.flat, state.gradients.flat, state.first_moment.flat, state.second_moment.flat,
-            np.zeros(size, dtype), np.zeros(batch * count), *self._terms,
+            np.zeros(size, dtype), np.zeros(batch * count), np.zeros(batch * arch.latent), *self._terms,
         )  # fmt: skip
         self._team = Team(_step)
 

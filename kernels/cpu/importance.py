@@ -22,40 +22,47 @@ from ._jit import njit
 from ._math import exp
 from ._philox import fill_normals, key
 from ._pool import run
+from ._vector import sum_range
 
 # Samples of one example that are decoded at once, 8 register tiles' worth.
 _CHUNK = 96
-_LANES, _SEGMENT = 64, 960
+_LANES, _FEW_LANES, _SEGMENT = 64, 16, 960
 _EVAL_EPS = noise.EVAL_EPS
 
 
 @njit()
-def bernoulli_row(x: Array, at_x: int, logits: Array, at: int, count: int, products: Array) -> Any:
+def bernoulli_row(x: Array, at_x: int, logits: Array, at: int, count: int, scratch: Array) -> Any:
     """log p of one row, in float64: Σ log1p(e) is the logarithm of Π (1 + e), which needs one logarithm a row. [D4]
 
-    No factor exceeds 2, so 64 products of 15 factors multiply to less than 2^960, within float64.
+    No factor exceeds 2: a lane of 60 of them stays within float32, 960 within float64. `scratch` has 2·count + 64.
     """
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
-    total = 0.0
+    pixels, row = x[at_x : at_x + count], logits[at : at + count]
+    factor, missed, lanes = scratch[:count], scratch[count : 2 * count], scratch[2 * count : 2 * count + _LANES]
+    for j in range(count):
+        value, pixel = row[j], logits.dtype.type(pixels[j])
+        magnitude = abs(value)
+        missed[j] = (one - pixel if value > zero else pixel) * magnitude
+        factor[j] = one + exp(-magnitude)
+    total = -sum_range(scratch, count, count)
     for start in range(0, count, _SEGMENT):
-        size = min(_SEGMENT, count - start)
-        product, missed = products[:_LANES], products[_LANES : 2 * _LANES]
+        end = min(start + _SEGMENT, count)
         for j in range(_LANES):
-            product[j] = one
-            missed[j] = zero
-        for block in range(start, start + size, _LANES):
-            width = min(_LANES, start + size - block)
-            pixels, row = x[at_x + block : at_x + block + width], logits[at + block : at + block + width]
+            lanes[j] = one
+        for block in range(start, end, _LANES):
+            some = factor[block : min(block + _LANES, end)]
+            for j in range(some.size):
+                lanes[j] *= some[j]
+        width = _LANES
+        while width > _FEW_LANES:
+            width //= 2
+            upper = lanes[width : 2 * width]
             for j in range(width):
-                value, pixel = row[j], logits.dtype.type(pixels[j])
-                magnitude = abs(value)
-                missed[j] += (one - pixel if value > zero else pixel) * magnitude
-                product[j] *= one + exp(-magnitude)
-        whole, sum_missed = 1.0, 0.0
-        for j in range(_LANES):
-            whole *= np.float64(product[j])
-            sum_missed += np.float64(missed[j])
-        total -= sum_missed + math.log(whole)
+                lanes[j] *= upper[j]
+        whole = 1.0
+        for j in range(_FEW_LANES):
+            whole *= np.float64(lanes[j])
+        total -= math.log(whole)
     return total
 
 
@@ -73,8 +80,8 @@ def _log_weights(
     here = np.empty(_CHUNK * max(widest, latent), dtype=parameters.dtype)
     there = np.empty(_CHUNK * max(widest, latent), dtype=parameters.dtype)
     eps = np.empty(_CHUNK * latent, dtype=parameters.dtype)
-    products = np.empty(2 * _LANES, dtype=parameters.dtype)
-    prior = np.empty(_CHUNK)
+    row_scratch = np.empty(2 * features + _LANES, dtype=parameters.dtype)
+    prior, terms = np.empty(_CHUNK), np.empty(latent)
     words = np.empty(64 * ((latent + 3) // 4), dtype=np.int64)
     places, numbers = np.empty(_CHUNK, dtype=np.int64), np.empty(_CHUNK + 1, dtype=np.int64)
     chunks = (samples + _CHUNK - 1) // _CHUNK
@@ -88,12 +95,7 @@ def _log_weights(
         at = example * latent
         for s in range(size):
             reparam.sample_row(mu, at, logvar, at, eps, s * latent, here, s * latent, latent)
-            e, z = eps[s * latent : (s + 1) * latent], here[s * latent : (s + 1) * latent]
-            difference = 0.0
-            for j in range(latent):
-                difference += np.float64(e[j]) * np.float64(e[j]) + np.float64(logvar[at + j])
-                difference -= np.float64(z[j]) * np.float64(z[j])
-            prior[s] = 0.5 * difference
+            prior[s] = reparam.log_ratio_row(logvar, at, eps, s * latent, here, s * latent, latent, terms, 0)
         for layer in range(count):
             inputs, outputs = layers[4 * layer], layers[4 * layer + 1]
             weight, bias = layers[4 * layer + 2], layers[4 * layer + 3]
@@ -105,7 +107,7 @@ def _log_weights(
                 affine.activate(there, s * outputs, parameters, bias, outputs, activation if layer < count - 1 else 0)
             here, there = there, here
         for s in range(size):
-            loglik = bernoulli_row(x, example * features, here, s * features, features, products)
+            loglik = bernoulli_row(x, example * features, here, s * features, features, row_scratch)
             log_w[(begin + s) * batch + example] = loglik + prior[s]
 
 

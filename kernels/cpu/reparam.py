@@ -12,6 +12,7 @@ from . import _pool
 from ._arrays import flat, plain, precision
 from ._jit import njit
 from ._math import exp, expm1
+from ._vector import sum_range
 
 
 @njit()
@@ -34,6 +35,19 @@ def kl_row(mu: Array, at_mu: int, logvar: Array, at_logvar: int, count: int) -> 
     for j in range(count):
         total += np.float64(m[j] * m[j] + (expm1(s[j]) - s[j]))
     return 0.5 * total
+
+
+@njit()
+def log_ratio_row(
+    logvar: Array, at_logvar: int, eps: Array, at_eps: int, z: Array, at_z: int, count: int, terms: Array, at: int
+) -> Any:
+    """log p(z) − log q(z|x) = ½ Σ (ε² + logvar − z²) of one row, in float64. [D13] [D30]"""
+    s, e, place = logvar[at_logvar : at_logvar + count], eps[at_eps : at_eps + count], z[at_z : at_z + count]
+    term = terms[at : at + count]
+    for j in range(count):
+        noise, where = np.float64(e[j]), np.float64(place[j])
+        term[j] = (noise * noise - where * where) + np.float64(s[j])
+    return 0.5 * sum_range(terms, at, count)
 
 
 @njit()
