@@ -24,15 +24,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def gpu_missing() -> str | None:
-    """Why no CUDA device can be used here, or None if one can."""
-    try:
-        import cupy
+    """Why the GPU kernels cannot be used here, or None if they can."""
+    from vae_np import backends
 
-        return None if cupy.cuda.runtime.getDeviceCount() else "no CUDA device"
-    except ImportError:
-        return "cupy is not installed"
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        return f"no CUDA device ({error})"
+    return backends.missing("cupy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from vae_np import VAE, backends, config, ops
 from vae_np.errors import BackendError
+from vae_np.model import Architecture
+from vae_np.train import Trainer
 
 
 @pytest.fixture
@@ -61,6 +64,40 @@ def test_a_backend_that_is_missing_is_an_error_with_the_remedy(name: str, absent
     with pytest.raises(BackendError, match=rf"backend: got '{name}'"):
         VAE(4, hidden=(2,), latent=1, backend=name)
     assert name in (backends.missing(name) or "")
+
+
+def test_kernels_that_are_there_may_still_say_what_is_in_their_way(kernels: ModuleType) -> None:
+    kernels.problem = lambda: "no device was found"  # type: ignore[attr-defined]
+    assert backends.missing("numba") == "no device was found"
+    assert backends.choose("auto").reason == "no numba: no device was found"
+    kernels.problem = lambda: None  # type: ignore[attr-defined]
+    assert backends.missing("numba") is None
+    assert backends.choose("numba").device is None
+    kernels.device_line = lambda: "a device"  # type: ignore[attr-defined]
+    assert backends.choose("numba").device == "a device"
+
+
+def test_a_step_is_fused_for_the_objectives_that_the_kernels_name(kernels: ModuleType) -> None:
+    """The bound of K samples is asked for with K; what is not named, or not for so many samples, is composed."""
+    made: list[dict[str, int]] = []
+    kernels.unsupported = lambda arch: None  # type: ignore[attr-defined]
+    kernels.FusedStep = lambda arch, state, batch, **more: made.append(more)  # type: ignore[attr-defined]
+    backend, arch = backends.choose("numba"), Architecture(4, 1, (2,))
+    rows, settings = np.zeros((6, 4), np.uint8), {"hidden": (2,), "latent": 1, "batch_size": 2}
+
+    def steps(objective: str, samples: int) -> str:
+        Trainer(config.Config(objective=objective, samples=samples, **settings), backend, rows, "binary")
+        return backend.describe("steps", arch, objective, samples)
+
+    assert steps("elbo", 1) == "fused steps"
+    assert steps("iwae", 3) == "composed steps (nothing is fused for objective iwae)"
+    kernels.OBJECTIVES = ("elbo", "iwae")  # type: ignore[attr-defined]
+    assert steps("iwae", 3) == steps("iwae", 1) == "fused steps"
+    assert steps("elbo", 2) == "composed steps (nothing is fused for the ELBO of several samples)"
+    assert steps("dreg", 3) == "composed steps (nothing is fused for objective dreg)"
+    assert made == [{}, {"samples": 3}, {"samples": 1}]
+    kernels.unsupported = lambda arch: "nothing is fused today"  # type: ignore[attr-defined]
+    assert steps("iwae", 3) == "composed steps (nothing is fused today)"
 
 
 def test_the_remedy_names_only_what_is_there(kernels: ModuleType) -> None:

@@ -60,16 +60,37 @@ class Backend:
         why: str | None = self.ops.unsupported(arch)
         return why
 
-    def describe(self, what: str, arch: Architecture) -> str:
-        """`fused steps`, or `composed steps (reason)`, for what = steps; where nothing is ever fused, no reason."""
+    def unfused_step(self, arch: Architecture, objective: str, samples: int) -> str | None:
+        """Why training steps for an objective are composed; None if they are fused."""
         why = self.unfused(arch)
+        if why is None and objective not in getattr(self.ops, "OBJECTIVES", ("elbo",)):
+            return f"nothing is fused for objective {objective}"
+        if why is None and objective == "elbo" and samples > 1:
+            return "nothing is fused for the ELBO of several samples"
+        return why
+
+    def describe(self, what: str, arch: Architecture, objective: str = "elbo", samples: int = 1) -> str:
+        """`fused steps`, or `composed steps (reason)`, for what = steps; where nothing is ever fused, no reason."""
+        why = self.unfused_step(arch, objective, samples)
         if why is None:
             return f"fused {what}"
         return f"composed {what} ({why})" if hasattr(self.ops, "unsupported") else f"composed {what}"
 
-    def fused_step(self, arch: Architecture, state: TrainingState, batch: int) -> FusedStep | None:
-        """The fused step that changes `state`, on batches of that size; None where steps are composed."""
-        return None if self.unfused(arch) is not None else self.ops.FusedStep(arch, state, batch)
+    def fused_step(
+        self, arch: Architecture, state: TrainingState, batch: int, samples: int | None = None
+    ) -> FusedStep | None:
+        """The fused step that changes `state`, on batches of that size; None where steps are composed.
+
+        It climbs the ELBO, or with `samples` the bound of so many samples an example. [D41]
+        """
+        if self.unfused_step(arch, "elbo" if samples is None else "iwae", samples or 1) is not None:
+            return None
+        more = {} if samples is None else {"samples": samples}
+        return self.ops.FusedStep(arch, state, batch, **more)
+
+    def fused_run(self, arch: Architecture) -> Callable[..., Any] | None:
+        """What makes steps on data that stay on a device, as `vae_np.ahead` uses them; None where there are none."""
+        return getattr(self.ops, "FusedRun", None) if self.unfused(arch) is None else None
 
     def fused_log_weights(self, arch: Architecture) -> Callable[..., Array] | None:
         """log w (S, B) of (ops, arch, parameters, x, rows, *, samples, seed); None where that is composed. [D34]"""
@@ -88,6 +109,11 @@ class Backend:
     def cache_problem(self) -> str | None:
         """Why compiled code is not kept between runs; None if it is, or if there is none."""
         return next(iter(getattr(self.ops, "CACHE_PROBLEM", ())), None)
+
+    @property
+    def device(self) -> str | None:
+        """The device that the backend computes on, in a few words; None where that is the processor."""
+        return str(self.ops.device_line()) if hasattr(self.ops, "device_line") else None
 
     @property
     def vector_bits(self) -> int | None:
@@ -109,10 +135,13 @@ def missing(name: str) -> str | None:
         if why is not None:
             return why
     try:
-        importlib.import_module(_MODULES[name])
+        kernels = importlib.import_module(_MODULES[name])
     except ImportError as error:
         return f"its kernels cannot be imported ({' '.join(str(error).split())})"
-    return None
+    if not hasattr(kernels, "problem"):
+        return None
+    found: str | None = kernels.problem()
+    return found
 
 
 def _numba_problem() -> str | None:

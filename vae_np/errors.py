@@ -27,6 +27,10 @@ class BackendError(InputError):
     """A backend is missing, or lacks what was asked of it."""
 
 
+class DeviceError(BackendError):
+    """A GPU failed at its work, or has too little memory for it."""
+
+
 class MissingFileError(FileNotFoundError):
     """A file or a run that was named does not exist."""
 

@@ -9,8 +9,8 @@ from vae_np import __version__, backends
 from vae_np.commands import machine
 from vae_np.commands.output import Output
 from vae_np.model import LIKELIHOODS, Architecture
+from vae_np.objectives import OBJECTIVES
 
-_OBJECTIVES = ("elbo",)
 _LIBRARIES = ("numpy", "scipy", "numba", "safetensors", "matplotlib", "cupy", "torch", "jax")
 
 
@@ -24,8 +24,8 @@ def info(*, json_file: str | None) -> int:
     output.say(", ".join(f"{name} {version or '(not installed)'}" for name, version in versions.items()))
     rows, matrix = [], []
     for name in backends.NAMES:
-        hows = [_how(name, likelihood) for likelihood in LIKELIHOODS]
-        for objective in _OBJECTIVES:
+        for objective in OBJECTIVES:
+            hows = [_how(name, objective, likelihood) for likelihood in LIKELIHOODS]
             rows.append((f"{name}, {objective}", *(how or "-" for how in hows)))
             matrix += [
                 {"backend": name, "objective": objective, "likelihood": likelihood, "how": how}
@@ -42,17 +42,17 @@ def info(*, json_file: str | None) -> int:
     return 0
 
 
-def _how(name: str, likelihood: str) -> str | None:
-    """fused or composed, for models with a hidden layer; None where the backend is missing."""
+def _how(name: str, objective: str, likelihood: str) -> str | None:
+    """fused or composed steps, for models with a hidden layer; None where the backend is missing."""
     if backends.missing(name) is not None:
         return None
-    fused = backends.choose(name).unfused(Architecture(likelihood=likelihood)) is None
+    fused = backends.choose(name).unfused_step(Architecture(likelihood=likelihood), objective, 1) is None
     return "fused" if fused else "composed"
 
 
 def _present(name: str) -> str:
     backend = backends.choose(name)
-    said = ["present"]
+    said = ["present"] if backend.device is None else ["present", backend.device]
     if backend.vector_bits is not None:
         said.append(f"{backend.vector_bits}-bit vectors")
     if backend.cache_problem is not None:

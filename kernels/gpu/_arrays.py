@@ -1,0 +1,65 @@
+"""Where an operation's arrays are, and where its results go.
+
+An operation takes NumPy arrays and gives NumPy arrays; as soon as one argument lies on the device, so do the results,
+and the caller decides when anything comes home. What a forward keeps for its backward stays on the device either way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vae_np.errors import InputError
+
+from ._device import device
+
+# Kernels index with 32 bits.
+_MOST_ENTRIES = 2**31 - 1
+ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}
+
+
+def precision(array: Any, what: str) -> np.dtype[Any]:
+    """The dtype of an operation, from its parameters. Raises InputError for what is neither float32 nor float64."""
+    if array.dtype not in (np.float32, np.float64):
+        raise InputError(f"{what}: got dtype {array.dtype}, expected float32 or float64 for the cupy backend")
+    return np.dtype(array.dtype)
+
+
+def at_home(*arrays: Any) -> bool:
+    """Whether none of the arrays lies on the device, so that results are due on the host."""
+    return not any(device().owns(array) for array in arrays)
+
+
+def put(array: Any, dtype: Any) -> Any:
+    """The array on the device, contiguous, in `dtype`. Raises InputError for more entries than kernels can count."""
+    if array.size > _MOST_ENTRIES:
+        raise InputError(f"array: got {array.size} entries, expected at most {_MOST_ENTRIES} for the cupy backend")
+    return device().put(array, dtype)
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Memory on the device; the same limit."""
+    return device().empty(shape, dtype)
+
+
+def give(home: bool, *results: Any) -> tuple[Any, ...]:
+    """The results where they are due; None stays None."""
+    return tuple(device().get(result) if home and result is not None else result for result in results)
+
+
+def launch(
+    kernel: str, dtype: Any, grid: tuple[int, ...], block: tuple[int, ...], *args: Any, shared: int = 0
+) -> None:
+    """Queue one kernel."""
+    device().prepare(kernel, dtype, grid, block, args, shared)()
+
+
+def blocks(count: int, size: int) -> int:
+    """How many blocks of `size` cover `count`."""
+    return -(-count // size)
+
+
+def tile(rows: int) -> int:
+    """The edge of the tiles in which products are computed: small ones give a small batch more blocks."""
+    return 64 if rows >= 512 else 32

@@ -1,0 +1,42 @@
+"""`adam_update`: one pass over four flat arrays. [D31]"""
+
+from __future__ import annotations
+
+import math
+
+from vae_np._types import Array
+from vae_np.errors import InputError
+
+from ._arrays import blocks, launch, precision, put
+from ._device import device
+
+
+def adam_update(
+    parameters: Array,
+    gradient: Array,
+    first_moment: Array,
+    second_moment: Array,
+    *,
+    step: int,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+) -> None:
+    """One Adam step in place, with bias correction; all arrays (P,), `step` counts from 1. [D31] (Kingma & Ba 2015)"""
+    dtype = precision(parameters, "parameters")
+    buffers = parameters, first_moment, second_moment
+    for name, buffer in zip(("parameters", "first_moment", "second_moment"), buffers, strict=True):
+        if buffer.dtype != dtype or buffer.shape != gradient.shape or buffer.ndim != 1:
+            raise InputError(f"{name}: got {buffer.dtype} {buffer.shape}, expected {dtype} {gradient.shape}")
+    work = [put(buffer, dtype) for buffer in buffers]
+    # Floats are rounded to the kernel's precision once, here: the same numbers as in the fused step.
+    step_size, inverse_root = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
+    launch(
+        "adam_update", dtype, (blocks(gradient.size, 256),), (256,),
+        work[0], put(gradient, dtype), work[1], work[2], gradient.size,
+        float(beta1), 1 - beta1, float(beta2), 1 - beta2, step_size, inverse_root, float(eps),
+    )  # fmt: skip
+    for buffer, updated in zip(buffers, work, strict=True):
+        if updated is not buffer:
+            buffer[...] = updated if device().owns(buffer) else device().get(updated)

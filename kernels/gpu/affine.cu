@@ -1,0 +1,130 @@
+// affine_act and binary_affine_act: y = activation(x W + b) and its gradients. [D25] [D26] [D28]
+//
+#include "active.cuh"
+#include "product.cuh"
+
+// y = activation(x W + b) where x is real or bytes. [D25] [D26]
+template <int edge, typename T>
+__device__ __forceinline__ void forward_tile(TileMemory<edge>& memory, const T* x, const real* weight, const real* bias,
+                                             real* y, int rows, int inputs, int outputs, int activation) {
+    const int row0 = blockIdx.y * edge, column0 = blockIdx.x * edge;
+    Tile<edge> tile;
+    tile.multiply(memory, AlongRows<T>{x, rows, inputs}, AlongColumns<real>{weight, outputs, inputs}, inputs, row0,
+                  column0);
+#pragma unroll
+    for (int i = 0; i < tile.rows; ++i)
+#pragma unroll
+        for (int j = 0; j < tile.columns; ++j) {
+            const int row = row0 + tile.row(i), column = column0 + tile.column(j);
+            if (row < rows && column < outputs)
+                y[at(row, column, outputs)] = activate(tile.sum[i][j] + bias[column], activation);
+        }
+}
+
+// dx = da W^T, and through the activation of the layer below, whose output is `below`; null where there is none.
+template <int edge>
+__device__ __forceinline__ void input_gradient_tile(TileMemory<edge>& memory, const real* da, const real* weight,
+                                                    const real* below, real* dx, int rows, int inputs, int outputs,
+                                                    int activation) {
+    const int row0 = blockIdx.y * edge, column0 = blockIdx.x * edge;
+    Tile<edge> tile;
+    tile.multiply(memory, AlongRows<real>{da, rows, outputs}, AlongRows<real>{weight, inputs, outputs}, outputs, row0,
+                  column0);
+#pragma unroll
+    for (int i = 0; i < tile.rows; ++i)
+#pragma unroll
+        for (int j = 0; j < tile.columns; ++j) {
+            const int row = row0 + tile.row(i), column = column0 + tile.column(j);
+            if (row >= rows || column >= inputs) continue;
+            const i64 place = at(row, column, inputs);
+            const real sum = tile.sum[i][j];
+            dx[place] = below == nullptr ? sum : activation_gradient(sum, below[place], activation);
+        }
+}
+
+// dW = x^T da, and db as the gradient of one more row of W, that of a constant one. [D25]
+template <int edge, typename T>
+__device__ __forceinline__ void weight_gradient_tile(TileMemory<edge>& memory, const T* x, const real* da,
+                                                     real* dweight, real* dbias, int rows, int inputs, int outputs) {
+    const int row0 = blockIdx.y * edge, column0 = blockIdx.x * edge;
+    Tile<edge> tile;
+    tile.multiply(memory, AlongColumnsAndOne<T>{x, inputs, rows}, AlongColumns<real>{da, outputs, rows}, rows, row0,
+                  column0);
+#pragma unroll
+    for (int i = 0; i < tile.rows; ++i)
+#pragma unroll
+        for (int j = 0; j < tile.columns; ++j) {
+            const int row = row0 + tile.row(i), column = column0 + tile.column(j);
+            if (column >= outputs) continue;
+            if (row < inputs) dweight[at(row, column, outputs)] = tile.sum[i][j];
+            if (row == inputs) dbias[column] = tile.sum[i][j];
+        }
+}
+
+#define AFFINE_KERNELS(edge)                                                                                           \
+    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+        affine_forward_##edge(const real* x, const real* weight, const real* bias, real* y, int rows, int inputs,      \
+                              int outputs, int activation) {                                                           \
+        __shared__ TileMemory<edge> memory;                                                                            \
+        forward_tile(memory, x, weight, bias, y, rows, inputs, outputs, activation);                                   \
+    }                                                                                                                  \
+    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+        binary_forward_dense_##edge(const u8* x, const real* weight, const real* bias, real* y, int rows, int inputs,  \
+                                    int outputs, int activation) {                                                     \
+        __shared__ TileMemory<edge> memory;                                                                            \
+        forward_tile(memory, x, weight, bias, y, rows, inputs, outputs, activation);                                   \
+    }                                                                                                                  \
+    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+        affine_input_gradient_##edge(const real* da, const real* weight, const real* below, real* dx, int rows,        \
+                                     int inputs, int outputs, int activation) {                                        \
+        __shared__ TileMemory<edge> memory;                                                                            \
+        input_gradient_tile(memory, da, weight, below, dx, rows, inputs, outputs, activation);                         \
+    }                                                                                                                  \
+    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+        affine_weight_gradient_##edge(const real* x, const real* da, real* dweight, real* dbias, int rows, int inputs, \
+                                      int outputs) {                                                                   \
+        __shared__ TileMemory<edge> memory;                                                                            \
+        weight_gradient_tile(memory, x, da, dweight, dbias, rows, inputs, outputs);                                    \
+    }                                                                                                                  \
+    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+        binary_weight_gradient_##edge(const u8* x, const real* da, real* dweight, real* dbias, int rows, int inputs,   \
+                                      int outputs) {                                                                   \
+        __shared__ TileMemory<edge> memory;                                                                            \
+        weight_gradient_tile(memory, x, da, dweight, dbias, rows, inputs, outputs);                                    \
+    }
+
+FOR_TILE_SIZES(AFFINE_KERNELS)
+
+// The active columns of each row and their number. A block a row.
+extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
+    active_columns(const u8* x, int rows, int columns, int* index, int* counts) {
+    __shared__ int totals[ACTIVE_THREADS / 32];
+    const i64 row = at(blockIdx.x, 0, columns);
+    const int count = list_active(x + row, columns, index + row, totals);
+    if (threadIdx.x == 0) counts[blockIdx.x] = count;
+}
+
+// y = activation(sum of W's rows where x is one, plus b); a thread an output, a block row per row of x. [D28]
+extern "C" __global__ void __launch_bounds__(128)
+    binary_forward(const int* index, const int* counts, const real* weight, const real* bias, real* y, int rows,
+                   int inputs, int outputs, int activation) {
+    const int row = blockIdx.x, column = blockIdx.y * 128 + threadIdx.x;
+    if (column >= outputs) return;
+    const int* active = index + at(row, 0, inputs);
+    const int count = counts[row];
+    // Four sums at once: four loads are then on their way.
+    real sum[4] = {0, 0, 0, 0};
+    int n = 0;
+    for (; n + 4 <= count; n += 4)
+#pragma unroll
+        for (int lane = 0; lane < 4; ++lane) sum[lane] += weight[at(active[n + lane], column, outputs)];
+    for (; n < count; ++n) sum[0] += weight[at(active[n], column, outputs)];
+    y[at(row, column, outputs)] = activate((sum[0] + sum[1]) + (sum[2] + sum[3]) + bias[column], activation);
+}
+
+// da = dy times the activation's slope at the output y. [D26]
+extern "C" __global__ void __launch_bounds__(256)
+    activation_gradient_all(const real* dy, const real* y, real* da, int count, int activation) {
+    const int i = blockIdx.x * 256 + threadIdx.x;
+    if (i < count) da[i] = activation_gradient(dy[i], y[i], activation);
+}

@@ -1,0 +1,426 @@
+"""Training steps that the host only launches: MLPs, a diagonal normal q, a Bernoulli likelihood, the ELBO. [D29] [D31]
+
+What a step needs lies on the device: the data as bytes, the epoch's order, parameters and moments, the step's number
+and the learning rate. A kernel at the beginning of a step looks up which rows are due, and one at its end counts the
+step, so the same few launches, recorded once as a graph, are every step there is. Nothing is allocated in a step.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from vae_np._types import Array
+from vae_np.elbo import Terms
+from vae_np.errors import DeviceError, InputError
+from vae_np.model import Architecture
+from vae_np.optim import adagrad_update
+from vae_np.step import Optimiser, TrainingState
+
+from ._arrays import ACTIVATIONS, blocks, tile
+from ._device import Launch, Pending, device
+
+# Steps in one graph: the host launches once for all of them, and what is left over one by one.
+GRAPH_STEPS = 25
+# Entries of the ring of metrics: the most steps that may be queued before somebody reads them.
+SLOTS = 1024
+# Two rows of latents in a block's shared memory, in float64, beside 256 partial sums.
+_MOST_LATENTS = 2500
+_NEVER = 2**64 - 1
+
+# `State` and `Layer` of step.cu; every word has eight bytes.
+_STATE = np.dtype(
+    [(name, "u8") for name in ("step", "seed", "rows", "steps_per_epoch", "slots", "first_bad")]
+    + [(name, "f8") for name in ("lr", "beta1", "beta2", "eps", "kl_weight", "warmup_steps")]
+    + [(name, "u8") for name in ("draw", "spare")]
+)
+_LAYER = np.dtype(
+    [("x", "u8"), ("da", "u8")]
+    + [(name, "i8") for name in ("inputs", "outputs", "weight_at", "bias_at", "binary", "first_block")]
+)
+_STATE_WORDS, _METRICS = _STATE.itemsize // 8, 4
+
+
+def unsupported(arch: Architecture) -> str | None:
+    """Why an architecture's steps and evaluation are composed, not fused; None if they are fused."""
+    if arch.likelihood != "bernoulli":
+        return f"nothing is fused for likelihood {arch.likelihood}"
+    if arch.inference != "amortized":
+        return f"nothing is fused for inference {arch.inference}"
+    if not arch.hidden:
+        return "nothing is fused without a hidden layer"
+    if arch.latent > _MOST_LATENTS:
+        return f"nothing is fused for more than {_MOST_LATENTS} latents"
+    return None
+
+
+def _refuse_unsupported(arch: Architecture) -> None:
+    why = unsupported(arch)
+    if why is not None:
+        raise InputError(f"architecture: {why}")
+
+
+class _Steps:
+    """One architecture, batch size and data set on the device, and the launches that are a step."""
+
+    def __init__(
+        self, arch: Architecture, state: TrainingState, batch: int, rows: int, *, ordered: bool, placed: bool
+    ) -> None:
+        _refuse_unsupported(arch)
+        self.arch, self.state, self.batch = arch, state, batch
+        self.dtype = state.parameters.dtype
+        self.edge = tile(batch)
+        self._names = [f"encoder.hidden.{i}" for i in range(len(arch.hidden))] + ["encoder.mu", "encoder.logvar"]
+        self._names += [f"decoder.hidden.{i}" for i in range(len(arch.hidden))] + ["decoder.out"]
+        wanted = self._wanted(rows, ordered, placed)
+        _check_memory(wanted, batch)
+        # All in one place, so that every later step finds it there.
+        self.at = {name: device().empty(shape, dtype) for name, (shape, dtype) in wanted.items()}
+        device().write(self.at["layers"], self._layers())
+        # No kernel writes the padding between tensors, which has to stay zero.
+        device().write(self.at["gradients"], np.zeros_like(state.gradients.flat))
+
+    def _wanted(self, rows: int, ordered: bool, placed: bool) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Every buffer by name: its shape and dtype."""
+        arch, batch, real = self.arch, self.batch, self.dtype
+        size = self.state.parameters.flat.size
+        found: dict[str, tuple[tuple[int, ...], Any]] = {
+            "data": ((rows, arch.features), np.uint8),
+            "state": ((_STATE_WORDS + _METRICS * SLOTS,), np.uint64),
+            "constants": ((10,), np.float64),
+            "layers": ((len(self._names), _LAYER.itemsize // 8), np.uint64),
+            "bits": ((batch, arch.features), np.uint8),
+            "index": ((batch, arch.features), np.int32),
+            "counts": ((batch,), np.int32),
+            "dlogits": ((batch, arch.features), real),
+            "partial": ((batch, blocks(arch.features, self.edge)), real),
+        }
+        if ordered:
+            found["orders"] = ((2, rows), np.uint32)
+        if placed:
+            found["places"] = ((rows,), np.uint32)
+        found |= dict.fromkeys(("parameters", "gradients", "first", "second"), ((size,), real))
+        found |= dict.fromkeys(("mu", "logvar", "eps", "z", "dmu", "dlogvar"), ((batch, arch.latent), real))
+        found |= dict.fromkeys(("kl", "reconstruction"), ((batch,), real))
+        for name in self._names:
+            if ".hidden." in name:
+                shape = (batch, self.state.parameters[f"{name}.weight"].shape[1])
+                found |= {name: (shape, real), f"d {name}": (shape, real)}
+        return found
+
+    def _sources(self, name: str) -> tuple[str, str]:
+        """The buffers of a layer's input and of the gradient of its output before the activation."""
+        last = len(self.arch.hidden) - 1
+        part, kind = name.split(".", 1)
+        if kind in ("mu", "logvar"):
+            return f"encoder.hidden.{last}", f"d{kind}"
+        if kind == "out":
+            return f"decoder.hidden.{last}", "dlogits"
+        number = int(kind.rsplit(".", 1)[1])
+        first = "bits" if part == "encoder" else "z"
+        return (first if number == 0 else f"{part}.hidden.{number - 1}"), f"d {name}"
+
+    def _layers(self) -> Array:
+        table = np.zeros(len(self._names), _LAYER)
+        block = 0
+        for entry, name in zip(table, self._names, strict=True):
+            inputs, outputs = self.state.parameters[f"{name}.weight"].shape
+            source, gradient = self._sources(name)
+            entry["x"], entry["da"] = (device().address(self.at[buffer]) for buffer in (source, gradient))
+            entry["inputs"], entry["outputs"] = inputs, outputs
+            entry["weight_at"], entry["bias_at"] = self._offset(f"{name}.weight"), self._offset(f"{name}.bias")
+            entry["binary"], entry["first_block"] = int(source == "bits"), block
+            block += blocks(inputs + 1, self.edge) * blocks(outputs, self.edge)
+        self._weight_blocks = block
+        return table.view(np.uint64).reshape(len(table), -1)
+
+    def _offset(self, tensor: str) -> int:
+        parameters = self.state.parameters
+        return (parameters[tensor].ctypes.data - parameters.flat.ctypes.data) // parameters.dtype.itemsize
+
+    def _tensors(self, layer: str) -> tuple[Any, Any]:
+        """A layer's weight and bias, as views of the parameters on the device."""
+        flat = self.at["parameters"]
+        first, second = (self._offset(f"{layer}.{kind}") for kind in ("weight", "bias"))
+        inputs, outputs = self.state.parameters[f"{layer}.weight"].shape
+        return flat[first : first + inputs * outputs], flat[second : second + outputs]
+
+    def launches(self, *, keep: bool, update: bool) -> list[Launch]:
+        """One step: with `keep` its gradients stay, with `update` Adam moves the parameters. [D24] [D29] [D31]"""
+        at, arch, batch, edge = self.at, self.arch, self.batch, self.edge
+        features, latent, activation = arch.features, arch.latent, ACTIVATIONS[arch.activation]
+        hidden, depth = arch.hidden, len(arch.hidden)
+        orders, places = at.get("orders"), at.get("places")
+        # The metrics are the end of the state's buffer: one copy brings both home.
+        state, metrics = at["state"][:_STATE_WORDS], at["state"][_STATE_WORDS:]
+        found: list[Launch] = []
+
+        def add(kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any, shared: int = 0) -> None:
+            found.append(device().prepare(kernel, self.dtype, grid, block, args, shared))
+
+        def forward(layer: str, kernel: str = "affine_forward") -> None:
+            source, _ = self._sources(layer)
+            inputs, outputs = self.state.parameters[f"{layer}.weight"].shape
+            grid = blocks(outputs, edge), blocks(batch, edge)
+            tensors = self._tensors(layer)
+            add(f"{kernel}_{edge}", grid, (256,), at[source], *tensors, at[layer], batch, inputs, outputs, activation)
+
+        def back_through(layer: str) -> None:
+            """From a layer's own gradient to that of the hidden layer which it reads."""
+            below, gradient = self._sources(layer)
+            inputs, outputs = self.state.parameters[f"{layer}.weight"].shape
+            grid = blocks(inputs, edge), blocks(batch, edge)
+            args = at[gradient], self._tensors(layer)[0], at[below], at[f"d {below}"]
+            add(f"affine_input_gradient_{edge}", grid, (256,), *args, batch, inputs, outputs, activation)
+
+        add(
+            "step_begin", (batch,), (256,), state, at["data"], orders, places, batch, features, at["bits"],
+            at["index"], at["counts"], at["constants"],
+        )  # fmt: skip
+        if edge == 64:
+            # With so many rows the weights' rows are read too often for sums over the active pixels alone.
+            forward("encoder.hidden.0", "binary_forward_dense")
+        else:
+            add(
+                "binary_forward", (batch, blocks(hidden[0], 128)), (128,), at["index"], at["counts"],
+                *self._tensors("encoder.hidden.0"), at["encoder.hidden.0"], batch, features, hidden[0], activation,
+            )  # fmt: skip
+        for i in range(1, depth):
+            forward(f"encoder.hidden.{i}")
+        last = f"encoder.hidden.{depth - 1}"
+        heads = [*self._tensors("encoder.mu"), *self._tensors("encoder.logvar")]
+        width = self.dtype.itemsize
+        # A block of the latent kernels has eight examples where rows are many, if their latents fit into its memory.
+        few, examples = (64, 8) if edge == 64 and latent <= 256 else (32, 1)
+        add(
+            f"latent_forward_{few}", (blocks(batch, examples),), (256,), state, at[last], *heads, orders, places, batch,
+            hidden[-1], latent, at["mu"], at["logvar"], at["eps"], at["z"], at["kl"],
+            shared=examples * (256 + 2 * latent) * width,
+        )  # fmt: skip
+        for i in range(depth):
+            forward(f"decoder.hidden.{i}")
+        tiles = blocks(features, edge)
+        add(
+            f"bernoulli_output_{edge}", (tiles, blocks(batch, edge)), (256,), at[f"decoder.hidden.{depth - 1}"],
+            *self._tensors("decoder.out"), at["bits"], batch, batch, hidden[0], features, -1.0 / batch, at["dlogits"],
+            at["partial"],
+        )  # fmt: skip
+        back_through("decoder.out")
+        for i in range(depth - 1, 0, -1):
+            back_through(f"decoder.hidden.{i}")
+        add(
+            f"latent_backward_{few}", (blocks(batch, examples),), (256,), at["d decoder.hidden.0"],
+            self._tensors("decoder.hidden.0")[0], at["mu"], at["logvar"], at["eps"], heads[0], heads[2], at[last],
+            at["constants"], batch, latent, hidden[-1], hidden[-1], activation, at["dmu"], at["dlogvar"],
+            at[f"d {last}"], shared=examples * 2 * latent * width,
+        )  # fmt: skip
+        for i in range(depth - 1, 0, -1):
+            back_through(f"encoder.hidden.{i}")
+        add(
+            f"step_weights_{edge}", (self._weight_blocks + 1,), (256,), state, at["layers"], len(self._names), batch,
+            at["gradients"] if keep else None, at["parameters"], at["first"], at["second"], at["constants"],
+            int(update), at["partial"], tiles, at["kl"], at["reconstruction"], metrics,
+        )  # fmt: skip
+        return found
+
+    def _buffers(self) -> list[tuple[Any, Array]]:
+        state = self.state
+        return [
+            (self.at["parameters"], state.parameters.flat),
+            (self.at["first"], state.first_moment.flat),
+            (self.at["second"], state.second_moment.flat),
+        ]
+
+    def push(self) -> None:
+        """Parameters and moments from the host."""
+        for there, here in self._buffers():
+            device().write(there, here)
+
+    def pull(self) -> None:
+        """Parameters and moments to the host, once all queued steps are done."""
+        for there, here in self._buffers():
+            here[...] = device().get(there)
+
+    def begin(self, seed: int, optimiser: Optimiser, *, rows: int, beta: float, warmup: int, draw: bool) -> None:
+        """Write what the steps share, from the state's own step on."""
+        words = np.zeros(1, _STATE)
+        values: dict[str, Any] = {
+            "step": self.state.step, "seed": seed, "rows": rows, "steps_per_epoch": rows // self.batch,
+            "slots": SLOTS, "first_bad": _NEVER, "lr": optimiser.lr, "beta1": optimiser.beta1,
+            "beta2": optimiser.beta2, "eps": optimiser.eps, "kl_weight": beta, "warmup_steps": warmup, "draw": draw,
+        }  # fmt: skip
+        for name, value in values.items():
+            words[name] = value
+        device().write(self.at["state"][:_STATE_WORDS], words.view(np.uint64))
+
+
+def _check_memory(wanted: dict[str, tuple[tuple[int, ...], Any]], batch: int) -> None:
+    sizes = {name: int(np.prod(shape)) * np.dtype(dtype).itemsize for name, (shape, dtype) in wanted.items()}
+    free, total = device().memory()
+    if sum(sizes.values()) <= free:
+        return
+    data = sum(sizes.get(name, 0) for name in ("data", "orders", "places"))
+    model = sum(sizes[name] for name in ("parameters", "gradients", "first", "second"))
+    mib = 2**20
+    raise DeviceError(
+        f"too little memory on the device: training needs {sum(sizes.values()) / mib:.0f} MiB (data {data / mib:.0f}, "
+        f"model and moments {model / mib:.0f}, a batch of {batch} {(sum(sizes.values()) - data - model) / mib:.0f}), "
+        f"and {free / mib:.0f} of {total / mib:.0f} MiB are free; a smaller batch or model needs less, "
+        "and --backend numba none"
+    )
+
+
+class FusedStep:
+    """The training step of one architecture, state and batch size, on batches that the host has.
+
+    It changes the same buffers as `vae_np.step.training_step` and returns the same terms, within the kernels'
+    tolerance; so everything travels to the device and back at each call. `FusedRun` is what trains fast. Raises
+    InputError for an architecture that has no fused step.
+    """
+
+    def __init__(self, arch: Architecture, state: TrainingState, batch: int) -> None:
+        _refuse_unsupported(arch)
+        self._model = arch, state, batch
+        self._launches: dict[tuple[bool, bool], list[Launch]] = {}
+        self._finite = True
+
+    @cached_property
+    def _steps(self) -> _Steps:
+        # Memory is taken at the first call: a training that runs ahead never makes one.
+        arch, state, batch = self._model
+        return _Steps(arch, state, batch, batch, ordered=False, placed=True)
+
+    def __call__(
+        self,
+        x: Array,
+        rows: Array,
+        *,
+        seed: int,
+        optimiser: Optimiser,
+        beta: float = 1.0,
+        grey: bool = False,
+        keep_gradients: bool = False,
+    ) -> Terms:
+        """Update the state on the batch x (B, D), bytes: binary, or with `grey` 0..255, drawn from BINARIZE here.
+
+        `rows` (B,) are the examples' places in their data set. The gradients of a step are left in the state only if
+        asked for (Adagrad needs them). [D24] [D29] [D31]
+        """
+        arch, state, batch = self._model
+        expected = batch, arch.features
+        if x.shape != expected or x.dtype != np.uint8:
+            raise InputError(f"x: got {x.dtype} of shape {x.shape}, expected uint8 of {expected}")
+        steps = self._steps
+        is_adam = optimiser.name == "adam"
+        kind = keep_gradients or not is_adam, is_adam
+        if kind not in self._launches:
+            self._launches[kind] = steps.launches(keep=kind[0], update=kind[1])
+        steps.push()
+        steps.begin(seed, optimiser, rows=batch, beta=beta, warmup=0, draw=grey)
+        device().write(steps.at["data"], x)
+        device().write(steps.at["places"], np.asarray(rows).astype(np.uint32))
+        for launch in self._launches[kind]:
+            launch()
+        found = device().get(steps.at["state"])[:_STATE_WORDS].view(_STATE)
+        self._finite = int(found["first_bad"][0]) == _NEVER
+        if kind[0]:
+            state.gradients.flat[...] = device().get(steps.at["gradients"])
+        if is_adam:
+            steps.pull()
+        else:
+            adagrad_update(state.parameters.flat, state.gradients.flat, state.second_moment.flat, lr=optimiser.lr)
+            self._finite &= bool(np.isfinite(state.parameters.flat.sum() + state.second_moment.flat.sum()))
+        state.step += 1
+        return Terms(device().get(steps.at["reconstruction"]), device().get(steps.at["kl"]))
+
+    @property
+    def finite(self) -> bool:
+        """Whether the last step's terms, and the parameters and second moments that it left, are all finite."""
+        return self._finite
+
+
+class Queued:
+    """Steps that are on their way: their metrics, once the device has come to their end."""
+
+    def __init__(self, pending: Pending, first: int, count: int) -> None:
+        self._pending, self.first, self.count = pending, first, count
+
+    def result(self) -> tuple[Array, Array, int | None]:
+        """Mean reconstruction and KL of each step, (count,) in nats, and the first step that was not finite, if any.
+
+        Waits until the steps are done. Raises DeviceError where the device failed at any of them.
+        """
+        words = self._pending.result()
+        ring = words[_STATE_WORDS:].view(np.float64).reshape(SLOTS, _METRICS)
+        metrics = ring[(self.first + np.arange(self.count)) % SLOTS]
+        bad = int(words[:_STATE_WORDS].view(_STATE)["first_bad"][0])
+        return metrics[:, 0].copy(), metrics[:, 1].copy(), None if bad == _NEVER else bad
+
+
+class FusedRun:
+    """Steps on a data set that stays on the device: the host gives an epoch's order, and launches.
+
+    `data` (N, D) are bytes: binary, or with `draw` grey ones, which are binarised anew at every visit. The state's
+    buffers on the host are what the run starts from; they are up to date again after `pull`. `state.step` counts the
+    steps that were queued. Only Adam runs on the device. Raises InputError, or DeviceError where memory is too small.
+    """
+
+    def __init__(
+        self,
+        arch: Architecture,
+        state: TrainingState,
+        batch: int,
+        data: Array,
+        *,
+        seed: int,
+        optimiser: Optimiser,
+        beta: float = 1.0,
+        beta_warmup: int = 0,
+        draw: bool = False,
+    ) -> None:
+        if optimiser.name != "adam":
+            raise InputError(f"optimizer: got {optimiser.name!r}, expected 'adam' for steps on the device")
+        if data.ndim != 2 or data.shape[1] != arch.features or data.dtype != np.uint8 or len(data) < batch:
+            expected = f"uint8 of ({batch} or more, {arch.features})"
+            raise InputError(f"data: got {data.dtype} of shape {data.shape}, expected {expected}")
+        self.state = state
+        self._steps = _Steps(arch, state, batch, len(data), ordered=True, placed=False)
+        device().write(self._steps.at["data"], np.ascontiguousarray(data))
+        self._steps.push()
+        self._steps.begin(seed, optimiser, rows=len(data), beta=beta, warmup=beta_warmup, draw=draw)
+        self._lr = optimiser.lr
+        self._one = self._steps.launches(keep=False, update=True)
+        self._graphs: dict[int, Launch] = {}
+
+    def order(self, epoch: int, order: Array) -> None:
+        """The order (N,) of an epoch's rows, before its first step is queued. [D39]"""
+        device().write(self._steps.at["orders"][epoch % 2], np.asarray(order).astype(np.uint32))
+
+    def learning_rate(self, lr: float) -> None:
+        """The learning rate of all steps that are queued from now on."""
+        if lr != self._lr:
+            place = _STATE.names.index("lr")
+            device().write(self._steps.at["state"][place : place + 1], np.array([lr]).view(np.uint64))
+            self._lr = lr
+
+    def steps(self, count: int) -> Queued:
+        """Queue `count` steps, at most SLOTS, all of one epoch; returns at once, with what to wait for."""
+        if not 0 < count <= SLOTS:
+            raise InputError(f"count: got {count}, expected 1 to {SLOTS} steps at once")
+        first = self.state.step
+        for length in (GRAPH_STEPS, 1):
+            while count - (self.state.step - first) >= length:
+                self._graph(length)()
+                self.state.step += length
+        return Queued(device().fetch(self._steps.at["state"]), first, count)
+
+    def _graph(self, length: int) -> Launch:
+        if length not in self._graphs:
+            self._graphs[length] = device().graph(self._one, length)
+        return self._graphs[length]
+
+    def pull(self) -> None:
+        """Bring the state's parameters and moments up to date on the host."""
+        self._steps.pull()

@@ -1,0 +1,66 @@
+"""log w = log p(x, z) − log q(z|x) of K samples an example, decoder and all, in chunks of bounded memory. [D34]
+
+The last layer's kernel keeps only each tile's part of log p(x|z): nothing of size samples × features is ever in memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vae_np._types import Array
+from vae_np.model import Architecture, encode_forward
+
+from ._arrays import ACTIVATIONS, at_home, blocks, give, launch, put, tile
+from ._device import device
+
+# Rows (samples × examples) that are decoded at once: enough to fill a large device, tens of megabytes a layer.
+_CHUNK_ROWS = 65_536
+
+
+def log_weights(
+    ops: Any, arch: Architecture, parameters: Any, x: Array, rows: Array, *, samples: int, seed: int, first: int = 0
+) -> Array:
+    """log w (S, B) in nats, of samples first..first+S−1 of each example; x (B, D) bytes, `rows` (B,) places. [D34]
+
+    `parameters` is a `vae_np.model.Parameters`; the architecture one that `fused.unsupported` does not name.
+    """
+    home = at_home(x)
+    there = {name: put(tensor, parameters.dtype) for name, tensor in parameters.items()}
+    x, places = put(x, np.uint8), put(np.asarray(rows), np.uint32)
+    (mu, logvar), _ = encode_forward(ops, arch, there, x)
+    batch, latent, dtype = len(x), arch.latent, parameters.dtype
+    log_w = device().empty((samples, batch), dtype)
+    most = max(1, min(samples, _CHUNK_ROWS // batch))
+    layers = [f"decoder.hidden.{i}" for i in range(len(arch.hidden))]
+    # The same few buffers for every chunk.
+    widths = [latent, *(there[f"{layer}.weight"].shape[1] for layer in layers)]
+    values = [device().empty((most * batch, width), dtype) for width in widths]
+    edge = tile(most * batch)
+    tiles = blocks(arch.features, edge)
+    prior, partial = device().empty((most * batch,), dtype), device().empty((most * batch, tiles), dtype)
+    for begin in range(0, samples, most):
+        count = min(most, samples - begin)
+        size = count * batch
+        launch(
+            "importance_sample", dtype, (blocks(size, 4),), (128,), mu, logvar, places, np.uint64(seed),
+            np.uint32(first + begin), count, batch, latent, values[0], prior,
+        )  # fmt: skip
+        for layer, source, result in zip(layers, values, values[1:], strict=False):
+            weight, bias = there[f"{layer}.weight"], there[f"{layer}.bias"]
+            inputs, outputs = weight.shape
+            launch(
+                f"affine_forward_{edge}", dtype, (blocks(outputs, edge), blocks(size, edge)), (256,),
+                source, weight, bias, result, size, inputs, outputs, ACTIVATIONS[arch.activation],
+            )  # fmt: skip
+        weight, bias = there["decoder.out.weight"], there["decoder.out.bias"]
+        launch(
+            f"bernoulli_output_{edge}", dtype, (tiles, blocks(size, edge)), (256,), values[-1], weight, bias, x,
+            size, batch, widths[-1], arch.features, 0.0, None, partial,
+        )  # fmt: skip
+        launch(
+            "importance_weights", dtype, (blocks(size, 256),), (256,),
+            prior, partial, size, tiles, log_w[begin : begin + count],
+        )  # fmt: skip
+    return give(home, log_w)[0]

@@ -1,0 +1,79 @@
+"""`philox_normal` and `philox_bernoulli`: the same bits as the reference. [D37] [D38]"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vae_np import noise
+from vae_np._types import Array
+from vae_np.errors import InputError
+
+from ._arrays import at_home, blocks, empty, give, launch, put
+from ._device import device
+
+_BLOCK = 256
+
+
+def philox_normal(
+    rows: Array,
+    columns: int,
+    *,
+    seed: int,
+    stream: int,
+    step: int,
+    sample: int | Array = 0,
+    dtype: Any = np.float32,
+) -> Array:
+    """Standard normals (len(rows), columns), a pure function of row, column, seed, stream, step and sample. [D38]"""
+    home = at_home(rows)
+    rows, samples = _counters(rows, sample)
+    # The reference's checks, on an empty request: they cost nothing and raise the same messages.
+    noise.normal(rows[:0], columns, seed=seed, stream=stream, step=step, dtype=dtype)
+    out = empty((rows.size, columns), dtype)
+    launch(
+        "philox_normal", dtype, _grid(rows.size, columns), (_BLOCK,),
+        put(rows, np.uint32), rows.size, columns, put(samples, np.uint32), samples.size, *_address(seed, stream, step),
+        out,
+    )  # fmt: skip
+    return give(home, out)[0]
+
+
+def philox_bernoulli(grey: Array, *, seed: int, stream: int, step: int, rows: Array) -> Array:
+    """Binary pixels (B, D) as bytes, one where a uniform falls below the grey value (bytes / 255, or floats). [D38]"""
+    home = at_home(grey, rows)
+    rows, _ = _counters(rows, 0)
+    noise.bernoulli(_on_host(grey[:0]), seed=seed, stream=stream, step=step, rows=rows[:0])
+    if grey.dtype != np.uint8:
+        # The range is a matter of every value; what passes is compared as float32, as in the reference.
+        noise._probability(_on_host(grey))
+    if rows.size != len(grey):
+        raise InputError(f"rows must name one row for each of {len(grey)} examples, got {rows.size}")
+    out = empty(grey.shape, np.uint8)
+    kind, dtype = ("bytes", np.uint8) if grey.dtype == np.uint8 else ("real", np.float32)
+    launch(
+        f"philox_bernoulli_{kind}", np.float32, _grid(*grey.shape), (_BLOCK,),
+        put(grey, dtype), put(rows, np.uint32), *grey.shape, *_address(seed, stream, step), out,
+    )  # fmt: skip
+    return give(home, out)[0]
+
+
+def _grid(rows: int, columns: int) -> tuple[int]:
+    return (blocks(rows * blocks(columns, 4), _BLOCK),)
+
+
+def _address(seed: int, stream: int, step: int) -> tuple[Any, Any, Any]:
+    return np.uint64(seed), np.uint32(stream), np.uint32(step)
+
+
+def _on_host(array: Any) -> Any:
+    return device().get(array) if device().owns(array) else np.asarray(array)
+
+
+def _counters(rows: Any, sample: Any) -> tuple[Array, Array]:
+    row = noise._check_integers("rows", _on_host(rows), 2**32)
+    samples = noise._check_integers("sample", _on_host(sample), 2**24)
+    if samples.size not in (1, row.size):
+        raise InputError(f"sample must be one integer or one for each of {row.size} rows, got {samples.size}")
+    return row, samples

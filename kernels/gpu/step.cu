@@ -1,0 +1,311 @@
+// The fused training step: MLPs, a diagonal normal q, a Bernoulli likelihood, the ELBO, Adam. [D29] [D31]
+//
+// These kernels stand between the products of affine.cu and importance.cu; one step is
+//
+//     step_begin, binary_forward, affine_forward…, latent_forward, affine_forward…, bernoulli_output,
+//     affine_input_gradient…, latent_backward, affine_input_gradient…, step_weights
+//
+// and nothing in it depends on the host: what changes from step to step lies in `State`, in device memory, so that a
+// captured graph can be replayed. Every kernel that reads `State` comes before the one that advances it.
+
+#include "active.cuh"
+#include "philox.cuh"
+#include "product.cuh"
+#include "reduce.cuh"
+
+// What a run's steps share; every field has eight bytes, so that the host can write it as an array.
+struct State {
+    u64 step;             // steps taken
+    u64 seed;
+    u64 rows;             // rows of the data set on the device, and of each of the two orders
+    u64 steps_per_epoch;
+    u64 slots;            // entries of the ring of metrics
+    u64 first_bad;        // the first step that left something not finite; 2^64 - 1 if none did
+    double lr, beta1, beta2, eps;
+    double kl_weight, warmup_steps;
+    u64 draw;             // 1: the data are grey bytes, drawn anew at every step; 0: they are binary
+    u64 spare;
+};
+
+// One affine layer, for the gradient of its weights.
+struct Layer {
+    const void* x;        // (batch, inputs), bytes if `binary`, else real
+    const real* da;       // (batch, outputs)
+    i64 inputs, outputs, weight_at, bias_at, binary, first_block;
+};
+
+// The constants of one step, written by its first kernel: seven of Adam, then the KL's weight over the batch, the KL's
+// weight, and the step's number.
+enum { CONSTANT_DKL = 7, CONSTANT_KL_WEIGHT = 8, CONSTANT_STEP = 9 };
+
+__device__ __forceinline__ Adam adam_of(const double* constants) {
+    const double* c = constants;
+    return Adam{static_cast<real>(c[0]), static_cast<real>(c[1]), static_cast<real>(c[2]), static_cast<real>(c[3]),
+                static_cast<real>(c[4]), static_cast<real>(c[5]), static_cast<real>(c[6])};
+}
+
+// The data row of example b of this step. `orders` holds two, for the epochs of either parity; null: b itself. [D39]
+__device__ __forceinline__ u32 data_row(const State& state, const u32* orders, int batch, int b) {
+    if (orders == nullptr) return b;
+    const u64 epoch = state.step / state.steps_per_epoch, first = state.step % state.steps_per_epoch * batch;
+    return orders[epoch % 2 * state.rows + first + b];
+}
+
+// Its place in the data set, which addresses its noise.
+__device__ __forceinline__ u32 place_of(const u32* places, u32 row) { return places == nullptr ? row : places[row]; }
+
+// A block an example: its pixels, binarised anew if asked for, and the list of the active ones. The first block writes
+// the constants of the step. [D28] [D31] [D33] [D38]
+extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
+    step_begin(const State* state, const u8* data, const u32* orders, const u32* places, int batch, int features,
+               u8* bits, int* index, int* counts, double* constants) {
+    __shared__ int totals[ACTIVE_THREADS / 32];
+    const int b = blockIdx.x;
+    const u32 row = data_row(*state, orders, batch, b), place = place_of(places, row);
+    const u8* source = data + static_cast<i64>(row) * features;
+    u8* target = bits + at(b, 0, features);
+    for (int block = threadIdx.x; 4 * block < features; block += ACTIVE_THREADS) {
+        Words words = {};
+        if (state->draw)
+            words = philox(block, place, static_cast<u32>(state->step), stream_word(STREAM_BINARIZE, 0), state->seed);
+        for (int lane = 0; lane < 4 && 4 * block + lane < features; ++lane) {
+            const u8 value = source[4 * block + lane];
+            target[4 * block + lane] = state->draw ? uniform(words.lane[lane]) < probability(value) : value;
+        }
+    }
+    __syncthreads();
+    const int count = list_active(target, features, index + at(b, 0, features), totals);
+    if (threadIdx.x > 0) return;
+    counts[b] = count;
+    if (b > 0) return;
+    const double t = static_cast<double>(state->step + 1), step = static_cast<double>(state->step);
+    const double kl_weight =
+        step >= state->warmup_steps ? state->kl_weight : state->kl_weight * step / state->warmup_steps;
+    constants[0] = state->beta1;
+    constants[1] = 1 - state->beta1;
+    constants[2] = state->beta2;
+    constants[3] = 1 - state->beta2;
+    constants[4] = state->lr / (1 - pow(state->beta1, t));
+    constants[5] = 1 / sqrt(1 - pow(state->beta2, t));
+    constants[6] = state->eps;
+    constants[CONSTANT_DKL] = kl_weight / batch;
+    constants[CONSTANT_KL_WEIGHT] = kl_weight;
+    constants[CONSTANT_STEP] = step;
+}
+
+#define LATENT_THREADS 256
+
+// Examples of one block of the latent kernels: one where the batch is small; eight, each weight read once for all of
+// them, where it is large. A warp an example in the end.
+template <int edge>
+struct LatentRows {
+    static constexpr int count = edge == 32 ? 1 : 8;
+};
+
+// Both heads, then z and the KL. Threads take (unit of h, head's output) in turn, neighbours neighbouring outputs.
+// Shared memory: LATENT_THREADS + 2 latent entries an example. [D17] [D19] [D22]
+template <int edge>
+__device__ __forceinline__ void encode_rows(real* shared, const State& state, const real* h, const real* mu_weight,
+                                            const real* mu_bias, const real* logvar_weight, const real* logvar_bias,
+                                            const u32* orders, const u32* places, int batch, int hidden, int latent,
+                                            real* mu, real* logvar, real* eps, real* z, real* kl) {
+    constexpr int count = LatentRows<edge>::count;
+    real *partial = shared, *heads = shared + count * LATENT_THREADS;
+    const int b0 = blockIdx.x * count, thread = threadIdx.x;
+    for (int first = 0; first < 2 * latent; first += LATENT_THREADS) {
+        const int width = min(LATENT_THREADS, 2 * latent - first), groups = LATENT_THREADS / width;
+        const int group = thread / width, output = first + thread % width;
+        real sum[count] = {};
+        if (group < groups) {
+            const real* weight = output < latent ? mu_weight + output : logvar_weight + (output - latent);
+#pragma unroll 4
+            for (int i = group; i < hidden; i += groups) {
+                const real factor = weight[at(i, 0, latent)];
+#pragma unroll
+                // Rows beyond the batch are copies of its last one, and nobody's result.
+                for (int r = 0; r < count; ++r) sum[r] += h[at(min(b0 + r, batch - 1), i, hidden)] * factor;
+            }
+        }
+#pragma unroll
+        for (int r = 0; r < count; ++r) partial[r * LATENT_THREADS + thread] = sum[r];
+        __syncthreads();
+        if (thread < width)
+            for (int r = 0; r < count; ++r) {
+                real total = output < latent ? mu_bias[output] : logvar_bias[output - latent];
+                for (int g = 0; g < groups; ++g) total += partial[r * LATENT_THREADS + g * width + thread];
+                heads[r * 2 * latent + output] = total;
+            }
+        __syncthreads();
+    }
+    const int r = thread / 32, b = b0 + r;
+    if (r >= count || b >= batch) return;
+    const real* head = heads + r * 2 * latent;
+    const u32 place = place_of(places, data_row(state, orders, batch, b)), last = stream_word(STREAM_EPS, 0);
+    double twice_kl = 0;
+    for (int k = thread % 32; k < latent; k += 32) {
+        const real m = head[k], v = head[latent + k];
+        const real e = normal_at(k, place, static_cast<u32>(state.step), last, state.seed);
+        const i64 entry = at(b, k, latent);
+        mu[entry] = m;
+        logvar[entry] = v;
+        eps[entry] = e;
+        z[entry] = latent_sample(m, v, e);
+        twice_kl += kl_term(m, v);
+    }
+    twice_kl = warp_sum(twice_kl);
+    if (thread % 32 == 0) kl[b] = static_cast<real>(0.5 * twice_kl);
+}
+
+// From da of the decoder's first hidden layer to dz, dmu and dlogvar, and on to da of the encoder's last one, whose
+// output is h. Shared memory: 2 latent entries an example. [D17] [D22] [D29]
+template <int edge>
+__device__ __forceinline__ void encode_rows_backward(real* shared, const real* da, const real* decoder_weight,
+                                                     const real* mu, const real* logvar, const real* eps,
+                                                     const real* mu_weight, const real* logvar_weight, const real* h,
+                                                     real dkl, int batch, int latent, int decoder_hidden, int hidden,
+                                                     int activation, real* dmu, real* dlogvar, real* dh) {
+    constexpr int count = LatentRows<edge>::count;
+    const int b0 = blockIdx.x * count, lane = threadIdx.x % 32;
+    // A warp a latent.
+    for (int k = threadIdx.x / 32; k < latent; k += LATENT_THREADS / 32) {
+        real sum[count] = {};
+        for (int i = lane; i < decoder_hidden; i += 32) {
+            const real factor = decoder_weight[at(k, i, decoder_hidden)];
+#pragma unroll
+            for (int r = 0; r < count; ++r) sum[r] += da[at(min(b0 + r, batch - 1), i, decoder_hidden)] * factor;
+        }
+#pragma unroll
+        for (int r = 0; r < count; ++r) {
+            const real dz = static_cast<real>(warp_sum(sum[r]));
+            if (lane > 0 || b0 + r >= batch) continue;
+            const i64 entry = at(b0 + r, k, latent);
+            real* of_row = shared + r * 2 * latent;
+            of_row[k] = dmu[entry] = mu_gradient(dz, mu[entry], dkl);
+            of_row[latent + k] = dlogvar[entry] = logvar_gradient(dz * eps[entry], logvar[entry], dkl);
+        }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < hidden; i += LATENT_THREADS) {
+        real sum[count] = {};
+        for (int k = 0; k < latent; ++k) {
+            const real of_mu = mu_weight[at(i, k, latent)], of_logvar = logvar_weight[at(i, k, latent)];
+#pragma unroll
+            for (int r = 0; r < count; ++r)
+                sum[r] += shared[r * 2 * latent + k] * of_mu + shared[r * 2 * latent + latent + k] * of_logvar;
+        }
+#pragma unroll
+        for (int r = 0; r < count; ++r) {
+            if (b0 + r >= batch) continue;
+            const i64 entry = at(b0 + r, i, hidden);
+            dh[entry] = activation_gradient(sum[r], h[entry], activation);
+        }
+    }
+}
+
+#define LATENT_KERNELS(edge)                                                                                           \
+    extern "C" __global__ void __launch_bounds__(LATENT_THREADS, 2)                                                    \
+        latent_forward_##edge(const State* state, const real* h, const real* mu_weight, const real* mu_bias,           \
+                              const real* logvar_weight, const real* logvar_bias, const u32* orders,                   \
+                              const u32* places, int batch, int hidden, int latent, real* mu, real* logvar, real* eps, \
+                              real* z, real* kl) {                                                                     \
+        DYNAMIC_SHARED(real, dynamic);                                                                                 \
+        encode_rows<edge>(dynamic, *state, h, mu_weight, mu_bias, logvar_weight, logvar_bias, orders, places, batch,   \
+                          hidden, latent, mu, logvar, eps, z, kl);                                                     \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(LATENT_THREADS, 2)                                                    \
+        latent_backward_##edge(const real* da, const real* decoder_weight, const real* mu, const real* logvar,         \
+                               const real* eps, const real* mu_weight, const real* logvar_weight, const real* h,       \
+                               const double* constants, int batch, int latent, int decoder_hidden, int hidden,         \
+                               int activation, real* dmu, real* dlogvar, real* dh) {                                   \
+        DYNAMIC_SHARED(real, dynamic);                                                                                 \
+        encode_rows_backward<edge>(dynamic, da, decoder_weight, mu, logvar, eps, mu_weight, logvar_weight, h,          \
+                                   static_cast<real>(constants[CONSTANT_DKL]), batch, latent, decoder_hidden, hidden,  \
+                                   activation, dmu, dlogvar, dh);                                                      \
+    }
+
+FOR_TILE_SIZES(LATENT_KERNELS)
+
+// One layer's tile of weight gradients, stored if `gradients` is there, and Adam on it if `update`; true if a parameter
+// or moment was left not finite. The bias is one more row of the weights, that of a constant one. [D25] [D31]
+template <int edge, typename T>
+__device__ __forceinline__ bool weight_tile(TileMemory<edge>& memory, const Layer& layer, int number, int batch,
+                                            real* gradients, real* parameters, real* first, real* second,
+                                            const Adam& adam, bool update) {
+    const int inputs = static_cast<int>(layer.inputs), outputs = static_cast<int>(layer.outputs);
+    const int across = (outputs + edge - 1) / edge, row0 = number / across * edge, column0 = number % across * edge;
+    Tile<edge> tile;
+    tile.multiply(memory, AlongColumnsAndOne<T>{static_cast<const T*>(layer.x), inputs, batch},
+                  AlongColumns<real>{layer.da, outputs, batch}, batch, row0, column0);
+    bool bad = false;
+#pragma unroll
+    for (int i = 0; i < tile.rows; ++i)
+#pragma unroll
+        for (int j = 0; j < tile.columns; ++j) {
+            const int row = row0 + tile.row(i), column = column0 + tile.column(j);
+            if (row > inputs || column >= outputs) continue;
+            const i64 entry = row < inputs ? layer.weight_at + at(row, column, outputs) : layer.bias_at + column;
+            if (gradients != nullptr) gradients[entry] = tile.sum[i][j];
+            if (!update) continue;
+            adam_entry(adam, tile.sum[i][j], parameters[entry], first[entry], second[entry]);
+            bad |= !is_finite(parameters[entry]) || !is_finite(second[entry]);
+        }
+    return bad;
+}
+
+// The end of a step, by one block: the examples' terms, their means into the ring of metrics, and the count. [D4] [D24]
+__device__ __forceinline__ void finish_step(double* shared, State* state, const double* constants, int batch,
+                                            const real* partial, int tiles, const real* kl, real* reconstruction,
+                                            double* metrics) {
+    double of_reconstruction = 0, of_kl = 0;
+    for (int b = threadIdx.x; b < batch; b += PRODUCT_THREADS) {
+        double sum = 0;
+        for (int tile = 0; tile < tiles; ++tile) sum += partial[at(b, tile, tiles)];
+        reconstruction[b] = static_cast<real>(sum);
+        of_reconstruction += sum;
+        of_kl += kl[b];
+    }
+    of_reconstruction = block_sum(of_reconstruction, shared, PRODUCT_THREADS / 32);
+    of_kl = block_sum(of_kl, shared, PRODUCT_THREADS / 32);
+    if (threadIdx.x > 0) return;
+    double* slot = metrics + 4 * (state->step % state->slots);
+    slot[0] = of_reconstruction / batch;
+    slot[1] = of_kl / batch;
+    slot[2] = static_cast<double>(state->step);
+    slot[3] = constants[CONSTANT_KL_WEIGHT];
+    if (!is_finite(of_reconstruction + of_kl)) atomicMin(&state->first_bad, state->step);
+    state->step += 1;
+}
+
+// A block a tile of weights, through all layers; and one block more, which ends the step. That one alone touches the
+// number of steps, which the others have from the constants.
+template <int edge>
+__device__ __forceinline__ void weights_block(TileMemory<edge>& memory, State* state, const Layer* layers,
+                                              int layer_count, int batch, real* gradients, real* parameters,
+                                              real* first, real* second, const double* constants, int update) {
+    int which = layer_count - 1;
+    while (layers[which].first_block > blockIdx.x) --which;
+    const Layer layer = layers[which];
+    const int number = static_cast<int>(blockIdx.x - layer.first_block);
+    const Adam adam = adam_of(constants);
+    const bool bad = layer.binary ? weight_tile<edge, u8>(memory, layer, number, batch, gradients, parameters, first,
+                                                          second, adam, update != 0)
+                                  : weight_tile<edge, real>(memory, layer, number, batch, gradients, parameters, first,
+                                                            second, adam, update != 0);
+    if (bad) atomicMin(&state->first_bad, static_cast<u64>(constants[CONSTANT_STEP]));
+}
+
+#define STEP_WEIGHTS(edge)                                                                                             \
+    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+        step_weights_##edge(State* state, const Layer* layers, int layer_count, int batch, real* gradients,            \
+                            real* parameters, real* first, real* second, const double* constants, int update,          \
+                            const real* partial, int tiles, const real* kl, real* reconstruction, double* metrics) {   \
+        __shared__ TileMemory<edge> memory;                                                                            \
+        __shared__ double shared[PRODUCT_THREADS / 32];                                                                \
+        if (blockIdx.x + 1 < gridDim.x)                                                                                \
+            weights_block(memory, state, layers, layer_count, batch, gradients, parameters, first, second, constants,  \
+                          update);                                                                                     \
+        else                                                                                                           \
+            finish_step(shared, state, constants, batch, partial, tiles, kl, reconstruction, metrics);                 \
+    }
+
+FOR_TILE_SIZES(STEP_WEIGHTS)

@@ -1,0 +1,222 @@
+"""The CUDA sources compiled for the processor by g++, and a device on NumPy memory that launches them.
+
+`ShimDevice` stands in for CuPy's device (`vae_np.kernels.gpu._device.use`): all host code and every kernel then run on
+a machine without a GPU. What that proves, and what it does not, says shim/cuda_shim.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+from vae_np.kernels.gpu import _compile
+from vae_np.kernels.gpu._device import argument
+
+Array = Any
+HERE = Path(__file__).parent / "shim"
+ORDERS = ("forward", "reverse", "shuffled")
+FLAGS = ("-std=c++17", "-shared", "-fPIC", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-fno-ipa-reference")
+FLAGS += ("-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable", "-Werror")
+SANITIZE = ("-fsanitize=address", "-fsanitize-sections=cuda_shared", "-g1")
+
+
+class ShimError(Exception):
+    """A launch, or what its threads did, that no device would accept."""
+
+
+def compiler() -> str | None:
+    """g++'s path; None if there is none."""
+    return shutil.which("g++")
+
+
+def require_compiler() -> None:
+    """Skip what needs g++ where there is none; in CI that is a failure."""
+    if compiler() is None:
+        missing("g++ is not installed")
+
+
+def sanitizer() -> Path | None:
+    """AddressSanitizer's library, which a process has to load first; None where g++ has none."""
+    found = Path(subprocess.check_output([str(compiler()), "-print-file-name=libasan.so"], text=True).strip())
+    return found if found.is_absolute() else None
+
+
+def missing(why: str) -> NoReturn:
+    """Skip with the reason on a user's machine; fail in CI, where everything has to be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI has to run this, but {why}")
+    pytest.skip(why)
+
+
+def sources() -> dict[str, str]:
+    """Every .cu and .cuh file by name."""
+    files = sorted([*_compile.SOURCES.glob("*.cu"), *_compile.SOURCES.glob("*.cuh")])
+    return {file.name: file.read_text(encoding="utf-8") for file in files}
+
+
+@functools.cache
+def _workshop() -> Path:
+    """A folder for compiled libraries, removed with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="vae-np-shim-")
+    _KEPT.append(folder)
+    return Path(folder.name)
+
+
+_KEPT: list[Any] = []
+
+
+def build(text: dict[str, str], precision: str, *, sanitize: bool = False, quick: bool = False) -> Path:
+    """The library of all .cu files in `text`, one after the other in one translation unit; built once a text.
+
+    `quick` spares the optimiser, which takes longer than small cases do.
+    """
+    real = {"float32": "float", "float64": "double"}[precision]
+    names = [name for name in text if name.endswith(".cu")]
+    key = hashlib.sha256(repr((sorted(text.items()), precision, sanitize, quick)).encode()).hexdigest()[:16]
+    folder = _workshop() / key
+    library = folder / "kernels.so"
+    if library.is_file():
+        return library
+    folder.mkdir(exist_ok=True)
+    for name, source in text.items():
+        (folder / name).write_text(source, encoding="utf-8")
+    kernels = [kernel for name in names for kernel in kernels_of(text, name)]
+    lines = ['#include "cuda_shim.h"', *(f'#include "{name}"' for name in names)]
+    lines += [f"SHIM_KERNEL({kernel})" for kernel in kernels]
+    (folder / "all.cpp").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    flags = (*FLAGS, "-O0" if quick else "-O1", *(SANITIZE if sanitize else ()), f"-DREAL={real}")
+    command = [str(compiler()), *flags, f"-I{HERE}", str(folder / "all.cpp"), "-o", str(folder / "new.so")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ShimError(f"g++ refuses the kernels:\n{done.stderr[:4000]}")
+    (folder / "new.so").rename(library)
+    return library
+
+
+def kernels_of(text: dict[str, str], name: str) -> list[str]:
+    """The kernels that a .cu file defines, those that a macro makes for each size of tile included."""
+    tile_sizes = re.findall(r"kernel\((\d+)\)", text["product.cuh"])
+    found = []
+    for kernel in re.findall(r"__global__ void (?:\w+(?:\([^()]*\))?[\s\\]+)?(\w[\w#]*)\(", text[name]):
+        found += [kernel.replace("##edge", size) for size in tile_sizes] if "##edge" in kernel else [kernel]
+    return found
+
+
+@functools.cache
+def load(library: Path) -> ctypes.CDLL:
+    return ctypes.CDLL(str(library))
+
+
+@dataclass
+class ShimDevice:
+    """The door to the kernels on NumPy memory: implements `vae_np.kernels.gpu._device.Device`.
+
+    `order` is the order in which the threads of a block run. Memory comes filled with NaN (bytes of ones). `text`
+    replaces the sources, for planted mistakes; `sanitize` and `quick` are those of `build`.
+    """
+
+    order: str = "forward"
+    seed: int = 0
+    sanitize: bool = False
+    quick: bool = False
+    text: dict[str, str] = field(default_factory=sources)
+    launched: list[str] = field(default_factory=list)
+
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, OnDevice)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        array = np.empty(shape, dtype)
+        array.reshape(-1).view(np.uint8)[...] = 0xFF
+        return array.view(OnDevice)
+
+    def put(self, array: Any, dtype: Any) -> Any:
+        if self.owns(array) and array.dtype == dtype and array.flags.c_contiguous:
+            return array
+        return np.array(array, dtype, order="C", copy=True, subok=False).view(OnDevice)
+
+    def get(self, array: Any) -> Array:
+        return np.array(array, subok=False)
+
+    def write(self, target: Any, values: Array) -> None:
+        assert target.shape == values.shape
+        target[...] = values
+
+    def fetch(self, array: Any) -> Any:
+        return Fetched(self.get(array))
+
+    def copy(self, target: Any, source: Any) -> None:
+        target[...] = source
+
+    def address(self, array: Any) -> int:
+        return int(array.ctypes.data)
+
+    def prepare(
+        self, kernel: str, precision: Any, grid: Sequence[int], block: Sequence[int], args: Sequence[Any],
+        shared: int = 0,
+    ) -> Any:  # fmt: skip
+        library = build(self.text, np.dtype(precision).name, sanitize=self.sanitize, quick=self.quick)
+        function = getattr(load(library), f"launch_{kernel}")
+        function.restype = ctypes.c_char_p
+        given = [argument(value, precision) for value in args]
+
+        def launch() -> None:
+            if 0 in grid:
+                return
+            self.launched.append(kernel)
+            values = [np.uint64(v.ctypes.data) if isinstance(v, np.ndarray) else v for v in given]
+            for value in given:
+                if isinstance(value, np.ndarray) and not (isinstance(value, OnDevice) and value.flags.c_contiguous):
+                    raise ShimError(f"{kernel}: an argument is an array that is not on the device, or not contiguous")
+            cells = [np.array(value) for value in values]
+            wrong = function(
+                (ctypes.c_uint * 3)(*(*grid, 1, 1)[:3]),
+                (ctypes.c_uint * 3)(*(*block, 1, 1)[:3]),
+                ctypes.c_uint(shared),
+                ctypes.c_int(ORDERS.index(self.order)),
+                ctypes.c_uint(self.seed),
+                (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells)),
+                (ctypes.c_size_t * len(cells))(*(cell.itemsize for cell in cells)),
+                ctypes.c_size_t(len(cells)),
+            )
+            if wrong is not None:
+                raise ShimError(f"{kernel}: {wrong.decode()}")
+
+        return launch
+
+    def graph(self, launches: Sequence[Any], repeats: int) -> Any:
+        def replay() -> None:
+            for _ in range(repeats):
+                for launch in launches:
+                    launch()
+
+        return replay
+
+    def memory(self) -> tuple[int, int]:
+        return 2**40, 2**40
+
+
+class OnDevice(np.ndarray):  # type: ignore[type-arg]
+    """An array that stands for one on the device."""
+
+
+@dataclass
+class Fetched:
+    """Numbers that came home at once."""
+
+    array: Array
+
+    def result(self) -> Array:
+        return self.array

@@ -1,0 +1,63 @@
+"""What sanitized and planted kernels are tried on: cases of the parity suite, and the fused loops beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cases
+import numpy as np
+from vae_np.kernels import gpu
+from vae_np.kernels.check import compare
+
+from vae_np import likelihood, model, noise
+from vae_np import ops as reference
+from vae_np.model import Architecture, initialise
+from vae_np.step import Optimiser, TrainingState, training_step
+
+OPERATIONS = sorted({operation for operation, _, _ in cases.every()})
+ARCHITECTURE, BATCH = Architecture(70, 3, (40, 21), "tanh"), 5
+# Cases of a few megabytes add seconds and no edge.
+_LARGE = ("97x131x129", "100x784x1", "40003", "64x785", "50x300x65", "5x1100x3")
+
+
+def run(operation: str, dtype: Any) -> None:
+    """Raises AssertionError where a result of the operation, or of a fused loop, is not the reference's."""
+    if operation == "fused step":
+        _step(dtype)
+    elif operation == "fused evaluation":
+        _log_weights(dtype)
+    else:
+        for name, case in [(name, case) for of, name, case in cases.every() if of == operation]:
+            if name.split()[0] in _LARGE:
+                continue
+            expected = cases.expected(case)
+            for what, result in case(gpu, dtype).items():
+                compare(result, expected[what]).check(cases.tolerance(operation, dtype), f"{operation} {name}: {what}")
+
+
+def _step(dtype: Any) -> None:
+    tolerance = cases.DEFAULT[np.dtype(dtype).name]
+    ours = TrainingState(initialise(ARCHITECTURE, seed=2, dtype=dtype))
+    theirs = TrainingState(ours.parameters.astype(np.float64))
+    rows = np.arange(BATCH) + 3
+    grey = np.random.default_rng(1).integers(0, 256, (BATCH, ARCHITECTURE.features)).astype(np.uint8)
+    x = noise.bernoulli(grey, seed=3, stream=noise.BINARIZE, step=0, rows=rows)
+    expected = training_step(reference, ARCHITECTURE, theirs, x, rows, seed=3, optimiser=Optimiser())
+    step = gpu.FusedStep(ARCHITECTURE, ours, BATCH)
+    found = step(grey, rows, seed=3, optimiser=Optimiser(), grey=True, keep_gradients=True)
+    compare(found.reconstruction, expected.reconstruction).check(tolerance, "reconstruction")
+    compare(found.kl, expected.kl).check(tolerance, "kl")
+    for name, gradient in theirs.gradients.items():
+        compare(ours.gradients[name], gradient).check(tolerance, f"gradient of {name}")
+        compare(ours.first_moment[name], theirs.first_moment[name]).check(tolerance, f"first moment of {name}")
+
+
+def _log_weights(dtype: Any) -> None:
+    parameters = initialise(ARCHITECTURE, seed=2, dtype=dtype)
+    wide, rows = parameters.astype(np.float64), np.arange(BATCH) + 3
+    x = cases.binary(1, BATCH, ARCHITECTURE.features)
+    (mu, logvar), _ = model.encode_forward(reference, ARCHITECTURE, wide, x)
+    eps = noise.normal_samples(rows, ARCHITECTURE.latent, seed=3, stream=noise.EVAL_EPS, count=9, dtype=np.float64)
+    expected = likelihood.log_weights(reference, ARCHITECTURE, wide, x, mu, logvar, eps)
+    found = gpu.log_weights(gpu, ARCHITECTURE, parameters, x, rows, samples=9, seed=3)
+    compare(found, expected).check(cases.DEFAULT[np.dtype(dtype).name], "log weights")
