@@ -130,9 +130,7 @@ def _slabs(what: str, workload: Workload, threads: int) -> Contest:
         }
     count = steps_at_once(workload)
     floors = {
-        f"slabs of {by}": Contestant(
-            gemm_in_slabs(step_products(workload), threads, by, count), count, is_floor=True
-        )
+        f"slabs of {by}": Contestant(gemm_in_slabs(step_products(workload), threads, by, count), count, is_floor=True)
         for by in ("rows", "columns")
     }
     # Two triads over as many entries as there are parameters move ADAM_BYTES a parameter.

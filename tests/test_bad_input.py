@@ -161,7 +161,7 @@ SETTINGS = [
     ("--config value.toml", "config: value.toml: lr: got 'fast', expected a number > 0"),
     ("--config syntax.toml", "config: syntax.toml: not valid TOML: "),
     ("--config absent.toml", "config: absent.toml: there is no such file"),
-    ("--config kingma", "config: got 'kingma', expected a .toml file or one of kingma2014, pytorch-example"),
+    ("--config kingma", "config: got 'kingma', expected a .toml file or one of burda2015-iwae5, "),
     ("--config taken", "config: taken: cannot be read (Is a directory)"),
     ("--json taken", "json: got 'taken', expected a file's name, or - for standard output"),
     ("--json grey.npy/result.json", "json: grey.npy/result.json: cannot be written ("),
@@ -308,7 +308,7 @@ USAGE = [
     ("eval run another", "Got unexpected extra argument"),
     ("eval run --samples 0", "samples: got '0', expected a whole number >= 1"),
     ("eval run --samples many", "samples: got 'many', expected a whole number >= 1"),
-    ("eval run --limit 0", "limit: got '0', expected a whole number >= 1"),
+    ("eval run --limit 0", "images: got '0', expected a whole number >= 1"),
     ("eval run --z-samples 0", "z_samples: got '0', expected a whole number >= 1"),
     ("eval run --seed -1", "seed: got -1, expected a whole number >= 0"),
     ("eval run --backend torch", "backend: got 'torch', expected one of auto, numpy, numba, cupy"),
@@ -351,8 +351,9 @@ def test_a_backend_that_is_missing_is_no_reason_to_take_another(command: str, pl
 
 def test_a_model_from_python_without_its_data_is_told_so(tmp_path: Path, place: Path) -> None:
     VAE(16, hidden=(8,), latent=2).save(tmp_path / "saved")
-    assert (
-        refused(tmp_path, "eval", tmp_path / "saved") == "data 'mnist': test has shape (10000, 784), expected (N, 16)"
+    assert refused(tmp_path, "eval", tmp_path / "saved") == (
+        "data 'mnist': test has shape (10000, 784), expected (N, 16); the run was saved from Python, so its data are "
+        "not known: name them with --data FILE"
     )
 
 

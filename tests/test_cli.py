@@ -214,7 +214,7 @@ def test_json_of_train(place: Path) -> None:
     vae = VAE.load("a")
     dataset = data.load(str(place / "grey.npy"))
     terms = vae.elbo(dataset.test)
-    assert set(content) == {"schema", "version", "test", "train", "backend", "dtype", "seed", "run"}
+    assert set(content) == {"schema", "version", "test", "train", "backend", "dtype", "seed", "run", "shortened"}
     assert (content["schema"], content["version"]) == ("vae-np/train/1", __version__)
     assert set(content["test"]) == {"elbo", "reconstruction", "kl", "log_likelihood", "samples"}
     for name in ("elbo", "reconstruction", "kl"):

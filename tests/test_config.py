@@ -22,6 +22,7 @@ from vae_np.data import BINARIZATIONS
 from vae_np.errors import ConfigError, MissingFileError
 from vae_np.layers import ACTIVATIONS as LAYER_ACTIVATIONS
 from vae_np.model import LIKELIHOODS
+from vae_np.objectives import OBJECTIVES
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
@@ -40,13 +41,16 @@ CONFIGS = st.builds(
     likelihood=st.sampled_from(LIKELIHOODS),
     sigma=POSITIVE,
     binarize=st.sampled_from(BINARIZATIONS),
-    epochs=SIZE,
+    epochs=st.integers(1, 3280),
     batch_size=SIZE,
     optimizer=st.sampled_from(config.OPTIMIZERS),
     lr=POSITIVE,
+    schedule=st.sampled_from(config.SCHEDULES),
     adam_beta1=DECAY,
     adam_beta2=DECAY,
     adam_eps=POSITIVE,
+    objective=st.sampled_from(OBJECTIVES),
+    samples=st.integers(2, 2**70),
     beta=st.floats(min_value=0, allow_infinity=False),
     beta_warmup=st.integers(0, 2**70),
     validation=st.none() | st.integers(0, 2**70),
@@ -71,9 +75,12 @@ def test_defaults_are_the_documented_ones() -> None:
         "batch_size": 128,
         "optimizer": "adam",
         "lr": 1e-3,
+        "schedule": "constant",
         "adam_beta1": 0.9,
         "adam_beta2": 0.999,
         "adam_eps": 1e-8,
+        "objective": "elbo",
+        "samples": 1,
         "beta": 1.0,
         "beta_warmup": 0,
         "z_samples": 1,
@@ -124,6 +131,13 @@ BAD_VALUES = [
     ("batch_size", -128, f"batch_size: got -128, {WHOLE}"),
     ("latent", 0, f"latent: got 0, {WHOLE}"),
     ("z_samples", 0, f"z_samples: got 0, {WHOLE}"),
+    ("samples", 0, f"samples: got 0, {WHOLE}"),
+    (
+        "objective",
+        "iwea",
+        "objective: got 'iwea', expected one of elbo, iwae, stl, dreg, score (did you mean 'iwae'?)",
+    ),
+    ("schedule", "burda", "schedule: got 'burda', expected one of constant, burda2015 (did you mean 'burda2015'?)"),
     ("beta_warmup", -1, f"beta_warmup: got -1, {WHOLE0}"),
     ("validation", -1, f"validation: got -1, {WHOLE0}, or none"),
     ("seed", -1, f"seed: got -1, {WHOLE0} and < 2**64"),
@@ -355,7 +369,8 @@ def test_a_config_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError) as unknown:
         config.load("kingma")
     assert str(unknown.value) == (
-        "config: got 'kingma', expected a .toml file or one of kingma2014, pytorch-example "
+        "config: got 'kingma', expected a .toml file or one of burda2015-iwae5, burda2015-iwae50, burda2015-vae, "
+        "kingma2014, pytorch-example "
         "(did you mean 'kingma2014'?)"
     )
     (tmp_path / "folder.toml").mkdir()
@@ -364,7 +379,13 @@ def test_a_config_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_shipped_configs() -> None:
-    assert config.shipped() == ("kingma2014", "pytorch-example")
+    assert config.shipped() == (
+        "burda2015-iwae5",
+        "burda2015-iwae50",
+        "burda2015-vae",
+        "kingma2014",
+        "pytorch-example",
+    )
     grey = Config(likelihood="bernoulli-grey", binarize="none", validation=0)
     assert config.load("pytorch-example") == grey
     assert config.load("kingma2014") == Config(
@@ -377,6 +398,66 @@ def test_shipped_configs() -> None:
         epochs=100,
         validation=0,
     )
+    burda = Config(
+        hidden=(200, 200),
+        latent=50,
+        activation="tanh",
+        init="glorot",
+        binarize="dynamic",
+        epochs=3280,
+        batch_size=20,
+        schedule="burda2015",
+        adam_eps=5e-6,
+        validation=0,
+    )
+    assert config.load("burda2015-vae") == burda
+    for samples in (5, 50):
+        expected = dataclasses.replace(burda, objective="iwae", samples=samples)
+        assert config.load(f"burda2015-iwae{samples}") == expected
+
+
+def test_settings_that_do_not_go_together() -> None:
+    with pytest.raises(ConfigError, match=r"^samples: got 1, expected at least 2 for objective score, whose baseline"):
+        Config(objective="score")
+    for own in ({"samples": 5}, {"objective": "iwae", "samples": 5}, {"objective": "dreg"}):
+        with pytest.raises(ConfigError, match=r"^objective: got '\w+' with [15] samples, expected elbo with 1"):
+            Config(inference="local", **own)
+    with pytest.raises(ConfigError, match=r"^epochs: got 3281, expected at most the 3280 of schedule burda2015$"):
+        Config(schedule="burda2015", epochs=3281)
+    assert Config(epochs=3281).epochs == 3281
+
+
+@pytest.mark.parametrize(("text", "stages"), [("1-1", 1), ("1-5", 5), ("1-8", 8)])
+def test_stages_are_counted_from_the_first(text: str, stages: int) -> None:
+    assert config.parse_stages(text) == stages
+
+
+@pytest.mark.parametrize("text", ["", "5", "1-", "1-0", "1-9", "2-5", "-5", "1-5-8", "1-five", "1-²"])
+def test_other_stages_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^stages: got '.*', expected 1-N with N from 1 to 8, such as 1-5$"):
+        config.parse_stages(text)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "shortened"),
+    [
+        (0, "broken off in stage 1 of 8, 0 of 3280 epochs"),
+        (1, "stages 1-1 of 8, 1 of 3280 epochs"),
+        (2, "broken off in stage 2 of 8, 2 of 3280 epochs"),
+        (121, "stages 1-5 of 8, 121 of 3280 epochs"),
+        (3279, "broken off in stage 8 of 8, 3279 of 3280 epochs"),
+        (3280, None),
+    ],
+)
+def test_a_run_that_has_not_its_whole_schedule_says_so(epochs: int, shortened: str | None) -> None:
+    whole = Config(schedule="burda2015", epochs=3280)
+    assert whole.shortened(epochs) == shortened
+    assert (whole.shortened(), Config().shortened(), Config().shortened(1)) == (None, None, None)
+    if epochs:
+        part = dataclasses.replace(whole, epochs=epochs)
+        assert part.shortened() == shortened
+        first = part.to_toml().splitlines()[0]
+        assert first == ('data = "mnist"' if shortened is None else f"# Shortened: {shortened}.")
 
 
 def test_import_is_light() -> None:

@@ -1,4 +1,4 @@
-"""Optimisers against scalar recomputation and closed forms; the schedule.
+"""Optimisers against scalar recomputation and closed forms; the schedules.
 
 Budget: about 0.5 s.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numeric import error
 
-from vae_np.optim import adagrad_update, adam_update, linear_warmup
+from vae_np.optim import STAGES, adagrad_update, adam_update, linear_warmup, stage_of, staged_epochs, staged_lr
 
 
 def adam_of_one_number(
@@ -150,3 +150,15 @@ def test_linear_warmup_goes_straight_from_zero_to_final_and_stays() -> None:
 def test_no_warmup_is_final_at_once() -> None:
     assert linear_warmup(0, steps=0, final=0.7) == 0.7
     assert linear_warmup(5, steps=0, final=0.0) == 0.0
+
+
+def test_stages_have_three_times_the_epochs_of_the_one_before() -> None:
+    assert [staged_epochs(n) for n in range(STAGES + 1)] == [0, 1, 4, 13, 40, 121, 364, 1093, 3280]
+    first_and_last = [(staged_epochs(n - 1), staged_epochs(n) - 1) for n in range(1, STAGES + 1)]
+    assert [(stage_of(first), stage_of(last)) for first, last in first_and_last] == [(n, n) for n in range(1, 9)]
+
+
+def test_the_rate_falls_from_stage_to_stage_to_a_tenth() -> None:
+    rates = [staged_lr(staged_epochs(n), first=1e-3) for n in range(STAGES)]
+    assert rates == pytest.approx([1e-3, 7.2e-4, 5.2e-4, 3.7e-4, 2.7e-4, 1.9e-4, 1.4e-4, 1e-4], rel=1e-14)
+    assert staged_lr(120, first=0.5) == staged_lr(40, first=0.5) == pytest.approx(0.135)

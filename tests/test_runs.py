@@ -1,6 +1,6 @@
 """A run's folder: which one is used, what is refused, and that a kill, a crash or a full disk costs nothing finished.
 
-Budget: about 5 s, a quarter of it two processes that are killed.
+Budget: about 8 s, a quarter of it two processes that are killed.
 """
 
 from __future__ import annotations
@@ -162,6 +162,91 @@ def test_a_finished_run_can_be_extended() -> None:
     whole, short = train("whole", "--epochs", 5), train("short")
     good("train", "--resume", short, "--epochs", 5, "--no-plots")
     same_run(whole, short)
+
+
+def test_stages_can_be_added_and_a_part_of_them_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken off in the third stage, resumed, then extended: the same files as in one go, but for the kind of end."""
+    staged = ("--schedule", "burda2015", "--objective", "iwae", "--samples", 2)
+
+    def begin(out: str, stages: str, *more: object) -> Path:
+        assert vae_np("train", "--data", "bars.npy", *TINY, *staged, "--stages", stages, "--out", out, *more).code != 2
+        return Path(out)
+
+    whole = begin("whole", "1-3")
+    with monkeypatch.context() as patch:
+        patch.setattr("vae_np.commands.train._interrupts", lambda: after(32))
+        cut = begin("cut", "1-3")
+    assert runs.shortened(runs.load_config(cut), 112, 32) == "broken off in stage 3 of 8, 6 of 3280 epochs"
+    good("train", "--resume", cut, "--no-plots")
+    same_run(whole, cut)
+    short = begin("short", "1-2")
+    result = good("train", "--resume", short, "--stages", "1-3", "--no-plots", "--json", "result.json")
+    same_run(whole, short)
+    said = "stages 1-3 of 8, 13 of 3280 epochs"
+    assert f"note     shortened: {said}\n" in result.out
+    assert f"standard error over examples; shortened: {said}\n" in result.out
+    assert json.loads(Path("result.json").read_text())["shortened"] == said
+    assert (whole / "config.toml").read_text().startswith(f"# Shortened: {said}.\n")
+    assert runs.shortened(runs.load_config(whole), 112, 65) == said
+    assert checkpoint.load_state(whole).step == 65
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--stages", "1-2"), "stages: got '1-2', but the learning rate is constant; --schedule burda2015 has stages"),
+        (("--schedule", "burda2015", "--stages", "2"), "stages: got '2', expected 1-N with N from 1 to 8, such as 1-5"),
+        (
+            ("--schedule", "burda2015", "--stages", "1-2", "--epochs", "3"),
+            "stages: cannot be given together with epochs, which it stands for",
+        ),
+    ],
+)
+def test_stages_that_cannot_be(arguments: tuple[str, ...], message: str) -> None:
+    result = vae_np("train", "--data", "bars.npy", *TINY, *arguments, "--out", "run")
+    assert (result.code, result.err) == (2, f"vae-np: {message}\n")
+    assert not Path("run").exists()
+
+
+def test_a_run_cannot_be_cut_to_fewer_stages() -> None:
+    run = Path("run")
+    good("train", "--data", "bars.npy", *TINY, "--schedule", "burda2015", "--stages", "1-2", "--out", run)
+    result = vae_np("train", "--resume", run, "--stages", "1-1")
+    assert (result.code, result.err) == (2, "vae-np: epochs: got 1, but run has trained for 4 already\n")
+
+
+def test_in_a_long_run_checkpoints_are_rarer_and_the_last_one_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vae_np.commands.train._LONG", 2)
+    saved: list[int] = []
+    save = runs.save
+    monkeypatch.setattr(runs, "save", lambda folder, trainer: (saved.append(trainer.state.step), save(folder, trainer)))
+    train("run", "--epochs", 6)
+    assert saved == [5, 10, 30]
+    saved.clear()
+    monkeypatch.setattr("vae_np.commands.train._CHECKPOINT_SECONDS", 0.0)
+    train("other", "--epochs", 4)
+    assert saved == [5, 10, 15, 20]
+
+
+def test_settings_that_a_checkpoint_does_not_know_are_their_defaults() -> None:
+    """A run of an older version, which had no objective and no schedule."""
+    whole, old = train("whole", "--epochs", 5), train("old")
+    state = checkpoint.load_state(old)
+    new = ("objective", "samples", "schedule")
+    checkpoint.save(
+        old,
+        parameters=state.parameters,
+        moments=state.moments,
+        architecture=state.architecture,
+        config={name: value for name, value in state.config.items() if name not in new},
+        step=state.step,
+        extra=state.extra,
+    )
+    settings = old / "config.toml"
+    lines = settings.read_text().splitlines(keepends=True)
+    settings.write_text("".join(line for line in lines if line.split(" ")[0] not in new))
+    good("train", "--resume", old, "--epochs", 5, "--no-plots")
+    same_run(whole, old)
 
 
 def test_resuming_a_finished_run_only_closes_it_again() -> None:
@@ -344,7 +429,7 @@ def test_the_run_folder_is_all_that_a_training_writes(tmp_path: Path) -> None:
     run = train("run")
     expected = {"run"} | {f"run/{name}" for name in ("config.toml", "metrics.jsonl", WEIGHTS, STATE)}
     assert set(snapshot(tmp_path)) - set(before) == expected
-    keys = {"step", "epoch", "split", "elbo", "reconstruction", "kl", "beta", "seconds"}
+    keys = {"step", "epoch", "split", "elbo", "reconstruction", "kl", "objective", "beta", "seconds"}
     lines = runs.read_metrics(run)
     assert all(set(line) == keys for line in lines)
     assert [(line["step"], line["epoch"], line["split"]) for line in lines] == [

@@ -1,6 +1,6 @@
 """Training: the same seed gives the same bits, resuming changes nothing, and what is not finite stops it by name.
 
-Budget: about 2 s.
+Budget: about 3 s.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ SETTINGS = [
         id="adagrad",
     ),
     pytest.param({"likelihood": "normal-diagonal", "activation": "tanh", "z_samples": 2}, id="normal"),
+    pytest.param({"objective": "iwae", "samples": 3, "schedule": "burda2015"}, id="iwae"),
 ]
 
 
@@ -130,12 +131,12 @@ def test_the_callbacks_come_in_order() -> None:
 def test_metrics_lines_are_means_over_the_steps_since_the_last() -> None:
     """The line's ELBO is unweighted, whatever beta; `beta` is that of its last step."""
     small = trainer(epochs=2, beta=0.5, beta_warmup=1)
-    terms: list[tuple[float, float]] = []
+    terms: list[tuple[float, float, float]] = []
     summed = Running.add
 
-    def add(self: Running, reconstruction: float, kl: float) -> None:
-        terms.append((reconstruction, kl))
-        summed(self, reconstruction, kl)
+    def add(self: Running, *means: float) -> None:
+        terms.append(means)
+        summed(self, *means)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Running, "add", add)
@@ -143,10 +144,62 @@ def test_metrics_lines_are_means_over_the_steps_since_the_last() -> None:
     assert [(line["step"], line["epoch"]) for line in lines] == [(5, 1), (10, 1), (15, 2), (20, 2)]
     assert [line["beta"] for line in lines] == pytest.approx([0.2, 0.45, 0.5, 0.5])
     for index, line in enumerate(lines):
-        reconstruction, kl = np.mean(terms[5 * index : 5 * index + 5], axis=0)
+        reconstruction, kl, objective = np.mean(terms[5 * index : 5 * index + 5], axis=0)
         assert line["reconstruction"] == pytest.approx(reconstruction, rel=1e-12)
         assert line["kl"] == pytest.approx(kl, rel=1e-12)
+        assert line["objective"] == pytest.approx(objective, rel=1e-12)
+        weighted = [r - min(0.5, 0.05 * (5 * index + i)) * k for i, (r, k, _) in enumerate(terms[5 * index :][:5])]
+        assert line["objective"] == pytest.approx(np.mean(weighted), rel=1e-12)
         assert line["elbo"] == line["reconstruction"] - line["kl"]
+
+
+@pytest.mark.parametrize("objective", ["iwae", "stl", "dreg"])
+def test_a_bound_of_several_samples_is_not_called_an_elbo(objective: str) -> None:
+    """The bound stands in a column of its own, above the ELBO; a validation line has an ELBO and nothing else."""
+    lines = run(trainer(objective=objective, samples=20, epochs=1))
+    assert all(line["elbo"] == line["reconstruction"] - line["kl"] for line in lines)
+    train_lines = [line for line in lines if line["split"] == "train"]
+    assert all(line["elbo"] < line["objective"] < 0 for line in train_lines)
+    assert [line["objective"] for line in lines if line["split"] == "validation"] == [None]
+
+
+@pytest.mark.parametrize("objective", ["elbo", "score"])
+def test_the_objective_of_an_elbo_is_the_elbo(objective: str) -> None:
+    lines = [line for line in run(trainer(objective=objective, samples=2)) if line["split"] == "train"]
+    assert [line["objective"] for line in lines] == pytest.approx([line["elbo"] for line in lines], rel=1e-12)
+
+
+def test_the_learning_rate_follows_its_schedule() -> None:
+    """Seen at Adam's door: epochs 0, 1 to 3 and 4 are in stages 1, 2 and 3."""
+    rates: list[float] = []
+    small = trainer(schedule="burda2015", epochs=5, lr=0.01)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "training_step", lambda *_, optimiser, **__: _note(rates, small, optimiser))
+        run(small)
+    assert rates == pytest.approx([0.01] * 10 + [0.0072] * 30 + [0.0052] * 10)
+
+
+def _note(rates: list[float], small: Trainer, optimiser: Any) -> Terms:
+    rates.append(optimiser.lr)
+    small.state.step += 1
+    return Terms(np.zeros(BATCH), np.zeros(BATCH))
+
+
+def test_a_long_run_has_one_line_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "_LONG", 2)
+    steps = [line["step"] for line in run(trainer(epochs=4)) if line["split"] == "train"]
+    assert steps == [5, 10, 15, 20, 30, 40]
+
+
+def test_a_checkpoint_without_an_objective_can_be_resumed() -> None:
+    """As older versions wrote it: what they climbed was the ELBO."""
+    whole, begun, resumed = trainer(), trainer(), trainer()
+    lines = run(whole)
+    before = run(begun, steps=8)
+    progress = {name: value for name, value in begun.progress().items() if name != "objective"}
+    resumed.restore(begun.state.parameters, begun.moments(), begun.state.step, progress)
+    after = run(resumed)
+    assert [line["objective"] for line in before + after] == pytest.approx([line["objective"] for line in lines])
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,18 @@ def test_fit_returns_its_history_and_leaves_the_model_better() -> None:
     assert vae.config.epochs == 30
 
 
+def test_fit_climbs_the_objective_it_is_given() -> None:
+    vae, settings = small(), {"epochs": 3, "batch_size": 20, "lr": 0.02}
+    lines = vae.fit(BINARY, objective="dreg", samples=6, **settings).lines
+    assert all(line["elbo"] < line["objective"] for line in lines)
+    assert (vae.config.objective, vae.config.samples) == ("dreg", 6)
+    other = small()
+    other.fit(BINARY, **settings)
+    assert bits(vae) != bits(other)
+    with pytest.raises(InputError, match=r"^samples: got 1, expected at least 2 for objective score"):
+        small().fit(BINARY, objective="score", **settings)
+
+
 def test_fit_is_pure_in_the_seed_and_goes_on_from_the_present_parameters() -> None:
     first, second, other = small(), small(), small()
     settings: dict[str, Any] = {"epochs": 2, "batch_size": 20}
@@ -109,8 +121,12 @@ def test_shapes_and_dtypes(x: Array, likelihood: str, dtype: str) -> None:
     assert terms.elbo.shape == terms.reconstruction.shape == terms.kl.shape == (n,)
     np.testing.assert_array_equal(terms.elbo, terms.reconstruction - terms.kl)
     assert (terms.kl >= 0).all()
-    estimate = vae.log_likelihood(x, samples=3)
-    assert estimate.log_likelihood.shape == estimate.stderr.shape == estimate.ess.shape == (n,)
+    if likelihood == "bernoulli-grey":
+        with pytest.raises(InputError, match="no likelihood"):
+            vae.log_likelihood(x, samples=3)
+    else:
+        estimate = vae.log_likelihood(x, samples=3)
+        assert estimate.log_likelihood.shape == estimate.stderr.shape == estimate.ess.shape == (n,)
     draws, means = vae.sample(5), vae.sample(5, mean=True)
     assert draws.shape == means.shape == (5, d)
     assert means.dtype == dtype

@@ -22,12 +22,15 @@ from typing import Any
 from vae_np.data import BINARIZATIONS
 from vae_np.errors import ConfigError, MissingFileError
 from vae_np.model import INFERENCES, LIKELIHOODS
+from vae_np.objectives import OBJECTIVES
+from vae_np.optim import STAGES, stage_of, staged_epochs
 
 ACTIVATIONS = ("relu", "tanh", "softplus")
 BACKENDS = ("auto", "numpy", "numba", "cupy")
 DTYPES = ("float32", "float64")
 INITS = ("uniform", "glorot")
 OPTIMIZERS = ("adam", "adagrad")
+SCHEDULES = ("constant", "burda2015")
 
 
 class Kind(ABC):
@@ -301,10 +304,25 @@ class Config:
     epochs: int = _option(10, Integer(1), "N", "Passes over the training data.")
     batch_size: int = _option(128, Integer(1), "N", "Images in a step; an incomplete last batch is dropped.")
     optimizer: str = _option("adam", Choice(OPTIMIZERS), "NAME", "Optimiser.")
-    lr: float = _option(1e-3, Real(above=0), "X", "Learning rate.")
+    lr: float = _option(1e-3, Real(above=0), "X", "Learning rate; with a schedule, the first one.")
+    schedule: str = _option(
+        "constant",
+        Choice(SCHEDULES),
+        "NAME",
+        f"Learning rate over the epochs: constant, or falling in {STAGES} stages of 1, 3, 9, ... epochs, "
+        f"{staged_epochs(STAGES)} in all.",
+    )
     adam_beta1: float = _option(0.9, Real(at_least=0, below=1), "X", "Adam's decay of the first moment.")
     adam_beta2: float = _option(0.999, Real(at_least=0, below=1), "X", "Adam's decay of the second moment.")
     adam_eps: float = _option(1e-8, Real(above=0), "X", "Adam's epsilon.")
+    objective: str = _option(
+        "elbo",
+        Choice(OBJECTIVES),
+        "NAME",
+        "What is maximised: the ELBO; the bound of several samples by its own gradient (iwae) or by one of less noise "
+        "in the encoder (stl, dreg); the ELBO by the score function. A reported ELBO is always the ELBO.",
+    )
+    samples: int = _option(1, Integer(1), "N", "Samples of z an image in a training step; score takes at least 2.")
     beta: float = _option(
         1.0, Real(at_least=0), "X", "Weight of the KL in the objective; a reported ELBO always has weight 1."
     )
@@ -334,6 +352,30 @@ class Config:
         """Bring every field to its own type; raise ConfigError at the first that is not allowed."""
         for option in options():
             object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
+        if self.objective == "score" and self.samples < 2:
+            raise ConfigError(
+                f"samples: got {self.samples}, expected at least 2 for objective score, whose baseline is the mean of "
+                "an image's other samples"
+            )
+        if self.inference == "local" and (self.objective, self.samples) != ("elbo", 1):
+            raise ConfigError(
+                f"objective: got {self.objective!r} with {self.samples} samples, expected elbo with 1: "
+                "inference local trains on nothing else"
+            )
+        if self.schedule != "constant" and self.epochs > staged_epochs(STAGES):
+            raise ConfigError(
+                f"epochs: got {self.epochs}, expected at most the {staged_epochs(STAGES)} of schedule {self.schedule}"
+            )
+
+    def shortened(self, epochs: int | None = None) -> str | None:
+        """Which part of its schedule a run has after `epochs` (all it asks for, unless given); None for all of it."""
+        epochs, whole = self.epochs if epochs is None else epochs, staged_epochs(STAGES)
+        if self.schedule == "constant" or epochs >= whole:
+            return None
+        stage = stage_of(epochs)
+        full = epochs == staged_epochs(stage - 1)
+        stages = f"stages 1-{stage - 1}" if full and epochs else f"broken off in stage {stage}"
+        return f"{stages} of {STAGES}, {epochs} of {whole} epochs"
 
     @property
     def binarization(self) -> str:
@@ -356,7 +398,17 @@ class Config:
         """Return the settings as TOML; `load_toml` reads the very same values back."""
         import tomli_w
 
-        return tomli_w.dumps(self.to_mapping())
+        shortened = self.shortened()
+        note = "" if shortened is None else f"# Shortened: {shortened}.\n"
+        return note + tomli_w.dumps(self.to_mapping())
+
+
+def parse_stages(text: str) -> int:
+    """How many stages of a schedule `1-N` asks for; raise ConfigError."""
+    last = text.removeprefix("1-")
+    if text == last or not last.isdecimal() or not 1 <= int(last) <= STAGES:
+        raise ConfigError(f"stages: got {_shown(text)}, expected 1-N with N from 1 to {STAGES}, such as 1-5")
+    return int(last)
 
 
 @cache

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,10 +27,14 @@ FORMS = ("analytic", "joint")
 
 @dataclass(frozen=True)
 class Terms:
-    """The ELBO's parts, one value per example, in nats: `reconstruction` = E_q log p(x|z) and `kl`, each (B,)."""
+    """The ELBO's parts, one value per example, in nats: `reconstruction` = E_q log p(x|z) and `kl`, each (B,).
+
+    `bound` (B,) is what was maximised where that is something else, an objective of `vae_np.objectives`.
+    """
 
     reconstruction: Array
     kl: Array
+    bound: Array | None = None
 
     @property
     def elbo(self) -> Array:
@@ -38,8 +42,24 @@ class Terms:
         return self.reconstruction - self.kl
 
     def loss(self, beta: float = 1.0) -> Any:
-        """What training minimises: −mean(reconstruction − beta·kl), a scalar. [D24]"""
+        """What training minimises: −mean(reconstruction − beta·kl), or −mean(bound), a scalar. [D24] [D41]"""
+        if self.bound is not None:
+            return -np.mean(self.bound)
         return -(self.reconstruction - beta * self.kl).mean()
+
+
+class Pass(NamedTuple):
+    """What one forward pass leaves for backward: z (S·B, K), logvar (B, K), loglik (S·B,), kl (B,), and the caches."""
+
+    encoder: Any
+    reparam: Any
+    decoder: Any
+    likelihood: Any
+    loglik: Array
+    kl: Array
+    z: Array
+    logvar: Array
+    form: str
 
 
 def standard_normal_log_prob(z: Array) -> Array:
@@ -61,7 +81,7 @@ def elbo_forward(
     eps: Array,
     *,
     form: str = "analytic",
-) -> tuple[Terms, Any]:
+) -> tuple[Terms, Pass]:
     """The ELBO's terms for x (B, D) with noise eps (S·B, K), sample-major, and what backward needs. [D21]
 
     Raises InputError for a `form` that is neither `analytic` nor `joint`.
@@ -76,18 +96,18 @@ def elbo_forward(
         sampled = posterior_log_prob(logvar, eps) - standard_normal_log_prob(z)
         kl = sampled.reshape(-1, len(x)).mean(axis=0)
     reconstruction = loglik.reshape(-1, len(x)).mean(axis=0)
-    cache = (encoder_cache, reparam_cache, decoder_cache, loglik_cache, loglik, kl, z, form)
+    cache = Pass(encoder_cache, reparam_cache, decoder_cache, loglik_cache, loglik, kl, z, logvar, form)
     return Terms(reconstruction, kl), cache
 
 
 def elbo_backward(
-    ops: ModuleType, arch: Architecture, cache: Any, gradients: Parameters, *, beta: float = 1.0
+    ops: ModuleType, arch: Architecture, cache: Pass, gradients: Parameters, *, beta: float = 1.0
 ) -> None:
     """Writes the loss's gradient with respect to every parameter into `gradients`. [D29] [D30]
 
     The loss is a mean, and this is where its 1/B (and the 1/S of the samples) enters, once. [D24]
     """
-    encoder_cache, reparam_cache, decoder_cache, loglik_cache, loglik, kl, z, form = cache
+    encoder_cache, reparam_cache, decoder_cache, loglik_cache, loglik, kl, z, _, form = cache
     rows, batch = len(loglik), len(kl)
     dloglik = np.full_like(loglik, -1 / rows)
     dout = model.loglik_backward(ops, arch, dloglik, loglik_cache, gradients)

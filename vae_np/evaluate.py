@@ -1,4 +1,8 @@
-"""What a trained model is worth on held-out data: the ELBO and its parts, log p(x), KL per latent, active units."""
+"""What a trained model is worth on held-out data: the ELBO and its parts, log p(x), KL per latent, active units.
+
+Log p(x) has three estimators: importance sampling from q(z|x) (`is`), annealed importance sampling (`ais`), and the
+latter from both sides on data that were simulated from the model (`bdmc`).
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,16 @@ from types import ModuleType
 
 import numpy as np
 
-from vae_np import data, likelihood, local, model, noise
+from vae_np import annealed, data, likelihood, local, model, noise
 from vae_np._types import Array
-from vae_np.distributions import normal_kl_forward
-from vae_np.elbo import Terms
+from vae_np.annealed import AnnealedEstimate, Annealing
+from vae_np.distributions import LOG_2PI, normal_kl_forward
+from vae_np.elbo import Terms, posterior_log_prob
+from vae_np.errors import InputError
+from vae_np.likelihood import AnyEstimate
 from vae_np.model import Architecture, Parameters
 
+ESTIMATORS = ("is", "ais", "bdmc")
 ACTIVE_UNIT_VARIANCE = 0.01
 # Steps of `local.infer` where there is no encoder; a held-out example starts at the prior.
 HELD_OUT_STEPS = 50
@@ -21,6 +29,9 @@ _BATCH = 500
 # Examples whose log p(x) is estimated at once, and log weights that are held at once: 80 MB in float64.
 _LIKELIHOOD_BATCH = 100
 _LOG_WEIGHTS = 10_000_000
+# Every example is compared with every other for the mutual information: at most so many, and so many rows at once.
+_MIXTURE = 10_000
+_MIXTURE_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,31 @@ def posterior_moments(
     return np.concatenate([mu for mu, _ in parts]), np.concatenate([logvar for _, logvar in parts])
 
 
+def check_estimator(arch: Architecture) -> None:
+    """Raise InputError for a model that has no likelihood, and so no log p(x) that could be estimated."""
+    if arch.likelihood == "bernoulli-grey":
+        raise InputError(
+            "estimator: likelihood 'bernoulli-grey' is a cross-entropy on grey values and no likelihood, so there is "
+            "no log p(x) to estimate; train with likelihood 'bernoulli' or 'normal' for one"
+        )
+
+
+def _in_batches(
+    examples: Binarized,
+    size: int,
+    estimate: Callable[[Array, Array], AnyEstimate],
+    on_batch: Callable[[AnyEstimate], None] | None,
+    done: AnyEstimate | None,
+) -> AnyEstimate:
+    """`estimate` of x (B, D) and places (B,), a batch of `size` at a time, behind those that are done already."""
+    parts = [] if done is None else [done]
+    for start in range(0 if done is None else len(done.ess), len(examples), size):
+        parts.append(estimate(*examples.batch(slice(start, start + size))))
+        if on_batch is not None:
+            on_batch(likelihood.concatenate(parts))
+    return likelihood.concatenate(parts)
+
+
 def log_likelihood(
     ops: ModuleType,
     arch: Architecture,
@@ -113,30 +149,106 @@ def log_likelihood(
     *,
     samples: int,
     seed: int,
-    on_batch: Callable[[int], None] | None = None,
+    on_batch: Callable[[likelihood.Estimate], None] | None = None,
+    done: likelihood.Estimate | None = None,
     fused: Callable[..., Array] | None = None,
 ) -> likelihood.Estimate:
-    """`likelihood.importance_log_likelihood` of every example; `on_batch` hears how many are done. [D34]
+    """`likelihood.importance_log_likelihood` of every example. [D34]
 
+    `on_batch` hears the estimates so far after every batch; handed back as `done`, they are not computed again.
     `fused` is the backend's `fused_log_weights`, where it has some for the architecture.
     """
-    parts = []
-    size = max(1, min(_LIKELIHOOD_BATCH, _LOG_WEIGHTS // max(samples, 1)))
-    for start in range(0, len(examples), size):
-        x, places = examples.batch(slice(start, start + size))
+    check_estimator(arch)
+
+    def estimate(x: Array, places: Array) -> likelihood.Estimate:
         if fused is not None:
             log_w = fused(ops, arch, parameters, x, places, samples=samples, seed=seed)
-            parts.append(likelihood.estimate_from_log_weights(ops, log_w))
-        else:
-            mu, logvar = posterior(ops, arch, parameters, x, places, seed=seed)
-            parts.append(
-                likelihood.importance_log_likelihood(
-                    ops, arch, parameters, x, places, samples=samples, seed=seed, posterior=(mu, logvar)
-                )
-            )
-        if on_batch is not None:
-            on_batch(start + len(x))
-    return likelihood.concatenate(parts)
+            return likelihood.estimate_from_log_weights(ops, log_w)
+        q = posterior(ops, arch, parameters, x, places, seed=seed)
+        return likelihood.importance_log_likelihood(
+            ops, arch, parameters, x, places, samples=samples, seed=seed, posterior=q
+        )
+
+    size = max(1, min(_LIKELIHOOD_BATCH, _LOG_WEIGHTS // max(samples, 1)))
+    return _in_batches(examples, size, estimate, on_batch, done)
+
+
+def annealed_log_likelihood(
+    ops: ModuleType,
+    arch: Architecture,
+    parameters: Parameters,
+    examples: Binarized,
+    annealing: Annealing,
+    *,
+    seed: int,
+    posterior: Array | None = None,
+    on_batch: Callable[[AnnealedEstimate], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
+    done: AnnealedEstimate | None = None,
+) -> AnnealedEstimate:
+    """`annealed.annealed_log_likelihood` of every example; `posterior` (N, K) are exact samples of p(z|x). [D60] [D63]
+
+    `on_batch` and `done` as in `log_likelihood`; `on_progress` hears how many examples are done, parts of them too.
+    """
+    check_estimator(arch)
+
+    def estimate(x: Array, places: Array) -> AnnealedEstimate:
+        first = int(places[0]) - examples.first
+
+        def report(share: float) -> None:
+            if on_progress is not None:
+                on_progress(first + share * len(x))
+
+        z = None if posterior is None else posterior[first : first + len(x)]
+        return annealed.annealed_log_likelihood(
+            ops, arch, parameters, x, places, annealing, seed=seed, posterior=z, on_progress=report
+        )
+
+    return _in_batches(examples, annealing.batch, estimate, on_batch, done)
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """The KL taken apart, (N,) each in nats: `mutual_information`, log q(z|x_n) / q(z), and `marginal_kl`, the rest.
+
+    Their means are I_q(n; z), at most `ceiling` = log N, and D(q(z) ‖ p(z)) of q(z) = mean_n q(z|x_n). [D64]
+    """
+
+    mutual_information: Array
+    marginal_kl: Array
+
+    @property
+    def ceiling(self) -> float:
+        """log N: more than that the number of an example cannot tell."""
+        return float(np.log(len(self.mutual_information)))
+
+
+def elbo_surgery(ops: ModuleType, mu: Array, logvar: Array, *, seed: int, first: int = 0) -> Surgery:
+    """How much of the mean KL tells examples apart, and how much is q(z)'s distance from the prior. [D64]
+
+    mu, logvar (N, K) of q(z|x), of the rows from `first` on; one z an example, by the ε of the ELBO's first draw. Of
+    more than 10,000 examples the first 10,000 are taken: all are compared with all. (Hoffman & Johnson 2016)
+    """
+    mu, logvar = mu[:_MIXTURE].astype(np.float64), logvar[:_MIXTURE].astype(np.float64)
+    places = first + np.arange(len(mu))
+    eps = ops.philox_normal(
+        places, mu.shape[1], seed=seed, stream=noise.EVAL_EPS, step=0, sample=0, dtype=np.float64
+    )
+    z = mu + np.exp(0.5 * logvar) * eps
+    # log q(z_n|x_m) is linear in (z², z) for every m: one matrix product for all pairs.
+    precision = np.exp(-logvar)
+    weights = np.hstack([-0.5 * precision, mu * precision]).T
+    offsets = -0.5 * (mu * mu * precision + logvar + LOG_2PI).sum(axis=1)
+    log_q = np.empty(len(mu))
+    for start in range(0, len(mu), _MIXTURE_ROWS):
+        part = slice(start, start + _MIXTURE_ROWS)
+        pairs = np.hstack([z[part] * z[part], z[part]]) @ weights + offsets
+        top = pairs.max(axis=1)
+        pairs -= top[:, None]
+        log_q[part] = top + np.log(np.exp(pairs, out=pairs).mean(axis=1))
+    information = posterior_log_prob(logvar, eps) - log_q
+    kl, _ = normal_kl_forward(mu, logvar)
+    return Surgery(information, kl - information)
 
 
 def kl_per_dimension(mu: Array, logvar: Array) -> Array:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import ModuleType
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from vae_np.model import Architecture
 # Rows (samples × examples) decoded at once: their logits and the temporaries beside them then take tens of megabytes
 # whatever the number of samples.
 _CHUNK_ROWS = 8192
+# Below this effective sample size an estimate rests on one or two weights, and is too low by an unknown amount.
+DEGENERATE_ESS = 2.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,14 @@ class Estimate:
     log_likelihood: Array
     stderr: Array
     ess: Array
+
+    @property
+    def degenerate(self) -> Array:
+        """Which examples' weights have collapsed onto one or two draws, (B,) bool: not to be trusted. [D35]"""
+        return ~(self.ess >= DEGENERATE_ESS)
+
+
+AnyEstimate = TypeVar("AnyEstimate", bound=Estimate)
 
 
 def log_weights(
@@ -97,10 +108,7 @@ def importance_log_likelihood(
     return estimate_from_log_weights(ops, np.concatenate(log_w))
 
 
-def concatenate(parts: Sequence[Estimate]) -> Estimate:
+def concatenate(parts: Sequence[AnyEstimate]) -> AnyEstimate:
     """The estimates of several batches as one."""
-    return Estimate(
-        np.concatenate([part.log_likelihood for part in parts]),
-        np.concatenate([part.stderr for part in parts]),
-        np.concatenate([part.ess for part in parts]),
-    )
+    kind = type(parts[0])
+    return kind(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(kind)))

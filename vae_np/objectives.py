@@ -1,85 +1,101 @@
-"""The objectives that the derivation considers on its way to the ELBO, and the two gradients of an expectation.
+"""What training can maximise, and the gradients, written by hand. S samples an example, weights w̃ = w / Σ w.
 
-    one arbitrary z:        log p(x, z) − log q*(z)                     is log p(x) only if q* is the posterior   [D15]
-    an arbitrary r:         E_r [log p(x, z) − log q*(z)] = log p(x) + D(r ‖ q*) − D(r ‖ p(z|x))                  [D15]
-    r = q*:                 the ELBO, the one choice that is always a bound                                      [D12]
+    elbo    the mean of the samples' terms, the KL in closed form                                    [D21] [D24]
+    iwae    log (1/S) Σ w with log w = log p(x|z) + beta (log p(z) − log q(z|x)): rises with S       [D41] [D42]
+    stl     the same bound; the encoder's gradient along the path alone, weights w̃                   [D43]
+    dreg    the same bound; the encoder's gradient along the path alone, weights w̃², without bias    [D44]
+    score   the ELBO; the encoder's gradient by the score function, not along the path               [D45]
 
-Here q* and r are normals with means (B, K) and Cholesky factors (B, K, K), one an example.
+The decoder's gradient is Σ w̃ ∂ log w in all of them. Whatever is maximised, the terms that come back are the ELBO's,
+without beta; the objective's own value is their `bound`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
+from vae_np import model
 from vae_np._types import Array
-from vae_np.decoder import Decoder
-from vae_np.distributions import full_normal_log_prob_forward, full_normal_sample_forward
-from vae_np.elbo import standard_normal_log_prob
+from vae_np.elbo import Pass, Terms, elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
+from vae_np.errors import InputError
+from vae_np.model import Architecture, Parameters
 
-Normals = tuple[Array, Array]
+OBJECTIVES = ("elbo", "iwae", "stl", "dreg", "score")
 
 
-def single_point(decoder: Decoder, x: Array, z: Array, q: Normals) -> Array:
-    """log p(x, z) − log q*(z) at given points: (S, B) in nats, from x (B, D) and z (S, B, K). [D15]
+def objective_forward(
+    ops: ModuleType,
+    arch: Architecture,
+    parameters: Mapping[str, Array],
+    x: Array,
+    eps: Array,
+    *,
+    objective: str = "elbo",
+    beta: float = 1.0,
+) -> tuple[Terms, Any]:
+    """The terms of x (B, D) with noise eps (S·B, K), sample-major, and what backward needs. [D41]
 
-    Were q* the posterior, every z would give log p(x). As it is not, z's spread around it, and some exceed it.
+    The loss is `terms.loss(beta)`. Raises InputError for an unknown objective, and for `score` with a single sample.
     """
-    loglik, _ = decoder.log_likelihood_forward(decoder.check(x), z.reshape(-1, z.shape[-1]))
-    log_joint = loglik.reshape(z.shape[:-1]) + standard_normal_log_prob(z)
-    mu, chol = (np.broadcast_to(part, (len(z), *part.shape)) for part in q)
-    return log_joint - full_normal_log_prob_forward(z, mu, chol)[0]
+    if objective not in OBJECTIVES:
+        raise InputError(f"objective: got {objective!r}, expected one of {', '.join(OBJECTIVES)}")
+    samples = len(eps) // len(x)
+    if objective == "score" and samples < 2:
+        raise InputError("samples: got 1, expected at least 2: score's baseline is the mean of the other samples")
+    terms, passed = elbo_forward(ops, arch, parameters, x, eps)
+    if objective in ("elbo", "score"):
+        return terms, (objective, passed, eps, np.full_like(passed.loglik, 1 / samples), beta)
+    log_ratio = standard_normal_log_prob(passed.z) - posterior_log_prob(passed.logvar, eps)
+    bound, weights = ops.log_mean_exp_weights((passed.loglik + beta * log_ratio).reshape(-1, len(x)))
+    return replace(terms, bound=bound), (objective, passed, eps, weights.reshape(-1), beta)
 
 
-def arbitrary_expectation(
-    decoder: Decoder, x: Array, r: Normals, q: Normals, eps: Array, weights: Array
-) -> Array:
-    """E_r [log p(x, z) − log q*(z)], (B,) in nats, by points eps (S, K) and weights (S,) as in `inference.Rule`. [D15]
+def objective_backward(ops: ModuleType, arch: Architecture, cache: Any, gradients: Parameters) -> None:
+    """Writes the gradient of −mean(objective) with respect to every parameter into `gradients`. [D42]
 
-    A lower bound on log p(x) wherever D(r ‖ q*) ≤ D(r ‖ p(z|x)), so at r = q*; elsewhere nothing holds it down.
+    For stl, dreg and score it is an estimate that has the gradient's mean (stl for S > 1: nearly), not the derivative
+    of the number that forward returned.
     """
-    mu, chol = r
-    points = np.broadcast_to(eps[:, None], (len(eps), *mu.shape))
-    z, _ = full_normal_sample_forward(mu, chol, points)
-    return weights @ single_point(decoder, x, z, q)
+    objective, passed, eps, weights, beta = cache
+    if objective == "elbo":
+        elbo_backward(ops, arch, passed, gradients, beta=beta)
+        return
+    batch = len(passed.kl)
+    # What a row of log w weighs in the loss: 1/B enters here, once. The weights are numbers, not differentiated.
+    share = weights / batch
+    dout = model.loglik_backward(ops, arch, -share, passed.likelihood, gradients)
+    dz = model.decode_backward(ops, dout, passed.decoder, gradients)
+    if objective == "score":
+        dmu, dlogvar = _score_backward(ops, passed, eps, beta)
+    else:
+        pull = passed.z if objective == "iwae" else passed.z - _over_sigma(eps, passed.logvar)
+        dz = dz + beta * share[:, None] * pull
+        if objective == "dreg":
+            dz = dz * (1 - beta + beta * weights)[:, None]
+        dmu, dlogvar = ops.reparam_kl_backward((dz, np.zeros_like(passed.kl)), passed.reparam)
+        if objective == "iwae":
+            # Beside the path: log q, written in ε, has −½ logvar, and the weights sum to 1.
+            dlogvar = dlogvar - 0.5 * beta / batch
+    model.encode_backward(ops, dmu, dlogvar, passed.encoder, gradients)
 
 
-def pathwise_gradient(sigma: Array, eps: Array, df: Array) -> tuple[Array, Array]:
-    """Draws of ∇_μ and ∇_v E f(z) for z = μ + σ ε, v = log σ²: g and ½ g σ ε, with df = g = ∇f(z) (S, K). [D17]"""
-    return df, 0.5 * df * sigma * eps
+def _score_backward(ops: ModuleType, passed: Pass, eps: Array, beta: float) -> tuple[Array, Array]:
+    """dmu and dlogvar (B, K) by the score function; the baseline is the mean of the example's other samples. [D45]"""
+    batch = len(passed.kl)
+    loglik, stacked = passed.loglik.reshape(-1, batch), eps.reshape(-1, *passed.logvar.shape)
+    # (f − b) / (S·B), where the mean of the others makes f − b = (f − mean f) S / (S − 1).
+    signal = ((loglik - loglik.mean(axis=0)) / ((len(loglik) - 1) * batch))[..., None]
+    no_path = np.zeros_like(passed.z), np.full_like(passed.kl, beta / batch)
+    dmu, dlogvar = ops.reparam_kl_backward(no_path, passed.reparam)
+    dmu = dmu - (signal * _over_sigma(stacked, passed.logvar)).sum(axis=0)
+    return dmu, dlogvar - 0.5 * (signal * (stacked * stacked - 1)).sum(axis=0)
 
 
-def score_function_gradient(sigma: Array, eps: Array, f: Array, baseline: float | Array = 0.0) -> tuple[Array, Array]:
-    """Draws of the same gradients without ∇f: (f(z) − b) ∇ log q(z), that is (f − b) ε/σ and (f − b) ½ (ε² − 1). [D18]
-
-    f (S,), eps (S, K). E ∇ log q = 0, so any baseline b that does not see its own draw leaves the mean alone.
-    """
-    centred = (f - baseline)[:, None]
-    return centred * eps / sigma, 0.5 * centred * (eps * eps - 1)
-
-
-@dataclass(frozen=True)
-class QuadraticVariances:
-    """Variances of one draw of ∇_μ E z², z ~ N(μ, s²): what theory says the estimators' must be. [D18]"""
-
-    pathwise: float
-    score: float
-    score_mean_baseline: float
-    score_best_baseline: float
-
-
-def quadratic_variances(mu: float, sigma: float) -> QuadraticVariances:
-    """Pathwise 4s²; score function μ⁴/s² + 14μ² + 15s² without a baseline, 8μ² + 10s² with b = E f = μ² + s², and
-    8μ² + 6s² with the best constant, b = E[f (∂ log q)²] / E[(∂ log q)²] = μ² + 3s². [D18]"""
-    m2, s2 = mu * mu, sigma * sigma
-    return QuadraticVariances(4 * s2, m2 * m2 / s2 + 14 * m2 + 15 * s2, 8 * m2 + 10 * s2, 8 * m2 + 6 * s2)
-
-
-def best_baseline(sigma: Array, eps: Array, f: Array) -> Array:
-    """E[f (∂_μ log q)²] / E[(∂_μ log q)²] from draws, (K,): the constant that makes each mean's variance least. [D18]
-
-    Estimate it from other draws than those it is used on.
-    """
-    squared_score = (eps / sigma) ** 2
-    return (f[:, None] * squared_score).mean(axis=0) / squared_score.mean(axis=0)
+def _over_sigma(eps: Array, logvar: Array) -> Array:
+    """ε / σ, shaped as eps: ∂ log q/∂mu at fixed z, and −∂ log q/∂z at fixed mu and logvar. [D43] [D45]"""
+    return (eps.reshape(-1, *logvar.shape) * np.exp(-0.5 * logvar)).reshape(eps.shape)

@@ -56,3 +56,25 @@ def adagrad_update(
 def linear_warmup(step: int, *, steps: int, final: float) -> float:
     """A value that grows linearly from 0 at step 0 to `final` at step `steps`, and stays there. [D33]"""
     return final if step >= steps else final * step / steps
+
+
+# Burda et al. 2015: stage i has 3^(i - 1) epochs, at a rate that falls from one stage to the next, to a tenth in all.
+STAGES = 8
+
+
+def staged_epochs(stages: int) -> int:
+    """Epochs of the first so many stages together: 1 + 3 + 9 + …, 3280 for all eight. [D33]"""
+    return (3**stages - 1) // 2
+
+
+def stage_of(epoch: int) -> int:
+    """The stage, from 1, that an epoch, from 0, belongs to. [D33]"""
+    stage = 1
+    while epoch >= staged_epochs(stage):
+        stage += 1
+    return stage
+
+
+def staged_lr(epoch: int, *, first: float) -> float:
+    """The learning rate of an epoch, from 0: first · round(10^(1 − (i − 1)/7), 1) / 10 in its stage i. [D33]"""
+    return first * round(10 ** (1 - (stage_of(epoch) - 1) / (STAGES - 1)), 1) / 10

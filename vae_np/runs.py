@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from vae_np import checkpoint, data
+from vae_np import checkpoint, data, partial
 from vae_np.config import Config, load_toml
 from vae_np.errors import CheckpointError, InputError, MissingFileError
-from vae_np.train import Metrics, Trainer
+from vae_np.train import Metrics, Trainer, validation_rows
 from vae_np.vae import CONFIG_FILE, architecture_of, save_state
 
 ROOT = Path("runs")
@@ -107,8 +107,8 @@ def check_writable(folder: Path, *, overwrite: bool) -> None:
 
 def start(folder: Path, config: Config) -> None:
     """Clear an earlier run's files from `folder` and write `config.toml`."""
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
+    for path in (*(folder / name for name in FILES), *folder.glob(partial.PATTERN)):
+        path.unlink(missing_ok=True)
     checkpoint.write_atomic(folder / CONFIG, config.to_toml())
 
 
@@ -156,7 +156,8 @@ def resume(folder: Path, trainer: Trainer) -> None:
     state = checkpoint.load_state(folder)
     if not state.extra:
         raise CheckpointError(f"resume: {folder}: was saved from Python; only a run of vae-np train can be resumed")
-    wanted, trained = trainer.config.to_mapping(), state.config
+    # Filled up with defaults: settings that a later version added are not in an older file.
+    wanted, trained = trainer.config.to_mapping(), Config().to_mapping() | state.config
     for name in {**trained, **wanted}:
         if name not in _MAY_CHANGE and wanted.get(name) != trained.get(name):
             raise CheckpointError(
@@ -173,6 +174,15 @@ def resume(folder: Path, trainer: Trainer) -> None:
         trainer.restore(state.parameters, state.moments, state.step, state.extra)
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"resume: {folder / checkpoint.STATE_FILE}: is damaged ({error!r})") from None
+
+
+def shortened(settings: Config, rows: int, step: int) -> str | None:
+    """Which part of its schedule a run has at a checkpoint's `step`, for a data set of `rows`; None for all of it.
+
+    A run that was broken off has less than its settings ask for.
+    """
+    training = rows - validation_rows(settings, rows)
+    return settings.shortened(min(settings.epochs, step // max(1, training // settings.batch_size)))
 
 
 def read_metrics(folder: Path) -> list[Metrics]:

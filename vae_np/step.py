@@ -10,8 +10,9 @@ import numpy as np
 
 from vae_np import noise
 from vae_np._types import Array
-from vae_np.elbo import Terms, elbo_backward, elbo_forward
+from vae_np.elbo import Terms
 from vae_np.model import Architecture, Parameters
+from vae_np.objectives import objective_backward, objective_forward
 from vae_np.optim import adagrad_update
 
 
@@ -56,17 +57,25 @@ def training_step(
     seed: int,
     optimiser: Optimiser,
     beta: float = 1.0,
+    objective: str = "elbo",
+    samples: int = 1,
 ) -> Terms:
     """Update `state` in place on the batch x (B, D), whose examples are `rows` (B,) of their data set.
 
-    ε comes from the EPS stream at the number of steps taken so far. Returns the batch's terms before the update.
-    [D24] [D29] [D31]
+    ε comes from the EPS stream at the number of steps taken so far, `samples` draws an example. Returns the batch's
+    terms before the update. [D24] [D29] [D31] [D42]
     """
     eps = ops.philox_normal(
-        rows, arch.latent, seed=seed, stream=noise.EPS, step=state.step, dtype=state.parameters.dtype
+        np.tile(rows, samples),
+        arch.latent,
+        seed=seed,
+        stream=noise.EPS,
+        step=state.step,
+        sample=np.repeat(np.arange(samples), len(rows)),
+        dtype=state.parameters.dtype,
     )
-    terms, cache = elbo_forward(ops, arch, state.parameters, x, eps)
-    elbo_backward(ops, arch, cache, state.gradients, beta=beta)
+    terms, cache = objective_forward(ops, arch, state.parameters, x, eps, objective=objective, beta=beta)
+    objective_backward(ops, arch, cache, state.gradients)
     apply_gradients(ops, state, optimiser)
     return terms
 
@@ -98,6 +107,7 @@ def first_non_finite(state: TrainingState, terms: Terms) -> str | None:
     if all(np.isfinite(float(sum_)) for sum_ in (terms.loss(), gradients @ gradients, state.parameters.flat.sum())):
         return None
     candidates: list[tuple[str, Any]] = [("reconstruction", terms.reconstruction), ("kl", terms.kl)]
+    candidates += [] if terms.bound is None else [("bound", terms.bound)]
     candidates += [(f"gradient of {name}", value) for name, value in state.gradients.items()]
     candidates += list(state.parameters.items())
     candidates += [(f"second moment of {name}", value) for name, value in state.second_moment.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from vae_np import backends, checkpoint, data, evaluate, model, noise
 from vae_np._types import Array
+from vae_np.annealed import AnnealedEstimate, Annealing, BidirectionalEstimate
 from vae_np.config import Config, load_toml
 from vae_np.distributions import bernoulli_sample, normal_sample
 from vae_np.elbo import Terms
@@ -97,6 +98,8 @@ class VAE:
         batch_size: int = 128,
         lr: float = 1e-3,
         optimizer: str = "adam",
+        objective: str = "elbo",
+        samples: int = 1,
         beta: float = 1.0,
         beta_warmup: int = 0,
         binarize: str | None = None,
@@ -105,6 +108,7 @@ class VAE:
     ) -> History:
         """Maximise the mean ELBO of x (N, D) over `epochs`, from the present parameters and with fresh moments.
 
+        `objective` names what else is to be maximised (`vae_np.objectives`), with `samples` draws of z an example.
         `beta` weighs the KL in the objective, after a linear warm-up over `beta_warmup` epochs. `seed` (the model's own
         unless given) draws order, pixels and ε. Returns the metrics lines, which `on_metrics` also gets as they come.
         Raises NonFiniteError, with the tensor and the step, if a value stops being finite. [D24]
@@ -117,7 +121,10 @@ class VAE:
                 "epochs": epochs,
                 "batch_size": batch_size,
                 "lr": lr,
+                "schedule": "constant",
                 "optimizer": optimizer,
+                "objective": objective,
+                "samples": samples,
                 "beta": beta,
                 "beta_warmup": beta_warmup,
                 "binarize": mode,
@@ -156,12 +163,11 @@ class VAE:
 
         `mean=True` returns E[x|z] instead of a draw, which is what pictures usually show.
         """
-        rows = np.arange(_count("n", n))
-        dtype = self.parameters.dtype
-        z = noise.normal(rows, self.arch.latent, seed=seed, stream=noise.PRIOR, dtype=dtype)
+        z = self.prior(n, seed)
         if mean:
             return self.decode(z)
         out, _ = model.decode_forward(self.backend.ops, self.arch, self.parameters, z)
+        rows, dtype = np.arange(n), self.parameters.dtype
         # x|z has the prior's stream too, as sample 1, so that it never shares a block with z.
         address = {"seed": seed, "stream": noise.PRIOR, "sample": 1}
         if self.arch.is_bernoulli:
@@ -172,6 +178,16 @@ class VAE:
         if self.arch.likelihood == "normal-fixed":
             return np.full(1, 2 * np.log(self.arch.sigma), dtype=self.parameters.dtype)
         return self.parameters["likelihood.logvar"]
+
+    def prior(self, n: int, seed: int = 0) -> Array:
+        """The n draws z ~ N(0, I) that `sample` decodes, (n, K): exact samples of p(z|x) for the x it returns. [D63]"""
+        rows, dtype = np.arange(_count("n", n)), self.parameters.dtype
+        return noise.normal(rows, self.arch.latent, seed=seed, stream=noise.PRIOR, dtype=dtype)
+
+    def simulated(self, n: int, seed: int = 0) -> tuple[evaluate.Binarized, Array]:
+        """`sample(n, seed)` as examples to evaluate, and the z (n, K) that each was decoded from. [D63]"""
+        values: data.Values = "binary" if self.arch.is_bernoulli else "real"
+        return evaluate.Binarized(self.sample(n, seed), values, "none", seed), self.prior(n, seed)
 
     def reconstruct(self, x: Array, *, binarize: str | None = None) -> Array:
         """E[x|z] at z = the posterior mean of x, (N, D)."""
@@ -205,6 +221,28 @@ class VAE:
             fused=self.backend.fused_log_weights(self.arch),
         )
 
+    def annealed_log_likelihood(
+        self, x: Array, annealing: Annealing | None = None, *, seed: int | None = None, binarize: str | None = None
+    ) -> AnnealedEstimate:
+        """Per-example log p(x) in nats by annealed importance sampling, which needs no encoder. [D60]"""
+        seed = self.config.seed if seed is None else seed
+        examples = self._examples(x, binarize, seed)
+        return evaluate.annealed_log_likelihood(
+            self.backend.ops, self.arch, self.parameters, examples, annealing or Annealing(), seed=seed
+        )
+
+    def bidirectional(
+        self, n: int = 100, annealing: Annealing | None = None, *, seed: int | None = None
+    ) -> BidirectionalEstimate:
+        """Log p(x) from below and from above for `sample(n, seed)`, whose latents are known. [D63]"""
+        seed = self.config.seed if seed is None else seed
+        examples, z = self.simulated(n, seed)
+        estimate = evaluate.annealed_log_likelihood(
+            self.backend.ops, self.arch, self.parameters, examples, annealing or Annealing(), seed=seed, posterior=z
+        )
+        assert isinstance(estimate, BidirectionalEstimate)
+        return estimate
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `checkpoint.safetensors`, `state.safetensors` and `config.toml` into `folder`."""
         save_state(folder, self.arch, self.config, self._state, self._state.moments(), {})
@@ -221,6 +259,8 @@ class VAE:
         arch = architecture_of(weights, run)
         settings = Path(run) / CONFIG_FILE
         config = load_toml(settings) if settings.exists() else Config()
+        if settings.exists():
+            _check_architecture(arch, config, settings)
         own: dict[str, Any] = {
             **arch.as_dict(),
             "hidden": arch.hidden,
@@ -274,6 +314,17 @@ def architecture_of(weights: checkpoint.Weights | checkpoint.State, source: str 
     except (TypeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{os.fspath(source)}: its architecture cannot be read ({error})") from None
     return arch
+
+
+def _check_architecture(arch: Architecture, config: Config, source: Path) -> None:
+    """Refuse a checkpoint beside the settings of another model: what is trained on and reported would be a third."""
+    for part in fields(Architecture):
+        held, wanted = getattr(arch, part.name), getattr(config, part.name, getattr(arch, part.name))
+        if held != wanted:
+            raise CheckpointError(
+                f"run: {source.parent}: holds a checkpoint of another architecture: its {part.name} is {held!r}, but "
+                f"{source.name} has {wanted!r}"
+            )
 
 
 def save_state(

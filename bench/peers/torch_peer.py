@@ -39,9 +39,7 @@ def _linear(p: dict[str, torch.Tensor], name: str, h: torch.Tensor) -> torch.Ten
     return F.linear(h, p[f"{name}.weight"], p[f"{name}.bias"])
 
 
-def encode(
-    arch: Architecture, p: dict[str, torch.Tensor], x: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def encode(arch: Architecture, p: dict[str, torch.Tensor], x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """mu and logvar (B, K) of x (B, D)."""
     h = _mlp(arch, p, "encoder", x)
     return _linear(p, "encoder.mu", h), _linear(p, "encoder.logvar", h)
@@ -52,9 +50,7 @@ def decode(arch: Architecture, p: dict[str, torch.Tensor], z: torch.Tensor) -> t
     return _linear(p, "decoder.out", _mlp(arch, p, "decoder", z))
 
 
-def negative_elbo(
-    arch: Architecture, p: dict[str, torch.Tensor], x: torch.Tensor, eps: torch.Tensor
-) -> torch.Tensor:
+def negative_elbo(arch: Architecture, p: dict[str, torch.Tensor], x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
     """−ELBO, the mean over the batch, in nats, with the analytic KL."""
     mu, logvar = encode(arch, p, x)
     out = decode(arch, p, mu + torch.exp(0.5 * logvar) * eps)

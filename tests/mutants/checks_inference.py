@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vae_np import enumeration, exact, linear_gaussian, local, objectives, ops
+from vae_np import enumeration, exact, linear_gaussian, local, ops, surrogates
 from vae_np.decoder import Decoder
 from vae_np.gradcheck import check_grad
 from vae_np.inference import ELBO, Family, Rule
@@ -128,8 +128,8 @@ def both_gradients_of_an_expectation_are_unbiased() -> None:
     z = mu + sigma * eps
     exact_gradients = 2 * mu, sigma**2  # of E z² = μ² + exp v
     estimates = (
-        *objectives.pathwise_gradient(sigma, eps, 2 * z),
-        *objectives.score_function_gradient(sigma, eps, (z * z)[:, 0], baseline=0.2),
+        *surrogates.pathwise_gradient(sigma, eps, 2 * z),
+        *surrogates.score_function_gradient(sigma, eps, (z * z)[:, 0], baseline=0.2),
     )
     for draws, expected in zip(estimates, exact_gradients * 2, strict=True):
         assert abs(draws.mean() - expected[0]) < 5 * draws.std() / np.sqrt(DRAWS)
@@ -140,7 +140,7 @@ def single_point_at_the_posterior_is_log_p() -> None:
     z = np.random.default_rng(22).normal(size=(3, 2, 2))
     mean, covariance = MODEL.posterior(X)
     chol = np.broadcast_to(np.linalg.cholesky(covariance), (2, 2, 2))
-    close(objectives.single_point(NORMAL, X, z, (mean, chol)), np.tile(MODEL.log_prob(X), (3, 1)), 1e-12)
+    close(surrogates.single_point(NORMAL, X, z, (mean, chol)), np.tile(MODEL.log_prob(X), (3, 1)), 1e-12)
 
 
 @exactly

@@ -120,8 +120,8 @@ _TRAINING = (
     _one(
         "ε by the place in the batch, not by the row in the data",
         "step:training_step",
-        "\n        rows, arch.latent",
-        "\n        np.arange(len(rows)), arch.latent",
+        "np.tile(rows, samples)",
+        "np.tile(np.arange(len(rows)), samples)",
         STEP,
     ),
     _one(

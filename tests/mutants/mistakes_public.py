@@ -109,7 +109,7 @@ MUTANTS = (
     ),
     Mutant(
         "log p(x) of the last batch only",
-        (Edit("evaluate:log_likelihood", "likelihood.concatenate(parts)", "likelihood.concatenate(parts[-1:])"),),
+        (Edit("evaluate:_in_batches", "return likelihood.concatenate(parts)", "return parts[-1]"),),
         (conduct.every_example_is_evaluated_once,),
     ),
     Mutant(

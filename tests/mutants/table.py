@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from . import (
+    mistakes_annealed,
+    mistakes_bounds,
     mistakes_conduct,
     mistakes_distributions,
     mistakes_inference,
@@ -22,8 +24,10 @@ GROUPS = (
     ("Layers and operations", mistakes_layers.MUTANTS),
     ("Distributions", mistakes_distributions.MUTANTS),
     ("Model, ELBO, log-likelihood and optimisers", mistakes_objective.MUTANTS),
+    ("Objectives of several samples, and stages", mistakes_bounds.MUTANTS),
     ("Exact answers, and inference one datapoint at a time", mistakes_inference.MUTANTS),
     ("Noise, data, training, evaluation and sampling", mistakes_conduct.MUTANTS),
+    ("Annealed chains, and what an evaluation keeps and reports", mistakes_annealed.MUTANTS),
 )
 MUTANTS = tuple(mutant for _, group in GROUPS for mutant in group)
 _PART = re.compile(r"(?<=<!-- mutants: begin -->\n).*?(?=<!-- mutants: end -->)", re.DOTALL)

@@ -28,7 +28,7 @@ class Output:
 
     def __init__(self, json_file: str | None = None) -> None:
         if json_file not in (None, "-"):
-            _check_target(json_file)
+            check_target("json", json_file, "a file's name, or - for standard output")
         self.json_file = json_file
         self.progress = _console(sys.stderr)
         # Where both go to one place, one console writes both: else a line would be printed behind a progress bar.
@@ -99,13 +99,14 @@ def _console(stream: Any) -> Console:
     return console if console.is_terminal else _Console(file=stream, width=160)
 
 
-def _check_target(name: str | None) -> None:
+def check_target(option: str, name: str | None, expected: str) -> None:
+    """Refuse, before the work, a file that could not be written after it; raises InputError."""
     if not name or Path(name).is_dir():
-        raise InputError(f"json: got {name!r}, expected a file's name, or - for standard output")
+        raise InputError(f"{option}: got {name!r}, expected {expected}")
     # Missing folders are made when the file is written, so the nearest one that is there decides.
     present = next(folder for folder in Path(name).absolute().parents if folder.exists())
     if not present.is_dir() or not os.access(present, os.W_OK | os.X_OK):
-        raise InputError(f"json: {name}: cannot be written ({present} is not a folder that can be written)")
+        raise InputError(f"{option}: {name}: cannot be written ({present} is not a folder that can be written)")
 
 
 def _finite(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,12 +18,16 @@ from vae_np._types import Array
 from vae_np.commands.output import Output, with_error
 from vae_np.config import Config
 from vae_np.elbo import Terms
-from vae_np.errors import ConfigError, NonFiniteError
+from vae_np.errors import ConfigError, DeviceError, NonFiniteError
 from vae_np.evaluate import Binarized, mean_and_stderr
+from vae_np.optim import staged_epochs
 from vae_np.train import Metrics, Trainer, validation_rows
 from vae_np.vae import VAE
 
 INTERRUPTED = 130
+# A checkpoint an epoch; in long runs, from this epoch on, at most one in so many seconds.
+_LONG, _CHECKPOINT_SECONDS = 100, 30.0
+_DRAW_SECONDS = 0.1
 TERM_NAMES = (("ELBO", "elbo"), ("reconstruction", "reconstruction"), ("KL", "kl"))
 _PICTURE_EXAMPLES = 32
 _PICTURE_SAMPLES = 64
@@ -35,16 +40,18 @@ def train(
     resume: str | None,
     out: str | None,
     overwrite: bool,
+    stages: str | None,
     draw: bool,
     json_file: str | None,
 ) -> int:
     """Train as configured (the command line wins over the file) and return the exit code."""
     output = Output(json_file)
     if resume is None:
-        settings = _settings(overrides, config_file)
+        base = config.load(config_file) if config_file is not None else Config()
+        settings = config.merge(base, _with_stages(overrides, stages, base))
     else:
         _refuse_with_resume(config=config_file, out=out, overwrite=overwrite or None)
-        settings = _resumed_settings(overrides, runs.find(resume))
+        settings = _resumed_settings(overrides, stages, runs.find(resume))
     # Messages name the data as they were given; a run keeps the full path, so that it can be used from any folder.
     dataset = runs.load_data(settings)
     settings = runs.with_absolute_paths(settings)
@@ -64,7 +71,7 @@ def train(
             _close(output, trainer, dataset, folder, draw=draw)
             return 0
         runs.save(folder, trainer)
-    except NonFiniteError as error:
+    except (NonFiniteError, DeviceError) as error:
         output.warn(f"{error}; {_what_is_kept(folder)}")
         return 1
     except KeyboardInterrupt:
@@ -81,13 +88,20 @@ def _what_is_kept(folder: Path) -> str:
     return f"the checkpoint of step {step} is kept; go on with: vae-np train --resume {shlex.quote(str(folder))}"
 
 
-def _settings(overrides: Mapping[str, Any], config_file: str | None) -> Config:
-    base = config.load(config_file) if config_file is not None else Config()
-    return config.merge(base, overrides)
+def _with_stages(overrides: Mapping[str, Any], stages: str | None, base: Config) -> Mapping[str, Any]:
+    """The overrides, with the epochs that `--stages` stands for."""
+    if stages is None:
+        return overrides
+    if "epochs" in overrides:
+        raise ConfigError("stages: cannot be given together with epochs, which it stands for")
+    if overrides.get("schedule", base.schedule) == "constant":
+        raise ConfigError(f"stages: got {stages!r}, but the learning rate is constant; --schedule burda2015 has stages")
+    return {**overrides, "epochs": staged_epochs(config.parse_stages(stages))}
 
 
-def _resumed_settings(overrides: Mapping[str, Any], folder: Path) -> Config:
+def _resumed_settings(overrides: Mapping[str, Any], stages: str | None, folder: Path) -> Config:
     base = runs.load_config(folder)
+    overrides = _with_stages(overrides, stages, base)
     settings = runs.with_absolute_paths(config.merge(base, overrides))
     for name in overrides:
         given, trained = getattr(settings, name), getattr(base, name)
@@ -124,10 +138,14 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: 
     output.say(f"model    {sizes} {arch.activation}, {arch.likelihood}: {trainer.state.parameters.count} parameters")
     output.say(
         f"backend  {trainer.backend.name} ({trainer.backend.reason}), {settings.dtype}, "
-        f"{trainer.backend.describe('steps', arch)}, seed {settings.seed}"
+        f"{trainer.backend.describe('steps', arch, settings.objective, settings.samples)}, seed {settings.seed}"
     )
+    if (settings.objective, settings.samples) != ("elbo", 1):
+        output.say(f"climbs   {settings.objective}, {settings.samples} samples of z an image")
     if arch.likelihood == "bernoulli-grey":
         output.say("note     bernoulli-grey is a cross-entropy on grey values: its ELBO bounds no likelihood")
+    if settings.shortened() is not None:
+        output.say(f"note     shortened: {settings.shortened()}")
     note_no_image(output, dataset)
     output.say(f"run      {folder}" + (f", resumed at step {trainer.state.step}" if resumed else ""))
     tell_of_compilation(output, trainer.backend)
@@ -164,11 +182,18 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
     with bar as progress, _interrupts() as asked_to_stop:
         task = progress.add_task("", total=trainer.total_steps, completed=first_step, epoch="", numbers="")
 
+        drawn = 0.0
+        has_bound = trainer.config.objective in ("iwae", "stl", "dreg")
+
         def on_step(current: Trainer) -> None:
+            nonlocal drawn
+            if time.monotonic() - drawn < _DRAW_SECONDS:
+                return
+            drawn = time.monotonic()
             epoch = (current.state.step - 1) // current.steps_per_epoch + 1
             numbers = ""
             if current.running.steps:
-                reconstruction, kl = current.running.means()
+                reconstruction, kl, _ = current.running.means()
                 rate = (current.state.step - first_step) / max(current.seconds - first_seconds, 1e-9)
                 numbers = (
                     f"ELBO {reconstruction - kl:.2f}  {long_name} {reconstruction:.2f}  KL {kl:.2f}  {rate:.0f} steps/s"
@@ -181,16 +206,26 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
             metrics.write(line)
             ends_epoch = line["step"] % trainer.steps_per_epoch == 0
             if ends_epoch and line["split"] == ("train" if trainer.validation is None else "validation"):
+                own = "" if line["objective"] is None or not has_bound else f"bound {line['objective']:.2f}  "
                 output.say(
-                    f"epoch {line['epoch']:>3}  {line['split']} ELBO {line['elbo']:.2f}  "
+                    f"epoch {line['epoch']:>3}  {line['split']} {own}ELBO {line['elbo']:.2f}  "
                     f"reconstruction {line['reconstruction']:.2f}  KL {line['kl']:.2f}  {line['seconds']:.1f} s"
                 )
 
+        saved = time.monotonic()
+
+        def on_epoch(current: Trainer) -> None:
+            nonlocal saved
+            is_long = current.steps_per_epoch * _LONG < current.state.step < current.total_steps
+            if not is_long or time.monotonic() - saved >= _CHECKPOINT_SECONDS:
+                runs.save(folder, current)
+                saved = time.monotonic()
+
         try:
             return trainer.run(
-                on_step=on_step,
+                on_step=None if progress.disable else on_step,
                 on_metrics=on_metrics,
-                on_epoch=lambda current: runs.save(folder, current),
+                on_epoch=on_epoch,
                 should_stop=asked_to_stop,
             )
         finally:
@@ -226,8 +261,10 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
     speed = train_figures(trainer.state.step, trainer.seconds)
     if draw:
         draw_pictures(folder, VAE.load(folder, backend=settings.backend, seed=settings.seed), examples, dataset)
+    shortened = settings.shortened()
     output.table(
-        f"Test set, {len(examples)} examples, nats ± standard error over examples",
+        f"Test set, {len(examples)} examples, nats ± standard error over examples"
+        + ("" if shortened is None else f"; shortened: {shortened}"),
         ("", "mean"),
         [(name, with_error(figures[key])) for name, key in TERM_NAMES],
     )
@@ -238,6 +275,7 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
         {
             "test": {**figures, "log_likelihood": None, "samples": None},
             "train": speed,
+            "shortened": shortened,
             "backend": trainer.backend.name,
             "dtype": settings.dtype,
             "seed": settings.seed,

@@ -21,12 +21,12 @@ from vae_np.linear_gaussian import (
     to_parameters,
 )
 from vae_np.model import Architecture, initialise
-from vae_np.objectives import (
+from vae_np.study import gradient_noise, models
+from vae_np.study.claims import Claim, Result, at_least, at_most, equal
+from vae_np.surrogates import (
     arbitrary_expectation,
     single_point,
 )
-from vae_np.study import gradient_noise, models
-from vae_np.study.claims import Claim, Result, at_least, at_most, equal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,15 +12,15 @@ from vae_np.distributions import normal_kl_backward, normal_sample
 from vae_np.inference import ELBO, Family, Rule
 from vae_np.linear_gaussian import LinearGaussian, to_parameters
 from vae_np.model import Architecture
-from vae_np.objectives import (
+from vae_np.study import models
+from vae_np.study.claims import Claim, at_most, equal
+from vae_np.surrogates import (
     QuadraticVariances,
     best_baseline,
     pathwise_gradient,
     quadratic_variances,
     score_function_gradient,
 )
-from vae_np.study import models
-from vae_np.study.claims import Claim, at_most, equal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

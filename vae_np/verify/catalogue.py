@@ -13,10 +13,22 @@ import numpy as np
 from vae_np import distributions, layers, ops
 from vae_np._types import Array
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
-from vae_np.model import LIKELIHOODS, Architecture, Parameters, initialise
+from vae_np.model import (
+    LIKELIHOODS,
+    Architecture,
+    Parameters,
+    decode_forward,
+    encode_forward,
+    initialise,
+    loglik_forward,
+)
+from vae_np.objectives import OBJECTIVES, objective_backward, objective_forward
 
 ACTIVATIONS = ("tanh", "softplus", "relu")
 _B, _D, _K, _H, _S = 3, 7, 2, 5, 2
+# The ELBO's forms, and what else can be maximised.
+LOSSES = (*FORMS, *(name for name in OBJECTIVES if name != "elbo"))
+_OBJECTIVE_SAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -210,13 +222,17 @@ def operation_pairs(backend: ModuleType, seed: int) -> Iterator[Pair]:
 
 
 def models(backend: ModuleType, seed: int, *, full: bool) -> Iterator[Scalar]:
-    """The whole model's loss in every parameter tensor: activations, likelihoods, depths and both forms of the ELBO."""
+    """The whole model's loss in every parameter tensor: activations, likelihoods, depths, forms, objectives."""
     depths: tuple[tuple[int, ...], ...] = ((_H, 4), (), (_H,)) if full else ((_H, 4),)
     for hidden in depths:
         for activation in ACTIVATIONS:
             for likelihood in LIKELIHOODS:
+                arch = Architecture(_D, _K, hidden, activation, likelihood, 0.7)
                 for form in FORMS:
-                    yield model_loss(backend, Architecture(_D, _K, hidden, activation, likelihood, 0.7), form, seed)
+                    yield model_loss(backend, arch, form, seed)
+                if full or (activation == "tanh" and likelihood in ("bernoulli", "normal-diagonal")):
+                    for objective in LOSSES[len(FORMS) :]:
+                        yield objective_loss(backend, arch, objective, seed)
 
 
 def model_loss(backend: ModuleType, arch: Architecture, form: str, seed: int, beta: float = 0.7) -> Scalar:
@@ -235,9 +251,82 @@ def model_loss(backend: ModuleType, arch: Architecture, form: str, seed: int, be
         elbo_backward(backend, arch, cache, gradients, beta=beta)
         return dict(gradients)
 
+    return _of_parameters(arch, f"{form} form", loss, gradient, seed)
+
+
+def objective_loss(backend: ModuleType, arch: Architecture, objective: str, seed: int, beta: float = 0.7) -> Scalar:
+    """−mean(objective) of one model at random data, and the gradient by hand. [D42]
+
+    For stl, dreg and score it is the scalar that has their estimate as its derivative: what they take for numbers is
+    frozen at the point, and each density is the general normal's. [D43] [D44] [D45]
+    """
+    x, eps = example(arch, seed, samples_of(objective))
+    parameters = initialise(arch, seed=seed, dtype=np.float64)
+
+    def loss(values: Any) -> Any:
+        return objective_forward(backend, arch, values, x, eps, objective=objective, beta=beta)[0].loss(beta)
+
+    def gradient(values: dict[str, Array]) -> dict[str, Array]:
+        point = parameters.zeros_like()
+        point.assign(values)
+        gradients = parameters.zeros_like()
+        _, cache = objective_forward(backend, arch, point, x, eps, objective=objective, beta=beta)
+        objective_backward(backend, arch, cache, gradients)
+        return dict(gradients)
+
+    frozen = _frozen_loss(backend, arch, parameters, x, eps, objective, beta)
+    return _of_parameters(arch, objective, loss if objective == "iwae" else frozen, gradient, seed)
+
+
+def _frozen_loss(
+    backend: ModuleType, arch: Architecture, point: Parameters, x: Array, eps: Array, objective: str, beta: float
+) -> Callable[[Any], Any]:
+    batch, samples = len(x), len(eps) // len(x)
+
+    def log_p(values: Any, z: Array) -> Array:
+        out, _ = decode_forward(backend, arch, values, z)
+        return loglik_forward(backend, arch, values, x, out)[0].reshape(samples, batch)
+
+    def log_q(z: Array, mu: Array, logvar: Array) -> Array:
+        q = np.concatenate([mu] * samples), np.concatenate([logvar] * samples)
+        return distributions.normal_log_prob_forward(z, *q)[0].reshape(samples, batch)
+
+    def log_w(z: Array, mu: Array, logvar: Array) -> Array:
+        return log_p(point, z) + beta * (log_q(z, 0 * mu, 0 * logvar) - log_q(z, mu, logvar))
+
+    def sample(mu: Array, logvar: Array) -> Array:
+        return distributions.normal_sample(mu, logvar, eps.reshape(samples, *mu.shape)).reshape(eps.shape)
+
+    (mu0, logvar0), _ = encode_forward(backend, arch, point, x)
+    z0 = sample(mu0, logvar0)
+    if objective == "score":
+        f = log_p(point, z0)
+        weights = np.full_like(f, 1 / samples)
+        signal = (f - (f.sum(axis=0) - f) / (samples - 1)) / samples
+    else:
+        w = np.exp(log_w(z0, mu0, logvar0))
+        weights = w / w.sum(axis=0)
+        signal = weights if objective == "stl" else (1 - beta) * weights + beta * weights**2
+
+    def loss(values: Any) -> Any:
+        (mu, logvar), _ = encode_forward(backend, arch, values, x)
+        if objective == "score":
+            kl, _ = distributions.normal_kl_forward(mu, logvar)
+            of_encoder = (signal * log_q(z0, mu, logvar)).sum() - beta * kl.sum()
+        else:
+            of_encoder = (signal * log_w(sample(mu, logvar), mu0, logvar0)).sum()
+        return -((weights * log_p(values, z0)).sum() + of_encoder) / batch
+
+    return loss
+
+
+def _of_parameters(
+    arch: Architecture, what: str, loss: Callable[[Any], Any], gradient: Callable[[Any], Any], seed: int
+) -> Scalar:
+    """The scalar at the model's initial parameters."""
     sizes = "-".join(map(str, (arch.features, *arch.hidden, arch.latent)))
     return Scalar(
-        f"model {sizes} {arch.activation}, {arch.likelihood}, {form} form",
+        f"model {sizes} {arch.activation}, {arch.likelihood}, {what}",
         loss,
         gradient,
         {name: value.copy() for name, value in initialise(arch, seed=seed, dtype=np.float64).items()},
@@ -245,7 +334,17 @@ def model_loss(backend: ModuleType, arch: Architecture, form: str, seed: int, be
     )
 
 
-def example(arch: Architecture, seed: int) -> tuple[Array, Array]:
+def loss_of(backend: ModuleType, arch: Architecture, what: str, seed: int, beta: float = 0.7) -> Scalar:
+    """`model_loss` or `objective_loss`, for one of LOSSES."""
+    return (model_loss if what in FORMS else objective_loss)(backend, arch, what, seed, beta)
+
+
+def samples_of(what: str) -> int:
+    """How many samples an example the losses of `loss_of` have."""
+    return _S if what in FORMS else _OBJECTIVE_SAMPLES
+
+
+def example(arch: Architecture, seed: int, samples: int = _S) -> tuple[Array, Array]:
     """Random data that suit the likelihood, x (B, D), and noise eps (S·B, K)."""
     rng = np.random.default_rng(seed)
     if arch.likelihood == "bernoulli":
@@ -254,4 +353,4 @@ def example(arch: Architecture, seed: int) -> tuple[Array, Array]:
         x = rng.random((_B, arch.features))
     else:
         x = rng.standard_normal((_B, arch.features))
-    return x, rng.standard_normal((_S * _B, arch.latent))
+    return x, rng.standard_normal((samples * _B, arch.latent))

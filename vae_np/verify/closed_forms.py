@@ -17,7 +17,9 @@ from vae_np import distributions, noise
 from vae_np._types import Array
 from vae_np.elbo import elbo_forward, posterior_log_prob, standard_normal_log_prob
 from vae_np.likelihood import importance_log_likelihood
+from vae_np.linear_gaussian import LinearGaussian, to_parameters
 from vae_np.model import Architecture, decode_forward, encode_forward, initialise, loglik_forward
+from vae_np.objectives import objective_backward, objective_forward
 from vae_np.optim import adagrad_update
 from vae_np.verify.catalogue import example
 
@@ -139,6 +141,65 @@ def importance_sampling_of_a_known_posterior(backend: ModuleType, seed: int) -> 
     return estimate.log_likelihood, exact, 1e-12
 
 
+def bound_of_several_samples(backend: ModuleType, seed: int) -> Exact:
+    """log (1/S) Σ w, example by example, from single joint ELBO terms, with exact sums. [D41]"""
+    arch = Architecture(7, 2, (5,), "tanh", "bernoulli")
+    parameters = initialise(arch, seed=seed, dtype=np.float64)
+    x, eps = example(arch, seed, 4)
+    terms, _ = objective_forward(backend, arch, parameters, x, eps, objective="iwae")
+    exact = []
+    for b in range(len(x)):
+        single = (elbo_forward(backend, arch, parameters, x[[b]], e[None], form="joint")[0] for e in eps[b :: len(x)])
+        exact.append(math.log(math.fsum(math.exp(terms.elbo.item()) for terms in single) / 4))
+    return terms.bound, np.array(exact), 1e-13
+
+
+def paths_vanish_at_the_posterior(backend: ModuleType, seed: int) -> Exact:
+    """Linear-Gaussian model whose q is the posterior: each bound is log p(x), stl and dreg leave the encoder alone."""
+    rng = np.random.default_rng(seed)
+    linear = LinearGaussian(rng.standard_normal((4, 1)), rng.standard_normal(4), 0.6)
+    arch, parameters = to_parameters(linear)
+    x, eps = rng.standard_normal((2, 4)), rng.standard_normal((6, 1))
+    found, exact = [], []
+    for objective in ("stl", "dreg"):
+        terms, cache = objective_forward(backend, arch, parameters, x, eps, objective=objective)
+        gradients = parameters.zeros_like()
+        objective_backward(backend, arch, cache, gradients)
+        assert terms.bound is not None
+        # Beside 1, so that rounding is measured against the terms that cancel.
+        of_encoder = [1 + gradients[name].ravel() for name in gradients if name.startswith("encoder")]
+        found += [terms.bound, *of_encoder]
+        exact += [linear.log_prob(x), *map(np.ones_like, of_encoder)]
+    return np.concatenate(found), np.concatenate(exact), 1e-13
+
+
+def dreg_has_the_mean_of_the_bounds_gradient(backend: ModuleType, seed: int) -> Exact:
+    """Over both ε of two samples, by the trapezoid rule: Σ w̃² along the path is unbiased. [D44]"""
+    return _mean_gradient(backend, seed, "dreg"), _mean_gradient(backend, seed, "iwae"), 1e-6
+
+
+def the_score_function_has_the_mean_of_the_elbos_gradient(backend: ModuleType, seed: int) -> Exact:
+    """Likewise: each sample's baseline, the other one's log-likelihood, takes nothing away. [D45]"""
+    return _mean_gradient(backend, seed, "score"), _mean_gradient(backend, seed, "elbo"), 1e-6
+
+
+def _mean_gradient(backend: ModuleType, seed: int, objective: str, nodes: int = 21) -> Array:
+    arch = Architecture(4, 1, (3,), "tanh", "bernoulli")
+    parameters = initialise(arch, seed=seed, dtype=np.float64)
+    x = example(arch, seed)[0][:1]
+    points = np.linspace(-6, 6, nodes)
+    density = np.exp(-0.5 * points**2)
+    density /= density.sum()
+    total, gradients = parameters.zeros_like(), parameters.zeros_like()
+    # Both samples are worth the same: half of the pairs will do.
+    for i, j in zip(*np.tril_indices(nodes), strict=True):
+        eps = points[[i, j], None]
+        _, cache = objective_forward(backend, arch, parameters, x, eps, objective=objective, beta=0.6)
+        objective_backward(backend, arch, cache, gradients)
+        total.flat[...] += (2 if j < i else 1) * density[i] * density[j] * gradients.flat
+    return total.flat
+
+
 def adam_by_scalars(backend: ModuleType, seed: int) -> Exact:
     """Five Adam steps against the recursion written out for one number at a time. [D31]"""
     rng = np.random.default_rng(seed)
@@ -207,6 +268,10 @@ CLOSED_FORMS: tuple[Callable[[ModuleType, int], Exact], ...] = (
     forms_agree,
     joint_parts,
     importance_sampling_of_a_known_posterior,
+    bound_of_several_samples,
+    paths_vanish_at_the_posterior,
+    dreg_has_the_mean_of_the_bounds_gradient,
+    the_score_function_has_the_mean_of_the_elbos_gradient,
     adam_by_scalars,
     adagrad_by_scalars,
     philox_vectors,

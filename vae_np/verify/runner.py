@@ -13,7 +13,6 @@ import numpy as np
 
 from vae_np import backends, ops
 from vae_np._types import Array
-from vae_np.elbo import FORMS
 from vae_np.gradcheck import Report, check_grad, check_vjp
 from vae_np.verify import against, catalogue
 from vae_np.verify.catalogue import Pair, Scalar
@@ -141,9 +140,9 @@ def _all_outputs(pair: Pair, seed: int) -> Array:
 
 def _autodiff_rows(library: str, seed: int) -> Iterator[Row]:
     for arch in against.ARCHITECTURES:
-        for form in FORMS:
-            ours = catalogue.model_loss(ops, arch, form, seed)
-            theirs = against.gradients(library, arch, form, seed, beta=0.7)
+        for what in catalogue.LOSSES:
+            ours = catalogue.loss_of(ops, arch, what, seed)
+            theirs = against.gradients(library, arch, what, seed, beta=0.7)
             for tensor, gradient in ours.gradient(ours.point).items():
                 name = f"{ours.name}: {tensor}"
                 yield _compared(name, "numpy", f"autodiff ({library})", gradient, theirs[tensor], AUTODIFF_RTOL)
