@@ -187,7 +187,8 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
 
         def on_step(current: Trainer) -> None:
             nonlocal drawn
-            if time.monotonic() - drawn < _DRAW_SECONDS:
+            is_last = current.state.step == current.total_steps
+            if time.monotonic() - drawn < _DRAW_SECONDS and not is_last:
                 return
             drawn = time.monotonic()
             epoch = (current.state.step - 1) // current.steps_per_epoch + 1
