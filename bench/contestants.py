@@ -36,7 +36,7 @@ from workloads import (
     steps_at_once,
 )
 
-from vae_np import backends, elbo, likelihood, ops
+from vae_np import backends, likelihood, objectives, ops
 from vae_np.backends import Backend
 from vae_np.model import Parameters, initialise
 
@@ -154,7 +154,9 @@ def _peer(what: str, workload: Workload, name: str) -> Contest:
         x, _ = grey_batch(workload) if grey else given_batch(workload)
         for mode in peer.MODES:
             count = steps_at_once(workload)
-            call, steps, now = peer.training(mode, workload.arch, parameters, x, count=count, grey=grey)
+            call, steps, now = peer.training(
+                mode, workload.arch, parameters, x, count=count, grey=grey, samples=workload.samples
+            )
             mine[mode] = Contestant(call, steps, is_peer=True, check=_learnt(workload, now, peer.loss))
     return found
 
@@ -176,15 +178,17 @@ def _learnt(
     """
     x, rows = given_batch(workload)
     start = initialise(workload.arch, seed=SEED)
-    eps = ops.philox_normal(rows, workload.arch.latent, seed=SEED, stream=3, step=0)
+    many, numbers = np.tile(rows, workload.samples or 1), np.arange(workload.samples or 1).repeat(len(rows))
+    eps = ops.philox_normal(many, workload.arch.latent, seed=SEED, stream=3, step=0, sample=numbers)
 
     def reference(of: Mapping[str, Any]) -> float:
-        return float(elbo.elbo_forward(ops, workload.arch, of, x, eps)[0].loss())
+        found = objectives.objective_forward(ops, workload.arch, of, x, eps, objective=workload.objective)
+        return float(found[0].loss())
 
     def check() -> dict[str, tuple[float, float]]:
         before = reference(start)
         if loss is not None:
-            theirs = loss(workload.arch, start, x, eps)
+            theirs = loss(workload.arch, start, x, eps, samples=workload.samples)
             if not abs(theirs / before - 1) < 1e-5:
                 raise CheckError(f"its loss is {theirs}, the reference's {before}")
         now = reference(parameters())

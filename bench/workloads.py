@@ -28,16 +28,28 @@ Product = tuple[Any, Any, Any]
 
 @dataclass(frozen=True)
 class Workload:
-    """A model and a batch size."""
+    """A model, a batch size, and the samples of IWAE's bound; None trains on the ELBO."""
 
     arch: Architecture
     batch: int
+    samples: int | None = None
+
+    @property
+    def objective(self) -> str:
+        """What a step maximises."""
+        return "elbo" if self.samples is None else "iwae"
+
+    @property
+    def decoded(self) -> int:
+        """Rows that the decoder has in a step."""
+        return self.batch * (self.samples or 1)
 
 
 WORKLOADS = {
     "pt": Workload(Architecture(784, 20, (400,), "relu"), 128),
     "kingma": Workload(Architecture(784, 20, (500,), "tanh"), 100),
     "iwae": Workload(Architecture(784, 50, (200, 200), "tanh"), 20),
+    "iwae50": Workload(Architecture(784, 50, (200, 200), "tanh"), 20, samples=50),
     "wide": Workload(Architecture(784, 64, (1024, 1024), "relu"), 512),
     # Dense x, where nothing can be gained from zeros.
     "pt-grey": Workload(Architecture(784, 20, (400,), "relu", "normal"), 128),
@@ -74,10 +86,10 @@ def composed_step(backend: ModuleType, workload: Workload, *, dense: bool = Fals
     x, rows = given_batch(workload)
     seen = x.astype(np.float32) if dense else x
     state = TrainingState(initialise(workload.arch, seed=SEED))
-    optimiser = Optimiser()
+    how: dict[str, Any] = {"objective": workload.objective, "samples": workload.samples or 1}
 
     def step() -> object:
-        return training_step(backend, workload.arch, state, seen, rows, seed=SEED, optimiser=optimiser)
+        return training_step(backend, workload.arch, state, seen, rows, seed=SEED, optimiser=Optimiser(), **how)
 
     return step, state
 
@@ -86,7 +98,8 @@ def fused_step(backend: Backend, workload: Workload, *, grey: bool = False) -> t
     """The fused step, which does the same; with `grey` it draws the binary pixels first."""
     x, rows = grey_batch(workload) if grey else given_batch(workload)
     state = TrainingState(initialise(workload.arch, seed=SEED))
-    step, optimiser = backend.fused_step(workload.arch, state, workload.batch), Optimiser()
+    step = backend.fused_step(workload.arch, state, workload.batch, workload.samples)
+    optimiser = Optimiser()
     assert step is not None
     return lambda: step(x, rows, seed=SEED, optimiser=optimiser, grey=grey), state
 
@@ -111,10 +124,11 @@ def step_products(workload: Workload) -> list[Product]:
     decoder = [arch.latent, *reversed(arch.hidden), arch.features]
     found: list[Product] = []
     for widths in (encoder, decoder):
+        rows = workload.decoded if widths is decoder else workload.batch
         for inputs, outputs in pairwise(widths):
             x, weight, dy = (
                 rng.standard_normal(shape, dtype=np.float32)
-                for shape in ((workload.batch, inputs), (inputs, outputs), (workload.batch, outputs))
+                for shape in ((rows, inputs), (inputs, outputs), (rows, outputs))
             )
             found += [(x, weight, np.empty_like(dy)), (x.T, dy, np.empty_like(weight))]
             if widths is decoder or inputs != arch.features:

@@ -51,6 +51,14 @@ def negative_elbo(arch: Architecture, p: dict[str, Any], x: Any, eps: Any) -> An
     return kl - loglik(arch, p, x, mu + jnp.exp(0.5 * logvar) * eps)
 
 
+def negative_bound(arch: Architecture, p: dict[str, Any], x: Any, eps: Any) -> Any:
+    """−IWAE's bound, (B,), in nats, of the samples eps (K, B, latent)."""
+    mu, logvar = encode(arch, p, x)
+    z = mu + jnp.exp(0.5 * logvar) * eps
+    log_w = loglik(arch, p, x, z) + 0.5 * jnp.sum(eps**2 + logvar - z**2, axis=-1)
+    return math.log(len(eps)) - jax.nn.logsumexp(log_w, axis=0)
+
+
 def adam(p: Any, g: Any, m: Any, v: Any, t: Any) -> tuple[Any, Any, Any]:
     """Adam's step number t: parameters and both moments."""
     m = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, m, g)
@@ -59,27 +67,42 @@ def adam(p: Any, g: Any, m: Any, v: Any, t: Any) -> tuple[Any, Any, Any]:
     return jax.tree.map(lambda a, b, c: a - size * b / (jnp.sqrt(c) / root + 1e-8), p, m, v), m, v
 
 
-def loss(arch: Architecture, parameters: Parameters, x: Any, eps: Any) -> float:
-    """The loss on given noise, to be compared with ours."""
+def loss(arch: Architecture, parameters: Parameters, x: Any, eps: Any, *, samples: int | None = None) -> float:
+    """The loss on given noise, sample by sample, to be compared with ours."""
     p = {name: jnp.asarray(value) for name, value in parameters.items()}
-    return float(negative_elbo(arch, p, jnp.asarray(x, jnp.float32), eps).mean())
+    of = negative_elbo if samples is None else negative_bound
+    return float(of(arch, p, jnp.asarray(x, jnp.float32), jnp.asarray(eps).reshape(_noise(arch, x, samples))).mean())
+
+
+def _noise(arch: Architecture, x: Any, samples: int | None) -> tuple[int, ...]:
+    return (len(x), arch.latent) if samples is None else (samples, len(x), arch.latent)
 
 
 def training(
-    mode: str, arch: Architecture, parameters: Parameters, x: Any, *, count: int, grey: bool = False
+    mode: str,
+    arch: Architecture,
+    parameters: Parameters,
+    x: Any,
+    *,
+    count: int,
+    grey: bool = False,
+    samples: int | None = None,
 ) -> tuple[Callable[[], object], int, Callable[[], dict[str, Any]]]:
     """Training on x (B, D): as it is given, or with `grey` bytes that are drawn anew each step.
+
+    It maximises the ELBO, or with `samples` IWAE's bound.
 
     Returns what to call, how many steps that is (`count`), and what gives the parameters as they are then.
     """
     given = jnp.asarray(x.astype(np.float32) / (255 if grey else 1))
+    objective = negative_elbo if samples is None else negative_bound
 
     def one(carry: Any, key: Any) -> tuple[Any, Any]:
         p, m, v, t = carry
         for_eps, for_x = jax.random.split(key)
-        eps = jax.random.normal(for_eps, (len(given), arch.latent))
+        eps = jax.random.normal(for_eps, _noise(arch, given, samples))
         seen = jax.random.bernoulli(for_x, given).astype(jnp.float32) if grey else given
-        value, g = jax.value_and_grad(lambda q: negative_elbo(arch, q, seen, eps).mean())(p)
+        value, g = jax.value_and_grad(lambda q: objective(arch, q, seen, eps).mean())(p)
         return (*adam(p, g, m, v, t + 1), t + 1), value
 
     # The state is donated: its buffers are written again, not copied.

@@ -63,17 +63,41 @@ def negative_elbo(arch: Architecture, p: dict[str, torch.Tensor], x: torch.Tenso
     return (missed + kl) / len(x)
 
 
-def loss(arch: Architecture, parameters: Parameters, x: Any, eps: Any) -> float:
-    """The loss on given noise, to be compared with ours."""
+def negative_bound(arch: Architecture, p: dict[str, torch.Tensor], x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+    """−IWAE's bound, the mean over the batch, in nats, of the samples eps (K, B, latent)."""
+    mu, logvar = encode(arch, p, x)
+    z = mu + torch.exp(0.5 * logvar) * eps
+    logits = decode(arch, p, z)
+    loglik = -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
+    log_w = loglik + 0.5 * (eps.pow(2) + logvar - z.pow(2)).sum(-1)
+    return (math.log(len(eps)) - torch.logsumexp(log_w, 0)).mean()
+
+
+def loss(arch: Architecture, parameters: Parameters, x: Any, eps: Any, *, samples: int | None = None) -> float:
+    """The loss on given noise, sample by sample, to be compared with ours."""
+    of = negative_elbo if samples is None else negative_bound
     with torch.no_grad():
-        given = torch.tensor(x.astype(np.float32))
-        return float(negative_elbo(arch, tensors(parameters), given, torch.tensor(eps)))
+        given, noise = torch.tensor(x.astype(np.float32)), torch.tensor(eps).reshape(_noise(arch, x, samples))
+        return float(of(arch, tensors(parameters), given, noise))
+
+
+def _noise(arch: Architecture, x: Any, samples: int | None) -> tuple[int, ...]:
+    return (len(x), arch.latent) if samples is None else (samples, len(x), arch.latent)
 
 
 def training(
-    mode: str, arch: Architecture, parameters: Parameters, x: Any, *, count: int, grey: bool = False
+    mode: str,
+    arch: Architecture,
+    parameters: Parameters,
+    x: Any,
+    *,
+    count: int,
+    grey: bool = False,
+    samples: int | None = None,
 ) -> tuple[Callable[[], object], int, Callable[[], dict[str, Any]]]:
     """Training on x (B, D): as it is given, or with `grey` bytes that are drawn anew each step.
+
+    It maximises the ELBO, or with `samples` IWAE's bound.
 
     Returns what to call, how many steps that is (one), and what gives the parameters as they are then.
     """
@@ -81,9 +105,11 @@ def training(
     optimiser = torch.optim.Adam(list(p.values()), lr=1e-3, fused=True)
     given = torch.tensor(x.astype(np.float32) / (255 if grey else 1))
 
+    objective = negative_elbo if samples is None else negative_bound
+
     def one() -> torch.Tensor:
         seen = torch.bernoulli(given) if grey else given
-        return negative_elbo(arch, p, seen, torch.randn(len(given), arch.latent))
+        return objective(arch, p, seen, torch.randn(_noise(arch, given, samples)))
 
     forward = torch.compile(one) if mode == "torch compiled" else one
 
