@@ -334,7 +334,7 @@ def _study(
 def _bench(
     what: Annotated[str, typer.Argument(metavar="ops|step|eval", help="What to time.")] = "step",
     workload: Annotated[
-        str, typer.Option("--workload", metavar="NAME", help="pt, kingma, iwae, wide, pt-grey or kingma-grey.")
+        str, typer.Option("--workload", metavar="NAME", help="pt, kingma, iwae, iwae50, wide, pt-grey or kingma-grey.")
     ] = "pt",
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="auto, numpy, numba or cupy.")] = "auto",
     peers: Annotated[
