@@ -86,7 +86,10 @@ def test_a_peer_takes_part(peer: str, workload: str) -> None:
     ("arguments", "message"),
     [
         (["all"], "what: got 'all', expected one of ops, step, eval"),
-        (["--workload", "big"], "workload: got 'big', expected one of pt, kingma, iwae, iwae50, wide"),
+        (
+            ["--workload", "big"],
+            "workload: got 'big', expected one of pt, kingma, iwae, iwae50, wide, pt-grey, kingma-grey",
+        ),
         (["--peers", "tinygrad"], "peers: got 'tinygrad', expected one of torch, jax"),
         (["--rounds", "0"], "rounds: got '0', expected a whole number >= 1"),
         (["eval", "--workload", "pt-grey"], "workload: got 'pt-grey', but evaluation is timed for a Bernoulli "
