@@ -10,43 +10,30 @@ import importlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import interleaved
 import numpy as np
 import workloads
+from interleaved import FLOOR, BenchError, Found
 from workloads import DRAWN, EVAL, SEED, STEP, Workload, evaluation_images, given_batch, grey_batch, step_products
 
 from vae_np import backends, elbo, likelihood, ops
 from vae_np.model import Parameters, initialise
 from vae_np.step import Optimiser, TrainingState
 
-WHATS = ("step", "eval")
-PEERS = ("torch", "jax")
+WHATS, PEERS = ("step", "eval"), interleaved.PEERS
 WORKLOADS = {name: one for name, one in workloads.WORKLOADS.items() if one.arch.is_bernoulli and one.samples is None}
 # Where the device is full: the products alone should be what counts.
 WORKLOADS["large"] = Workload(WORKLOADS["kingma"].arch, 4096)
-FLOOR, HOST = "gemm only", "host time of a step"
+HOST = "host time of a step"
 TURN_SECONDS, MOST_STEPS = 0.05, 1000
 SAMPLES, IMAGES = 5000, 100
 HOST_STEPS = 500
 # Two estimates of 100 images' mean log p(x) by 5000 samples each are this close by far.
 _EVAL_TOLERANCE = 0.5
 _SCAN = 50
-
-
-class BenchError(RuntimeError):
-    """A contestant computes something else than the others."""
-
-
-@dataclass
-class Found:
-    """What a benchmark found: `results` as the JSON has them, and what belongs to `environment`."""
-
-    results: list[dict[str, Any]] = field(default_factory=list)
-    first_calls_ms: dict[str, dict[str, float]] = field(default_factory=dict)
-    gemm_only: dict[str, str] = field(default_factory=dict)
-    bandwidth_gb_s: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

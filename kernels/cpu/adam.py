@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.errors import InputError
 
+from ..arguments import check_adam_buffers
 from . import _pool
 from ._arrays import plain, precision
 from ._jit import njit
@@ -50,10 +50,8 @@ def adam_update(
 ) -> None:
     """One Adam step in place, with bias correction; all arrays (P,), `step` counts from 1. [D31] (Kingma & Ba 2015)"""
     dtype = precision(parameters, "parameters")
+    check_adam_buffers(parameters, gradient, first_moment, second_moment)
     buffers = parameters, first_moment, second_moment
-    for name, buffer in zip(("parameters", "first_moment", "second_moment"), buffers, strict=True):
-        if buffer.dtype != dtype or buffer.shape != gradient.shape or buffer.ndim != 1:
-            raise InputError(f"{name}: got {buffer.dtype} {buffer.shape}, expected {dtype} {gradient.shape}")
     work = [plain(buffer, dtype) for buffer in buffers]
     values = constants(step, lr, beta1, beta2, eps).astype(dtype)
     _pool.run(

@@ -22,6 +22,7 @@ from vae_np.model import Architecture, Parameters
 from vae_np.optim import adagrad_update
 from vae_np.step import Optimiser, TrainingState
 
+from ..arguments import check_batch
 from ._gemm import call_gemm, gemm_address, scratch_size, transpose
 from ._jit import TILE_ROWS, VECTOR_BYTES, njit
 from ._philox import fill_bernoulli, fill_normals, key
@@ -435,10 +436,7 @@ class FusedStep:
         asked for (Adagrad needs them); otherwise they never leave the caches. [D24] [D29] [D31]
         """
         state = self.state
-        if x.shape != (self.batch, self.arch.features) or x.dtype != np.uint8:
-            raise InputError(
-                f"x: got {x.dtype} of shape {x.shape}, expected uint8 of {(self.batch, self.arch.features)}"
-            )
+        check_batch(x, self.batch, self.arch.features)
         (self._grey if grey else self._bits).reshape(x.shape)[...] = x
         self._rows[...] = rows
         self._sample_rows.reshape(self.batch, -1)[...] = self._rows[:, None]

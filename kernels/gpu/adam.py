@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from vae_np._types import Array
-from vae_np.errors import InputError
 
+from ..arguments import check_adam_buffers
 from ._arrays import blocks, launch, precision, put
 from ._device import device
 
@@ -25,10 +25,8 @@ def adam_update(
 ) -> None:
     """One Adam step in place, with bias correction; all arrays (P,), `step` counts from 1. [D31] (Kingma & Ba 2015)"""
     dtype = precision(parameters, "parameters")
+    check_adam_buffers(parameters, gradient, first_moment, second_moment)
     buffers = parameters, first_moment, second_moment
-    for name, buffer in zip(("parameters", "first_moment", "second_moment"), buffers, strict=True):
-        if buffer.dtype != dtype or buffer.shape != gradient.shape or buffer.ndim != 1:
-            raise InputError(f"{name}: got {buffer.dtype} {buffer.shape}, expected {dtype} {gradient.shape}")
     work = [put(buffer, dtype) for buffer in buffers]
     # Floats are rounded to the kernel's precision once, here: the same numbers as in the fused step.
     step_size, inverse_root = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)

@@ -19,6 +19,7 @@ from vae_np.model import Architecture
 from vae_np.optim import adagrad_update
 from vae_np.step import Optimiser, TrainingState
 
+from ..arguments import check_batch
 from ._arrays import ACTIVATIONS, blocks, tile
 from ._device import Launch, Pending, device
 
@@ -309,9 +310,7 @@ class FusedStep:
         asked for (Adagrad needs them). [D24] [D29] [D31]
         """
         arch, state, batch = self._model
-        expected = batch, arch.features
-        if x.shape != expected or x.dtype != np.uint8:
-            raise InputError(f"x: got {x.dtype} of shape {x.shape}, expected uint8 of {expected}")
+        check_batch(x, batch, arch.features)
         steps = self._steps
         is_adam = optimiser.name == "adam"
         kind = keep_gradients or not is_adam, is_adam
