@@ -19,12 +19,12 @@ import workloads
 from interleaved import FLOOR, BenchError, Found
 from workloads import DRAWN, EVAL, SEED, STEP, Workload, evaluation_images, given_batch, grey_batch, step_products
 
-from vae_np import backends, elbo, likelihood, ops
+from vae_np import backends, likelihood, objectives, ops
 from vae_np.model import Parameters, initialise
 from vae_np.step import Optimiser, TrainingState
 
 WHATS, PEERS = ("step", "eval"), interleaved.PEERS
-WORKLOADS = {name: one for name, one in workloads.WORKLOADS.items() if one.arch.is_bernoulli and one.samples is None}
+WORKLOADS = {name: one for name, one in workloads.WORKLOADS.items() if one.arch.is_bernoulli}
 # Where the device is full: the products alone should be what counts.
 WORKLOADS["large"] = Workload(WORKLOADS["kingma"].arch, 4096)
 HOST = "host time of a step"
@@ -85,23 +85,30 @@ def _start(workload: Workload) -> Parameters:
     return initialise(workload.arch, seed=SEED)
 
 
-def _check_losses(workload: Workload, peers: list[str]) -> None:
+def _given(workload: Workload, seed: int) -> tuple[Any, Any]:
+    """A batch, and noise for every sample of every example, sample-major."""
     x, rows = given_batch(workload)
+    count = workload.samples or 1
+    many, numbers = np.tile(rows, count), np.arange(count).repeat(len(rows))
+    return x, ops.philox_normal(many, workload.arch.latent, seed=seed, stream=3, step=0, sample=numbers)
+
+
+def _check_losses(workload: Workload, peers: list[str]) -> None:
+    x, eps = _given(workload, SEED)
     parameters = _start(workload)
-    eps = ops.philox_normal(rows, workload.arch.latent, seed=SEED, stream=3, step=0)
-    ours = float(elbo.elbo_forward(ops, workload.arch, parameters, x, eps)[0].loss())
+    ours = _loss_of(workload, dict(parameters), SEED)
     for peer in peers:
         module = importlib.import_module("peers.torch_gpu" if peer == "torch" else "peers.jax_peer")
-        theirs = module.loss(workload.arch, parameters, x, eps)
+        theirs = module.loss(workload.arch, parameters, x, eps, samples=workload.samples)
         if not abs(theirs / ours - 1) < 1e-5:
             raise BenchError(f"{peer}: its loss is {theirs:.8g}, ours {ours:.8g}")
 
 
-def _loss_of(workload: Workload, values: dict[str, Any]) -> float:
-    """The reference's loss of trained parameters, on noise that no training saw."""
-    x, rows = given_batch(workload)
-    eps = ops.philox_normal(rows, workload.arch.latent, seed=SEED + 1, stream=3, step=0)
-    return float(elbo.elbo_forward(ops, workload.arch, values, x, eps)[0].loss())
+def _loss_of(workload: Workload, values: dict[str, Any], seed: int = SEED + 1) -> float:
+    """The reference's loss of parameters; unless told otherwise on noise that no training saw."""
+    x, eps = _given(workload, seed)
+    terms, _ = objectives.objective_forward(ops, workload.arch, values, x, eps, objective=workload.objective)
+    return float(terms.loss())
 
 
 def _our_run(backend: backends.Backend, workload: Workload, grey: bool) -> tuple[Any, TrainingState]:
@@ -109,7 +116,8 @@ def _our_run(backend: backends.Backend, workload: Workload, grey: bool) -> tuple
     state = TrainingState(_start(workload))
     make = backend.fused_run(workload.arch)
     assert make is not None
-    steps = make(workload.arch, state, workload.batch, x, seed=SEED, optimiser=Optimiser(), draw=grey)
+    how: dict[str, Any] = {"seed": SEED, "optimiser": Optimiser(), "draw": grey, "samples": workload.samples}
+    steps = make(workload.arch, state, workload.batch, x, **how)
     # One batch is all the data: every step is an epoch of it, and one order serves them all.
     for parity in (0, 1):
         steps.order(parity, rows)
@@ -135,13 +143,17 @@ def _trainings(
 
         for mode in torch_gpu.MODES:
             note(f"building {mode}")
-            call, values = torch_gpu.training(mode, workload.arch, _start(workload), x, grey=grey)
+            call, values = torch_gpu.training(
+                mode, workload.arch, _start(workload), x, grey=grey, samples=workload.samples
+            )
             found[mode] = Contestant(call, is_peer=True, outcome=lambda now=values: _loss_of(workload, now()))
         found[FLOOR] = Contestant(torch_gpu.gemm_only(step_products(workload)), is_floor=True)
     if "jax" in peers:
         from peers import jax_peer
 
-        once, unit, now = jax_peer.training("jax", workload.arch, _start(workload), x, count=_SCAN, grey=grey)
+        once, unit, now = jax_peer.training(
+            "jax", workload.arch, _start(workload), x, count=_SCAN, grey=grey, samples=workload.samples
+        )
         found["jax"] = Contestant(
             lambda count: [once() for _ in range(count)], unit, is_peer=True, outcome=lambda: _loss_of(workload, now())
         )

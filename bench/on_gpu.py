@@ -22,7 +22,8 @@ from vae_np import __version__, backends
 from vae_np.commands import machine
 
 # What matters most comes first.
-ORDER = (("step", "pt"), ("step", "kingma"), ("step", "iwae"), ("step", "large"), ("eval", "iwae"), ("step", "wide"))
+STEPS = ("pt", "kingma", "iwae", "iwae50", "large")
+ORDER = (*(("step", name) for name in STEPS), ("eval", "iwae"), ("step", "wide"))
 _LIBRARIES = ("numpy", "cupy", "torch", "jax", "jaxlib")
 _ROW = "{:<24}{:<8}{:<17}{:>11}{:>22}{:>10}{:>10}"
 

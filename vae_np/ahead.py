@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from vae_np import data, noise
-from vae_np.elbo import Terms
 from vae_np.errors import NonFiniteError
 from vae_np.step import first_non_finite
 from vae_np.train import Metrics, Running, Trainer
@@ -27,7 +26,7 @@ def resident_steps(trainer: Trainer) -> Any:
     Grey bytes are drawn anew at every visit, on the device. What is binarised once and for all is so before it travels.
     """
     config, arch = trainer.config, trainer.arch
-    if (config.objective, config.samples, config.optimizer) != ("elbo", 1, "adam"):
+    if trainer.fused is None or config.optimizer != "adam":
         return None
     draw = trainer.values == "byte" and config.binarization == "dynamic"
     if trainer.values == "unit" and config.binarization == "dynamic":
@@ -51,6 +50,7 @@ def resident_steps(trainer: Trainer) -> Any:
         beta=config.beta,
         beta_warmup=config.beta_warmup * trainer.steps_per_epoch,
         draw=draw,
+        samples=None if config.objective == "elbo" else config.samples,
     )
 
 
@@ -125,15 +125,18 @@ def _last_batch(trainer: Trainer, epoch: int, batch: int) -> int:
 
 def _read(trainer: Trainer, steps: Any, part: _Part) -> list[Metrics]:
     """Wait for a part, add it up, and return the metrics line that is due behind it, if one is."""
-    reconstruction, kl, bad = part.queued.result()
+    terms, bad = part.queued.result()
     if bad is not None:
         steps.pull()
         with np.errstate(over="ignore", invalid="ignore"):
-            what = first_non_finite(trainer.state, Terms(reconstruction, kl)) or "a parameter or second moment"
+            what = first_non_finite(trainer.state, terms) or "a parameter or second moment"
         raise NonFiniteError(f"step {bad + 1}: {what} is not finite; a smaller lr often helps")
-    first = part.queued.first
-    for number, (one, other) in enumerate(zip(reconstruction.tolist(), kl.tolist(), strict=True)):
-        trainer.running.add(one, other, one - trainer.beta(first + number) * other)
+    objective = terms.bound
+    if objective is None:
+        beta = [trainer.beta(part.queued.first + number) for number in range(len(terms.kl))]
+        objective = terms.reconstruction - np.array(beta) * terms.kl
+    for means in zip(terms.reconstruction.tolist(), terms.kl.tolist(), objective.tolist(), strict=True):
+        trainer.running.add(*means)
     if not trainer._line_is_due(part.epoch, part.batch):
         return []
     end = part.epoch * trainer.steps_per_epoch + part.batch + 1

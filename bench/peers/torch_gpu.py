@@ -29,26 +29,35 @@ def prepare(device: str = "cuda") -> None:
     torch.set_default_device(device)
 
 
-def loss(arch: Architecture, parameters: Parameters, x: Any, eps: Any) -> float:
+def loss(arch: Architecture, parameters: Parameters, x: Any, eps: Any, *, samples: int | None = None) -> float:
     """The loss on given noise, to be compared with ours."""
-    return torch_peer.loss(arch, parameters, x, eps)
+    return torch_peer.loss(arch, parameters, x, eps, samples=samples)
 
 
 def training(
-    mode: str, arch: Architecture, parameters: Parameters, x: Any, *, grey: bool, device: str = "cuda"
+    mode: str,
+    arch: Architecture,
+    parameters: Parameters,
+    x: Any,
+    *,
+    grey: bool,
+    samples: int | None = None,
+    device: str = "cuda",
 ) -> tuple[Callable[[int], None], Callable[[], dict[str, Any]]]:
     """Training on x (B, D): as it is given, or with `grey` bytes that are drawn anew each step.
 
-    Returns what does so many steps and waits for them, and what gives the parameters as they are then.
+    It maximises the ELBO, or with `samples` IWAE's bound. Returns what does so many steps and waits for them, and what
+    gives the parameters as they are then.
     """
     p = torch_peer.tensors(parameters)
     graphed = mode == "torch graph"
     optimiser = torch.optim.Adam(list(p.values()), lr=1e-3, fused=True, capturable=graphed)
     given = torch.tensor(x, dtype=torch.float32) / (255 if grey else 1)
+    objective = torch_peer.negative_elbo if samples is None else torch_peer.negative_bound
 
     def one() -> torch.Tensor:
         seen = torch.bernoulli(given) if grey else given
-        return torch_peer.negative_elbo(arch, p, seen, torch.randn(len(given), arch.latent))
+        return objective(arch, p, seen, torch.randn(torch_peer.noise_shape(arch, given, samples)))
 
     forward = torch.compile(one, mode="reduce-overhead") if mode == "torch compiled" else one
 

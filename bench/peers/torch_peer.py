@@ -77,11 +77,12 @@ def loss(arch: Architecture, parameters: Parameters, x: Any, eps: Any, *, sample
     """The loss on given noise, sample by sample, to be compared with ours."""
     of = negative_elbo if samples is None else negative_bound
     with torch.no_grad():
-        given, noise = torch.tensor(x.astype(np.float32)), torch.tensor(eps).reshape(_noise(arch, x, samples))
+        given, noise = torch.tensor(x.astype(np.float32)), torch.tensor(eps).reshape(noise_shape(arch, x, samples))
         return float(of(arch, tensors(parameters), given, noise))
 
 
-def _noise(arch: Architecture, x: Any, samples: int | None) -> tuple[int, ...]:
+def noise_shape(arch: Architecture, x: Any, samples: int | None) -> tuple[int, ...]:
+    """The noise of a batch x: an ε an example, or with `samples` so many."""
     return (len(x), arch.latent) if samples is None else (samples, len(x), arch.latent)
 
 
@@ -109,7 +110,7 @@ def training(
 
     def one() -> torch.Tensor:
         seen = torch.bernoulli(given) if grey else given
-        return objective(arch, p, seen, torch.randn(_noise(arch, given, samples)))
+        return objective(arch, p, seen, torch.randn(noise_shape(arch, given, samples)))
 
     forward = torch.compile(one) if mode == "torch compiled" else one
 

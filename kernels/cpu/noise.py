@@ -10,12 +10,11 @@ from vae_np import noise
 from vae_np._types import Array
 from vae_np.errors import InputError
 
+from ..arguments import noise_counters
 from . import _pool
 from ._arrays import plain
 from ._jit import njit
 from ._philox import fill_bernoulli, fill_normals, key
-
-_NO_SAMPLE = np.zeros(1, dtype=np.int64)
 
 
 @njit()
@@ -58,7 +57,7 @@ def philox_normal(
     """Standard normals (len(rows), columns), a pure function of row, column, seed, stream, step and sample. [D38]"""
     # The reference's checks, on an empty request: they cost nothing and raise the same messages.
     noise.normal(np.asarray(rows)[:0], columns, seed=seed, stream=stream, step=step, dtype=dtype)
-    row, samples = _counters(rows, sample)
+    row, samples = (counters.astype(np.int64) for counters in noise_counters(rows, sample))
     out = np.empty((row.size, columns), dtype=dtype)
     _pool.run(_normals, row, samples, columns, *key(seed), stream, step, out.reshape(-1), work=10.0 * out.size)
     return out
@@ -70,20 +69,10 @@ def philox_bernoulli(grey: Array, *, seed: int, stream: int, step: int, rows: Ar
         # Grey values that are no bytes are drawn once a data set, not once a step: the reference serves.
         return noise.bernoulli(grey, seed=seed, stream=stream, step=step, rows=rows)
     noise.bernoulli(grey[:0], seed=seed, stream=stream, step=step, rows=np.asarray(rows)[:0])
-    row, _ = _counters(rows, 0)
+    row = noise_counters(rows, 0)[0].astype(np.int64)
     if row.size != len(grey):
         raise InputError(f"rows must name one row for each of {len(grey)} examples, got {row.size}")
     out = np.empty(grey.shape, dtype=np.uint8)
     pixels = plain(grey, np.uint8).reshape(-1)
     _pool.run(_bernoulli, pixels, row, grey.shape[1], *key(seed), stream, step, out.reshape(-1), work=4.0 * out.size)
     return out
-
-
-def _counters(rows: Array, sample: int | Array) -> tuple[Array, Array]:
-    row = noise._check_integers("rows", rows, 2**32).astype(np.int64)
-    samples = _NO_SAMPLE
-    if not (isinstance(sample, int) and sample == 0):
-        samples = noise._check_integers("sample", sample, 2**24).astype(np.int64)
-        if samples.size not in (1, row.size):
-            raise InputError(f"sample must be one integer or one for each of {row.size} rows, got {samples.size}")
-    return row, samples

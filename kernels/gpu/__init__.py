@@ -13,7 +13,7 @@ from .affine import (
     binary_affine_act_backward,
     binary_affine_act_forward,
 )
-from .fused import FusedRun, FusedStep, unsupported
+from .fused import OBJECTIVES, FusedRun, FusedStep, unsupported
 from .importance import log_weights
 from .likelihoods import (
     bernoulli_loglik_backward,
@@ -29,6 +29,7 @@ from .weights import log_mean_exp_weights
 
 __all__ = [
     "CACHE_PROBLEM",
+    "OBJECTIVES",
     "FusedRun",
     "FusedStep",
     "adam_update",

@@ -16,6 +16,8 @@ from ._device import device
 
 # Kernels index with 32 bits.
 _MOST_ENTRIES = 2**31 - 1
+# About as many blocks as the larger devices have multiprocessors: with fewer, some of those have nothing to do.
+_ENOUGH_BLOCKS = 128
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}
 
 
@@ -48,9 +50,7 @@ def give(home: bool, *results: Any) -> tuple[Any, ...]:
     return tuple(device().get(result) if home and result is not None else result for result in results)
 
 
-def launch(
-    kernel: str, dtype: Any, grid: tuple[int, ...], block: tuple[int, ...], *args: Any, shared: int = 0
-) -> None:
+def launch(kernel: str, dtype: Any, grid: tuple[int, ...], block: tuple[int, ...], *args: Any, shared: int = 0) -> None:
     """Queue one kernel."""
     device().prepare(kernel, dtype, grid, block, args, shared)()
 
@@ -60,6 +60,6 @@ def blocks(count: int, size: int) -> int:
     return -(-count // size)
 
 
-def tile(rows: int) -> int:
-    """The edge of the tiles in which products are computed: small ones give a small batch more blocks."""
-    return 64 if rows >= 512 else 32
+def tile(rows: int, columns: int) -> int:
+    """The edge of the tiles that a product's result (rows, columns) has: large ones, where they are enough blocks."""
+    return 64 if blocks(rows, 64) * blocks(columns, 64) >= _ENOUGH_BLOCKS else 32

@@ -96,6 +96,7 @@ _FILES = {
     "adam.cu": ("adam_update",),
     "importance.cu": ("importance_sample", "bernoulli_output", "importance_weights"),
     "step.cu": ("step_begin", "latent_forward", "latent_backward", "step_weights"),
+    "bound.cu": ("bound_sample", "bound_weights", "scale_rows", "bound_backward"),
 }  # fmt: skip
 FILE_OF = {kernel: file for file, kernels in _FILES.items() for kernel in kernels}
 

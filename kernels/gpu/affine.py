@@ -9,17 +9,13 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.errors import InputError
 
+from ..arguments import check_layer
 from ._arrays import ACTIVATIONS, at_home, blocks, empty, give, launch, precision, put, tile
 
 
 def _layer(x: Any, weight: Any, bias: Any, activation: str) -> tuple[int, np.dtype[Any]]:
-    if activation not in ACTIVATIONS:
-        raise InputError(f"activation: got {activation!r}, expected one of {', '.join(sorted(ACTIVATIONS))}")
-    dtype = precision(weight, "weight")
-    if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[0] or bias.shape != weight.shape[1:]:
-        shapes = f"{x.shape}, {weight.shape}, {bias.shape}"
-        raise InputError(f"x, weight, bias: got shapes {shapes}, expected (B, I), (I, O), (O,)")
-    return ACTIVATIONS[activation], dtype
+    check_layer(x, weight, bias, activation)
+    return ACTIVATIONS[activation], precision(weight, "weight")
 
 
 def affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) -> tuple[Array, Any]:
@@ -29,7 +25,7 @@ def affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) ->
     x, weight, bias = put(x, dtype), put(weight, dtype), put(bias, dtype)
     (batch, inputs), outputs = x.shape, weight.shape[1]
     y = empty((batch, outputs), dtype)
-    edge = tile(batch)
+    edge = tile(batch, outputs)
     launch(
         f"affine_forward_{edge}", dtype, (blocks(outputs, edge), blocks(batch, edge)), (256,),
         x, weight, bias, y, batch, inputs, outputs, kind,
@@ -37,21 +33,23 @@ def affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) ->
     return give(home, y)[0], (x, weight, y, kind, home)
 
 
-def affine_act_backward(dy: Array, cache: Any, *, input_gradient: bool = True) -> tuple[Array | None, Array, Array]:
-    """dx (B, I) or None, dweight (I, O), dbias (O,), from dy (B, O). [D25] [D26]"""
+def affine_act_backward(
+    dy: Array, cache: Any, *, input_gradient: bool = True, weight_gradient: bool = True
+) -> tuple[Array | None, Array | None, Array | None]:
+    """dx (B, I), dweight (I, O), dbias (O,), from dy (B, O); what is not asked for is None. [D25] [D26]"""
     x, weight, y, kind, home = cache
     (batch, inputs), outputs, dtype = x.shape, weight.shape[1], weight.dtype
     home = home and at_home(dy)
     da = _through_activation(dy, y, kind)
-    edge = tile(batch)
     dx = None
     if input_gradient:
+        edge = tile(batch, inputs)
         dx = empty((batch, inputs), dtype)
         launch(
             f"affine_input_gradient_{edge}", dtype, (blocks(inputs, edge), blocks(batch, edge)), (256,),
             da, weight, None, dx, batch, inputs, outputs, ACTIVATIONS["identity"],
         )  # fmt: skip
-    return give(home, dx, *_weight_gradient("affine_weight_gradient", x, da))
+    return give(home, dx, *(_weight_gradient("affine_weight_gradient", x, da) if weight_gradient else (None, None)))
 
 
 def binary_affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) -> tuple[Array, Any]:
@@ -79,7 +77,8 @@ def binary_affine_act_backward(dy: Array, cache: Any) -> tuple[Array, Array]:
 
 
 def _weight_gradient(kernel: str, x: Any, da: Any) -> tuple[Any, Any]:
-    (batch, inputs), outputs, edge = x.shape, da.shape[1], tile(len(x))
+    (batch, inputs), outputs = x.shape, da.shape[1]
+    edge = tile(inputs + 1, outputs)
     dweight, dbias = empty((inputs, outputs), da.dtype), empty((outputs,), da.dtype)
     # One row of tiles more than the weights have: the bias is the gradient of one more input, which is always one.
     launch(

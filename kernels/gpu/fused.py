@@ -1,5 +1,6 @@
-"""Training steps that the host only launches: MLPs, a diagonal normal q, a Bernoulli likelihood, the ELBO. [D29] [D31]
+"""Training steps that the host only launches: MLPs, a diagonal normal q, a Bernoulli likelihood. [D29] [D31] [D41]
 
+Their objective is the ELBO, or IWAE's bound of K samples; these lie example by example, as K times the decoder's rows.
 What a step needs lies on the device: the data as bytes, the epoch's order, parameters and moments, the step's number
 and the learning rate. A kernel at the beginning of a step looks up which rows are due, and one at its end counts the
 step, so the same few launches, recorded once as a graph, are every step there is. Nothing is allocated in a step.
@@ -27,8 +28,12 @@ from ._device import Launch, Pending, device
 GRAPH_STEPS = 25
 # Entries of the ring of metrics: the most steps that may be queued before somebody reads them.
 SLOTS = 1024
+# From so many examples on, a step has the kernels for large batches beside its products.
+_LARGE_BATCH = 512
 # Two rows of latents in a block's shared memory, in float64, beside 256 partial sums.
 _MOST_LATENTS = 2500
+# Rows that a grid's second dimension can have, in tiles of 64.
+_MOST_ROWS = 64 * 65_535
 _NEVER = 2**64 - 1
 
 # `State` and `Layer` of step.cu; every word has eight bytes.
@@ -39,9 +44,12 @@ _STATE = np.dtype(
 )
 _LAYER = np.dtype(
     [("x", "u8"), ("da", "u8")]
-    + [(name, "i8") for name in ("inputs", "outputs", "weight_at", "bias_at", "binary", "first_block")]
+    + [(name, "i8") for name in ("rows", "inputs", "outputs", "weight_at", "bias_at", "binary", "first_block")]
 )
-_STATE_WORDS, _METRICS = _STATE.itemsize // 8, 4
+_STATE_WORDS, _METRICS = _STATE.itemsize // 8, 3
+
+# What the fused steps can maximise.
+OBJECTIVES = ("elbo", "iwae")
 
 
 def unsupported(arch: Architecture) -> str | None:
@@ -57,26 +65,43 @@ def unsupported(arch: Architecture) -> str | None:
     return None
 
 
-def _refuse_unsupported(arch: Architecture) -> None:
+def _refuse_unsupported(arch: Architecture, samples: int | None) -> None:
     why = unsupported(arch)
     if why is not None:
         raise InputError(f"architecture: {why}")
+    if samples is not None and samples < 1:
+        raise InputError(f"samples: got {samples}, expected at least 1")
 
 
 class _Steps:
-    """One architecture, batch size and data set on the device, and the launches that are a step."""
+    """One architecture, batch size, objective and data set on the device, and the launches that are a step."""
 
     def __init__(
-        self, arch: Architecture, state: TrainingState, batch: int, rows: int, *, ordered: bool, placed: bool
+        self,
+        arch: Architecture,
+        state: TrainingState,
+        batch: int,
+        samples: int | None,
+        rows: int,
+        *,
+        ordered: bool,
+        placed: bool,
     ) -> None:
-        _refuse_unsupported(arch)
-        self.arch, self.state, self.batch = arch, state, batch
+        _refuse_unsupported(arch, samples)
+        self.arch, self.state, self.batch, self.samples = arch, state, batch, samples
+        # The decoder has a row for each sample of each example.
+        self.decoded = batch * (samples or 1)
         self.dtype = state.parameters.dtype
-        self.edge = tile(batch)
-        self._names = [f"encoder.hidden.{i}" for i in range(len(arch.hidden))] + ["encoder.mu", "encoder.logvar"]
-        self._names += [f"decoder.hidden.{i}" for i in range(len(arch.hidden))] + ["decoder.out"]
+        self.is_large = batch >= _LARGE_BATCH
+        self.output_edge = tile(self.decoded, arch.features)
+        self.weights_edge = 64 if self.is_large else 32
+        # The decoder first: with several samples its weights' gradients take longest.
+        self._names = [f"decoder.hidden.{i}" for i in range(len(arch.hidden))] + ["decoder.out"]
+        self._names += [f"encoder.hidden.{i}" for i in range(len(arch.hidden))] + ["encoder.mu", "encoder.logvar"]
         wanted = self._wanted(rows, ordered, placed)
-        _check_memory(wanted, batch)
+        _check_memory(wanted, batch, samples)
+        if self.decoded > _MOST_ROWS:
+            raise InputError(f"batch: got {self.decoded} rows with all samples, expected at most {_MOST_ROWS}")
         # All in one place, so that every later step finds it there.
         self.at = {name: device().empty(shape, dtype) for name, (shape, dtype) in wanted.items()}
         device().write(self.at["layers"], self._layers())
@@ -85,7 +110,7 @@ class _Steps:
 
     def _wanted(self, rows: int, ordered: bool, placed: bool) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Every buffer by name: its shape and dtype."""
-        arch, batch, real = self.arch, self.batch, self.dtype
+        arch, batch, decoded, real = self.arch, self.batch, self.decoded, self.dtype
         size = self.state.parameters.flat.size
         found: dict[str, tuple[tuple[int, ...], Any]] = {
             "data": ((rows, arch.features), np.uint8),
@@ -95,21 +120,28 @@ class _Steps:
             "bits": ((batch, arch.features), np.uint8),
             "index": ((batch, arch.features), np.int32),
             "counts": ((batch,), np.int32),
-            "dlogits": ((batch, arch.features), real),
-            "partial": ((batch, blocks(arch.features, self.edge)), real),
+            "dlogits": ((decoded, arch.features), real),
+            "partial": ((decoded, blocks(arch.features, self.output_edge)), np.float64),
         }
         if ordered:
             found["orders"] = ((2, rows), np.uint32)
         if placed:
             found["places"] = ((rows,), np.uint32)
         found |= dict.fromkeys(("parameters", "gradients", "first", "second"), ((size,), real))
-        found |= dict.fromkeys(("mu", "logvar", "eps", "z", "dmu", "dlogvar"), ((batch, arch.latent), real))
+        found |= dict.fromkeys(("mu", "logvar", "dmu", "dlogvar"), ((batch, arch.latent), real))
+        found |= dict.fromkeys(("eps", "z"), ((decoded, arch.latent), real))
         found |= dict.fromkeys(("kl", "reconstruction"), ((batch,), real))
+        if self.samples is not None:
+            found |= {"dz": ((decoded, arch.latent), real), "log_w": ((decoded,), np.float64)}
+            found |= {"share": ((decoded,), real), "bound": ((batch,), real)}
         for name in self._names:
             if ".hidden." in name:
-                shape = (batch, self.state.parameters[f"{name}.weight"].shape[1])
+                shape = (self._rows(name), self.state.parameters[f"{name}.weight"].shape[1])
                 found |= {name: (shape, real), f"d {name}": (shape, real)}
         return found
+
+    def _rows(self, layer: str) -> int:
+        return self.decoded if layer.startswith("decoder") else self.batch
 
     def _sources(self, name: str) -> tuple[str, str]:
         """The buffers of a layer's input and of the gradient of its output before the activation."""
@@ -130,10 +162,10 @@ class _Steps:
             inputs, outputs = self.state.parameters[f"{name}.weight"].shape
             source, gradient = self._sources(name)
             entry["x"], entry["da"] = (device().address(self.at[buffer]) for buffer in (source, gradient))
-            entry["inputs"], entry["outputs"] = inputs, outputs
+            entry["rows"], entry["inputs"], entry["outputs"] = self._rows(name), inputs, outputs
             entry["weight_at"], entry["bias_at"] = self._offset(f"{name}.weight"), self._offset(f"{name}.bias")
             entry["binary"], entry["first_block"] = int(source == "bits"), block
-            block += blocks(inputs + 1, self.edge) * blocks(outputs, self.edge)
+            block += blocks(inputs + 1, self.weights_edge) * blocks(outputs, self.weights_edge)
         self._weight_blocks = block
         return table.view(np.uint64).reshape(len(table), -1)
 
@@ -149,8 +181,8 @@ class _Steps:
         return flat[first : first + inputs * outputs], flat[second : second + outputs]
 
     def launches(self, *, keep: bool, update: bool) -> list[Launch]:
-        """One step: with `keep` its gradients stay, with `update` Adam moves the parameters. [D24] [D29] [D31]"""
-        at, arch, batch, edge = self.at, self.arch, self.batch, self.edge
+        """One step: with `keep` its gradients stay, with `update` Adam moves the parameters. [D24] [D29] [D31] [D42]"""
+        at, arch, batch, samples, decoded = self.at, self.arch, self.batch, self.samples, self.decoded
         features, latent, activation = arch.features, arch.latent, ACTIVATIONS[arch.activation]
         hidden, depth = arch.hidden, len(arch.hidden)
         orders, places = at.get("orders"), at.get("places")
@@ -164,23 +196,29 @@ class _Steps:
         def forward(layer: str, kernel: str = "affine_forward") -> None:
             source, _ = self._sources(layer)
             inputs, outputs = self.state.parameters[f"{layer}.weight"].shape
-            grid = blocks(outputs, edge), blocks(batch, edge)
+            rows = self._rows(layer)
+            edge = tile(rows, outputs)
+            grid = blocks(outputs, edge), blocks(rows, edge)
             tensors = self._tensors(layer)
-            add(f"{kernel}_{edge}", grid, (256,), at[source], *tensors, at[layer], batch, inputs, outputs, activation)
+            add(f"{kernel}_{edge}", grid, (256,), at[source], *tensors, at[layer], rows, inputs, outputs, activation)
 
         def back_through(layer: str) -> None:
-            """From a layer's own gradient to that of the hidden layer which it reads."""
+            """From a layer's own gradient to that of the hidden layer which it reads, or to dz."""
             below, gradient = self._sources(layer)
             inputs, outputs = self.state.parameters[f"{layer}.weight"].shape
-            grid = blocks(inputs, edge), blocks(batch, edge)
-            args = at[gradient], self._tensors(layer)[0], at[below], at[f"d {below}"]
-            add(f"affine_input_gradient_{edge}", grid, (256,), *args, batch, inputs, outputs, activation)
+            rows = self._rows(layer)
+            edge = tile(rows, inputs)
+            grid = blocks(inputs, edge), blocks(rows, edge)
+            through = (None, at["dz"]) if below == "z" else (at[below], at[f"d {below}"])
+            kind = ACTIVATIONS["identity"] if below == "z" else activation
+            args = at[gradient], self._tensors(layer)[0], *through, rows, inputs, outputs, kind
+            add(f"affine_input_gradient_{edge}", grid, (256,), *args)
 
         add(
             "step_begin", (batch,), (256,), state, at["data"], orders, places, batch, features, at["bits"],
             at["index"], at["counts"], at["constants"],
         )  # fmt: skip
-        if edge == 64:
+        if self.is_large:
             # With so many rows the weights' rows are read too often for sums over the active pixels alone.
             forward("encoder.hidden.0", "binary_forward_dense")
         else:
@@ -194,35 +232,59 @@ class _Steps:
         heads = [*self._tensors("encoder.mu"), *self._tensors("encoder.logvar")]
         width = self.dtype.itemsize
         # A block of the latent kernels has eight examples where rows are many, if their latents fit into its memory.
-        few, examples = (64, 8) if edge == 64 and latent <= 256 else (32, 1)
+        few, examples = (64, 8) if self.is_large and latent <= 256 else (32, 1)
+        # Where there are several samples, a kernel of its own draws them.
+        drawn = (at["eps"], at["z"]) if samples is None else (None, None)
         add(
             f"latent_forward_{few}", (blocks(batch, examples),), (256,), state, at[last], *heads, orders, places, batch,
-            hidden[-1], latent, at["mu"], at["logvar"], at["eps"], at["z"], at["kl"],
+            hidden[-1], latent, at["mu"], at["logvar"], *drawn, at["kl"],
             shared=examples * (256 + 2 * latent) * width,
         )  # fmt: skip
+        if samples is not None:
+            add(
+                "bound_sample", (blocks(decoded, 4),), (128,), state, at["mu"], at["logvar"], orders, places, batch,
+                samples, latent, at["eps"], at["z"], at["log_w"],
+            )  # fmt: skip
         for i in range(depth):
             forward(f"decoder.hidden.{i}")
-        tiles = blocks(features, edge)
+        tiles = blocks(features, self.output_edge)
         add(
-            f"bernoulli_output_{edge}", (tiles, blocks(batch, edge)), (256,), at[f"decoder.hidden.{depth - 1}"],
-            *self._tensors("decoder.out"), at["bits"], batch, batch, hidden[0], features, -1.0 / batch, at["dlogits"],
-            at["partial"],
+            f"bernoulli_output_{self.output_edge}", (tiles, blocks(decoded, self.output_edge)), (256,),
+            at[f"decoder.hidden.{depth - 1}"], *self._tensors("decoder.out"), at["bits"], decoded, batch, samples or 1,
+            hidden[0], features, -1.0 / batch if samples is None else -1.0, at["dlogits"], at["partial"],
         )  # fmt: skip
+        if samples is not None:
+            # Only now it is known what each row weighs.
+            add(
+                "bound_weights", (batch,), (128,), at["partial"], tiles, at["constants"], batch, samples, at["log_w"],
+                at["share"], at["reconstruction"], at["bound"],
+            )  # fmt: skip
+            add("scale_rows", (decoded, blocks(features, 256)), (256,), at["share"], at["dlogits"], features)
         back_through("decoder.out")
         for i in range(depth - 1, 0, -1):
             back_through(f"decoder.hidden.{i}")
-        add(
-            f"latent_backward_{few}", (blocks(batch, examples),), (256,), at["d decoder.hidden.0"],
-            self._tensors("decoder.hidden.0")[0], at["mu"], at["logvar"], at["eps"], heads[0], heads[2], at[last],
-            at["constants"], batch, latent, hidden[-1], hidden[-1], activation, at["dmu"], at["dlogvar"],
-            at[f"d {last}"], shared=examples * 2 * latent * width,
-        )  # fmt: skip
+        of_heads = examples * 2 * latent * width
+        if samples is None:
+            add(
+                f"latent_backward_{few}", (blocks(batch, examples),), (256,), at["d decoder.hidden.0"],
+                self._tensors("decoder.hidden.0")[0], at["mu"], at["logvar"], at["eps"], heads[0], heads[2], at[last],
+                at["constants"], batch, latent, hidden[-1], hidden[-1], activation, at["dmu"], at["dlogvar"],
+                at[f"d {last}"], shared=of_heads,
+            )  # fmt: skip
+        else:
+            back_through("decoder.hidden.0")
+            add(
+                f"bound_backward_{few}", (blocks(batch, examples),), (256,), at["dz"], at["share"], at["z"], at["eps"],
+                at["logvar"], heads[0], heads[2], at[last], at["constants"], batch, samples, latent, hidden[-1],
+                activation, at["dmu"], at["dlogvar"], at[f"d {last}"], shared=of_heads,
+            )  # fmt: skip
         for i in range(depth - 1, 0, -1):
             back_through(f"encoder.hidden.{i}")
         add(
-            f"step_weights_{edge}", (self._weight_blocks + 1,), (256,), state, at["layers"], len(self._names), batch,
-            at["gradients"] if keep else None, at["parameters"], at["first"], at["second"], at["constants"],
-            int(update), at["partial"], tiles, at["kl"], at["reconstruction"], metrics,
+            f"step_weights_{self.weights_edge}", (self._weight_blocks + 1,), (256,), state, at["layers"],
+            len(self._names), batch, at["gradients"] if keep else None, at["parameters"], at["first"], at["second"],
+            at["constants"], int(update), at["partial"], tiles, at["kl"], at.get("bound"), at["reconstruction"],
+            metrics,
         )  # fmt: skip
         return found
 
@@ -257,7 +319,7 @@ class _Steps:
         device().write(self.at["state"][:_STATE_WORDS], words.view(np.uint64))
 
 
-def _check_memory(wanted: dict[str, tuple[tuple[int, ...], Any]], batch: int) -> None:
+def _check_memory(wanted: dict[str, tuple[tuple[int, ...], Any]], batch: int, samples: int | None) -> None:
     sizes = {name: int(np.prod(shape)) * np.dtype(dtype).itemsize for name, (shape, dtype) in wanted.items()}
     free, total = device().memory()
     if sum(sizes.values()) <= free:
@@ -265,33 +327,36 @@ def _check_memory(wanted: dict[str, tuple[tuple[int, ...], Any]], batch: int) ->
     data = sum(sizes.get(name, 0) for name in ("data", "orders", "places"))
     model = sum(sizes[name] for name in ("parameters", "gradients", "first", "second"))
     mib = 2**20
+    of_batch, less = f"a batch of {batch}", "a smaller batch or model needs less"
+    if samples is not None:
+        of_batch, less = f"{of_batch} with {samples} samples each", f"fewer samples, {less}"
     raise DeviceError(
         f"too little memory on the device: training needs {sum(sizes.values()) / mib:.0f} MiB (data {data / mib:.0f}, "
-        f"model and moments {model / mib:.0f}, a batch of {batch} {(sum(sizes.values()) - data - model) / mib:.0f}), "
-        f"and {free / mib:.0f} of {total / mib:.0f} MiB are free; a smaller batch or model needs less, "
-        "and --backend numba none"
+        f"model and moments {model / mib:.0f}, {of_batch} {(sum(sizes.values()) - data - model) / mib:.0f}), "
+        f"and {free / mib:.0f} of {total / mib:.0f} MiB are free; {less}, and --backend numba none"
     )
 
 
 class FusedStep:
     """The training step of one architecture, state and batch size, on batches that the host has.
 
-    It changes the same buffers as `vae_np.step.training_step` and returns the same terms, within the kernels'
-    tolerance; so everything travels to the device and back at each call. `FusedRun` is what trains fast. Raises
-    InputError for an architecture that has no fused step.
+    The objective is the ELBO, or with `samples` IWAE's bound of so many samples. It changes the same buffers as
+    `vae_np.step.training_step` and returns the same terms, within the kernels' tolerance; so everything travels to the
+    device and back at each call. `FusedRun` is what trains fast. Raises InputError for an architecture that has no
+    fused step, and for less than one sample.
     """
 
-    def __init__(self, arch: Architecture, state: TrainingState, batch: int) -> None:
-        _refuse_unsupported(arch)
-        self._model = arch, state, batch
+    def __init__(self, arch: Architecture, state: TrainingState, batch: int, samples: int | None = None) -> None:
+        _refuse_unsupported(arch, samples)
+        self._model = arch, state, batch, samples
         self._launches: dict[tuple[bool, bool], list[Launch]] = {}
         self._finite = True
 
     @cached_property
     def _steps(self) -> _Steps:
         # Memory is taken at the first call: a training that runs ahead never makes one.
-        arch, state, batch = self._model
-        return _Steps(arch, state, batch, batch, ordered=False, placed=True)
+        arch, state, batch, samples = self._model
+        return _Steps(arch, state, batch, samples, batch, ordered=False, placed=True)
 
     def __call__(
         self,
@@ -309,7 +374,7 @@ class FusedStep:
         `rows` (B,) are the examples' places in their data set. The gradients of a step are left in the state only if
         asked for (Adagrad needs them). [D24] [D29] [D31]
         """
-        arch, state, batch = self._model
+        arch, state, batch, samples = self._model
         check_batch(x, batch, arch.features)
         steps = self._steps
         is_adam = optimiser.name == "adam"
@@ -332,7 +397,8 @@ class FusedStep:
             adagrad_update(state.parameters.flat, state.gradients.flat, state.second_moment.flat, lr=optimiser.lr)
             self._finite &= bool(np.isfinite(state.parameters.flat.sum() + state.second_moment.flat.sum()))
         state.step += 1
-        return Terms(device().get(steps.at["reconstruction"]), device().get(steps.at["kl"]))
+        names = ("reconstruction", "kl") if samples is None else ("reconstruction", "kl", "bound")
+        return Terms(*(device().get(steps.at[name]) for name in names))
 
     @property
     def finite(self) -> bool:
@@ -343,11 +409,12 @@ class FusedStep:
 class Queued:
     """Steps that are on their way: their metrics, once the device has come to their end."""
 
-    def __init__(self, pending: Pending, first: int, count: int) -> None:
-        self._pending, self.first, self.count = pending, first, count
+    def __init__(self, pending: Pending, first: int, count: int, terms: int) -> None:
+        self._pending, self._terms = pending, terms
+        self.first, self.count = first, count
 
-    def result(self) -> tuple[Array, Array, int | None]:
-        """Mean reconstruction and KL of each step, (count,) in nats, and the first step that was not finite, if any.
+    def result(self) -> tuple[Terms, int | None]:
+        """The mean terms of each step, (count,) each, and the number of the first step that was not finite, if any.
 
         Waits until the steps are done. Raises DeviceError where the device failed at any of them.
         """
@@ -355,15 +422,16 @@ class Queued:
         ring = words[_STATE_WORDS:].view(np.float64).reshape(SLOTS, _METRICS)
         metrics = ring[(self.first + np.arange(self.count)) % SLOTS]
         bad = int(words[:_STATE_WORDS].view(_STATE)["first_bad"][0])
-        return metrics[:, 0].copy(), metrics[:, 1].copy(), None if bad == _NEVER else bad
+        return Terms(*metrics[:, : self._terms].T.copy()), None if bad == _NEVER else bad
 
 
 class FusedRun:
     """Steps on a data set that stays on the device: the host gives an epoch's order, and launches.
 
-    `data` (N, D) are bytes: binary, or with `draw` grey ones, which are binarised anew at every visit. The state's
-    buffers on the host are what the run starts from; they are up to date again after `pull`. `state.step` counts the
-    steps that were queued. Only Adam runs on the device. Raises InputError, or DeviceError where memory is too small.
+    The objective is the ELBO, or with `samples` IWAE's bound of so many samples. `data` (N, D) are bytes: binary, or
+    with `draw` grey ones, which are binarised anew at every visit. The state's buffers on the host are what the run
+    starts from; they are up to date again after `pull`. `state.step` counts the steps that were queued. Only Adam runs
+    on the device. Raises InputError, or DeviceError where memory is too small.
     """
 
     def __init__(
@@ -378,6 +446,7 @@ class FusedRun:
         beta: float = 1.0,
         beta_warmup: int = 0,
         draw: bool = False,
+        samples: int | None = None,
     ) -> None:
         if optimiser.name != "adam":
             raise InputError(f"optimizer: got {optimiser.name!r}, expected 'adam' for steps on the device")
@@ -385,7 +454,8 @@ class FusedRun:
             expected = f"uint8 of ({batch} or more, {arch.features})"
             raise InputError(f"data: got {data.dtype} of shape {data.shape}, expected {expected}")
         self.state = state
-        self._steps = _Steps(arch, state, batch, len(data), ordered=True, placed=False)
+        self._steps = _Steps(arch, state, batch, samples, len(data), ordered=True, placed=False)
+        self._terms = 2 if samples is None else 3
         device().write(self._steps.at["data"], np.ascontiguousarray(data))
         self._steps.push()
         self._steps.begin(seed, optimiser, rows=len(data), beta=beta, warmup=beta_warmup, draw=draw)
@@ -413,7 +483,7 @@ class FusedRun:
             while count - (self.state.step - first) >= length:
                 self._graph(length)()
                 self.state.step += length
-        return Queued(device().fetch(self._steps.at["state"]), first, count)
+        return Queued(device().fetch(self._steps.at["state"]), first, count, self._terms)
 
     def _graph(self, length: int) -> Launch:
         if length not in self._graphs:

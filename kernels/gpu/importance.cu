@@ -5,8 +5,8 @@
 #include "product.cuh"
 #include "reduce.cuh"
 
-// z of `count` samples of each example, from sample `first` on, and log p(z) - log q(z|x) = 1/2 sum(eps^2 + logvar -
-// z^2), whose constants cancel. A warp a row, sample-major. [D17] [D34]
+// z of `count` samples of each example, from sample `first` on, and log p(z) - log q(z|x). A warp a row, sample-major.
+// [D17] [D34]
 extern "C" __global__ void __launch_bounds__(128)
     importance_sample(const real* mu, const real* logvar, const u32* places, u64 seed, u32 first, int count, int batch,
                       int latent, real* z, real* prior) {
@@ -19,56 +19,59 @@ extern "C" __global__ void __launch_bounds__(128)
         const real eps = normal_at(k, places[example], 0, last, seed);
         const real v = logvar[at(example, k, latent)], value = latent_sample(mu[at(example, k, latent)], v, eps);
         z[at(row, k, latent)] = value;
-        twice += static_cast<double>(eps) * eps + v - static_cast<double>(value) * value;
+        twice += log_ratio_term(eps, v, value);
     }
     twice = warp_sum(twice);
     if (threadIdx.x % 32 == 0) prior[row] = static_cast<real>(0.5 * twice);
 }
 
 // logits = h W + b; partial (rows, tiles), the sum of log p over each tile's pixels; and, unless it is null,
-// dlogits = scale (x - sigmoid(logits)). Row r of h belongs to row r % batch of x. [D4] [D27]
+// dlogits = scale (x - sigmoid(logits)). Row r of h belongs to row r / together % batch of x: as many rows in a row are
+// of one example, and the batch begins again after its last. [D4] [D27]
 template <int edge>
 __device__ __forceinline__ void output_tile(TileMemory<edge>& memory, const real* h, const real* weight,
-                                            const real* bias, const u8* x, int rows, int batch, int inputs,
-                                            int features, real scale, real* dlogits, real* partial) {
+                                            const real* bias, const u8* x, int rows, int batch, int together,
+                                            int inputs, int features, real scale, real* dlogits, double* partial) {
     const int row0 = blockIdx.y * edge, column0 = blockIdx.x * edge;
     Tile<edge> tile;
     tile.multiply(memory, AlongRows<real>{h, rows, inputs}, AlongColumns<real>{weight, features, inputs}, inputs, row0,
                   column0);
 #pragma unroll
     for (int i = 0; i < tile.rows; ++i) {
-        const int row = row0 + tile.row(i);
+        const int row = row0 + tile.row(i), example = row / together % batch;
         real terms = 0;
 #pragma unroll
         for (int j = 0; j < tile.columns; ++j) {
             const int column = column0 + tile.column(j);
             if (row >= rows || column >= features) continue;
             const real logit = tile.sum[i][j] + bias[column], e = exp_minus_size(logit);
-            const real pixel = static_cast<real>(x[at(row % batch, column, features)]);
+            const real pixel = static_cast<real>(x[at(example, column, features)]);
             terms += bernoulli_term(pixel, logit, e);
             if (dlogits != nullptr) dlogits[at(row, column, features)] = scale * bernoulli_slope(pixel, logit, e);
         }
-        // A row belongs to neighbouring threads, a whole warp or half of one.
+        // A row belongs to neighbouring threads, a whole warp or half of one. From here on in double precision: what
+        // log w is off by, its sample's weight is off by as a factor.
+        double sum = terms;
 #pragma unroll
         for (int distance = tile.across / 2; distance > 0; distance /= 2)
-            terms += __shfl_xor_sync(0xffffffffu, terms, distance);
-        if (threadIdx.x % tile.across == 0 && row < rows) partial[at(row, blockIdx.x, gridDim.x)] = terms;
+            sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+        if (threadIdx.x % tile.across == 0 && row < rows) partial[at(row, blockIdx.x, gridDim.x)] = sum;
     }
 }
 
 #define OUTPUT_KERNEL(edge)                                                                                            \
     extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
         bernoulli_output_##edge(const real* h, const real* weight, const real* bias, const u8* x, int rows, int batch, \
-                                int inputs, int features, real scale, real* dlogits, real* partial) {                  \
+                                int together, int inputs, int features, real scale, real* dlogits, double* partial) {  \
         __shared__ TileMemory<edge> memory;                                                                            \
-        output_tile(memory, h, weight, bias, x, rows, batch, inputs, features, scale, dlogits, partial);               \
+        output_tile(memory, h, weight, bias, x, rows, batch, together, inputs, features, scale, dlogits, partial);     \
     }
 
 FOR_TILE_SIZES(OUTPUT_KERNEL)
 
 // log w of each row: the prior's and q's share and the row's partial sums, in order.
 extern "C" __global__ void __launch_bounds__(256)
-    importance_weights(const real* prior, const real* partial, int rows, int tiles, real* log_w) {
+    importance_weights(const real* prior, const double* partial, int rows, int tiles, real* log_w) {
     const int row = blockIdx.x * 256 + threadIdx.x;
     if (row >= rows) return;
     double sum = prior[row];

@@ -37,9 +37,10 @@ def log_weights(
     # The same few buffers for every chunk.
     widths = [latent, *(there[f"{layer}.weight"].shape[1] for layer in layers)]
     values = [device().empty((most * batch, width), dtype) for width in widths]
-    edge = tile(most * batch)
+    rows_at_once = most * batch
+    edge = tile(rows_at_once, arch.features)
     tiles = blocks(arch.features, edge)
-    prior, partial = device().empty((most * batch,), dtype), device().empty((most * batch, tiles), dtype)
+    prior, partial = device().empty((most * batch,), dtype), device().empty((most * batch, tiles), np.float64)
     for begin in range(0, samples, most):
         count = min(most, samples - begin)
         size = count * batch
@@ -50,14 +51,15 @@ def log_weights(
         for layer, source, result in zip(layers, values, values[1:], strict=False):
             weight, bias = there[f"{layer}.weight"], there[f"{layer}.bias"]
             inputs, outputs = weight.shape
+            narrow = tile(rows_at_once, outputs)
             launch(
-                f"affine_forward_{edge}", dtype, (blocks(outputs, edge), blocks(size, edge)), (256,),
+                f"affine_forward_{narrow}", dtype, (blocks(outputs, narrow), blocks(size, narrow)), (256,),
                 source, weight, bias, result, size, inputs, outputs, ACTIVATIONS[arch.activation],
             )  # fmt: skip
         weight, bias = there["decoder.out.weight"], there["decoder.out.bias"]
         launch(
             f"bernoulli_output_{edge}", dtype, (tiles, blocks(size, edge)), (256,), values[-1], weight, bias, x,
-            size, batch, widths[-1], arch.features, 0.0, None, partial,
+            size, batch, 1, widths[-1], arch.features, 0.0, None, partial,
         )  # fmt: skip
         launch(
             "importance_weights", dtype, (blocks(size, 256),), (256,),

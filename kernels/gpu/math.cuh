@@ -83,6 +83,17 @@ __device__ __forceinline__ real logvar_gradient(real dz_eps, real logvar, real d
     return dkl * (real(0.5) * expm1(logvar)) + real(0.5) * exp(real(0.5) * logvar) * dz_eps;
 }
 
+// Twice one latent's share of log p(z) - log q(z|x), at z = mu + exp(logvar / 2) eps; the constants cancel. [D30] [D34]
+__device__ __forceinline__ double log_ratio_term(real eps, real logvar, real z) {
+    return static_cast<double>(eps) * eps + logvar - static_cast<double>(z) * z;
+}
+
+// The larger of two; NaN wins, as in the reference.
+template <typename T>
+__device__ __forceinline__ T larger(T a, T b) {
+    return a > b || a != a ? a : b;
+}
+
 // What a step of Adam multiplies with: step_size = lr / (1 - beta1^t), inverse_root = 1 / sqrt(1 - beta2^t). [D31]
 struct Adam {
     real beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_root, eps;

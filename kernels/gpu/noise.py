@@ -10,6 +10,7 @@ from vae_np import noise
 from vae_np._types import Array
 from vae_np.errors import InputError
 
+from ..arguments import noise_counters
 from ._arrays import at_home, blocks, empty, give, launch, put
 from ._device import device
 
@@ -28,7 +29,7 @@ def philox_normal(
 ) -> Array:
     """Standard normals (len(rows), columns), a pure function of row, column, seed, stream, step and sample. [D38]"""
     home = at_home(rows)
-    rows, samples = _counters(rows, sample)
+    rows, samples = noise_counters(_on_host(rows), _on_host(sample))
     # The reference's checks, on an empty request: they cost nothing and raise the same messages.
     noise.normal(rows[:0], columns, seed=seed, stream=stream, step=step, dtype=dtype)
     out = empty((rows.size, columns), dtype)
@@ -43,7 +44,7 @@ def philox_normal(
 def philox_bernoulli(grey: Array, *, seed: int, stream: int, step: int, rows: Array) -> Array:
     """Binary pixels (B, D) as bytes, one where a uniform falls below the grey value (bytes / 255, or floats). [D38]"""
     home = at_home(grey, rows)
-    rows, _ = _counters(rows, 0)
+    rows, _ = noise_counters(_on_host(rows), 0)
     noise.bernoulli(_on_host(grey[:0]), seed=seed, stream=stream, step=step, rows=rows[:0])
     if grey.dtype != np.uint8:
         # The range is a matter of every value; what passes is compared as float32, as in the reference.
@@ -69,11 +70,3 @@ def _address(seed: int, stream: int, step: int) -> tuple[Any, Any, Any]:
 
 def _on_host(array: Any) -> Any:
     return device().get(array) if device().owns(array) else np.asarray(array)
-
-
-def _counters(rows: Any, sample: Any) -> tuple[Array, Array]:
-    row = noise._check_integers("rows", _on_host(rows), 2**32)
-    samples = noise._check_integers("sample", _on_host(sample), 2**24)
-    if samples.size not in (1, row.size):
-        raise InputError(f"sample must be one integer or one for each of {row.size} rows, got {samples.size}")
-    return row, samples

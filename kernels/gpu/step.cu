@@ -6,53 +6,14 @@
 //     affine_input_gradient…, latent_backward, affine_input_gradient…, step_weights
 //
 // and nothing in it depends on the host: what changes from step to step lies in `State`, in device memory, so that a
-// captured graph can be replayed. Every kernel that reads `State` comes before the one that advances it.
+// captured graph can be replayed. Every kernel that reads `State` comes before the one that advances it. For IWAE's
+// bound those of bound.cu come between them.
 
 #include "active.cuh"
 #include "philox.cuh"
 #include "product.cuh"
 #include "reduce.cuh"
-
-// What a run's steps share; every field has eight bytes, so that the host can write it as an array.
-struct State {
-    u64 step;             // steps taken
-    u64 seed;
-    u64 rows;             // rows of the data set on the device, and of each of the two orders
-    u64 steps_per_epoch;
-    u64 slots;            // entries of the ring of metrics
-    u64 first_bad;        // the first step that left something not finite; 2^64 - 1 if none did
-    double lr, beta1, beta2, eps;
-    double kl_weight, warmup_steps;
-    u64 draw;             // 1: the data are grey bytes, drawn anew at every step; 0: they are binary
-    u64 spare;
-};
-
-// One affine layer, for the gradient of its weights.
-struct Layer {
-    const void* x;        // (batch, inputs), bytes if `binary`, else real
-    const real* da;       // (batch, outputs)
-    i64 inputs, outputs, weight_at, bias_at, binary, first_block;
-};
-
-// The constants of one step, written by its first kernel: seven of Adam, then the KL's weight over the batch, the KL's
-// weight, and the step's number.
-enum { CONSTANT_DKL = 7, CONSTANT_KL_WEIGHT = 8, CONSTANT_STEP = 9 };
-
-__device__ __forceinline__ Adam adam_of(const double* constants) {
-    const double* c = constants;
-    return Adam{static_cast<real>(c[0]), static_cast<real>(c[1]), static_cast<real>(c[2]), static_cast<real>(c[3]),
-                static_cast<real>(c[4]), static_cast<real>(c[5]), static_cast<real>(c[6])};
-}
-
-// The data row of example b of this step. `orders` holds two, for the epochs of either parity; null: b itself. [D39]
-__device__ __forceinline__ u32 data_row(const State& state, const u32* orders, int batch, int b) {
-    if (orders == nullptr) return b;
-    const u64 epoch = state.step / state.steps_per_epoch, first = state.step % state.steps_per_epoch * batch;
-    return orders[epoch % 2 * state.rows + first + b];
-}
-
-// Its place in the data set, which addresses its noise.
-__device__ __forceinline__ u32 place_of(const u32* places, u32 row) { return places == nullptr ? row : places[row]; }
+#include "step.cuh"
 
 // A block an example: its pixels, binarised anew if asked for, and the list of the active ones. The first block writes
 // the constants of the step. [D28] [D31] [D33] [D38]
@@ -93,17 +54,8 @@ extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
     constants[CONSTANT_STEP] = step;
 }
 
-#define LATENT_THREADS 256
-
-// Examples of one block of the latent kernels: one where the batch is small; eight, each weight read once for all of
-// them, where it is large. A warp an example in the end.
-template <int edge>
-struct LatentRows {
-    static constexpr int count = edge == 32 ? 1 : 8;
-};
-
-// Both heads, then z and the KL. Threads take (unit of h, head's output) in turn, neighbours neighbouring outputs.
-// Shared memory: LATENT_THREADS + 2 latent entries an example. [D17] [D19] [D22]
+// Both heads, then the KL, and z unless it is null. Threads take (unit of h, head's output) in turn, neighbours
+// neighbouring outputs. Shared memory: LATENT_THREADS + 2 latent entries an example. [D17] [D19] [D22]
 template <int edge>
 __device__ __forceinline__ void encode_rows(real* shared, const State& state, const real* h, const real* mu_weight,
                                             const real* mu_bias, const real* logvar_weight, const real* logvar_bias,
@@ -144,13 +96,14 @@ __device__ __forceinline__ void encode_rows(real* shared, const State& state, co
     double twice_kl = 0;
     for (int k = thread % 32; k < latent; k += 32) {
         const real m = head[k], v = head[latent + k];
-        const real e = normal_at(k, place, static_cast<u32>(state.step), last, state.seed);
         const i64 entry = at(b, k, latent);
         mu[entry] = m;
         logvar[entry] = v;
+        twice_kl += kl_term(m, v);
+        if (z == nullptr) continue;
+        const real e = normal_at(k, place, static_cast<u32>(state.step), last, state.seed);
         eps[entry] = e;
         z[entry] = latent_sample(m, v, e);
-        twice_kl += kl_term(m, v);
     }
     twice_kl = warp_sum(twice_kl);
     if (thread % 32 == 0) kl[b] = static_cast<real>(0.5 * twice_kl);
@@ -184,22 +137,7 @@ __device__ __forceinline__ void encode_rows_backward(real* shared, const real* d
             of_row[latent + k] = dlogvar[entry] = logvar_gradient(dz * eps[entry], logvar[entry], dkl);
         }
     }
-    __syncthreads();
-    for (int i = threadIdx.x; i < hidden; i += LATENT_THREADS) {
-        real sum[count] = {};
-        for (int k = 0; k < latent; ++k) {
-            const real of_mu = mu_weight[at(i, k, latent)], of_logvar = logvar_weight[at(i, k, latent)];
-#pragma unroll
-            for (int r = 0; r < count; ++r)
-                sum[r] += shared[r * 2 * latent + k] * of_mu + shared[r * 2 * latent + latent + k] * of_logvar;
-        }
-#pragma unroll
-        for (int r = 0; r < count; ++r) {
-            if (b0 + r >= batch) continue;
-            const i64 entry = at(b0 + r, i, hidden);
-            dh[entry] = activation_gradient(sum[r], h[entry], activation);
-        }
-    }
+    heads_gradient<edge>(shared, mu_weight, logvar_weight, h, batch, latent, hidden, activation, dh);
 }
 
 #define LATENT_KERNELS(edge)                                                                                           \
@@ -225,17 +163,31 @@ __device__ __forceinline__ void encode_rows_backward(real* shared, const real* d
 
 FOR_TILE_SIZES(LATENT_KERNELS)
 
+// One affine layer, for the gradient of its weights.
+struct Layer {
+    const void* x;        // (rows, inputs), bytes if `binary`, else real
+    const real* da;       // (rows, outputs)
+    i64 rows, inputs, outputs, weight_at, bias_at, binary, first_block;
+};
+
+__device__ __forceinline__ Adam adam_of(const double* constants) {
+    const double* c = constants;
+    return Adam{static_cast<real>(c[0]), static_cast<real>(c[1]), static_cast<real>(c[2]), static_cast<real>(c[3]),
+                static_cast<real>(c[4]), static_cast<real>(c[5]), static_cast<real>(c[6])};
+}
+
 // One layer's tile of weight gradients, stored if `gradients` is there, and Adam on it if `update`; true if a parameter
 // or moment was left not finite. The bias is one more row of the weights, that of a constant one. [D25] [D31]
 template <int edge, typename T>
-__device__ __forceinline__ bool weight_tile(TileMemory<edge>& memory, const Layer& layer, int number, int batch,
-                                            real* gradients, real* parameters, real* first, real* second,
-                                            const Adam& adam, bool update) {
+__device__ __forceinline__ bool weight_tile(TileMemory<edge>& memory, const Layer& layer, int number, real* gradients,
+                                            real* parameters, real* first, real* second, const Adam& adam,
+                                            bool update) {
     const int inputs = static_cast<int>(layer.inputs), outputs = static_cast<int>(layer.outputs);
+    const int rows = static_cast<int>(layer.rows);
     const int across = (outputs + edge - 1) / edge, row0 = number / across * edge, column0 = number % across * edge;
     Tile<edge> tile;
-    tile.multiply(memory, AlongColumnsAndOne<T>{static_cast<const T*>(layer.x), inputs, batch},
-                  AlongColumns<real>{layer.da, outputs, batch}, batch, row0, column0);
+    tile.multiply(memory, AlongColumnsAndOne<T>{static_cast<const T*>(layer.x), inputs, rows},
+                  AlongColumns<real>{layer.da, outputs, rows}, rows, row0, column0);
     bool bad = false;
 #pragma unroll
     for (int i = 0; i < tile.rows; ++i)
@@ -252,27 +204,33 @@ __device__ __forceinline__ bool weight_tile(TileMemory<edge>& memory, const Laye
     return bad;
 }
 
-// The end of a step, by one block: the examples' terms, their means into the ring of metrics, and the count. [D4] [D24]
-__device__ __forceinline__ void finish_step(double* shared, State* state, const double* constants, int batch,
-                                            const real* partial, int tiles, const real* kl, real* reconstruction,
+// The end of a step, by one block: the examples' terms, their means into the ring of metrics, and the count. On a
+// bound, which is null for the ELBO, `reconstruction` is there already. [D4] [D24] [D41]
+__device__ __forceinline__ void finish_step(double* shared, State* state, int batch, const double* partial, int tiles,
+                                            const real* kl, const real* bound, real* reconstruction,
                                             double* metrics) {
-    double of_reconstruction = 0, of_kl = 0;
+    double of_reconstruction = 0, of_kl = 0, of_bound = 0;
     for (int b = threadIdx.x; b < batch; b += PRODUCT_THREADS) {
         double sum = 0;
-        for (int tile = 0; tile < tiles; ++tile) sum += partial[at(b, tile, tiles)];
-        reconstruction[b] = static_cast<real>(sum);
+        if (bound == nullptr) {
+            for (int tile = 0; tile < tiles; ++tile) sum += partial[at(b, tile, tiles)];
+            reconstruction[b] = static_cast<real>(sum);
+        } else {
+            sum = reconstruction[b];
+            of_bound += bound[b];
+        }
         of_reconstruction += sum;
         of_kl += kl[b];
     }
     of_reconstruction = block_sum(of_reconstruction, shared, PRODUCT_THREADS / 32);
     of_kl = block_sum(of_kl, shared, PRODUCT_THREADS / 32);
+    of_bound = block_sum(of_bound, shared, PRODUCT_THREADS / 32);
     if (threadIdx.x > 0) return;
-    double* slot = metrics + 4 * (state->step % state->slots);
+    double* slot = metrics + 3 * (state->step % state->slots);
     slot[0] = of_reconstruction / batch;
     slot[1] = of_kl / batch;
-    slot[2] = static_cast<double>(state->step);
-    slot[3] = constants[CONSTANT_KL_WEIGHT];
-    if (!is_finite(of_reconstruction + of_kl)) atomicMin(&state->first_bad, state->step);
+    slot[2] = of_bound / batch;
+    if (!is_finite(of_reconstruction + of_kl + of_bound)) atomicMin(&state->first_bad, state->step);
     state->step += 1;
 }
 
@@ -280,16 +238,16 @@ __device__ __forceinline__ void finish_step(double* shared, State* state, const 
 // number of steps, which the others have from the constants.
 template <int edge>
 __device__ __forceinline__ void weights_block(TileMemory<edge>& memory, State* state, const Layer* layers,
-                                              int layer_count, int batch, real* gradients, real* parameters,
-                                              real* first, real* second, const double* constants, int update) {
+                                              int layer_count, real* gradients, real* parameters, real* first,
+                                              real* second, const double* constants, int update) {
     int which = layer_count - 1;
     while (layers[which].first_block > blockIdx.x) --which;
     const Layer layer = layers[which];
     const int number = static_cast<int>(blockIdx.x - layer.first_block);
     const Adam adam = adam_of(constants);
-    const bool bad = layer.binary ? weight_tile<edge, u8>(memory, layer, number, batch, gradients, parameters, first,
-                                                          second, adam, update != 0)
-                                  : weight_tile<edge, real>(memory, layer, number, batch, gradients, parameters, first,
+    const bool bad = layer.binary ? weight_tile<edge, u8>(memory, layer, number, gradients, parameters, first, second,
+                                                          adam, update != 0)
+                                  : weight_tile<edge, real>(memory, layer, number, gradients, parameters, first,
                                                             second, adam, update != 0);
     if (bad) atomicMin(&state->first_bad, static_cast<u64>(constants[CONSTANT_STEP]));
 }
@@ -298,14 +256,15 @@ __device__ __forceinline__ void weights_block(TileMemory<edge>& memory, State* s
     extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
         step_weights_##edge(State* state, const Layer* layers, int layer_count, int batch, real* gradients,            \
                             real* parameters, real* first, real* second, const double* constants, int update,          \
-                            const real* partial, int tiles, const real* kl, real* reconstruction, double* metrics) {   \
+                            const double* partial, int tiles, const real* kl, const real* bound, real* reconstruction, \
+                            double* metrics) {                                                                         \
         __shared__ TileMemory<edge> memory;                                                                            \
         __shared__ double shared[PRODUCT_THREADS / 32];                                                                \
         if (blockIdx.x + 1 < gridDim.x)                                                                                \
-            weights_block(memory, state, layers, layer_count, batch, gradients, parameters, first, second, constants,  \
+            weights_block(memory, state, layers, layer_count, gradients, parameters, first, second, constants,         \
                           update);                                                                                     \
         else                                                                                                           \
-            finish_step(shared, state, constants, batch, partial, tiles, kl, reconstruction, metrics);                 \
+            finish_step(shared, state, batch, partial, tiles, kl, bound, reconstruction, metrics);                     \
     }
 
 FOR_TILE_SIZES(STEP_WEIGHTS)

@@ -4,9 +4,6 @@
 
 #define SAMPLE_GROUPS 16
 
-// NaN wins, as in the reference.
-__device__ __forceinline__ real larger(real a, real b) { return a > b || a != a ? a : b; }
-
 // A block has 32 columns, whose samples are dealt to sixteen groups.
 extern "C" __global__ void __launch_bounds__(32 * SAMPLE_GROUPS)
     log_mean_exp_weights(const real* log_w, real* out, real* weights, int samples, int batch) {

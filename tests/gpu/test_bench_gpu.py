@@ -27,7 +27,7 @@ KEYS = {
 
 @pytest.fixture
 def interleaved(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The benchmark with one small workload, few steps and few samples."""
+    """The benchmark with two small workloads, few steps and few samples."""
     shimlib.require_compiler()
     monkeypatch.setattr(gpu, "problem", lambda: None)
     monkeypatch.setattr(gpu, "device_line", lambda: "the kernels compiled for the processor")
@@ -35,8 +35,9 @@ def interleaved(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(sys, "path", [str(BENCH), *sys.path])
     import interleaved_gpu
 
-    small = interleaved_gpu.Workload(Architecture(784, 2, (8,), "tanh"), 4)
-    monkeypatch.setattr(interleaved_gpu, "WORKLOADS", {"small": small})
+    arch = Architecture(784, 2, (8,), "tanh")
+    small = {"small": interleaved_gpu.Workload(arch, 4), "small3": interleaved_gpu.Workload(arch, 4, samples=3)}
+    monkeypatch.setattr(interleaved_gpu, "WORKLOADS", small)
     monkeypatch.setattr(interleaved_gpu, "MOST_STEPS", 40)
     monkeypatch.setattr(interleaved_gpu, "_SCAN", 20)
     monkeypatch.setattr(interleaved_gpu, "HOST_STEPS", 2)
@@ -46,12 +47,13 @@ def interleaved(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield interleaved_gpu
 
 
-def run(interleaved: Any, what: str, peers: list[str]) -> Any:
-    return interleaved.run(what, "small", "cupy", peers, 1, 2, lambda line: None)
+def run(interleaved: Any, what: str, peers: list[str], workload: str = "small") -> Any:
+    return interleaved.run(what, workload, "cupy", peers, 1, 2, lambda line: None)
 
 
-def test_steps_are_timed_with_and_without_binarisation_and_the_host_apart(interleaved: Any) -> None:
-    found = run(interleaved, "step", [])
+@pytest.mark.parametrize("workload", ["small", "small3"])
+def test_steps_are_timed_with_and_without_binarisation_and_the_host_apart(workload: str, interleaved: Any) -> None:
+    found = run(interleaved, "step", [], workload)
     assert [result["what"] for result in found.results] == ["step", "step with binarisation", interleaved.HOST]
     for result in found.results:
         assert set(result) == KEYS
@@ -59,15 +61,13 @@ def test_steps_are_timed_with_and_without_binarisation_and_the_host_apart(interl
         assert result["ratio_to_fastest_peer"] is None
 
 
-def test_jax_is_checked_and_gives_the_ratio(interleaved: Any) -> None:
+@pytest.mark.parametrize(("what", "workload"), [("step", "small"), ("step", "small3"), ("eval", "small")])
+def test_jax_is_checked_and_gives_the_ratio(what: str, workload: str, interleaved: Any) -> None:
     pytest.importorskip("jax")
-    for what in ("step", "eval"):
-        found = {
-            (one["what"], one["backend"]): one for one in run(interleaved, what, ["jax"]).results
-        }
-        ours, theirs = found[what, "cupy"], found[what, "jax"]
-        assert ours["ratio_to_fastest_peer"] == pytest.approx(ours["median_ms"] / theirs["median_ms"])
-        assert theirs["ratio_to_fastest_peer"] == 1
+    found = {(one["what"], one["backend"]): one for one in run(interleaved, what, ["jax"], workload).results}
+    ours, theirs = found[what, "cupy"], found[what, "jax"]
+    assert ours["ratio_to_fastest_peer"] == pytest.approx(ours["median_ms"] / theirs["median_ms"])
+    assert theirs["ratio_to_fastest_peer"] == 1
 
 
 def test_a_contestant_that_computes_something_else_stops_the_benchmark(
@@ -80,7 +80,7 @@ def test_a_contestant_that_computes_something_else_stops_the_benchmark(
     pytest.importorskip("jax")
     from peers import jax_peer
 
-    monkeypatch.setattr(jax_peer, "loss", lambda *given: 1.0)
+    monkeypatch.setattr(jax_peer, "loss", lambda *given, **how: 1.0)
     with pytest.raises(interleaved.BenchError, match="jax: its loss is 1, ours"):
         run(interleaved, "step", ["jax"])
 

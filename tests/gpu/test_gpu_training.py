@@ -1,6 +1,6 @@
 """`--backend cupy` as users have it: the loop that queues steps ahead, the command line, and how failures end.
 
-On a device, where there is one, and with the kernels compiled for the processor (tests/gpu/shim). Budget: about 15 s,
+On a device, where there is one, and with the kernels compiled for the processor (tests/gpu/shim). Budget: about 20 s,
 half of it g++.
 """
 
@@ -71,6 +71,12 @@ def assert_same_lines(found: list[dict[str, Any]], expected: list[dict[str, Any]
         ({"binarize": "fixed"}, True),
         ({"binarize": "threshold", "hidden": (7, 5), "activation": "softplus"}, True),
         ({"beta": 0.5, "beta_warmup": 2}, True),
+        ({"objective": "iwae"}, True),
+        ({"objective": "iwae", "samples": 5, "hidden": (7, 5), "beta": 0.5, "beta_warmup": 2}, True),
+        ({"objective": "iwae", "samples": 20, "binarize": "fixed"}, True),
+        ({"objective": "iwae", "samples": 3, "optimizer": "adagrad"}, False),
+        ({"objective": "dreg", "samples": 3}, False),
+        ({"samples": 2}, False),
         ({"optimizer": "adagrad"}, False),
         ({"hidden": ()}, False),
         ({"inference": "local"}, False),
@@ -96,20 +102,21 @@ def test_other_kinds_of_data(rows: Any, values: Any, door: Any) -> None:
 
 
 def test_a_schedule_reaches_the_device(door: Any) -> None:
-    settings = {"schedule": "burda2015", "epochs": 5}
+    settings = {"schedule": "burda2015", "epochs": 5, "objective": "iwae", "samples": 5}
     ours, theirs = new_trainer("cupy", **settings), new_trainer("numpy", **settings)
     assert_same_lines(lines_of(ours), lines_of(theirs))
     compare(ours.state.parameters.flat, theirs.state.parameters.flat).check(1e-8, "parameters")
 
 
+@pytest.mark.parametrize("settings", [{}, {"objective": "iwae", "samples": 3, "beta": 0.5}], ids=["elbo", "iwae"])
 def test_metrics_come_at_every_line_of_an_epoch_and_parts_may_be_short(
-    door: Any, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], door: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vae_np import train
 
     monkeypatch.setattr(train, "METRICS_STEPS", 4)
     monkeypatch.setattr(ahead, "_MOST_STEPS", 3)
-    ours, theirs = new_trainer("cupy"), new_trainer("numpy")
+    ours, theirs = new_trainer("cupy", **settings), new_trainer("numpy", **settings)
     found, expected = lines_of(ours), lines_of(theirs)
     assert [line["step"] for line in found] == [5, 9, 14, 18, 23, 27]
     assert_same_lines(found, expected)
@@ -144,17 +151,21 @@ def test_the_state_on_the_host_is_whole_at_the_end_of_each_epoch(door: Any) -> N
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_what_is_not_finite_is_named_with_its_step(door: Any) -> None:
+@pytest.mark.parametrize("settings", [{}, {"objective": "iwae", "samples": 3}], ids=["elbo", "iwae"])
+def test_what_is_not_finite_is_named_with_its_step(settings: dict[str, Any], door: Any) -> None:
     with pytest.raises(NonFiniteError, match=r"^step \d+: .*\S is not finite; a smaller lr often helps$"):
-        new_trainer("cupy", lr=1e30, dtype="float32").run()
+        new_trainer("cupy", lr=1e30, dtype="float32", **settings).run()
 
 
 # The command line
 
 
-def test_train_resume_and_eval_agree_with_the_reference_and_leave_the_same_files(door: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("objective", [(), ("--objective", "iwae", "--samples", 5)], ids=["elbo", "iwae"])
+def test_train_resume_and_eval_agree_with_the_reference_and_leave_the_same_files(
+    objective: tuple[object, ...], door: Any, tmp_path: Path
+) -> None:
     file = grey_bars(tmp_path / "bars.npy")
-    common = ("train", "--data", file, *TINY, "--dtype", "float64")
+    common = ("train", "--data", file, *TINY, "--dtype", "float64", *objective)
     said = good(*common, "--epochs", 3, "--backend", "cupy", "--out", tmp_path / "ours")
     assert "backend  cupy (asked for), float64, fused steps" in said.out
     good(*common, "--epochs", 3, "--backend", "numpy", "--out", tmp_path / "theirs")
@@ -179,10 +190,10 @@ def test_train_resume_and_eval_agree_with_the_reference_and_leave_the_same_files
 
 def test_info_names_the_device(shim: shimlib.ShimDevice) -> None:
     said = good("info", "--json", "-")
-    rows = [row for row in said.json["matrix"] if row["objective"] == "elbo"]
-    matrix = {(row["backend"], row["likelihood"]): row["how"] for row in rows}
-    assert matrix["cupy", "bernoulli"] == "fused"
-    assert matrix["cupy", "normal"] == "composed"
+    rows = [row for row in said.json["matrix"] if row["backend"] == "cupy"]
+    matrix = {(row["objective"], row["likelihood"]): row["how"] for row in rows}
+    assert [matrix[objective, "bernoulli"] for objective in ("elbo", "iwae", "dreg")] == ["fused", "fused", "composed"]
+    assert matrix["elbo", "normal"] == matrix["iwae", "normal"] == "composed"
     assert "the kernels compiled for the processor" in said.err
 
 
@@ -205,9 +216,7 @@ def test_verify_proves_every_gradient_on_a_device() -> None:
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "bench"])
-def test_a_missing_device_is_one_line_and_exit_2(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_device_is_one_line_and_exit_2(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "problem", lambda: "no NVIDIA driver was found; the GPU kernels need one")
     file, run = grey_bars(tmp_path / "bars.npy"), tmp_path / "run"
     good("train", "--data", file, *TINY, "--epochs", 1, "--backend", "numpy", "--out", run)

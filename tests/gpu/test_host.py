@@ -1,7 +1,7 @@
 """The GPU's host code and kernels together: steps, runs, evaluation, training, against the reference.
 
 Each test runs twice: on a device, where there is one, and with the kernels compiled for the processor, which does not
-show that a device would do the same (shim/cuda_shim.h). Budget: about 12 s, most of it g++.
+show that a device would do the same (shim/cuda_shim.h). Budget: about 20 s, half of it g++.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vae_np.kernels.gpu import _device, fused
 
 from vae_np import likelihood, noise
 from vae_np import ops as reference
-from vae_np.elbo import elbo_backward, elbo_forward
+from vae_np.elbo import Terms, elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
@@ -32,6 +32,8 @@ ARCHITECTURES = {
 }
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 DTYPES = [np.float64, np.float32]
+# None is the ELBO, a number IWAE's bound of so many samples.
+SAMPLES = [None, 1, 5, 50]
 
 
 @pytest.fixture
@@ -60,29 +62,39 @@ def batches(arch: Architecture, batch: int, steps: int) -> Any:
         yield pool[rows], noise.bernoulli(pool[rows], seed=SEED, stream=noise.BINARIZE, step=step, rows=rows), rows
 
 
+def climbing(samples: int | None) -> dict[str, Any]:
+    """How the reference is asked for the same objective."""
+    return {} if samples is None else {"objective": "iwae", "samples": samples}
+
+
 def new_state(arch: Architecture, dtype: Any) -> TrainingState:
     return TrainingState(initialise(arch, seed=SEED, dtype=dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("samples", SAMPLES)
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_terms_and_gradients_in_lock_step(name: str, dtype: Any, door: Any) -> None:
+def test_terms_and_gradients_in_lock_step(name: str, samples: int | None, dtype: Any, door: Any) -> None:
     arch, batch = ARCHITECTURES[name]
     tolerance = TOLERANCE[np.dtype(dtype).name]
     theirs, ours = new_state(arch, np.float64), new_state(arch, dtype)
-    step = gpu.FusedStep(arch, ours, batch)
+    step = gpu.FusedStep(arch, ours, batch, samples)
+    how = climbing(samples)
     for grey, x, rows in batches(arch, batch, 2):
         for mine, right in ((ours.parameters, theirs.parameters), (ours.first_moment, theirs.first_moment),
                             (ours.second_moment, theirs.second_moment)):  # fmt: skip
             mine.assign(right)
             # The reference starts from what float32 can hold, so that only this step's rounding is measured.
             right.assign(mine)
-        expected = training_step(reference, arch, theirs, x, rows, seed=SEED, optimiser=Optimiser(), beta=0.7)
+        expected = training_step(reference, arch, theirs, x, rows, seed=SEED, optimiser=Optimiser(), beta=0.7, **how)
         found = step(grey, rows, seed=SEED, optimiser=Optimiser(), beta=0.7, grey=True, keep_gradients=True)
         assert ours.step == theirs.step
         assert step.finite
         compare(found.reconstruction, expected.reconstruction).check(tolerance, "reconstruction")
         compare(found.kl, expected.kl).check(tolerance, "kl")
+        assert (found.bound is None) == (expected.bound is None) == (samples is None)
+        if expected.bound is not None:
+            compare(found.bound, expected.bound).check(tolerance, "bound")
         for tensor, gradient in theirs.gradients.items():
             compare(ours.gradients[tensor], gradient).check(tolerance, f"gradient of {tensor}")
         for tensor, value in theirs.parameters.items():
@@ -100,21 +112,69 @@ def test_grey_and_binary_batches_give_the_same_step(grey: bool, door: Any) -> No
     compare(one.parameters.flat, other.parameters.flat).check(1e-9)
 
 
-def test_adagrad_takes_the_fused_gradients(door: Any) -> None:
+def test_a_bound_of_one_sample_is_log_p_and_q_at_that_sample(door: Any) -> None:
+    arch, batch = ARCHITECTURES["two"]
+    state, plain = new_state(arch, np.float64), new_state(arch, np.float64)
+    _, x, rows = next(batches(arch, batch, 1))
+    eps = noise.normal(rows, arch.latent, seed=SEED, stream=noise.EPS, step=0, dtype=np.float64)
+    # The ELBO's joint form: every term at the sample.
+    expected, passed = elbo_forward(reference, arch, state.parameters, x, eps, form="joint")
+    gradients = state.parameters.zeros_like()
+    elbo_backward(reference, arch, passed, gradients)
+    found = gpu.FusedStep(arch, state, batch, 1)(x, rows, seed=SEED, optimiser=Optimiser(), keep_gradients=True)
+    log_w = passed.loglik + standard_normal_log_prob(passed.z) - posterior_log_prob(passed.logvar, eps)
+    compare(found.bound, log_w).check(1e-12)
+    compare(found.bound, expected.elbo).check(1e-12)
+    compare(state.gradients.flat, gradients.flat).check(1e-12)
+    # Both draw the same sample, so they agree on what is one.
+    elbo = gpu.FusedStep(arch, plain, batch)(x, rows, seed=SEED, optimiser=Optimiser())
+    assert np.array_equal(found.reconstruction, elbo.reconstruction)
+    assert np.array_equal(found.kl, elbo.kl)
+
+
+def test_more_samples_than_a_block_has_threads(door: Any) -> None:
+    arch, batch, samples = *ARCHITECTURES["single"], 300
+    theirs, ours = new_state(arch, np.float64), new_state(arch, np.float64)
+    _, x, rows = next(batches(arch, batch, 1))
+    how = climbing(samples)
+    expected = training_step(reference, arch, theirs, x, rows, seed=SEED, optimiser=Optimiser(), **how)
+    found = gpu.FusedStep(arch, ours, batch, samples)(x, rows, seed=SEED, optimiser=Optimiser(), keep_gradients=True)
+    compare(found.bound, expected.bound).check(1e-12)
+    compare(ours.gradients.flat, theirs.gradients.flat).check(1e-12)
+
+
+def test_weights_that_lie_thousands_of_nats_apart(door: Any) -> None:
+    arch, batch = ARCHITECTURES["two"]
+    theirs, ours = new_state(arch, np.float64), new_state(arch, np.float64)
+    for state in (theirs, ours):
+        state.parameters["decoder.out.weight"][...] *= 3000
+    _, x, rows = next(batches(arch, batch, 1))
+    expected = training_step(reference, arch, theirs, x, rows, seed=SEED, optimiser=Optimiser(), **climbing(5))
+    found = gpu.FusedStep(arch, ours, batch, 5)(x, rows, seed=SEED, optimiser=Optimiser(), keep_gradients=True)
+    # So far below that exp(log w) is zero, and so far apart that exp of a difference would be infinite.
+    assert (expected.bound < -800).any()
+    assert (expected.bound - expected.reconstruction > 800).any()
+    compare(found.bound, expected.bound).check(1e-12)
+    compare(ours.gradients.flat, theirs.gradients.flat).check(1e-12)
+
+
+@pytest.mark.parametrize("samples", [None, 3])
+def test_adagrad_takes_the_fused_gradients(samples: int | None, door: Any) -> None:
     arch, batch = ARCHITECTURES["two"]
     optimiser = Optimiser("adagrad", lr=0.01)
     theirs, ours = new_state(arch, np.float64), new_state(arch, np.float64)
-    step = gpu.FusedStep(arch, ours, batch)
+    step = gpu.FusedStep(arch, ours, batch, samples)
     for _, x, rows in batches(arch, batch, 3):
-        training_step(reference, arch, theirs, x, rows, seed=SEED, optimiser=optimiser)
+        training_step(reference, arch, theirs, x, rows, seed=SEED, optimiser=optimiser, **climbing(samples))
         step(x, rows, seed=SEED, optimiser=optimiser)
     compare(ours.parameters.flat, theirs.parameters.flat).check(1e-9)
 
 
-def test_a_parameter_that_is_not_finite_is_noticed_at_the_next_step(door: Any) -> None:
+@pytest.mark.parametrize("samples", [None, 3])
+def test_a_parameter_that_is_not_finite_is_noticed_at_the_next_step(samples: int | None, door: Any) -> None:
     arch, batch = ARCHITECTURES["two"]
     state = new_state(arch, np.float32)
-    step = gpu.FusedStep(arch, state, batch)
+    step = gpu.FusedStep(arch, state, batch, samples)
     _, x, rows = next(batches(arch, batch, 1))
     step(x, rows, seed=SEED, optimiser=Optimiser())
     assert step.finite
@@ -138,11 +198,12 @@ def short_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def reference_run(
-    data: Any, epochs: int, draw: bool, lr: list[float], beta: float = 1.0, warmup: int = 0
+    data: Any, epochs: int, draw: bool, lr: list[float], samples: int | None, beta: float = 1.0, warmup: int = 0
 ) -> tuple[TrainingState, Any]:
-    """The state after `epochs` of the reference, and (steps, 2) of mean reconstruction and KL."""
+    """The state after `epochs` of the reference, and (steps, 2 or 3): mean reconstruction, KL and bound, if any."""
     arch = ARCHITECTURES["two"][0]
     state, lines = new_state(arch, np.float64), []
+    how: dict[str, Any] = {"seed": SEED, **climbing(samples)}
     for epoch in range(epochs):
         order = noise.order(EPOCH_ROWS, seed=SEED, epoch=epoch)
         for first in range(0, PER_EPOCH * BATCH, BATCH):
@@ -152,22 +213,29 @@ def reference_run(
                 x = noise.bernoulli(x, seed=SEED, stream=noise.BINARIZE, step=step, rows=rows)
             weight = beta if step >= warmup else beta * step / warmup
             optimiser = Optimiser(lr=lr[epoch])
-            terms = training_step(reference, arch, state, x, rows, seed=SEED, optimiser=optimiser, beta=weight)
-            lines.append((terms.reconstruction.mean(), terms.kl.mean()))
+            terms = training_step(reference, arch, state, x, rows, optimiser=optimiser, beta=weight, **how)
+            lines.append(means_of(terms))
     return state, np.array(lines)
 
 
+def means_of(terms: Terms) -> list[float]:
+    parts = (terms.reconstruction, terms.kl, terms.bound)
+    return [float(part.mean()) for part in parts if part is not None]
+
+
 @pytest.mark.parametrize("draw", [True, False], ids=["grey", "binary"])
+@pytest.mark.parametrize("samples", [None, 5])
 @pytest.mark.usefixtures("short_graphs")
-def test_a_run_of_graphs_is_the_references_run(draw: bool, door: Any) -> None:
+def test_a_run_of_graphs_is_the_references_run(samples: int | None, draw: bool, door: Any) -> None:
     arch = ARCHITECTURES["two"][0]
     data = grey_rows(arch, EPOCH_ROWS) if draw else (grey_rows(arch, EPOCH_ROWS) > 128).astype(np.uint8)
     lr = [0.01, 0.01, 0.002]
-    expected, terms = reference_run(data, 3, draw, lr, beta=0.6, warmup=9)
+    expected, terms = reference_run(data, 3, draw, lr, samples, beta=0.6, warmup=9)
     state = new_state(arch, np.float64)
     run = gpu.FusedRun(
-        arch, state, BATCH, data, seed=SEED, optimiser=Optimiser(lr=lr[0]), beta=0.6, beta_warmup=9, draw=draw
-    )
+        arch, state, BATCH, data, seed=SEED, optimiser=Optimiser(lr=lr[0]), beta=0.6, beta_warmup=9, draw=draw,
+        samples=samples,
+    )  # fmt: skip
     found = []
     for epoch in range(3):
         run.order(epoch, noise.order(EPOCH_ROWS, seed=SEED, epoch=epoch))
@@ -175,14 +243,35 @@ def test_a_run_of_graphs_is_the_references_run(draw: bool, door: Any) -> None:
         # Two parts are on their way before the first is asked for.
         queued = [run.steps(4), run.steps(PER_EPOCH - 4)]
         for part in queued:
-            reconstruction, kl, bad = part.result()
+            means, bad = part.result()
             assert bad is None
-            found.append(np.stack([reconstruction, kl], axis=1))
+            parts = [means.reconstruction, means.kl] + ([] if means.bound is None else [means.bound])
+            found.append(np.stack(parts, axis=1))
     assert state.step == expected.step == 18
     compare(np.concatenate(found), terms).check(1e-10, "terms of every step")
     run.pull()
     for name in ("parameters", "first_moment", "second_moment"):
         compare(getattr(state, name).flat, getattr(expected, name).flat).check(1e-8, name)
+
+
+@pytest.mark.parametrize("samples", [None, 5])
+@pytest.mark.usefixtures("short_graphs")
+def test_a_run_leaves_the_bits_that_its_steps_do_one_by_one(samples: int | None, door: Any) -> None:
+    arch = ARCHITECTURES["two"][0]
+    data, order = grey_rows(arch, EPOCH_ROWS), noise.order(EPOCH_ROWS, seed=SEED, epoch=0)
+    ahead, single = new_state(arch, np.float32), new_state(arch, np.float32)
+    run = gpu.FusedRun(arch, ahead, BATCH, data, seed=SEED, optimiser=Optimiser(), draw=True, samples=samples)
+    run.order(0, order)
+    means, _ = run.steps(5).result()
+    run.pull()
+    step = gpu.FusedStep(arch, single, BATCH, samples)
+    for number in range(5):
+        rows = order[number * BATCH : (number + 1) * BATCH]
+        terms = step(data[rows], rows, seed=SEED, optimiser=Optimiser(), grey=True)
+        compare(np.array([mean[number] for mean in (means.reconstruction, means.kl, means.bound) if mean is not None]),
+                np.array(means_of(terms))).check(1e-6)  # fmt: skip
+    for name in ("parameters", "first_moment", "second_moment"):
+        assert np.array_equal(getattr(ahead, name).flat, getattr(single, name).flat)
 
 
 @pytest.mark.usefixtures("short_graphs")
@@ -209,13 +298,14 @@ def test_a_run_goes_on_from_the_state_it_is_given(door: Any) -> None:
     assert (whole.parameters.flat == 0).sum() >= padding
 
 
+@pytest.mark.parametrize(("samples", "launches"), [(None, 12), (2, 16)])
 @pytest.mark.usefixtures("short_graphs")
 def test_nothing_is_allocated_or_copied_while_steps_run(
-    shim: shimlib.ShimDevice, monkeypatch: pytest.MonkeyPatch
+    samples: int | None, launches: int, shim: shimlib.ShimDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arch = ARCHITECTURES["two"][0]
-    state = new_state(arch, np.float32)
-    run = gpu.FusedRun(arch, state, BATCH, grey_rows(arch, EPOCH_ROWS), seed=SEED, optimiser=Optimiser(), draw=True)
+    state, data = new_state(arch, np.float32), grey_rows(arch, EPOCH_ROWS)
+    run = gpu.FusedRun(arch, state, BATCH, data, seed=SEED, optimiser=Optimiser(), draw=True, samples=samples)
     run.order(0, noise.order(EPOCH_ROWS, seed=SEED, epoch=0))
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -225,23 +315,22 @@ def test_nothing_is_allocated_or_copied_while_steps_run(
         monkeypatch.setattr(shim, name, refuse)
     run.learning_rate(Optimiser().lr)
     run.steps(5).result()
-    per_step = len(shim.launched) // 5
-    assert shim.launched == 5 * shim.launched[:per_step]
-    # One launch a hidden layer and direction beside the fixed five, and the first layer's gradient is in the last.
-    assert (shim.launched[0], shim.launched[per_step - 1]) == ("step_begin", "step_weights_32")
+    assert shim.launched == 5 * shim.launched[:launches]
+    assert (shim.launched[0], shim.launched[launches - 1]) == ("step_begin", "step_weights_32")
 
 
+@pytest.mark.parametrize("samples", [None, 2])
 @pytest.mark.usefixtures("short_graphs")
-def test_the_first_step_that_is_not_finite_is_named(door: Any) -> None:
+def test_the_first_step_that_is_not_finite_is_named(samples: int | None, door: Any) -> None:
     arch = ARCHITECTURES["two"][0]
     state = new_state(arch, np.float32)
     data = grey_rows(arch, EPOCH_ROWS)
-    run = gpu.FusedRun(arch, state, BATCH, data, seed=SEED, optimiser=Optimiser(), draw=True)
+    run = gpu.FusedRun(arch, state, BATCH, data, seed=SEED, optimiser=Optimiser(), draw=True, samples=samples)
     run.order(0, noise.order(EPOCH_ROWS, seed=SEED, epoch=0))
-    assert run.steps(2).result()[2] is None
+    assert run.steps(2).result()[1] is None
     run.learning_rate(1e30)
     first, second = run.steps(3), run.steps(1)
-    assert first.result()[2] == second.result()[2] == 3
+    assert first.result()[1] == second.result()[1] == 3
 
 
 def test_what_a_run_cannot_do_is_refused_by_name(door: Any) -> None:
@@ -258,6 +347,11 @@ def test_what_a_run_cannot_do_is_refused_by_name(door: Any) -> None:
     with pytest.raises(InputError, match="architecture: nothing is fused for likelihood normal"):
         gpu.FusedStep(Architecture(4, 1, (2,), likelihood="normal"), state, 2)
     assert gpu.unsupported(Architecture(latent=2501)) == "nothing is fused for more than 2500 latents"
+    with pytest.raises(InputError, match="samples: got 0, expected at least 1"):
+        gpu.FusedStep(arch, state, BATCH, samples=0)
+    with pytest.raises(InputError, match=r"batch: got 5242880 rows with all samples, expected at most 4194240"):
+        gpu.FusedRun(Architecture(1, 1, (1,)), new_state(Architecture(1, 1, (1,)), np.float32), BATCH, data[:, :1],
+                     seed=0, optimiser=Optimiser(), samples=5 * 2**18)  # fmt: skip
     with pytest.raises(InputError, match=r"x: got float64 of shape \(4, 30\), expected uint8 of \(4, 30\)"):
         gpu.FusedStep(arch, state, BATCH)(np.zeros((4, 30)), np.arange(4), seed=0, optimiser=Optimiser())
 
@@ -280,9 +374,7 @@ def test_log_weights_agree_with_the_reference_whatever_the_chunk(
     x, rows = (rng.random((5, arch.features)) < 0.2).astype(np.uint8), rng.permutation(9)[:5]
     samples = 13
     (mu, logvar), _ = importance.encode_forward(reference, arch, wide, x)
-    eps = noise.normal_samples(
-        rows, arch.latent, seed=7, stream=noise.EVAL_EPS, count=samples, dtype=np.float64
-    )
+    eps = noise.normal_samples(rows, arch.latent, seed=7, stream=noise.EVAL_EPS, count=samples, dtype=np.float64)
     expected = likelihood.log_weights(reference, arch, wide, x, mu, logvar, eps)
     tolerance = TOLERANCE[np.dtype(dtype).name]
     found = gpu.log_weights(gpu, arch, ours, x, rows, samples=samples, seed=7)
@@ -295,23 +387,42 @@ def test_log_weights_agree_with_the_reference_whatever_the_chunk(
 def test_warmup_compiles_both_loops(shim: shimlib.ShimDevice) -> None:
     assert gpu.warmup(Architecture(likelihood="normal")) == 0
     assert gpu.warmup(ARCHITECTURES["two"][0]) > 0
-    assert {"step_weights_32", "importance_sample", "importance_weights"} <= set(shim.launched)
+    assert {"step_weights_32", "bound_weights", "importance_sample", "importance_weights"} <= set(shim.launched)
 
 
-def test_large_batches_take_large_tiles_and_a_dense_first_layer(door: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vae_np.kernels.gpu import _arrays
-
-    assert (_arrays.tile(511), _arrays.tile(512)) == (32, 64)
+@pytest.mark.parametrize("samples", [None, 3])
+def test_large_batches_take_large_tiles_and_a_dense_first_layer(
+    samples: int | None, door: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # As if the batch were large, which the kernels do not know.
-    monkeypatch.setattr(fused, "tile", lambda rows: 64)
+    monkeypatch.setattr(fused, "tile", lambda rows, columns: 64)
+    monkeypatch.setattr(fused, "_LARGE_BATCH", 1)
     arch, batch = ARCHITECTURES["two"]
     theirs, ours = new_state(arch, np.float64), new_state(arch, np.float64)
-    step = gpu.FusedStep(arch, ours, batch)
+    step = gpu.FusedStep(arch, ours, batch, samples)
     grey, x, rows = next(batches(arch, batch, 1))
-    expected = training_step(reference, arch, theirs, x, rows, seed=SEED, optimiser=Optimiser())
+    expected = training_step(reference, arch, theirs, x, rows, seed=SEED, optimiser=Optimiser(), **climbing(samples))
     found = step(grey, rows, seed=SEED, optimiser=Optimiser(), grey=True, keep_gradients=True)
     compare(found.reconstruction, expected.reconstruction).check(1e-12)
     compare(ours.gradients.flat, theirs.gradients.flat).check(1e-12)
+    if isinstance(door, shimlib.ShimDevice):
+        assert "binary_forward_dense_64" in door.launched
+        assert not [kernel for kernel in door.launched if kernel.endswith("_32")]
+
+
+def test_a_product_has_large_tiles_where_they_are_enough_blocks(shim: shimlib.ShimDevice) -> None:
+    from vae_np.kernels.gpu import _arrays
+
+    shapes = [(4096, 500), (512, 1024), (512, 1023), (511, 960), (1000, 784), (1000, 200), (100, 784)]
+    assert [_arrays.tile(*shape) for shape in shapes] == [64, 64, 64, 32, 64, 32, 32]
+    # The decoder's rows are so many that the output has large tiles, and narrower results have not.
+    arch, batch, samples = Architecture(310, 2, (3,)), 4, 420
+    theirs, ours = new_state(arch, np.float64), new_state(arch, np.float64)
+    _, x, rows = next(batches(arch, batch, 1))
+    training_step(reference, arch, theirs, x, rows, seed=SEED, optimiser=Optimiser(), **climbing(samples))
+    gpu.FusedStep(arch, ours, batch, samples)(x, rows, seed=SEED, optimiser=Optimiser(), keep_gradients=True)
+    compare(ours.gradients.flat, theirs.gradients.flat).check(1e-12)
+    assert {kernel for kernel in shim.launched if kernel.endswith("_64")} == {"bernoulli_output_64"}
 
 
 # Where results lie

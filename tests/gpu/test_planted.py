@@ -54,6 +54,7 @@ def other(what: str, file: str, old: str, new: str, operation: str, *needs: str)
 
 
 FUSED = ("affine.cu", "importance.cu", "step.cu")
+BOUND = (*FUSED, "bound.cu")
 PANEL = "store<B>(panels.b[0], next_b);"
 NORMAL = "columns; ++lane)\n        out[at(row, 4 * block + lane, columns)] = normals[lane];"
 IN_PROCESS = [
@@ -65,18 +66,29 @@ IN_PROCESS = [
     barrier("between a column's groups", "likelihoods.cu", "[threadIdx.x] = sum;", "normal_loglik", "likelihoods.cu"),
     barrier("before the largest weight", "weights.cu", "[lane] = top;", "log_mean_exp_weights", "weights.cu"),
     barrier("before the heads' sums", "step.cu", "+ thread] = sum[r];", "fused step", *FUSED),
-    barrier("between z's and h's gradients", "step.cu", "dkl);\n        }\n    }", "fused step", *FUSED),
+    barrier("between z's and h's gradients", "step.cuh", "blockIdx.x * count;", "fused step", *FUSED),
     other("panel never stored", "product.cuh", PANEL, "", "affine_act", "affine.cu"),
     other("bias gradient never written", "affine.cu", "dbias[column] = tile.sum[i][j];", ";", "affine_act",
           "affine.cu"),
     other("KL of no lane", "reparam.cu", "% 32 == 0) kl", "% 32 == 32) kl", "reparam_kl", "reparam.cu"),
     other("last normal not drawn", "noise.cu", NORMAL, NORMAL.replace(";", " - 1;", 1), "philox_normal", "noise.cu"),
-    other("tiles' sums with the stride of one", "importance.cu", "gridDim.x)] = terms", "1)] = terms",
+    other("tiles' sums with the stride of one", "importance.cu", "gridDim.x)] = sum", "1)] = sum",
           "fused evaluation", *FUSED),
     other("samples one example apart", "reparam.cu", "at(s * batch + example", "at(s + example", "reparam_kl",
           "reparam.cu"),
     other("sum over half a tile's row", "importance.cu", "tile.across / 2;", "tile.across / 4;", "fused evaluation",
           *FUSED),
+    other("every sample the first", "bound.cu", "STREAM_EPS, row % samples)", "STREAM_EPS, 0)", "fused bound", *BOUND),
+    other("samples of the next example", "bound.cu", "b = row / samples;", "b = row % batch;", "fused bound", *BOUND),
+    other("pixels of the next example", "importance.cu", "row / together %", "row %", "fused bound", *BOUND),
+    other("KL's weight not in log w", "bound.cu", "loglik + beta *", "loglik +", "fused bound", *BOUND),
+    other("KL's weight not in dz", "bound.cu", "beta * share[row]", "share[row]", "fused bound", *BOUND),
+    other("shares of one example alone", "bound.cu", "/ total / batch", "/ total", "fused bound", *BOUND),
+    other("sum of the samples for their mean", "bound.cu", "log(total / samples)", "log(total)", "fused bound", *BOUND),
+    other("last column not scaled", "bound.cu", "(column < columns)", "(column + 1 < columns)", "fused bound", *BOUND),
+    other("one sample a lane", "bound.cu", "row += 32)", "row += samples)", "fused bound", *BOUND),
+    other("log q's own logvar forgotten", "bound.cu", " - real(0.5) * dkl", "", "fused bound", *BOUND),
+    other("last row without a gradient", "step.cu", "int>(layer.rows)", "int>(layer.rows) - 1", "fused bound", *BOUND),
     other("barrier that some threads never reach", "product.cuh", "        int stage = 0;",
           "        if (threadIdx.x > 250) return;\n        int stage = 0;", "affine_act", "affine.cu"),
 ]  # fmt: skip
@@ -85,6 +97,8 @@ SANITIZED = [
           "k < length ? static_cast<real>(data[at(i, k", "affine_act", "affine.cu"),
     other("latent written beyond the last one", "reparam.cu", "if (i >= count) return;", "if (i > count) return;",
           "reparam_kl", "reparam.cu"),
+    other("row of samples beyond the last one", "bound.cu", "row >= batch * samples", "row > batch * samples",
+          "fused bound", *BOUND),
     other("shared entry beyond the last one", "weights.cu", "g < SAMPLE_GROUPS; ++g) total",
           "g <= SAMPLE_GROUPS; ++g) total", "log_mean_exp_weights", "weights.cu"),
 ]  # fmt: skip
@@ -92,7 +106,10 @@ SANITIZED = [
 
 def symptom(operation: str, order: str, text: dict[str, str]) -> str | None:
     """What is seen of a mistake, if anything, when threads run in that order."""
-    with _device.use(shimlib.ShimDevice(order=order, quick=text != shimlib.sources(), text=text)):
+    quick = text != shimlib.sources()
+    # What does not compile at all is no mistake that was caught.
+    shimlib.build(text, "float32", quick=quick)
+    with _device.use(shimlib.ShimDevice(order=order, quick=quick, text=text)):
         try:
             trials.run(operation, np.float32)
         except (AssertionError, shimlib.ShimError) as error:
@@ -146,7 +163,7 @@ def test_one_order_of_threads_alone_would_not_do() -> None:
 
 
 def test_the_right_sources_touch_no_wrong_address() -> None:
-    done = sanitized(shimlib.sources(), [*trials.OPERATIONS, "fused step", "fused evaluation"])
+    done = sanitized(shimlib.sources(), [*trials.OPERATIONS, *trials.FUSED])
     assert done.stdout.strip() == "DONE", done.stderr[-4000:]
     assert done.returncode == 0
 

@@ -200,7 +200,7 @@ def test_a_cache_that_cannot_be_written_is_named_and_code_is_compiled_anew(cache
 
 
 def test_a_kernel_that_does_not_compile_is_named_with_its_first_error(cache: Any) -> None:
-    compiler = Compiler("adam.cu(3): warning: unused\nadam.cu(9): error: identifier \"x\" is undefined\n1 error\n")
+    compiler = Compiler('adam.cu(3): warning: unused\nadam.cu(9): error: identifier "x" is undefined\n1 error\n')
     line = r'adam.cu does not compile for sm_90 with NVRTC 13.0: adam.cu\(9\): error: identifier "x" is undefined; '
     with pytest.raises(BackendError, match=line + ".*--backend numba"):
         _compile.machine_code("adam.cu", np.float32, "sm_90", compiler)
@@ -326,15 +326,33 @@ def test_a_launch_that_fails_while_a_graph_is_recorded_is_what_is_told(cache: An
     assert log == ["begin", "kernel", "failed", "end", "left"]
 
 
-def test_what_a_training_needs_is_added_up_before_anything_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("samples", "batch", "less"),
+    [(None, "a batch of 7", "a smaller batch"), (50, "a batch of 7 with 50 samples each", "fewer samples, a smaller")],
+)
+def test_what_a_training_needs_is_added_up_before_anything_is_allocated(
+    samples: int | None, batch: str, less: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fused, "device", lambda: SimpleNamespace(memory=lambda: (2**20, 2**30)))
-    wanted = dict.fromkeys(("data", "parameters", "gradients", "first", "second", "bits"), ((2 ** 18,), np.float32))
+    wanted = dict.fromkeys(("data", "parameters", "gradients", "first", "second", "bits"), ((2**18,), np.float32))
     line = (
-        r"^too little memory on the device: training needs 6 MiB \(data 1, model and moments 4, a batch of 7 1\), "
-        r"and 1 of 1024 MiB are free; a smaller batch or model"
+        rf"^too little memory on the device: training needs 6 MiB \(data 1, model and moments 4, {batch} 1\), "
+        rf"and 1 of 1024 MiB are free; {less}"
     )
     with pytest.raises(DeviceError, match=line):
-        fused._check_memory(wanted, 7)
+        fused._check_memory(wanted, 7, samples)
+
+
+def test_the_decoder_has_a_row_a_sample_in_what_is_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "device", lambda: SimpleNamespace(memory=lambda: (2**20, 2**30)))
+    arch = Architecture(784, 50, (200, 200))
+    state = TrainingState(initialise(arch, seed=0))
+    with pytest.raises(DeviceError, match=r"a batch of 20 with 5000 samples each \d+\)") as told:
+        fused._Steps(arch, state, 20, 5000, 20, ordered=False, placed=True)
+    # A row's logits, both hidden layers with their gradients, eps, z, dz and share; its 13 tiles' terms and log w.
+    row = 4 * (784 + 4 * 200 + 3 * 50 + 1) + 8 * (13 + 1)
+    needed = int(re.findall(r"each (\d+)\)", str(told.value))[0])
+    assert needed == pytest.approx(20 * 5000 * row / 2**20, abs=1)
 
 
 def test_arguments_have_the_types_that_kernels_expect() -> None:
@@ -366,7 +384,8 @@ class OnDevice(np.ndarray):  # type: ignore[type-arg]
         out[...] = self
 
 
-def test_a_run_goes_through_cupys_own_calls(cache: Any) -> None:
+@pytest.mark.parametrize(("samples", "launches"), [(None, 8), (3, 12)])
+def test_a_run_goes_through_cupys_own_calls(samples: int | None, launches: int, cache: Any) -> None:
     door, log = made_up()
     cupy = door._cupy
     cupy.ndarray = OnDevice
@@ -381,7 +400,8 @@ def test_a_run_goes_through_cupys_own_calls(cache: Any) -> None:
     arch = Architecture(6, 2, (3,))
     state = TrainingState(initialise(arch, seed=0))
     with use(door):
-        run = fused.FusedRun(arch, state, 2, np.zeros((4, 6), np.uint8), seed=0, optimiser=Optimiser())
+        data = np.zeros((4, 6), np.uint8)
+        run = fused.FusedRun(arch, state, 2, data, seed=0, optimiser=Optimiser(), samples=samples)
         run.order(1, np.array([3, 1, 0, 2]))
         assert run._steps.at["orders"].tolist() == [[0, 0, 0, 0], [3, 1, 0, 2]]
         run.learning_rate(0.5)
@@ -389,13 +409,14 @@ def test_a_run_goes_through_cupys_own_calls(cache: Any) -> None:
         assert (words["lr"], words["steps_per_epoch"], words["first_bad"]) == (0.5, 2, 2**64 - 1)
         queued = run.steps(26)
         assert log[-1] == "record"
-        reconstruction, kl, bad = queued.result()
+        means, bad = queued.result()
         assert log[-1] == "arrived"
-        assert (reconstruction.shape, kl.shape, bad) == ((26,), (26,), None)
+        assert (means.reconstruction.shape, means.kl.shape, bad) == ((26,), (26,), None)
+        assert (means.bound is None) == (samples is None)
         before = state.parameters.flat.copy()
         run.pull()
-    # A graph of 25 steps of 8 kernels and one of a single step; nothing is launched beside them.
-    graphs = [("begin", 8 * 25), ("begin", 8)]
+    # A graph of 25 steps and one of a single step; nothing is launched beside them.
+    graphs = [("begin", launches * 25), ("begin", launches)]
     at = [i for i, entry in enumerate(log) if entry == "begin"]
     assert [("begin", log[i:].index("end") - 1) for i in at] == graphs
     assert [entry for entry in log if entry != "kernel"] == [

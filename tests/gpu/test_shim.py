@@ -49,7 +49,7 @@ def launch(kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *args: An
 def test_large_tiles_agree_as_small_ones_do(
     size: tuple[int, int, int], dtype: Any, ops: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(affine, "tile", lambda rows: 64)
+    monkeypatch.setattr(affine, "tile", lambda rows, columns: 64)
     for operation, case in (("affine_act", cases.affine(*size, "tanh")),
                             ("binary_affine_act", cases.affine(*size, "relu", is_binary=True))):  # fmt: skip
         expected = cases.expected(case)
@@ -110,9 +110,10 @@ def test_philox_gives_random123s_first_vector_and_the_references_words(door: shi
     assert np.array_equal(words(door, rows, 70, sample, **address), expected)
 
 
+@pytest.mark.parametrize("samples", [None, 3])
 @dtypes
 def test_the_fused_step_gives_the_same_bits_whatever_the_order_and_the_tiles_agree(
-    dtype: Any, door: shimlib.ShimDevice, monkeypatch: pytest.MonkeyPatch
+    dtype: Any, samples: int | None, door: shimlib.ShimDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vae_np.kernels.gpu import fused
 
@@ -120,10 +121,11 @@ def test_the_fused_step_gives_the_same_bits_whatever_the_order_and_the_tiles_agr
     grey = np.random.default_rng(1).integers(0, 256, (batch, 70)).astype(np.uint8)
 
     def after_two_steps(order: str, edge: int) -> Any:
-        monkeypatch.setattr(fused, "tile", lambda rows: edge)
+        monkeypatch.setattr(fused, "tile", lambda rows, columns: edge)
+        monkeypatch.setattr(fused, "_LARGE_BATCH", 1 if edge == 64 else 512)
         state = TrainingState(initialise(arch, seed=2, dtype=dtype))
         with _device.use(shimlib.ShimDevice(order=order)):
-            step = gpu.FusedStep(arch, state, batch)
+            step = gpu.FusedStep(arch, state, batch, samples)
             for _ in range(2):
                 terms = step(grey, np.arange(batch), seed=3, optimiser=Optimiser(), grey=True)
         return [state.parameters.flat, state.second_moment.flat, terms.reconstruction, terms.kl]

@@ -16,6 +16,8 @@ from vae_np.step import Optimiser, TrainingState, training_step
 
 OPERATIONS = sorted({operation for operation, _, _ in cases.every()})
 ARCHITECTURE, BATCH = Architecture(70, 3, (40, 21), "tanh"), 5
+# The fused loops; more samples than a warp has lanes.
+FUSED, SAMPLES = ("fused step", "fused bound", "fused evaluation"), 37
 # Cases of a few megabytes add seconds and no edge.
 _LARGE = ("97x131x129", "100x784x1", "40003", "64x785", "50x300x65", "5x1100x3")
 
@@ -23,7 +25,9 @@ _LARGE = ("97x131x129", "100x784x1", "40003", "64x785", "50x300x65", "5x1100x3")
 def run(operation: str, dtype: Any) -> None:
     """Raises AssertionError where a result of the operation, or of a fused loop, is not the reference's."""
     if operation == "fused step":
-        _step(dtype)
+        _step(dtype, None)
+    elif operation == "fused bound":
+        _step(dtype, SAMPLES)
     elif operation == "fused evaluation":
         _log_weights(dtype)
     else:
@@ -35,18 +39,21 @@ def run(operation: str, dtype: Any) -> None:
                 compare(result, expected[what]).check(cases.tolerance(operation, dtype), f"{operation} {name}: {what}")
 
 
-def _step(dtype: Any) -> None:
+def _step(dtype: Any, samples: int | None) -> None:
+    how: dict[str, Any] = {} if samples is None else {"objective": "iwae", "samples": samples}
     tolerance = cases.DEFAULT[np.dtype(dtype).name]
     ours = TrainingState(initialise(ARCHITECTURE, seed=2, dtype=dtype))
     theirs = TrainingState(ours.parameters.astype(np.float64))
     rows = np.arange(BATCH) + 3
     grey = np.random.default_rng(1).integers(0, 256, (BATCH, ARCHITECTURE.features)).astype(np.uint8)
     x = noise.bernoulli(grey, seed=3, stream=noise.BINARIZE, step=0, rows=rows)
-    expected = training_step(reference, ARCHITECTURE, theirs, x, rows, seed=3, optimiser=Optimiser())
-    step = gpu.FusedStep(ARCHITECTURE, ours, BATCH)
-    found = step(grey, rows, seed=3, optimiser=Optimiser(), grey=True, keep_gradients=True)
+    expected = training_step(reference, ARCHITECTURE, theirs, x, rows, seed=3, optimiser=Optimiser(), beta=0.5, **how)
+    step = gpu.FusedStep(ARCHITECTURE, ours, BATCH, samples)
+    found = step(grey, rows, seed=3, optimiser=Optimiser(), beta=0.5, grey=True, keep_gradients=True)
     compare(found.reconstruction, expected.reconstruction).check(tolerance, "reconstruction")
     compare(found.kl, expected.kl).check(tolerance, "kl")
+    if found.bound is not None and expected.bound is not None:
+        compare(found.bound, expected.bound).check(tolerance, "bound")
     for name, gradient in theirs.gradients.items():
         compare(ours.gradients[name], gradient).check(tolerance, f"gradient of {name}")
         compare(ours.first_moment[name], theirs.first_moment[name]).check(tolerance, f"first moment of {name}")
