@@ -1,28 +1,110 @@
-"""Write the table of docs/results.md from what was run: `python bench/results_page.py`, from a checkout.
+"""Write the tables of docs/results.md from what was run: `python bench/results_page.py`, from a checkout.
 
-Each row is a file bench/results/likelihood-CONFIG*.json, as `vae-np eval RUN --samples 5000 --json FILE` wrote it;
-CONFIG is the shipped configuration that was trained. Nothing is in the table but what such a file says, and the paper's
-value.
+Each row is a file bench/results/likelihood-CONFIG*.json, as `vae-np eval RUN --json FILE` wrote it; CONFIG is the
+shipped configuration that was trained. Estimates for a part of the test images are compared image by image: beside such
+a file lies one of the same name that --per-example wrote. Nothing is in the tables but what the files say, and the
+paper's value.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RESULTS = ROOT / "docs" / "results.md", ROOT / "bench" / "results"
 # −log p(x) in nats on MNIST binarised at random, from Burda, Grosse and Salakhutdinov 2015, one stochastic layer.
 PAPER = {"burda2015-vae": 86.76, "burda2015-iwae5": 85.54, "burda2015-iwae50": 84.78}
-_PART = re.compile(r"(?<=<!-- results: begin -->\n).*?(?=<!-- results: end -->)", re.DOTALL)
-_COLUMNS = (
-    "configuration", "trained", "−log p(x), nats", "by", "effective sample size", "paper", "difference", "training",
-    "evaluation", "on",
-)  # fmt: skip
-_HEAD = f"\n| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|\n"
-_NONE = "\nNothing has been run yet.\n\n"
+# What the other estimates for the same images are compared with: the papers' estimator and number of samples.
+_BASE = ("is", 5000)
+_DEGENERATE = 2.0
+_ESTIMATORS = {"is": "importance samples", "ais": "annealed chains", "bdmc": "annealed chains"}
+
+_MODEL = ("configuration", "trained")
+# The tables, by the names of their marks on the page: which columns each has.
+TABLES = {
+    "results": (
+        *_MODEL, "−log p(x), nats", "by", "effective sample size", "paper", "difference", "training", "evaluation",
+        "on",
+    ),
+    "images": (
+        *_MODEL, "images", "−log p(x), nats", "by", "effective sample size", "log p(x), above 5000 importance samples",
+        "and where these had collapsed", "evaluation", "on",
+    ),
+    "simulated": (
+        *_MODEL, "images", "−log p(x), nats, from below", "from above", "gap", "by", "effective sample size",
+        "accepted", "evaluation", "on",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """One file: its `path`, the configuration `name` that it begins with, its content, and the `test` part of that."""
+
+    path: Path
+    name: str
+    content: dict[str, Any]
+    test: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Result:
+        """Raises ValueError for a file that holds no log p(x), or whose name begins with no shipped configuration."""
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        name, test = configuration(path), content["test"]
+        if not content["schema"].startswith("vae-np/eval/") or test["log_likelihood"] is None:
+            raise ValueError(f"{path.name}: expected what vae-np eval writes of log p(x)")
+        return cls(path, name, content, test)
+
+    @property
+    def table(self) -> str:
+        """The table that it belongs to."""
+        if self.test["data"] == "simulated":
+            return "simulated"
+        return "results" if self.test["examples"] == self.test["available"] else "images"
+
+    @property
+    def model(self) -> tuple[str, str]:
+        """The first two cells of a row: what was trained, and how far."""
+        shortened = self.content["shortened"]
+        return f"`{self.name}`", "all stages" if shortened is None else f"**shortened:** {shortened}"
+
+    @property
+    def by(self) -> str:
+        """`5000 importance samples`, `16 annealed chains of 500 temperatures`."""
+        temperatures = self.test.get("temperatures")
+        end = "" if temperatures is None else f" of {temperatures} temperatures"
+        return f"{self.test['samples']} {_ESTIMATORS[self.test['estimator']]}{end}"
+
+    @property
+    def ess(self) -> str:
+        """The mean effective sample size, and how many images have less than two."""
+        mean = self.test["ess"]["mean"]
+        flag = f", {self.test['degenerate']} below 2" if self.test["degenerate"] else ""
+        return (f"{mean:.0f}" if mean >= 10 else f"{mean:.1f}") + flag
+
+    @property
+    def last(self) -> tuple[str, str]:
+        """The last two cells of a row: how long the estimate took, and on what."""
+        cores = self.content["environment"]["cores"]
+        where = f"{self.content['backend']}, {self.content['dtype']}, {cores} core{'s' if cores > 1 else ''}"
+        return duration(self.test["seconds"]), where
+
+    @property
+    def each(self) -> Any:
+        """The arrays of --per-example."""
+        return np.load(self.path.with_suffix(".npz"), allow_pickle=False)
+
+    def order(self) -> tuple[Any, ...]:
+        """Rows of one model and one set of images stand together, the cheaper estimate first."""
+        test, model = self.test, (list(PAPER).index(self.name), self.content["shortened"] or "")
+        place = list(_ESTIMATORS).index(test["estimator"])
+        return *model, test["examples"], place, test.get("temperatures") or 0, test["samples"]
 
 
 def duration(seconds: float | None) -> str:
@@ -34,6 +116,11 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def nats(figure: dict[str, float], sign: int = -1) -> str:
+    """A mean with its error; −log p(x) from log p(x)."""
+    return f"{sign * figure['mean']:.2f} ± {figure['stderr']:.2f}"
+
+
 def configuration(path: Path) -> str:
     """The shipped configuration that a file's name begins with; raises ValueError for another one."""
     name = path.stem.removeprefix("likelihood-")
@@ -43,51 +130,76 @@ def configuration(path: Path) -> str:
     return found[0]
 
 
-def row(path: Path) -> str:
-    """One line of the table. Raises ValueError for a file that holds no log p(x) of the test set."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    test, name = content["test"], configuration(path)
-    if not content["schema"].startswith("vae-np/eval/") or test["data"] != "test" or test["log_likelihood"] is None:
-        raise ValueError(f"{path.name}: expected what vae-np eval writes of log p(x) on the test set")
-    mean, stderr, paper = -test["log_likelihood"]["mean"], test["log_likelihood"]["stderr"], PAPER[name]
-    kind = {"is": "importance samples", "ais": "annealed chains"}[test["estimator"]]
-    part = "" if test["examples"] == test["available"] else f", first {test['examples']} images"
-    flag = f", {test['degenerate']} below 2" if test["degenerate"] else ""
-    where = content["environment"]
-    cells = (
-        f"`{name}`",
-        "all stages" if content["shortened"] is None else f"**shortened:** {content['shortened']}",
-        f"{mean:.2f} ± {stderr:.2f}",
-        f"{test['samples']} {kind}{part}",
-        f"{test['ess']['mean']:.0f}{flag}",
-        f"{paper:.2f}",
-        f"{mean - paper:+.2f}",
-        duration(content["train"]["seconds"]),
-        duration(test["seconds"]),
-        f"{content['backend']}, {content['dtype']}, {where['cores']} cores",
-    )
-    return f"| {' | '.join(cells)} |"
+def against(result: Result, base: Result) -> tuple[str, str]:
+    """log p(x) less the base's over the same images, and the same over those where the base's weights had collapsed.
+
+    Raises ValueError for other images.
+    """
+    ours, theirs = result.each, base.each
+    if not np.array_equal(ours["row"], theirs["row"]):
+        raise ValueError(f"{result.path.name}: expected the images of {base.path.name}")
+    above, collapsed = ours["log_likelihood"] - theirs["log_likelihood"], theirs["ess"] < _DEGENERATE
+    overall = f"{above.mean():+.2f} ± {above.std(ddof=1) / np.sqrt(len(above)):.2f}"
+    return overall, f"{above[collapsed].mean():+.2f} on {collapsed.sum()}" if collapsed.any() else "none had"
 
 
-def text(folder: Path = RESULTS) -> str:
-    """The part of the page between its two marks, for the files of a folder in the order of their names."""
-    rows = [row(path) for path in sorted(folder.glob("likelihood-*.json"))]
-    return _HEAD + "\n".join(rows) + "\n\n" if rows else _NONE
+def row(result: Result, others: list[Result]) -> tuple[str, ...]:
+    """The cells of one line; `others` are all results of its table. Raises ValueError where the base is missing."""
+    test = result.test
+    value = nats(test["log_likelihood"])
+    if result.table == "results":
+        paper = PAPER[result.name]
+        trained = duration(result.content["train"]["seconds"])
+        difference = f"{-test['log_likelihood']['mean'] - paper:+.2f}"
+        return *result.model, value, result.by, result.ess, f"{paper:.2f}", difference, trained, *result.last
+    if result.table == "simulated":
+        upper, gap, accepted = nats(test["log_likelihood_upper"]), nats(test["gap"], 1), test["acceptance"]["mean"]
+        images = str(test["examples"])
+        return *result.model, images, value, upper, gap, result.by, result.ess, f"{accepted:.2f}", *result.last
+    base = [
+        other for other in others
+        if (*other.model, other.test["examples"]) == (*result.model, test["examples"])
+        and (other.test["estimator"], other.test["samples"]) == _BASE
+    ]  # fmt: skip
+    if not base:
+        raise ValueError(f"{result.path.name}: expected an estimate by {_BASE[1]} importance samples beside it")
+    comparison = ("", "") if base[0] is result else against(result, base[0])
+    return *result.model, str(test["examples"]), value, result.by, result.ess, *comparison, *result.last
 
 
-def written(page: str) -> str:
-    """The part of a page as it stands."""
-    found = _PART.search(page)
-    if found is None:
-        raise ValueError(f"{PAGE.name}: no part between the two marks")
-    return found[0]
+def tables(folder: Path = RESULTS) -> dict[str, str]:
+    """The parts of the page between marks, by the marks' names, for the files of a folder."""
+    results = sorted((Result.read(path) for path in folder.glob("likelihood-*.json")), key=Result.order)
+    found = {}
+    for name, head in TABLES.items():
+        own = [result for result in results if result.table == name]
+        lines = [f"| {' | '.join(cells)} |" for cells in (head, *(row(result, own) for result in own))]
+        lines.insert(1, "|---" * len(head) + "|")
+        text = "\n".join(lines) if own else "Nothing has been run yet."
+        found[name] = f"\n{text}\n\n"
+    return found
+
+
+def _part(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<=<!-- {name}: begin -->\n).*?(?=<!-- {name}: end -->)", re.DOTALL)
+
+
+def written(page: str) -> dict[str, str]:
+    """The tables of a page as they stand; raises ValueError where marks are missing."""
+    found = {name: _part(name).search(page) for name in TABLES}
+    for name, part in found.items():
+        if part is None:
+            raise ValueError(f"{PAGE.name}: no part between two marks {name!r}")
+    return {name: part[0] for name, part in found.items() if part is not None}
 
 
 def main() -> None:
-    """Put the table into the page."""
-    table, page = text(), PAGE.read_text(encoding="utf-8")
+    """Put the tables into the page."""
+    page = PAGE.read_text(encoding="utf-8")
     written(page)
-    PAGE.write_text(_PART.sub(lambda _: table, page), encoding="utf-8")
+    for name, text in tables().items():
+        page = _part(name).sub(lambda _, text=text: text, page)
+    PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ FEW = Annealing(chains=3, temperatures=6, leapfrog=3)
 
 
 def target_of(arch: Architecture, parameters: Parameters, x: Array) -> Target:
-    return Target(ops, arch, parameters, x, parameters.zeros_like())
+    return Target(ops, arch, parameters, x)
 
 
 def decoder_problem(likelihood: str = "bernoulli", latent: int = 2, batch: int = 5) -> tuple[Any, ...]:
@@ -154,6 +154,20 @@ def test_the_gradient_is_that_of_the_log_likelihood() -> None:
         loglik, gradient = target(z)
         assert (loglik.shape, gradient.shape) == ((15,), (15, 2))
         assert error(gradient, central_difference(lambda at, t=target: float(t(at)[0].sum()), z)) < 1e-6
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "normal-diagonal"])
+def test_no_gradient_of_a_weight_is_computed(likelihood: str) -> None:
+    arch, parameters, x = decoder_problem(likelihood)
+    asked: list[bool] = []
+
+    def affine_act_backward(dy: Array, cache: Any, *, weight_gradient: bool = True, **more: Any) -> Any:
+        asked.append(weight_gradient)
+        return ops.affine_act_backward(dy, cache, weight_gradient=weight_gradient, **more)
+
+    listening = SimpleNamespace(**{**vars(ops), "affine_act_backward": affine_act_backward})
+    Target(cast(ModuleType, listening), arch, parameters, x)(np.zeros((10, 2)))
+    assert asked == [False, False]
 
 
 def start_of(arch: Architecture, parameters: Parameters, x: Array) -> tuple[Target, State, Array]:
@@ -347,7 +361,7 @@ def test_over_a_data_set_each_example_meets_its_own_posterior_sample() -> None:
     arch, parameters, _ = decoder_problem()
     x, z = simulate(arch, parameters, 9)
     examples, heard, progress = evaluate.Binarized(x, "binary", "none", 0), [], []
-    settings = Annealing(chains=256, temperatures=3, leapfrog=1)
+    settings = Annealing(chains=128, temperatures=3, leapfrog=1)
     assert settings.batch == 2
     options: Any = {"seed": 0, "posterior": z}
     result: Any = evaluate.annealed_log_likelihood(
@@ -405,8 +419,7 @@ def test_the_compiled_operations_give_the_same_chains() -> None:
     for start in (None, z):
         expected, got = (
             annealed.log_weights(
-                Target(each, arch, parameters, x, parameters.zeros_like()), np.arange(5), steps, FEW, np.arange(4),
-                seed=1, start=start,
+                Target(each, arch, parameters, x), np.arange(5), steps, FEW, np.arange(4), seed=1, start=start
             )
             for each in (ops, backends.choose("numba").ops)
         )  # fmt: skip

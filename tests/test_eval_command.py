@@ -67,6 +67,7 @@ def test_importance_sampling_is_the_default(place: Path) -> None:
     assert test["log_likelihood"] == figure(estimate.log_likelihood)
     assert test["degenerate"] == int(estimate.degenerate.sum())
     assert "acceptance" not in test
+    assert (test["temperatures"], test["leapfrog"]) == (None, None)
     assert good("eval", place / "images", *NUMPY).json["test"]["samples"] == 100
 
 
@@ -77,6 +78,7 @@ def test_annealing_agrees_with_the_python_api(place: Path) -> None:
     rows = data.load(str(place / "bars.npy")).test
     estimate = vae.annealed_log_likelihood(rows, Annealing(chains=3, temperatures=8, leapfrog=2))
     assert (test["estimator"], test["samples"], test["data"]) == ("ais", 3, "test")
+    assert (test["temperatures"], test["leapfrog"]) == (8, 2)
     assert test["log_likelihood"] == figure(estimate.log_likelihood)
     assert test["acceptance"] == figure(estimate.acceptance)
     for text in ("log p(x), 3 chains", "effective sample size", "acceptance", "8, 2 leapfrog steps each"):
@@ -198,8 +200,8 @@ def test_a_grey_cross_entropy_is_evaluated_without_a_likelihood(place: Path) -> 
     ("estimator", "where", "name"),
     [
         (("is", "--samples", 4), likelihood, "importance_log_likelihood"),
-        (("ais", "--chains", 256, "--temperatures", 3), annealed, "annealed_log_likelihood"),
-        (("bdmc", "--chains", 256, "--temperatures", 3, "--images", 12), annealed, "annealed_log_likelihood"),
+        (("ais", "--chains", 128, "--temperatures", 3), annealed, "annealed_log_likelihood"),
+        (("bdmc", "--chains", 128, "--temperatures", 3, "--images", 12), annealed, "annealed_log_likelihood"),
     ],
 )
 def test_an_interrupted_evaluation_goes_on(

@@ -6,6 +6,8 @@ Budget: about 12 s.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import optimize
@@ -13,18 +15,12 @@ from scipy import optimize
 from vae_np import amortisation, enumeration, exact, inference, model, noise, ops
 from vae_np.decoder import Decoder
 from vae_np.distributions import full_normal_log_prob_backward, full_normal_log_prob_forward
-from vae_np.elbo import elbo_forward
+from vae_np.elbo import elbo_forward, posterior_elbo_backward, posterior_elbo_forward
 from vae_np.errors import InputError
 from vae_np.inference import ELBO, ClosedFormELBO, Family, Rule, maximise, maximise_best
 from vae_np.joint import joint, nested
 from vae_np.linear_gaussian import LinearGaussian, from_parameters, ppca_log_likelihood, to_parameters
-from vae_np.local import (
-    LocalPosterior,
-    infer,
-    local_elbo_backward,
-    local_elbo_forward,
-    local_training_step,
-)
+from vae_np.local import LOCAL_LR, LocalPosterior, infer, local_training_step
 from vae_np.model import Architecture
 from vae_np.optim import adam_update
 from vae_np.step import Optimiser, TrainingState
@@ -338,11 +334,11 @@ def test_local_gradients_equal_finite_differences_of_the_loss() -> None:
     at = [rng.normal(size=(3, 2)), rng.normal(size=(3, 2))]
 
     def loss() -> float:
-        return float(local_elbo_forward(ops, arch, parameters, x, *at, eps)[0].loss(0.7))
+        return float(posterior_elbo_forward(ops, arch, parameters, x, *at, eps)[0].loss(0.7))
 
-    _, cache = local_elbo_forward(ops, arch, parameters, x, *at, eps)
+    _, cache = posterior_elbo_forward(ops, arch, parameters, x, *at, eps)
     gradients = parameters.zeros_like()
-    dmu, dlogvar = local_elbo_backward(ops, arch, cache, gradients, beta=0.7)
+    dmu, dlogvar = posterior_elbo_backward(ops, arch, cache, gradients, beta=0.7)
     places = [(at[0], dmu), (at[1], dlogvar)]
     places += [(parameters[name], gradients[name]) for name in parameters if name.startswith("decoder")]
     for array, gradient in places:
@@ -354,6 +350,28 @@ def test_local_gradients_equal_finite_differences_of_the_loss() -> None:
                 sides.append(loss())
             array[i] = kept
             assert gradient[i] == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-6, abs=1e-9)
+
+
+def test_parameters_move_along_the_gradient_of_the_last_local_step() -> None:
+    arch, x = Architecture(features=4, latent=2, hidden=(5,), activation="tanh"), enumeration.states(4)
+    rows = np.arange(16)
+
+    def start() -> tuple[TrainingState, LocalPosterior]:
+        return TrainingState(model.initialise(arch, seed=0, dtype=np.float64)), LocalPosterior.prior(16, 2, float)
+
+    two, one = start(), start()
+    options: Any = {"seed": 3, "optimiser": Optimiser(), "beta": 0.8}
+    local_training_step(ops, arch, *two, x, rows, local_steps=2, **options)
+    # The first of two steps is the noise's sample 1, and moves λ alone.
+    eps = noise.normal(rows, 2, seed=3, stream=noise.EPS, sample=1, dtype=np.float64)
+    _, cache = posterior_elbo_forward(ops, arch, one[0].parameters, x, one[1].mu, one[1].logvar, eps)
+    dmu, dlogvar = posterior_elbo_backward(ops, arch, cache, None, beta=0.8)
+    one[1].update(rows, dmu * 16, dlogvar * 16, optimiser=Optimiser(lr=LOCAL_LR))
+    local_training_step(ops, arch, *one, x, rows, local_steps=1, **options)
+    np.testing.assert_array_equal(two[0].gradients.flat, one[0].gradients.flat)
+    np.testing.assert_array_equal(two[0].parameters.flat, one[0].parameters.flat)
+    np.testing.assert_array_equal(two[1].mu, one[1].mu)
+    assert two[0].gradients.flat.any()
 
 
 def test_local_update_is_adam_row_by_row_and_touches_no_other_row() -> None:

@@ -151,6 +151,9 @@ def test_mlp_gradients(rng: np.random.Generator, name: str, widths: tuple[int, .
 
     check_gradient(value, x, dx)
     assert layers.mlp_backward(ops, dh, cache, input_gradient=False)[0] is None
+    alone, none = layers.mlp_backward(ops, dh, cache, input_gradient=True, weight_gradient=False)
+    assert np.array_equal(alone, dx)
+    assert none == []
     assert len(gradients) == len(stack)
     for layer, pair in enumerate(stack):
         for part in (0, 1):

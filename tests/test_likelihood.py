@@ -225,6 +225,17 @@ def test_weights_that_have_collapsed_are_marked() -> None:
     assert estimate_from_log_weights(ops, log_w[:1]).degenerate.all()
 
 
+def test_collapsed_weights_are_lucky_ones_and_the_mean_is_too_low() -> None:
+    """w = exp(3 ε − 4.5) has mean 1: who sees one huge weight is above the truth, who sees none is below. [D35]"""
+    log_w = 3 * np.random.default_rng(0).normal(size=(50, 4000)) - 4.5
+    result = estimate_from_log_weights(ops, log_w)
+    collapsed = result.degenerate
+    assert 0.1 < collapsed.mean() < 0.5
+    for values, sign in ((result.log_likelihood[collapsed], 1), (result.log_likelihood[~collapsed], -1)):
+        assert sign * values.mean() > 5 * values.std() / np.sqrt(len(values))
+    assert result.log_likelihood.mean() < -0.3
+
+
 def test_one_sample_says_nothing_about_its_error() -> None:
     result = estimate_from_log_weights(ops, np.array([[-80.0, -90.0]]))
     assert np.array_equal(result.log_likelihood, [-80, -90])

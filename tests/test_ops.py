@@ -55,6 +55,11 @@ def test_affine_act_gradients(rng: np.random.Generator, activation: str, batch: 
     assert without is None
     assert np.array_equal(rest[0], dweight)
     assert np.array_equal(rest[1], dbias)
+    alone, *none = ops.affine_act_backward(dy, cache, weight_gradient=False)
+    assert none == [None, None]
+    assert alone is not None
+    assert dx is not None
+    assert np.array_equal(alone, dx)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

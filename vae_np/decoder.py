@@ -163,8 +163,8 @@ class Decoder:
         loglik, loglik_cache = model.loglik_forward(self.ops, self.arch, self.parameters, x, out)
         return loglik, (decoder_cache, loglik_cache)
 
-    def log_likelihood_backward(self, dloglik: Array, cache: Any, gradients: Parameters) -> Array:
-        """dz (S·B, K) from dloglik (S·B,); writes the gradient of every parameter into `gradients`. [D29]"""
+    def log_likelihood_backward(self, dloglik: Array, cache: Any, gradients: Parameters | None) -> Array:
+        """dz (S·B, K) from dloglik (S·B,); writes the gradient of every parameter into `gradients`, if any. [D29]"""
         decoder_cache, loglik_cache = cache
         dout = model.loglik_backward(self.ops, self.arch, dloglik, loglik_cache, gradients)
         return model.decode_backward(self.ops, dout, decoder_cache, gradients)

@@ -49,9 +49,11 @@ class Terms:
 
 
 class Pass(NamedTuple):
-    """What one forward pass leaves for backward: z (S·B, K), logvar (B, K), loglik (S·B,), kl (B,), and the caches."""
+    """What one forward pass leaves for backward: z (S·B, K), logvar (B, K), loglik (S·B,), kl (B,), and the caches.
 
-    encoder: Any
+    `encoder` is None where mu and logvar were given.
+    """
+
     reparam: Any
     decoder: Any
     likelihood: Any
@@ -60,6 +62,7 @@ class Pass(NamedTuple):
     z: Array
     logvar: Array
     form: str
+    encoder: Any = None
 
 
 def standard_normal_log_prob(z: Array) -> Array:
@@ -73,6 +76,56 @@ def posterior_log_prob(logvar: Array, eps: Array) -> Array:
     return -0.5 * (stacked * stacked + logvar + LOG_2PI).sum(axis=-1).reshape(-1)
 
 
+def posterior_elbo_forward(
+    ops: ModuleType,
+    arch: Architecture,
+    parameters: Mapping[str, Array],
+    x: Array,
+    mu: Array,
+    logvar: Array,
+    eps: Array,
+    *,
+    form: str = "analytic",
+) -> tuple[Terms, Pass]:
+    """The ELBO's terms for x (B, D) and its q, whoever found mu and logvar (B, K), and what backward needs. [D21]
+
+    The noise eps is (S·B, K), sample-major. Raises InputError for a `form` that is neither `analytic` nor `joint`.
+    """
+    if form not in FORMS:
+        raise InputError(f"form: got {form!r}, expected one of {', '.join(FORMS)}")
+    (z, kl), reparam_cache = ops.reparam_kl_forward(mu, logvar, eps)
+    out, decoder_cache = model.decode_forward(ops, arch, parameters, z)
+    loglik, loglik_cache = model.loglik_forward(ops, arch, parameters, x, out)
+    if form == "joint":
+        sampled = posterior_log_prob(logvar, eps) - standard_normal_log_prob(z)
+        kl = sampled.reshape(-1, len(x)).mean(axis=0)
+    reconstruction = loglik.reshape(-1, len(x)).mean(axis=0)
+    cache = Pass(reparam_cache, decoder_cache, loglik_cache, loglik, kl, z, logvar, form)
+    return Terms(reconstruction, kl), cache
+
+
+def posterior_elbo_backward(
+    ops: ModuleType, arch: Architecture, cache: Pass, gradients: Parameters | None, *, beta: float = 1.0
+) -> tuple[Array, Array]:
+    """Writes the decoder's gradients of the loss into `gradients`, if any, and returns dmu, dlogvar (B, K). [D29] [D30]
+
+    The loss is a mean, and this is where its 1/B (and the 1/S of the samples) enters, once. [D24]
+    """
+    loglik, kl = cache.loglik, cache.kl
+    rows, batch = len(loglik), len(kl)
+    dloglik = np.full_like(loglik, -1 / rows)
+    dout = model.loglik_backward(ops, arch, dloglik, cache.likelihood, gradients)
+    dz = model.decode_backward(ops, dout, cache.decoder, gradients)
+    if cache.form == "analytic":
+        dkl = np.full_like(kl, beta / batch)
+        dmu, dlogvar = ops.reparam_kl_backward((dz, dkl), cache.reparam)
+    else:
+        # log q − log p = ½ Σ (z² − ε² − logvar): z pulls along the path, logvar has a term of its own, mu has none.
+        dmu, dlogvar = ops.reparam_kl_backward((dz + (beta / rows) * cache.z, np.zeros_like(kl)), cache.reparam)
+        dlogvar = dlogvar - 0.5 * beta / batch
+    return dmu, dlogvar
+
+
 def elbo_forward(
     ops: ModuleType,
     arch: Architecture,
@@ -82,41 +135,18 @@ def elbo_forward(
     *,
     form: str = "analytic",
 ) -> tuple[Terms, Pass]:
-    """The ELBO's terms for x (B, D) with noise eps (S·B, K), sample-major, and what backward needs. [D21]
+    """The ELBO's terms for x (B, D), with the encoder's q and noise eps (S·B, K), and what backward needs. [D21]
 
-    Raises InputError for a `form` that is neither `analytic` nor `joint`.
+    The rest is as in `posterior_elbo_forward`.
     """
-    if form not in FORMS:
-        raise InputError(f"form: got {form!r}, expected one of {', '.join(FORMS)}")
     (mu, logvar), encoder_cache = model.encode_forward(ops, arch, parameters, x)
-    (z, kl), reparam_cache = ops.reparam_kl_forward(mu, logvar, eps)
-    out, decoder_cache = model.decode_forward(ops, arch, parameters, z)
-    loglik, loglik_cache = model.loglik_forward(ops, arch, parameters, x, out)
-    if form == "joint":
-        sampled = posterior_log_prob(logvar, eps) - standard_normal_log_prob(z)
-        kl = sampled.reshape(-1, len(x)).mean(axis=0)
-    reconstruction = loglik.reshape(-1, len(x)).mean(axis=0)
-    cache = Pass(encoder_cache, reparam_cache, decoder_cache, loglik_cache, loglik, kl, z, logvar, form)
-    return Terms(reconstruction, kl), cache
+    terms, cache = posterior_elbo_forward(ops, arch, parameters, x, mu, logvar, eps, form=form)
+    return terms, cache._replace(encoder=encoder_cache)
 
 
 def elbo_backward(
     ops: ModuleType, arch: Architecture, cache: Pass, gradients: Parameters, *, beta: float = 1.0
 ) -> None:
-    """Writes the loss's gradient with respect to every parameter into `gradients`. [D29] [D30]
-
-    The loss is a mean, and this is where its 1/B (and the 1/S of the samples) enters, once. [D24]
-    """
-    encoder_cache, reparam_cache, decoder_cache, loglik_cache, loglik, kl, z, _, form = cache
-    rows, batch = len(loglik), len(kl)
-    dloglik = np.full_like(loglik, -1 / rows)
-    dout = model.loglik_backward(ops, arch, dloglik, loglik_cache, gradients)
-    dz = model.decode_backward(ops, dout, decoder_cache, gradients)
-    if form == "analytic":
-        dkl = np.full_like(kl, beta / batch)
-        dmu, dlogvar = ops.reparam_kl_backward((dz, dkl), reparam_cache)
-    else:
-        # log q − log p = ½ Σ (z² − ε² − logvar): z pulls along the path, logvar has a term of its own, mu has none.
-        dmu, dlogvar = ops.reparam_kl_backward((dz + (beta / rows) * z, np.zeros_like(kl)), reparam_cache)
-        dlogvar = dlogvar - 0.5 * beta / batch
-    model.encode_backward(ops, dmu, dlogvar, encoder_cache, gradients)
+    """Writes the loss's gradient with respect to every parameter into `gradients`. [D29] [D30]"""
+    dmu, dlogvar = posterior_elbo_backward(ops, arch, cache, gradients, beta=beta)
+    model.encode_backward(ops, dmu, dlogvar, cache.encoder, gradients)

@@ -16,7 +16,7 @@ from vae_np import annealed, data, likelihood, local, model, noise
 from vae_np._types import Array
 from vae_np.annealed import AnnealedEstimate, Annealing
 from vae_np.distributions import LOG_2PI, normal_kl_forward
-from vae_np.elbo import Terms, posterior_log_prob
+from vae_np.elbo import Terms, posterior_elbo_forward, posterior_log_prob
 from vae_np.errors import InputError
 from vae_np.likelihood import AnyEstimate
 from vae_np.model import Architecture, Parameters
@@ -99,7 +99,7 @@ def elbo_terms(
             dtype=parameters["decoder.out.bias"].dtype,
         )
         mu, logvar = posterior(ops, arch, parameters, x, places, seed=seed)
-        parts.append(local.local_elbo_forward(ops, arch, parameters, x, mu, logvar, eps)[0])
+        parts.append(posterior_elbo_forward(ops, arch, parameters, x, mu, logvar, eps)[0])
     return Terms(
         np.concatenate([part.reconstruction for part in parts]), np.concatenate([part.kl for part in parts])
     )

@@ -180,11 +180,10 @@ class ELBO:
     def value_and_gradient(self, lam: Array, rows: Array) -> tuple[Array, Array]:
         """L (R,) and ∂L/∂λ (R, P), pathwise: dμ = Σ w g, dL = tril(Σ w g εᵀ), g = ∇_z log p(x|z). [D17] [D23]"""
         value, dlam = np.empty(len(rows)), np.empty((len(rows), self.family.size))
-        scratch = self.decoder.gradients()
         size = max(1, _CHUNK_ROWS // len(self.rule.weights))
         for start in range(0, len(rows), size):
             part = slice(start, start + size)
-            value[part], dlam[part] = self._chunk(lam[part], rows[part], np.ones(len(rows[part])), scratch)
+            value[part], dlam[part] = self._chunk(lam[part], rows[part], np.ones(len(rows[part])), None)
         return value, dlam
 
     def parameter_gradient(self, lam: Array, weights: Array) -> tuple[Array, Array, Parameters]:
@@ -198,7 +197,7 @@ class ELBO:
             total.flat[...] += scratch.flat
         return value, dlam, total
 
-    def _chunk(self, lam: Array, rows: Array, weights: Array, gradients: Parameters) -> tuple[Array, Array]:
+    def _chunk(self, lam: Array, rows: Array, weights: Array, gradients: Parameters | None) -> tuple[Array, Array]:
         mu, chol = self.family.unpack(lam)
         eps = self.rule.of(rows)
         z, sample_cache = full_normal_sample_forward(mu, chol, eps)

@@ -22,10 +22,13 @@ def affine_forward(x: Array, weight: Array, bias: Array) -> tuple[Array, Any]:
     return x @ weight + bias, (x, weight)
 
 
-def affine_backward(dy: Array, cache: Any, *, input_gradient: bool = True) -> tuple[Array | None, Array, Array]:
-    """dx = dy Wᵀ, dW = xᵀ dy, db = Σ_batch dy; dx is None unless `input_gradient`. [D25]"""
+def affine_backward(
+    dy: Array, cache: Any, *, input_gradient: bool = True, weight_gradient: bool = True
+) -> tuple[Array | None, Array | None, Array | None]:
+    """dx = dy Wᵀ, dW = xᵀ dy, db = Σ_batch dy; what is not asked for is None: dx, or dW and db. [D25]"""
     x, weight = cache
-    return dy @ weight.T if input_gradient else None, x.T @ dy, dy.sum(axis=0)
+    dx = dy @ weight.T if input_gradient else None
+    return (dx, x.T @ dy, dy.sum(axis=0)) if weight_gradient else (dx, None, None)
 
 
 def identity_forward(a: Array) -> tuple[Array, Any]:
@@ -113,9 +116,12 @@ def mlp_forward(
 
 
 def mlp_backward(
-    ops: ModuleType, dh: Array, cache: Any, *, input_gradient: bool
+    ops: ModuleType, dh: Array, cache: Any, *, input_gradient: bool, weight_gradient: bool = True
 ) -> tuple[Array | None, list[tuple[Array, Array]]]:
-    """The chain rule, last layer first; returns dx (None unless `input_gradient`) and (dW, db) a layer. [D27]"""
+    """The chain rule, last layer first; returns dx (None unless `input_gradient`) and (dW, db) a layer. [D27]
+
+    Without `weight_gradient` that list is empty.
+    """
     caches, binary = cache
     gradients: list[tuple[Array, Array]] = []
     upstream: Array | None = dh
@@ -125,7 +131,11 @@ def mlp_backward(
             upstream = None
         else:
             upstream, dweight, dbias = ops.affine_act_backward(
-                upstream, caches[index], input_gradient=index > 0 or input_gradient
+                upstream,
+                caches[index],
+                input_gradient=index > 0 or input_gradient,
+                weight_gradient=weight_gradient,
             )
-        gradients.append((dweight, dbias))
+        if weight_gradient:
+            gradients.append((dweight, dbias))
     return upstream, gradients[::-1]

@@ -18,7 +18,7 @@ from vae_np.model import Architecture
 # Rows (samples × examples) decoded at once: their logits and the temporaries beside them then take tens of megabytes
 # whatever the number of samples.
 _CHUNK_ROWS = 8192
-# Below this effective sample size an estimate rests on one or two weights, and is too low by an unknown amount.
+# Below this effective sample size an estimate rests on one or two weights: too high if they were lucky, else too low.
 DEGENERATE_ESS = 2.0
 
 

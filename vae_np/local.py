@@ -7,16 +7,15 @@ of visits per row; rows that are not in the batch do not move) and a larger step
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from vae_np import model, noise
+from vae_np import noise
 from vae_np._types import Array
-from vae_np.elbo import Terms
+from vae_np.elbo import Terms, posterior_elbo_backward, posterior_elbo_forward
 from vae_np.errors import InputError
 from vae_np.model import Architecture, Parameters
 from vae_np.step import Optimiser, TrainingState, apply_gradients
@@ -72,37 +71,6 @@ class LocalPosterior:
         self.logvar[rows] -= change[:, latent:]
 
 
-def local_elbo_forward(
-    ops: ModuleType,
-    arch: Architecture,
-    parameters: Mapping[str, Array],
-    x: Array,
-    mu: Array,
-    logvar: Array,
-    eps: Array,
-) -> tuple[Terms, Any]:
-    """The ELBO's terms, (B,) each, for x (B, D) with its own mu, logvar (B, K), and what backward needs. [D21]"""
-    (z, kl), reparam_cache = ops.reparam_kl_forward(mu, logvar, eps)
-    out, decoder_cache = model.decode_forward(ops, arch, parameters, z)
-    loglik, loglik_cache = model.loglik_forward(ops, arch, parameters, x, out)
-    terms = Terms(loglik.reshape(-1, len(x)).mean(axis=0), kl)
-    return terms, (reparam_cache, decoder_cache, loglik_cache, loglik, kl)
-
-
-def local_elbo_backward(
-    ops: ModuleType, arch: Architecture, cache: Any, gradients: Parameters, *, beta: float = 1.0
-) -> tuple[Array, Array]:
-    """Writes the decoder's gradients of the loss, −mean(reconstruction − beta·kl), and returns dmu, dlogvar (B, K).
-
-    The encoder's gradients, if `gradients` has them, are not touched. [D24] [D29]
-    """
-    reparam_cache, decoder_cache, loglik_cache, loglik, kl = cache
-    dout = model.loglik_backward(ops, arch, np.full_like(loglik, -1 / len(loglik)), loglik_cache, gradients)
-    dz = model.decode_backward(ops, dout, decoder_cache, gradients)
-    dmu, dlogvar = ops.reparam_kl_backward((dz, np.full_like(kl, beta / len(kl))), reparam_cache)
-    return dmu, dlogvar
-
-
 def local_training_step(
     ops: ModuleType,
     arch: Architecture,
@@ -127,10 +95,12 @@ def local_training_step(
         eps = ops.philox_normal(
             rows, arch.latent, seed=seed, stream=noise.EPS, step=state.step, sample=sample, dtype=local.mu.dtype
         )
-        terms, cache = local_elbo_forward(
+        terms, cache = posterior_elbo_forward(
             ops, arch, state.parameters, x, local.mu[rows], local.logvar[rows], eps
         )
-        dmu, dlogvar = local_elbo_backward(ops, arch, cache, state.gradients, beta=beta)
+        # θ moves once, along the gradient of the last of these passes.
+        gradients = None if sample else state.gradients
+        dmu, dlogvar = posterior_elbo_backward(ops, arch, cache, gradients, beta=beta)
         # The loss is a mean: without the B, a λ's step would hang on the batch size through Adam's eps.
         local.update(rows, dmu * len(x), dlogvar * len(x), optimiser=of_rows)
     apply_gradients(ops, state, optimiser)
@@ -156,7 +126,7 @@ def infer(
     λ settles. It is not solved to convergence (`inference.maximise` does that), and any λ gives a valid bound. [D11]
     """
     local = LocalPosterior.prior(len(x), arch.latent, parameters.dtype)
-    scratch, everyone = parameters.zeros_like(), np.arange(len(x))
+    everyone = np.arange(len(x))
     for step in range(steps):
         eps = ops.philox_normal(
             np.tile(rows, samples),
@@ -167,8 +137,8 @@ def infer(
             sample=np.repeat(np.arange(samples), len(rows)),
             dtype=parameters.dtype,
         )
-        _, cache = local_elbo_forward(ops, arch, parameters, x, local.mu, local.logvar, eps)
-        dmu, dlogvar = local_elbo_backward(ops, arch, cache, scratch)
+        _, cache = posterior_elbo_forward(ops, arch, parameters, x, local.mu, local.logvar, eps)
+        dmu, dlogvar = posterior_elbo_backward(ops, arch, cache, None)
         remaining = min(1.0, 2 * (1 - step / steps))
         optimiser = Optimiser("adam", lr * max(0.1, remaining))
         local.update(everyone, dmu * len(x), dlogvar * len(x), optimiser=optimiser)

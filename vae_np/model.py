@@ -236,14 +236,19 @@ def decode_forward(
     return out, (hidden_cache, out_cache)
 
 
-def decode_backward(ops: ModuleType, dout: Array, cache: Any, gradients: Parameters) -> Array:
-    """Writes the decoder's gradients and returns dz (B, K), from dout (B, D). [D27] [D29]"""
+def decode_backward(ops: ModuleType, dout: Array, cache: Any, gradients: Parameters | None) -> Array:
+    """Writes the decoder's gradients and returns dz (B, K), from dout (B, D). [D27] [D29]
+
+    With None for `gradients` those of the parameters are not computed: a third of the products of both directions.
+    """
     hidden_cache, out_cache = cache
-    dh, *of_out = ops.affine_act_backward(dout, out_cache)
-    _write(gradients, "decoder.out", *of_out)
-    dz, of_hidden = layers.mlp_backward(ops, dh, hidden_cache, input_gradient=True)
-    for index, (dweight, dbias) in enumerate(of_hidden):
-        _write(gradients, f"decoder.hidden.{index}", dweight, dbias)
+    wanted = gradients is not None
+    dh, *of_out = ops.affine_act_backward(dout, out_cache, weight_gradient=wanted)
+    dz, of_hidden = layers.mlp_backward(ops, dh, hidden_cache, input_gradient=True, weight_gradient=wanted)
+    if gradients is not None:
+        _write(gradients, "decoder.out", *of_out)
+        for index, (dweight, dbias) in enumerate(of_hidden):
+            _write(gradients, f"decoder.hidden.{index}", dweight, dbias)
     assert dz is not None
     return dz
 
@@ -263,12 +268,15 @@ def loglik_forward(
 
 
 def loglik_backward(
-    ops: ModuleType, arch: Architecture, dloglik: Array, cache: Any, gradients: Parameters
+    ops: ModuleType, arch: Architecture, dloglik: Array, cache: Any, gradients: Parameters | None
 ) -> Array:
-    """Returns dout (S·B, D) from dloglik (S·B,), and writes the gradient of a learned logvar. [D4] [D5]"""
+    """Returns dout (S·B, D) from dloglik (S·B,), and writes the gradient of a learned logvar. [D4] [D5]
+
+    With None for `gradients` nothing is written.
+    """
     if arch.is_bernoulli:
         return ops.bernoulli_loglik_backward(dloglik, cache)
     dout, dlogvar = ops.normal_loglik_backward(dloglik, cache)
-    if "likelihood.logvar" in gradients:
+    if gradients is not None and "likelihood.logvar" in gradients:
         gradients["likelihood.logvar"][...] = dlogvar
     return dout

@@ -49,12 +49,12 @@ def affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) ->
 
 
 def affine_act_backward(
-    dy: Array, cache: Any, *, input_gradient: bool = True
-) -> tuple[Array | None, Array, Array]:
-    """dx (B, I) or None, dweight (I, O), dbias (O,), from dy (B, O). [D25] [D26]"""
+    dy: Array, cache: Any, *, input_gradient: bool = True, weight_gradient: bool = True
+) -> tuple[Array | None, Array | None, Array | None]:
+    """dx (B, I), dweight (I, O), dbias (O,), from dy (B, O); what is not asked for is None. [D25] [D26]"""
     affine_cache, act_cache, activation = cache
     da = ACTIVATIONS[activation][1](dy, act_cache)
-    return affine_backward(da, affine_cache, input_gradient=input_gradient)
+    return affine_backward(da, affine_cache, input_gradient=input_gradient, weight_gradient=weight_gradient)
 
 
 def binary_affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) -> tuple[Array, Any]:
@@ -65,6 +65,8 @@ def binary_affine_act_forward(x: Array, weight: Array, bias: Array, activation: 
 def binary_affine_act_backward(dy: Array, cache: Any) -> tuple[Array, Array]:
     """dweight (I, O) and dbias (O,); x is data, so it has no gradient. [D28]"""
     _, dweight, dbias = affine_act_backward(dy, cache, input_gradient=False)
+    assert dweight is not None
+    assert dbias is not None
     return dweight, dbias
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.errors import InputError
 
+from ..arguments import check_layer
 from . import _pool
 from ._arrays import flat, plain, precision
 from ._gemm import call_gemm, gemm_address, scratch_size
@@ -144,12 +144,13 @@ def _backward(
             call, da, first * outputs, outputs, 1, weight, 0, 1, outputs, dx, first * inputs, inputs,
             last - first, inputs, outputs, 0, scratch, 0,
         )  # fmt: skip
-    first, last = part * inputs // parts, (part + 1) * inputs // parts
-    call_gemm(
-        call, x, first, 1, inputs, da, 0, outputs, 1, dweight, first * outputs, outputs,
-        last - first, outputs, batch, 0, scratch, 0,
-    )  # fmt: skip
-    column_sums(da, 0, outputs, batch, part * outputs // parts, (part + 1) * outputs // parts, dbias, 0)
+    if dweight.size > 0:
+        first, last = part * inputs // parts, (part + 1) * inputs // parts
+        call_gemm(
+            call, x, first, 1, inputs, da, 0, outputs, 1, dweight, first * outputs, outputs,
+            last - first, outputs, batch, 0, scratch, 0,
+        )  # fmt: skip
+        column_sums(da, 0, outputs, batch, part * outputs // parts, (part + 1) * outputs // parts, dbias, 0)
 
 
 @njit()
@@ -175,13 +176,8 @@ def _activation_gradient(
 
 
 def _layer(x: Array, weight: Array, bias: Array, activation: str) -> tuple[int, Any]:
-    if activation not in ACTIVATIONS:
-        raise InputError(f"activation: got {activation!r}, expected one of {', '.join(sorted(ACTIVATIONS))}")
-    dtype = precision(weight, "weight")
-    if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[0] or bias.shape != weight.shape[1:]:
-        shapes = f"{x.shape}, {weight.shape}, {bias.shape}"
-        raise InputError(f"x, weight, bias: got shapes {shapes}, expected (B, I), (I, O), (O,)")
-    return ACTIVATIONS[activation], dtype
+    check_layer(x, weight, bias, activation)
+    return ACTIVATIONS[activation], precision(weight, "weight")
 
 
 def affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) -> tuple[Array, Any]:
@@ -197,18 +193,22 @@ def affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) ->
     return y, (x, weight, y, kind)
 
 
-def affine_act_backward(dy: Array, cache: Any, *, input_gradient: bool = True) -> tuple[Array | None, Array, Array]:
-    """dx (B, I) or None, dweight (I, O), dbias (O,), from dy (B, O). [D25] [D26]"""
+def affine_act_backward(
+    dy: Array, cache: Any, *, input_gradient: bool = True, weight_gradient: bool = True
+) -> tuple[Array | None, Array | None, Array | None]:
+    """dx (B, I), dweight (I, O), dbias (O,), from dy (B, O); what is not asked for is None. [D25] [D26]"""
     x, weight, y, kind = cache
     (batch, inputs), outputs, dtype = x.shape, weight.shape[1], weight.dtype
     da = _through_activation(dy, y, kind)
     dx = np.empty((batch, inputs) if input_gradient else (0, 0), dtype=dtype)
-    dweight, dbias = np.empty((inputs, outputs), dtype=dtype), np.empty(outputs, dtype=dtype)
+    dweight = np.empty((inputs, outputs) if weight_gradient else (0, 0), dtype=dtype)
+    dbias = np.empty(outputs if weight_gradient else 0, dtype=dtype)
     _pool.run(
         _backward, gemm_address(dtype), flat(x), flat(weight), flat(da), batch, inputs, outputs, flat(dx),
-        flat(dweight), dbias, work=0.04 * batch * inputs * outputs,
+        flat(dweight), dbias, work=0.02 * (input_gradient + weight_gradient) * batch * inputs * outputs,
     )  # fmt: skip
-    return dx if input_gradient else None, dweight, dbias
+    of_weights = (dweight, dbias) if weight_gradient else (None, None)
+    return dx if input_gradient else None, *of_weights
 
 
 def binary_affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) -> tuple[Array, Any]:

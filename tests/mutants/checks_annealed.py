@@ -25,7 +25,7 @@ _X = np.array([[1.2, 0.4]])
 
 
 def _target(x: np.ndarray) -> Target:
-    return Target(ops, _ARCH, _PARAMETERS, x, _PARAMETERS.zeros_like())
+    return Target(ops, _ARCH, _PARAMETERS, x)
 
 
 def _near_one(ratios: np.ndarray) -> None:

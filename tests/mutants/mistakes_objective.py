@@ -48,7 +48,7 @@ _MODEL = (
     _one(
         "the learned σ has no gradient",
         "model:loglik_backward",
-        'if "likelihood.logvar" in gradients:',
+        'if gradients is not None and "likelihood.logvar" in gradients:',
         "if False:",
         NORMAL,
         NORMAL,
@@ -96,8 +96,8 @@ _ELBO = (
         "the loss is +ELBO, backward pass and all",
         (
             Edit("elbo:Terms.loss", "-(self.reconstruction", "(self.reconstruction"),
-            Edit("elbo:elbo_backward", "np.full_like(loglik, -1 / rows)", "np.full_like(loglik, 1 / rows)"),
-            Edit("elbo:elbo_backward", "np.full_like(kl, beta / batch)", "np.full_like(kl, -beta / batch)"),
+            Edit("elbo:posterior_elbo_backward", "np.full_like(loglik, -1 / rows)", "np.full_like(loglik, 1 / rows)"),
+            Edit("elbo:posterior_elbo_backward", "np.full_like(kl, beta / batch)", "np.full_like(kl, -beta / batch)"),
         ),
         (exact.loss_is_minus_the_mean_elbo, conduct.training_raises_the_elbo),
         MODEL,
@@ -106,7 +106,7 @@ _ELBO = (
         "the loss is a sum over the batch, backward pass and all",
         (
             Edit("elbo:Terms.loss", ".mean()", ".sum()"),
-            Edit("elbo:elbo_backward", "len(loglik), len(kl)", "len(loglik) // len(kl), 1"),
+            Edit("elbo:posterior_elbo_backward", "len(loglik), len(kl)", "len(loglik) // len(kl), 1"),
         ),
         (exact.loss_is_minus_the_mean_elbo,),
         MODEL,
@@ -122,7 +122,7 @@ _ELBO = (
     ),
     _one(
         "the decoder reads mu, not z",
-        "elbo:elbo_forward",
+        "elbo:posterior_elbo_forward",
         "model.decode_forward(ops, arch, parameters, z)",
         "model.decode_forward(ops, arch, parameters, np.concatenate([mu] * (len(z) // len(mu))))",
         MODEL,
@@ -130,7 +130,7 @@ _ELBO = (
     ),
     _one(
         "draws averaged across examples",
-        "elbo:elbo_forward",
+        "elbo:posterior_elbo_forward",
         "loglik.reshape(-1, len(x)).mean(axis=0)",
         "loglik.reshape(len(x), -1).mean(axis=1)",
         exact.terms_are_those_of_their_own_example,
@@ -138,7 +138,7 @@ _ELBO = (
     ),
     _one(
         "1/S of the draws forgotten",
-        "elbo:elbo_backward",
+        "elbo:posterior_elbo_backward",
         "np.full_like(loglik, -1 / rows)",
         "np.full_like(loglik, -1 / batch)",
         MODEL,
@@ -162,7 +162,7 @@ _ELBO = (
     ),
     _one(
         "logvar's own term divided by S as well",
-        "elbo:elbo_backward",
+        "elbo:posterior_elbo_backward",
         "0.5 * beta / batch",
         "0.5 * beta / rows",
         JOINT,
@@ -170,8 +170,8 @@ _ELBO = (
     ),
     _one(
         "the prior's pull on z forgotten in the joint form",
-        "elbo:elbo_backward",
-        "dz + (beta / rows) * z",
+        "elbo:posterior_elbo_backward",
+        "dz + (beta / rows) * cache.z",
         "dz",
         JOINT,
         JOINT,

@@ -64,7 +64,7 @@ MUTANTS = (
     ),
     Mutant(
         "KL divided by the rows S·B, reconstruction by the batch",
-        (Edit("elbo:elbo_backward", "np.full_like(kl, beta / batch)", "np.full_like(kl, beta / rows)"),),
+        (Edit("elbo:posterior_elbo_backward", "np.full_like(kl, beta / batch)", "np.full_like(kl, beta / rows)"),),
         (MODEL,),
         MODEL,
     ),

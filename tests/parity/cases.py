@@ -60,7 +60,9 @@ def affine(batch: int, inputs: int, outputs: int, activation: str, is_binary: bo
         dx, dweight, dbias = ops.affine_act_backward(dy, cache)
         none, again, _ = ops.affine_act_backward(dy, cache, input_gradient=False)
         assert none is None
-        return {"y": y, "dx": dx, "dweight": dweight, "dbias": dbias, "dweight again": again}
+        alone, *nothing = ops.affine_act_backward(dy, cache, weight_gradient=False)
+        assert nothing == [None, None]
+        return {"y": y, "dx": dx, "dweight": dweight, "dbias": dbias, "dweight again": again, "dx alone": alone}
 
     return case
 

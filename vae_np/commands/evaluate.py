@@ -192,6 +192,8 @@ def evaluate_run(
                 **figures,
                 "samples": plan.samples,
                 "estimator": plan.estimator,
+                "temperatures": None if plan.annealing is None else plan.annealing.temperatures,
+                "leapfrog": None if plan.annealing is None else plan.annealing.leapfrog,
                 "data": "test" if subject.latents is None else "simulated",
                 "examples": len(examples),
                 "available": subject.available,
@@ -383,7 +385,7 @@ def _doubts(estimate: Estimate | None, plan: Plan) -> list[str]:
     more = "more samples, or --estimator ais," if plan.annealing is None else "more temperatures"
     return [
         f"!        {count} of {len(estimate.ess)} examples have an effective sample size below {DEGENERATE_ESS:g}: "
-        f"one draw carries their estimate, which is likely too low; {more} would tell"
+        f"one draw carries their estimate, which may be nats off; {more} would tell"
     ]
 
 
