@@ -105,7 +105,7 @@ class Parameters(Mapping[str, Array]):
         for name, shape in self.shapes.items():
             offsets[name] = end
             end += -(-math.prod(shape) // lane) * lane
-        self.flat = _aligned_zeros(end, self.dtype)
+        self.flat = aligned_zeros(end, self.dtype)
         self._views = {
             name: self.flat[offsets[name] : offsets[name] + math.prod(shape)].reshape(shape)
             for name, shape in self.shapes.items()
@@ -141,7 +141,7 @@ class Parameters(Mapping[str, Array]):
             view[...] = values[name]
 
 
-def _aligned_zeros(size: int, dtype: np.dtype[Any]) -> Array:
+def aligned_zeros(size: int, dtype: np.dtype[Any]) -> Array:
     raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + size * dtype.itemsize].view(dtype)

@@ -25,9 +25,11 @@ PANEL_K = 400
 BLOCK_ROWS = 264
 # Bytes of scratch per thread: one panel of B and one block of A.
 SCRATCH_BYTES = PANEL_K * TILE_VECTORS * VECTOR_BYTES + 8 * BLOCK_ROWS * PANEL_K
-# Below so many rows a panel is used too rarely to be worth copying.
-_PACK_ROWS = 6 * TILE_ROWS
-_PAGE = 4096
+# Below so many rows the processor finds the next rows of a panel in time by itself, and copying them first only costs.
+_PACK_ROWS = 20 * TILE_ROWS
+# Where a column falls into few sets of the first cache, a copy pays from here on: a stride of whole quarter pages.
+_PACK_ALIASED_ROWS = 6 * TILE_ROWS
+_ALIASING = 1024
 
 
 @register_jitable
@@ -74,11 +76,10 @@ def gemm(
     """C[i, j] (+)= Σ_l A[i, l] B[l, j]; flat arrays with offsets and strides in elements, C's rows contiguous."""
     width = VECTOR_BYTES // a.itemsize
     panel = TILE_VECTORS * width
-    pack_b = step_b != 1 or m >= _PACK_ROWS
-    # A stride of whole pages maps every row to the same sets of the cache.
-    pack_a = m * k > 0 and pack_b and n >= 4 * panel and (
-        (step_a * a.itemsize) % (_PAGE // 4) == 0 or (row_a * a.itemsize) % (_PAGE // 4) == 0
-    )  # fmt: skip
+    aliased_a = (step_a * a.itemsize) % _ALIASING == 0 or (row_a * a.itemsize) % _ALIASING == 0
+    aliased_b = (row_b * a.itemsize) % _ALIASING == 0
+    pack_b = step_b != 1 or m >= (_PACK_ALIASED_ROWS if aliased_b else _PACK_ROWS)
+    pack_a = aliased_a and m >= _PACK_ALIASED_ROWS and k > 0 and n >= 4 * panel
     # Equal blocks, whether copied or not: the order of the sum has to depend on k alone.
     blocks = max(1, (k + PANEL_K - 1) // PANEL_K)
     block_k = max(1, (k + blocks - 1) // blocks)

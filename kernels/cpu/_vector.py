@@ -243,6 +243,66 @@ def row_sum(typing, columns, table, at_table, ld, index, at_index, count, out, a
 
 
 @intrinsic
+def compress_columns(typing, x, at, first, last, index, at_index):  # type: ignore[no-untyped-def]
+    """The columns first..last−1 of a row of bytes that are not zero, into `index`; returns how many. For AVX-512."""
+    i8 = types.int64
+    signature = types.int64(x, i8, i8, i8, index, i8)
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        x, at, first, last, index, at_index = args
+        row = pointer(context, builder, sig.args[0], x, at)
+        found = pointer(context, builder, sig.args[4], index, at_index)
+        bytes16, words16, bits16 = (ir.VectorType(ir.IntType(bits), 16) for bits in (8, 32, 1))
+        undefined = ir.Constant(ir.VectorType(_I32, 16), ir.Undefined)
+
+        def declared(name: str, result: Any, *kinds: Any) -> Any:
+            return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, kinds), name)
+
+        def splat(value: Any) -> Any:
+            one = builder.insert_element(undefined, builder.trunc(value, _I32), _I32(0))
+            return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, 16), None))
+
+        steps = ir.Constant(words16, list(range(16)))
+        load = declared("llvm.masked.load.v16i8.p0", bytes16, bytes16.as_pointer(), _I32, bits16, bytes16)
+        compress = declared("llvm.x86.avx512.mask.compress.v16i32", words16, words16, words16, bits16)
+        store = declared("llvm.masked.store.v16i32.p0", ir.VoidType(), words16, words16.as_pointer(), _I32, bits16)
+        population = declared("llvm.ctpop.i16", ir.IntType(16), ir.IntType(16))
+        count = cgutils.alloca_once_value(builder, _I64(0))
+        with cgutils.for_range_slice(builder, first, last, _I64(16)) as (j, _):
+            here = builder.icmp_signed("<", steps, splat(builder.sub(last, j)))
+            place = builder.bitcast(builder.gep(row, [j]), bytes16.as_pointer())
+            pixels = builder.call(load, [place, _I32(1), here, ir.Constant(bytes16, [0] * 16)])
+            active = builder.icmp_unsigned("!=", pixels, ir.Constant(bytes16, [0] * 16))
+            columns = builder.call(compress, [builder.add(splat(j), steps), ir.Constant(words16, [0] * 16), active])
+            many = builder.zext(builder.call(population, [builder.bitcast(active, ir.IntType(16))]), _I64)
+            before = builder.load(count)
+            target = builder.bitcast(builder.gep(found, [before]), words16.as_pointer())
+            builder.call(store, [columns, target, _I32(4), builder.icmp_signed("<", steps, splat(many))])
+            builder.store(builder.add(before, many), count)
+        return builder.load(count)
+
+    return signature, code
+
+
+@intrinsic
+def prefetch(typing, a, at, count):  # type: ignore[no-untyped-def]
+    """Ask for `count` entries from `at` on, to be written soon, in the second cache."""
+    signature = types.void(a, types.int64, types.int64)
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        a, at, count = args
+        start = builder.bitcast(pointer(context, builder, sig.args[0], a, at), ir.IntType(8).as_pointer())
+        size = builder.mul(count, _I64(sig.args[0].dtype.bitwidth // 8))
+        kind = ir.FunctionType(ir.VoidType(), [start.type, _I32, _I32, _I32])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        with cgutils.for_range_slice(builder, _I64(0), size, _I64(64)) as (i, _):
+            builder.call(fetch, [builder.gep(start, [i]), _I32(1), _I32(2), _I32(1)])
+        return context.get_dummy_value()
+
+    return signature, code
+
+
+@intrinsic
 def copy_rows(typing, vectors, a, at_a, lda, rows, lanes, out, at_out, ldo):  # type: ignore[no-untyped-def]
     """out[i, :] = a[i, :] for up to two vectors of columns, the last with `lanes`."""
     i8 = types.int64
@@ -443,6 +503,14 @@ if config.DISABLE_JIT:
         for row in index[at_index : at_index + count]:
             total += table[at_table + row * ld : at_table + row * ld + width]
         out[at_out : at_out + width] = total
+
+    def compress_columns(x, at, first, last, index, at_index):  # type: ignore[no-untyped-def]
+        found = first + np.flatnonzero(x[at + first : at + last])
+        index[at_index : at_index + found.size] = found
+        return found.size
+
+    def prefetch(a, at, count):  # type: ignore[no-untyped-def]
+        return None
 
     def copy_rows(vectors, a, at_a, lda, rows, lanes, out, at_out, ldo):  # type: ignore[no-untyped-def]
         width = VECTOR_BYTES // a.itemsize * (vectors - 1) + lanes

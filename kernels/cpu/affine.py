@@ -14,7 +14,7 @@ from ._arrays import flat, plain, precision
 from ._gemm import call_gemm, gemm_address, scratch_size
 from ._jit import VECTOR_BYTES, njit
 from ._math import expm1, softplus, tanh
-from ._vector import SUM_VECTORS, row_sum
+from ._vector import SUM_VECTORS, compress_columns, row_sum
 
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}
 
@@ -97,6 +97,8 @@ def gather_rows(
 @njit()
 def active_columns(x: Array, at: int, first: int, last: int, index: Array, at_index: int) -> int:
     """The columns first..last−1 of one row of bytes that are not zero, into `index`; returns how many."""
+    if VECTOR_BYTES == 64:
+        return compress_columns(x, at, first, last, index, at_index)
     row, found = x[at + first : at + last], index[at_index : at_index + last - first + 1]
     count = np.uint64(0)
     for j in range(row.size):

@@ -18,7 +18,7 @@ from vae_np import noise
 from vae_np._types import Array
 from vae_np.elbo import Terms
 from vae_np.errors import InputError
-from vae_np.model import Architecture, Parameters
+from vae_np.model import Architecture, Parameters, aligned_zeros
 from vae_np.optim import adagrad_update
 from vae_np.step import Optimiser, TrainingState
 
@@ -28,7 +28,7 @@ from ._jit import TILE_ROWS, VECTOR_BYTES, njit
 from ._philox import fill_bernoulli, fill_normals, key
 from ._pool import POOL
 from ._team import Team, called_again, meet, next_unit
-from ._vector import SUM_VECTORS, adam_range
+from ._vector import SUM_VECTORS, adam_range, prefetch, row_sum, sum_range
 from .adam import constants
 from .affine import (
     ACTIVATIONS,
@@ -36,16 +36,15 @@ from .affine import (
     activation_gradient,
     active_columns,
     column_sums,
-    gather_rows,
 )
-from .likelihoods import bernoulli_step_row
-from .reparam import backward_row, kl_row, log_ratio_row, sample_row
+from .likelihoods import LANES, bernoulli_step_row
+from .reparam import backward_row, kl_terms, log_ratio_row, sample_row
 
 # Header of the plan, then LAYER words for each affine layer, then UNIT_WORDS for each unit of weights.
 _BATCH, _FEATURES, _LATENT, _ENCODER, _DECODER, _ACTIVATION, _KEY0, _KEY1, _STEP, _GREY, _KEEP, _ADAM = range(12)
 _Z, _EPS, _DZ, _TERMS, _GRADIENT, _GRADIENT_SIZE, _GEMM, _GEMM_SIZE, _UNITS = range(12, 21)
-_LAYERS, _SAMPLES, _CALL, _THREADS, _STRIP, _NARROW, _PULL = range(21, 28)
-_HEADER = 28
+_LAYERS, _SAMPLES, _CALL, _THREADS, _STRIP, _NARROW, _PULL, _KL_TERMS = range(21, 29)
+_HEADER = 29
 _LAYER = 12
 _IN, _OUT, _WEIGHT, _BIAS, _INPUT, _RESULT, _DRESULT, _TURNED, _INPUT_LD, _LD, _TURNED_LD, _ROWS = range(_LAYER)
 # Beside Adam's seven constants: 1/B and beta/B.
@@ -56,6 +55,13 @@ _BINARIZE_STREAM, _EPS_STREAM = noise.BINARIZE, noise.EPS
 @njit()
 def _at(plan: Array, layer: int, word: int) -> int:
     return plan[_HEADER + _LAYER * layer + word]
+
+
+@njit()
+def _vectors(columns: int, width: int) -> tuple[int, int]:
+    """How many vectors so many columns fill, and the lanes of the last one."""
+    vectors = (columns + width - 1) // width
+    return vectors, columns - (vectors - 1) * width
 
 
 @njit()
@@ -118,12 +124,13 @@ def _forward_rows(
     for i in range(first, last):
         active[i] = active_columns(bits, i * features, 0, features, index, i * (features + 1))
     # A strip of the weights at a time: it stays in the second cache while all rows read from it.
-    strip = plan[_STRIP]
+    strip, width = plan[_STRIP], VECTOR_BYTES // work.itemsize
     for column in range(0, hidden, strip):
+        vectors, lanes = _vectors(min(strip, hidden - column), width)
         for i in range(first, last):
-            gather_rows(
-                parameters, weight + column, hidden, min(strip, hidden - column), index, i * (features + 1), active[i],
-                work, result + i * ld + column,
+            row_sum(
+                vectors, parameters, weight + column, hidden, index, i * (features + 1), active[i],
+                work, result + i * ld + column, lanes,
             )  # fmt: skip
     for i in range(first, last):
         activate(work, result + i * ld, parameters, _at(plan, 0, _BIAS), hidden, activation)
@@ -141,26 +148,33 @@ def _forward_rows(
         rows, numbers, first_row, last_row, latent, np.uint64(plan[_KEY0]), np.uint64(plan[_KEY1]), _EPS_STREAM,
         plan[_STEP], words[part * size : (part + 1) * size], work, plan[_EPS] + first_row * latent,
     )  # fmt: skip
-    # Row by row: where vectors end, and with them the last bit, then depends on no slab.
-    for i in range(first, last):
-        at = i * latent
-        for row in range(i * samples, (i + 1) * samples):
+    at, terms = first * latent, plan[_KL_TERMS]
+    if samples == 1:
+        sample_row(
+            work, mu + at, work, logvar + at, work, plan[_EPS] + at, work, plan[_Z] + at, (last - first) * latent
+        )
+    else:
+        for row in range(first_row, last_row):
+            at_row, at_sample = row // samples * latent, row * latent
             sample_row(
-                work, mu + at, work, logvar + at, work, plan[_EPS] + row * latent, work, plan[_Z] + row * latent, latent
-            )
-        kl[i] = kl_row(work, mu + at, work, logvar + at, latent)
+                work, mu + at_row, work, logvar + at_row, work, plan[_EPS] + at_sample, work, plan[_Z] + at_sample,
+                latent,
+            )  # fmt: skip
+    kl_terms(work, mu + at, work, logvar + at, work, terms + at, (last - first) * latent)
+    for i in range(first, last):
+        kl[i] = 0.5 * sum_range(work, terms + i * latent, latent)
 
     out = heads + 2 + plan[_DECODER]
     for layer in range(heads + 2, out):
         _affine_rows(plan, layer, first_row, last_row, parameters, work, scratch, activation)
     _affine_rows(plan, out, first_row, last_row, parameters, work, scratch, 0)
-    terms, ld = plan[_TERMS] + part * features, _at(plan, out, _LD)
+    scratch, ld = plan[_TERMS] + part * (2 * features + LANES), _at(plan, out, _LD)
     scale = reals[_SHARE] if plan[_SAMPLES] == 0 else reals.dtype.type(1)
     for i in range(first, last):
         total = 0.0
         for row in range(i * samples, (i + 1) * samples):
             logits = _at(plan, out, _RESULT) + row * ld
-            loglik[row] = bernoulli_step_row(bits, i * features, work, logits, scale, work, terms, features)
+            loglik[row] = bernoulli_step_row(bits, i * features, work, logits, scale, features, work, scratch)
             total += loglik[row]
         reconstruction[i] = total / samples
 
@@ -226,15 +240,17 @@ def _backward_rows(plan: Array, part: int, first: int, last: int, reals: Array, 
             for j in range(latent):
                 along[j] += pull * z[j]
         dkl = reals.dtype.type(0)
-    for i in range(first, last):
+    # With one sample an example, all rows are one stretch.
+    rows = max(1, last - first) if samples == 1 else 1
+    for i in range(first, last, rows):
         at, row = i * latent, i * samples * latent
         backward_row(
             work, mu + at, work, logvar + at, work, plan[_EPS] + row, work, plan[_DZ] + row, latent, samples, dkl,
-            work, dmu + at, work, dlogvar + at, latent,
+            work, dmu + at, work, dlogvar + at, rows * latent,
         )  # fmt: skip
         if plan[_SAMPLES] != 0:
-            of_logvar = work[dlogvar + at : dlogvar + at + latent]
-            for j in range(latent):
+            of_logvar = work[dlogvar + at : dlogvar + at + rows * latent]
+            for j in range(rows * latent):
                 of_logvar[j] -= half * reals[_BETA_SHARE]
     dh = _at(plan, heads - 1, _DRESULT)
     _input_gradient_rows(plan, heads, first, last, parameters, work, dh, 0, scratch)
@@ -263,18 +279,29 @@ def _turn_weights(plan: Array, part: int, parts: int, parameters: Array, work: A
 
 
 @njit()
-def _active_rows(plan: Array, part: int, parts: int, bits: Array, index: Array, counts: Array) -> None:
+def _active_rows(
+    plan: Array, part: int, parts: int, row_index: Array, active: Array, index: Array, counts: Array
+) -> None:
     """For each of this part's pixels, the rows where it is one."""
     batch, features = plan[_BATCH], plan[_FEATURES]
     first, last = part * features // parts, (part + 1) * features // parts
     for p in range(first, last):
         counts[p] = 0
     for i in range(batch):
-        row, found = bits[i * features + first : i * features + last], counts[first:last]
-        for p in range(last - first):
-            if row[p] != np.uint8(0):
-                index[(first + p) * batch + found[p]] = i
-                found[p] += 1
+        columns = row_index[i * (features + 1) : i * (features + 1) + active[i]]
+        # The columns of a row ascend.
+        begin, end = 0, columns.size
+        while begin < end:
+            middle = (begin + end) >> 1
+            if columns[middle] < first:
+                begin = middle + 1
+            else:
+                end = middle
+        for p in columns[begin:]:
+            if p >= last:
+                break
+            index[p * batch + counts[p]] = i
+            counts[p] += 1
 
 
 @njit()
@@ -294,13 +321,20 @@ def _update_unit(
         target, at = work, plan[_GRADIENT] + part * plan[_GRADIENT_SIZE]
         at_bias = at + (last - first) * outputs
     if layer == 0:
-        group = plan[_NARROW]
-        for column in range(0, outputs, group):
+        narrow, width = plan[_NARROW], VECTOR_BYTES // work.itemsize
+        for column in range(0, outputs, narrow):
+            vectors, lanes = _vectors(min(narrow, outputs - column), width)
             for p in range(first, last):
-                gather_rows(
-                    work, dy + column, ld, min(group, outputs - column), index, p * batch, counts[p],
-                    target, at + (p - first) * outputs + column,
+                row_sum(
+                    vectors, work, dy + column, ld, index, p * batch, counts[p],
+                    target, at + (p - first) * outputs + column, lanes,
                 )  # fmt: skip
+                if column == 0 and plan[_ADAM] != 0:
+                    # Nothing here waits for the memory that Adam will read, so it can come meanwhile.
+                    row = weight + (p - first) * outputs
+                    prefetch(parameters, row, outputs)
+                    prefetch(first_moment, row, outputs)
+                    prefetch(second_moment, row, outputs)
     else:
         call_gemm(
             plan[_CALL], work, _at(plan, layer, _INPUT) + first, 1, _at(plan, layer, _INPUT_LD), work, dy, ld, 1,
@@ -342,7 +376,7 @@ def _step(
         if plan[_SAMPLES] != 0:
             _weigh_samples(plan, first, last, reals, loglik, ratio, work, bound)
         meet(control, parts)
-        _active_rows(plan, part, parts, bits, column_index, counts)
+        _active_rows(plan, part, parts, row_index, active, column_index, counts)
         _backward_rows(plan, part, first, last, reals, parameters, work)
         meet(control, parts)
         strange = 0
@@ -415,7 +449,8 @@ class FusedStep:
             np.zeros(batch, np.int64), np.zeros(arch.features * batch, np.int32), np.zeros(arch.features, np.int64),
             np.zeros(word_count, np.int64), self._bad,
             state.parameters.flat, state.gradients.flat, state.first_moment.flat, state.second_moment.flat,
-            np.zeros(size, dtype), np.zeros(batch * count), np.zeros(batch * arch.latent), *self._terms,
+            aligned_zeros(size, state.parameters.dtype), np.zeros(batch * count), np.zeros(batch * arch.latent),
+            *self._terms,
         )  # fmt: skip
         self._team = Team(_step)
 
@@ -528,8 +563,8 @@ def _lay_out(arch: Architecture, parameters: Parameters, batch: int, samples: in
     gemm_size = -(-scratch_size(itemsize) // lane) * lane + lane
     plan[:_HEADER] = (
         batch, arch.features, arch.latent, encoder, decoder, ACTIVATIONS[arch.activation], 0, 0, 0, 0, 0, 0,
-        z, eps, dz, take(threads * arch.features), take(threads * gradient_size), gradient_size,
+        z, eps, dz, take(threads * (2 * arch.features + LANES)), take(threads * gradient_size), gradient_size,
         take(threads * gemm_size), gemm_size, len(units), len(names), samples,
-        gemm_address(parameters.dtype), threads, strip, narrow, take(decoded),
+        gemm_address(parameters.dtype), threads, strip, narrow, take(decoded), take(batch * arch.latent),
     )  # fmt: skip
     return np.concatenate([plan, np.array(units, np.int64).reshape(-1)]), end

@@ -6,7 +6,6 @@ samples × features is ever in memory, and no unit needs another.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -19,51 +18,13 @@ from . import affine, reparam
 from ._arrays import flat, plain
 from ._gemm import call_gemm, gemm_address, scratch_size
 from ._jit import njit
-from ._math import exp
 from ._philox import fill_normals, key
 from ._pool import run
-from ._vector import sum_range
+from .likelihoods import LANES, bernoulli_row
 
 # Samples of one example that are decoded at once, 8 register tiles' worth.
 _CHUNK = 96
-_LANES, _FEW_LANES, _SEGMENT = 64, 16, 960
 _EVAL_EPS = noise.EVAL_EPS
-
-
-@njit()
-def bernoulli_row(x: Array, at_x: int, logits: Array, at: int, count: int, scratch: Array) -> Any:
-    """log p of one row, in float64: Σ log1p(e) is the logarithm of Π (1 + e), which needs one logarithm a row. [D4]
-
-    No factor exceeds 2: a lane of 60 of them stays within float32, 960 within float64. `scratch` has 2·count + 64.
-    """
-    zero, one = logits.dtype.type(0), logits.dtype.type(1)
-    pixels, row = x[at_x : at_x + count], logits[at : at + count]
-    factor, missed, lanes = scratch[:count], scratch[count : 2 * count], scratch[2 * count : 2 * count + _LANES]
-    for j in range(count):
-        value, pixel = row[j], logits.dtype.type(pixels[j])
-        magnitude = abs(value)
-        missed[j] = (one - pixel if value > zero else pixel) * magnitude
-        factor[j] = one + exp(-magnitude)
-    total = -sum_range(scratch, count, count)
-    for start in range(0, count, _SEGMENT):
-        end = min(start + _SEGMENT, count)
-        for j in range(_LANES):
-            lanes[j] = one
-        for block in range(start, end, _LANES):
-            some = factor[block : min(block + _LANES, end)]
-            for j in range(some.size):
-                lanes[j] *= some[j]
-        width = _LANES
-        while width > _FEW_LANES:
-            width //= 2
-            upper = lanes[width : 2 * width]
-            for j in range(width):
-                lanes[j] *= upper[j]
-        whole = 1.0
-        for j in range(_FEW_LANES):
-            whole *= np.float64(lanes[j])
-        total -= math.log(whole)
-    return total
 
 
 @njit()
@@ -80,7 +41,7 @@ def _log_weights(
     here = np.empty(_CHUNK * max(widest, latent), dtype=parameters.dtype)
     there = np.empty(_CHUNK * max(widest, latent), dtype=parameters.dtype)
     eps = np.empty(_CHUNK * latent, dtype=parameters.dtype)
-    row_scratch = np.empty(2 * features + _LANES, dtype=parameters.dtype)
+    row_scratch = np.empty(2 * features + LANES, dtype=parameters.dtype)
     prior, terms = np.empty(_CHUNK), np.empty(latent)
     words = np.empty(64 * ((latent + 3) // 4), dtype=np.int64)
     places, numbers = np.empty(_CHUNK, dtype=np.int64), np.empty(_CHUNK + 1, dtype=np.int64)
@@ -107,7 +68,7 @@ def _log_weights(
                 affine.activate(there, s * outputs, parameters, bias, outputs, activation if layer < count - 1 else 0)
             here, there = there, here
         for s in range(size):
-            loglik = bernoulli_row(x, example * features, here, s * features, features, row_scratch)
+            loglik = bernoulli_row(x, example * features, here, s * features, features, row_scratch, 0)
             log_w[(begin + s) * batch + example] = loglik + prior[s]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,13 @@ from vae_np.distributions import LOG_2PI
 from . import _pool
 from ._arrays import flat, plain, precision
 from ._jit import njit
-from ._math import exp, log1p_unit, sigmoid
+from ._math import exp, exp_minus, log1p_unit, sigmoid
 from ._vector import sum_range
+from ._words import fma
+
+# Scratch that the fused rows need beside twice their pixels.
+LANES = 64
+_FEW_LANES, _SEGMENT = 16, 960
 
 
 @njit()
@@ -37,20 +43,66 @@ def bernoulli_gradient(
         result[j] = upstream * (logits.dtype.type(pixels[j]) - sigmoid(row[j]))
 
 
+# Σ log1p(e) is the logarithm of Π (1 + e), which needs one logarithm a row. For x of 0 or 1, max(l, 0) − x l is exact.
+
+
+@njit()
+def bernoulli_row(x: Array, at_x: int, logits: Array, at: int, count: int, scratch: Array, at_scratch: int) -> Any:
+    """log p of a row of binary pixels, in float64. [D4]"""
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
+    pixels, row = x[at_x : at_x + count], logits[at : at + count]
+    missed, factor = scratch[at_scratch : at_scratch + count], scratch[at_scratch + count : at_scratch + 2 * count]
+    for j in range(count):
+        value = row[j]
+        missed[j] = fma(-logits.dtype.type(pixels[j]), value, value if value > zero else zero)
+        factor[j] = one + exp_minus(abs(value))
+    return -_fold(scratch, at_scratch, count)
+
+
 @njit()
 def bernoulli_step_row(
-    x: Array, at_x: int, logits: Array, at: int, scale: Any, terms: Array, at_terms: int, count: int
+    x: Array, at_x: int, logits: Array, at: int, scale: Any, count: int, scratch: Array, at_scratch: int
 ) -> Any:
-    """log p of a row in float64; the logits are replaced by −scale · (x − σ(l)), from the same exponential. [D4]"""
+    """log p of a row of binary pixels, in float64; the logits are replaced by −scale · (x − σ(l)). [D4]"""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
-    pixels, row, term = x[at_x : at_x + count], logits[at : at + count], terms[at_terms : at_terms + count]
+    pixels, row = x[at_x : at_x + count], logits[at : at + count]
+    missed, factor = scratch[at_scratch : at_scratch + count], scratch[at_scratch + count : at_scratch + 2 * count]
     for j in range(count):
         value, pixel = row[j], logits.dtype.type(pixels[j])
-        size = abs(value)
-        e = exp(-size)
-        term[j] = (one - pixel if value > zero else pixel) * size + log1p_unit(e)
+        e = exp_minus(abs(value))
+        missed[j] = fma(-pixel, value, value if value > zero else zero)
+        factor[j] = one + e
         row[j] = scale * ((one if value > zero else e) / (one + e) - pixel)
-    return -sum_range(terms, at_terms, count)
+    return -_fold(scratch, at_scratch, count)
+
+
+@njit()
+def _fold(scratch: Array, at: int, count: int) -> Any:
+    """Σ missed + log Π factor, which lie one after the other from entry `at` on, with LANES entries behind them.
+
+    No factor exceeds 2: a lane of 60 of them stays within float32, 960 within float64.
+    """
+    factor, lanes = scratch[at + count : at + 2 * count], scratch[at + 2 * count : at + 2 * count + LANES]
+    total = sum_range(scratch, at, count)
+    for start in range(0, count, _SEGMENT):
+        end = min(start + _SEGMENT, count)
+        for j in range(LANES):
+            lanes[j] = 1
+        for block in range(start, end, LANES):
+            some = factor[block : min(block + LANES, end)]
+            for j in range(some.size):
+                lanes[j] *= some[j]
+        width = LANES
+        while width > _FEW_LANES:
+            width //= 2
+            upper = lanes[width : 2 * width]
+            for j in range(width):
+                lanes[j] *= upper[j]
+        whole = 1.0
+        for j in range(_FEW_LANES):
+            whole *= np.float64(lanes[j])
+        total += math.log(whole)
+    return total
 
 
 @njit()

@@ -1,4 +1,7 @@
-"""`reparam_kl_*`: z = mu + σ ε and the KL to N(0, I), with their gradients. [D17] [D22]"""
+"""`reparam_kl_*`: z = mu + σ ε and the KL to N(0, I), with their gradients. [D17] [D22]
+
+The functions of a row serve any stretch of mu and logvar as well: rows that lie one after the other are one long row.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from ._vector import sum_range
 def sample_row(
     mu: Array, at_mu: int, logvar: Array, at_logvar: int, eps: Array, at_eps: int, z: Array, at_z: int, count: int
 ) -> None:
-    """z = mu + exp(logvar / 2) ε for one row. [D17]"""
+    """z = mu + exp(logvar / 2) ε. [D17]"""
     half = mu.dtype.type(0.5)
     m, s = mu[at_mu : at_mu + count], logvar[at_logvar : at_logvar + count]
     e, out = eps[at_eps : at_eps + count], z[at_z : at_z + count]
@@ -28,13 +31,11 @@ def sample_row(
 
 
 @njit()
-def kl_row(mu: Array, at_mu: int, logvar: Array, at_logvar: int, count: int) -> Any:
-    """½ Σ (mu² + expm1(logvar) − logvar) of one row, summed in float64. [D22]"""
-    m, s = mu[at_mu : at_mu + count], logvar[at_logvar : at_logvar + count]
-    total = 0.0
+def kl_terms(mu: Array, at_mu: int, logvar: Array, at_logvar: int, terms: Array, at_terms: int, count: int) -> None:
+    """mu² + expm1(logvar) − logvar: the KL is half their sum over a row. [D22]"""
+    m, s, term = mu[at_mu : at_mu + count], logvar[at_logvar : at_logvar + count], terms[at_terms : at_terms + count]
     for j in range(count):
-        total += np.float64(m[j] * m[j] + (expm1(s[j]) - s[j]))
-    return 0.5 * total
+        term[j] = m[j] * m[j] + (expm1(s[j]) - s[j])
 
 
 @njit()
@@ -79,11 +80,13 @@ def backward_row(
 def _forward(part: int, parts: int, mu: Array, logvar: Array, eps: Array, z: Array, kl: Array, latent: int) -> None:
     batch = kl.size
     samples = eps.size // max(1, mu.size)
+    terms = np.empty(latent, dtype=mu.dtype)
     for i in range(part * batch // parts, (part + 1) * batch // parts):
         for s in range(samples):
             place = (s * batch + i) * latent
             sample_row(mu, i * latent, logvar, i * latent, eps, place, z, place, latent)
-        kl[i] = kl_row(mu, i * latent, logvar, i * latent, latent)
+        kl_terms(mu, i * latent, logvar, i * latent, terms, 0, latent)
+        kl[i] = 0.5 * sum_range(terms, 0, latent)
 
 
 @njit()

@@ -125,3 +125,17 @@ def test_nan_zero_and_the_ends_of_the_range(name: str, dtype: Any) -> None:
     found = np.empty_like(x)
     compiled(name)(x, found)
     np.testing.assert_allclose(found, want, rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(("dtype", "last"), [(np.float32, 87.0), (np.float64, 708.0)])
+def test_exp_minus_is_exp_of_minus_x_down_to_where_it_stops(dtype: Any, last: float) -> None:
+    function = compiled("exp_minus")
+    x = np.linspace(0, last, 200_001).astype(dtype)
+    found = np.empty_like(x)
+    function(x, found)
+    right = exact("exp", -x)
+    error = abs(found.astype(right.dtype) - right) / np.spacing(right.astype(dtype)).astype(right.dtype)
+    assert 0.4 < error.max() <= bounds(dtype)["exp"]
+    beyond = np.array([last, 2 * last, np.inf, np.nan], dtype)
+    function(beyond, beyond)
+    assert np.array_equal(beyond, [found[-1], found[-1], found[-1], np.nan], equal_nan=True)
