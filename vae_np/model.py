@@ -142,6 +142,7 @@ class Parameters(Mapping[str, Array]):
 
 
 def aligned_zeros(size: int, dtype: np.dtype[Any]) -> Array:
+    """A flat array (size,) of zeros that begins on a 64-byte boundary, where NumPy's own need not."""
     raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + size * dtype.itemsize].view(dtype)

@@ -279,7 +279,7 @@ def _by_type(name: str, single: Callable[[Any], Any], double: Callable[[Any], An
 
 
 exp = _by_type("exp", _exp32, _exp64, "eˣ.")
-exp_minus = _by_type("exp_minus", _exp_minus32, _exp_minus64, "e⁻ˣ for x ≥ 0, but no less than e⁻⁸⁷, or e⁻⁷⁰⁸ in float64.")
+exp_minus = _by_type("exp_minus", _exp_minus32, _exp_minus64, "e⁻ˣ for x ≥ 0; not below e⁻⁸⁷ (float64: e⁻⁷⁰⁸).")
 expm1 = _by_type("expm1", _expm1_32, _expm1_64, "eˣ − 1, which keeps its digits near 0.")
 log1p_unit = _by_type("log1p_unit", _log1p_unit32, _log1p_unit64, "log(1 + x) for x in [0, 1].")
 tanh = _by_type("tanh", _tanh32, _tanh64, "tanh x = expm1(2|x|) / (expm1(2|x|) + 2), with x's sign.")

@@ -285,24 +285,6 @@ def compress_columns(typing, x, at, first, last, index, at_index):  # type: igno
 
 
 @intrinsic
-def prefetch(typing, a, at, count):  # type: ignore[no-untyped-def]
-    """Ask for `count` entries from `at` on, to be written soon, in the second cache."""
-    signature = types.void(a, types.int64, types.int64)
-
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        a, at, count = args
-        start = builder.bitcast(pointer(context, builder, sig.args[0], a, at), ir.IntType(8).as_pointer())
-        size = builder.mul(count, _I64(sig.args[0].dtype.bitwidth // 8))
-        kind = ir.FunctionType(ir.VoidType(), [start.type, _I32, _I32, _I32])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        with cgutils.for_range_slice(builder, _I64(0), size, _I64(64)) as (i, _):
-            builder.call(fetch, [builder.gep(start, [i]), _I32(1), _I32(2), _I32(1)])
-        return context.get_dummy_value()
-
-    return signature, code
-
-
-@intrinsic
 def copy_rows(typing, vectors, a, at_a, lda, rows, lanes, out, at_out, ldo):  # type: ignore[no-untyped-def]
     """out[i, :] = a[i, :] for up to two vectors of columns, the last with `lanes`."""
     i8 = types.int64
@@ -508,9 +490,6 @@ if config.DISABLE_JIT:
         found = first + np.flatnonzero(x[at + first : at + last])
         index[at_index : at_index + found.size] = found
         return found.size
-
-    def prefetch(a, at, count):  # type: ignore[no-untyped-def]
-        return None
 
     def copy_rows(vectors, a, at_a, lda, rows, lanes, out, at_out, ldo):  # type: ignore[no-untyped-def]
         width = VECTOR_BYTES // a.itemsize * (vectors - 1) + lanes

@@ -28,7 +28,7 @@ from ._jit import TILE_ROWS, VECTOR_BYTES, njit
 from ._philox import fill_bernoulli, fill_normals, key
 from ._pool import POOL
 from ._team import Team, called_again, meet, next_unit
-from ._vector import SUM_VECTORS, adam_range, prefetch, row_sum, sum_range
+from ._vector import SUM_VECTORS, adam_range, row_sum, sum_range
 from .adam import constants
 from .affine import (
     ACTIVATIONS,
@@ -329,12 +329,6 @@ def _update_unit(
                     vectors, work, dy + column, ld, index, p * batch, counts[p],
                     target, at + (p - first) * outputs + column, lanes,
                 )  # fmt: skip
-                if column == 0 and plan[_ADAM] != 0:
-                    # Nothing here waits for the memory that Adam will read, so it can come meanwhile.
-                    row = weight + (p - first) * outputs
-                    prefetch(parameters, row, outputs)
-                    prefetch(first_moment, row, outputs)
-                    prefetch(second_moment, row, outputs)
     else:
         call_gemm(
             plan[_CALL], work, _at(plan, layer, _INPUT) + first, 1, _at(plan, layer, _INPUT_LD), work, dy, ld, 1,
