@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vae_np import plots
-from vae_np.drawing import BLUE, FRAME, GREEN, INK, MUTED, ORANGE, blank_figure, head, style
+from vae_np.pictures import plots
+from vae_np.pictures.drawing import BLUE, FRAME, GREEN, INK, MUTED, ORANGE, blank_figure, head, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

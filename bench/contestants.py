@@ -36,8 +36,9 @@ from workloads import (
     steps_at_once,
 )
 
-from vae_np import backends, likelihood, objectives, ops
+from vae_np import backends, objectives, ops
 from vae_np.backends import Backend
+from vae_np.evaluation import importance
 from vae_np.model import Parameters, initialise
 
 EVAL_SAMPLES, EVAL_IMAGES = 5000, 10
@@ -209,10 +210,10 @@ def ours_evaluated(of: Any, workload: Workload, log_weights: Callable[..., Any] 
     def run(x: Any) -> tuple[Any, Any]:
         rows = np.arange(len(x))
         if log_weights is None:
-            found = likelihood.importance_log_likelihood(of, arch, parameters, x, rows, samples=EVAL_SAMPLES, seed=SEED)
+            found = importance.importance_log_likelihood(of, arch, parameters, x, rows, samples=EVAL_SAMPLES, seed=SEED)
         else:
             log_w = log_weights(of, arch, parameters, x, rows, samples=EVAL_SAMPLES, seed=SEED)
-            found = likelihood.estimate_from_log_weights(of, log_w)
+            found = importance.estimate_from_log_weights(of, log_w)
         return found.log_likelihood, 1 / found.ess
 
     return run

@@ -19,7 +19,8 @@ import workloads
 from interleaved import FLOOR, BenchError, Found
 from workloads import DRAWN, EVAL, SEED, STEP, Workload, evaluation_images, given_batch, grey_batch, step_products
 
-from vae_np import backends, likelihood, objectives, ops
+from vae_np import backends, objectives, ops
+from vae_np.evaluation import importance
 from vae_np.model import Parameters, initialise
 from vae_np.step import Optimiser, TrainingState
 
@@ -180,7 +181,7 @@ def _evaluations(
 
     def ours() -> Any:
         log_w = fused(backend.ops, workload.arch, parameters, x, rows, samples=SAMPLES, seed=SEED)
-        return likelihood.estimate_from_log_weights(backend.ops, log_w).log_likelihood
+        return importance.estimate_from_log_weights(backend.ops, log_w).log_likelihood
 
     enter(backend.name, ours, False)
     if "torch" in peers:

@@ -19,7 +19,7 @@ from typing import Any
 import interleaved_gpu
 
 from vae_np import __version__, backends
-from vae_np.commands import machine
+from vae_np.cli import machine
 
 # What matters most comes first.
 STEPS = ("pt", "kingma", "iwae", "iwae50", "large")

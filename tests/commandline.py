@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 
 from vae_np import cli
-from vae_np.datasets import bars
+from vae_np.data import bars
 
 TINY = ("--hidden", "8", "--latent", "2", "--batch-size", "20", "--lr", "0.01", "--no-plots")
 

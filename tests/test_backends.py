@@ -14,7 +14,7 @@ import pytest
 from vae_np import VAE, backends, config, ops
 from vae_np.errors import BackendError
 from vae_np.model import Architecture
-from vae_np.train import Trainer
+from vae_np.training.trainer import Trainer
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What training can maximise: each gradient against differences and the complex step, each estimator's mean against
 quadrature, the bound of K samples against its theory.
 
-Other people's automatic differentiation of the same objectives: tests/test_against.py. Budget: about 6 s.
+Other people's automatic differentiation of the same objectives: tests/verify/test_against.py. Budget: about 6 s.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy import stats
 from vae_np import backends, model, ops
 from vae_np.elbo import elbo_backward, elbo_forward
 from vae_np.errors import InputError
-from vae_np.linear_gaussian import LinearGaussian, to_parameters
+from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
 from vae_np.model import LIKELIHOODS, Architecture, Parameters
 from vae_np.objectives import OBJECTIVES, objective_backward, objective_forward
 from vae_np.verify.catalogue import objective_loss

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from vae_np import VAE, backends, checkpoint
-from vae_np.datasets import bars
+from vae_np.data import bars
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("numba", "llvmlite", "cupy", "matplotlib", "PIL", "typer", "rich", "scipy", "torch", "jax")
@@ -69,7 +69,7 @@ def test_importing_changes_no_thread_count_no_signal_and_no_random_state() -> No
         "def state(): return (dict(os.environ), random.getstate(), str(np.random.get_state()), np.geterr(),\n"
         "                     [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)])\n"
         "before = state()\n"
-        "import vae_np.vae, vae_np.train, vae_np.runs, vae_np.plots\n"
+        "import vae_np.vae, vae_np.training.trainer, vae_np.runs, vae_np.pictures.plots\n"
         "assert state() == before\n"
     )
     assert python("-c", code) == ""
@@ -120,7 +120,7 @@ def test_only_the_backends_name_the_kernels() -> None:
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_kernels_know_nothing_of_training_data_or_the_command_line(path: Path) -> None:
-    banned = ("train", "data", "datasets", "cli", "commands", "runs", "vae", "config", "plots", "backends", "kernels")
+    banned = ("training", "data", "cli", "runs", "vae", "config", "pictures", "backends", "kernels")
     assert not [name for name in imports(path) if under(name, *(f"vae_np.{module}" for module in banned))]
 
 
@@ -150,8 +150,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_has_all_of_the_package_and_nothing_else(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    data_files = {"vae_np/py.typed", "vae_np/datasets/mnist.npz", "vae_np/datasets/MNIST.md"}
-    data_files |= {f"vae_np/configs/{path.name}" for path in (ROOT / "vae_np" / "configs").glob("*.toml")}
+    data_files = {"vae_np/py.typed", "vae_np/data/mnist.npz", "vae_np/data/MNIST.md"}
+    data_files |= {str(path.relative_to(ROOT)) for path in (ROOT / "vae_np" / "config" / "shipped").glob("*.toml")}
     modules = {str(path.relative_to(ROOT)) for path in PACKAGE}
     sources = [path for path in (ROOT / "kernels").rglob("*") if path.suffix in (".py", ".cu", ".cuh")]
     kernels = {f"vae_np/{path.relative_to(ROOT)}" for path in sources}

@@ -24,7 +24,7 @@ from vae_np import distributions as dist
 from vae_np._types import Array
 from vae_np.config import Config
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
-from vae_np.likelihood import estimate_from_log_weights, importance_log_likelihood
+from vae_np.evaluation.importance import estimate_from_log_weights, importance_log_likelihood
 from vae_np.model import Parameters
 from vae_np.optim import STAGES, staged_epochs
 from vae_np.vae import VAE

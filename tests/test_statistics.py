@@ -20,12 +20,12 @@ from scipy import stats
 from vae_np import distributions as dist
 from vae_np import model, noise, ops
 from vae_np._types import Array
-from vae_np.decoder import Decoder
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
-from vae_np.enumeration import marginal, state_index, states
+from vae_np.evaluation.importance import estimate_from_log_weights, log_weights
+from vae_np.exact.decoder import Decoder
+from vae_np.exact.enumeration import marginal, state_index, states
+from vae_np.exact.linear_gaussian import LinearGaussian
 from vae_np.layers import softplus
-from vae_np.likelihood import estimate_from_log_weights, log_weights
-from vae_np.linear_gaussian import LinearGaussian
 from vae_np.model import Architecture, Parameters, initialise
 from vae_np.vae import VAE
 

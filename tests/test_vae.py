@@ -14,7 +14,7 @@ import pytest
 
 from vae_np import VAE, History, checkpoint, model, noise, ops
 from vae_np._types import Array
-from vae_np.datasets import bars, rings
+from vae_np.data import bars, rings
 from vae_np.errors import BackendError, CheckpointError, InputError, MissingFileError, NonFiniteError
 
 BINARY = bars(4, 60, 0)[0]

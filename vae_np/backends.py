@@ -89,7 +89,7 @@ class Backend:
         return self.ops.FusedStep(arch, state, batch, **more)
 
     def fused_run(self, arch: Architecture) -> Callable[..., Any] | None:
-        """What makes steps on data that stay on a device, as `vae_np.ahead` uses them; None where there are none."""
+        """Maker of steps on data that stay on a device, for `vae_np.training.device_loop`; None where there is none."""
         return getattr(self.ops, "FusedRun", None) if self.unfused(arch) is None else None
 
     def fused_log_weights(self, arch: Architecture) -> Callable[..., Array] | None:

@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import backends, checkpoint, data, evaluate, model, noise
+from vae_np import backends, checkpoint, data, model, noise
 from vae_np._types import Array
-from vae_np.annealed import AnnealedEstimate, Annealing, BidirectionalEstimate
 from vae_np.config import Config, load_toml
 from vae_np.distributions import bernoulli_sample, normal_sample
 from vae_np.elbo import Terms
 from vae_np.errors import CheckpointError, InputError
+from vae_np.evaluation import held_out
+from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
+from vae_np.evaluation.importance import Estimate
 from vae_np.layers import sigmoid
-from vae_np.likelihood import Estimate
 from vae_np.model import Architecture, Parameters
 from vae_np.step import TrainingState
-from vae_np.train import Metrics, Trainer, architecture
+from vae_np.training.trainer import Metrics, Trainer, architecture
 
 CONFIG_FILE = "config.toml"
 
@@ -147,7 +148,7 @@ class VAE:
 
     def encode(self, x: Array, *, binarize: str | None = None) -> tuple[Array, Array]:
         """mu and logvar (log σ²) of q(z|x), (N, K) each; solved for, where the model has no encoder. [D19] [D11]"""
-        return evaluate.posterior_moments(
+        return held_out.posterior_moments(
             self.backend.ops, self.arch, self.parameters, self._examples(x, binarize, self.config.seed)
         )
 
@@ -184,10 +185,10 @@ class VAE:
         rows, dtype = np.arange(_count("n", n)), self.parameters.dtype
         return noise.normal(rows, self.arch.latent, seed=seed, stream=noise.PRIOR, dtype=dtype)
 
-    def simulated(self, n: int, seed: int = 0) -> tuple[evaluate.Binarized, Array]:
+    def simulated(self, n: int, seed: int = 0) -> tuple[held_out.Binarized, Array]:
         """`sample(n, seed)` as examples to evaluate, and the z (n, K) that each was decoded from. [D63]"""
         values: data.Values = "binary" if self.arch.is_bernoulli else "real"
-        return evaluate.Binarized(self.sample(n, seed), values, "none", seed), self.prior(n, seed)
+        return held_out.Binarized(self.sample(n, seed), values, "none", seed), self.prior(n, seed)
 
     def reconstruct(self, x: Array, *, binarize: str | None = None) -> Array:
         """E[x|z] at z = the posterior mean of x, (N, D)."""
@@ -196,7 +197,7 @@ class VAE:
     def elbo(self, x: Array, *, seed: int | None = None, z_samples: int = 1, binarize: str | None = None) -> Terms:
         """Per-example `elbo`, `reconstruction` and `kl`, (N,) each in nats, with `z_samples` draws of ε. [D21]"""
         seed = self.config.seed if seed is None else seed
-        return evaluate.elbo_terms(
+        return held_out.elbo_terms(
             self.backend.ops,
             self.arch,
             self.parameters,
@@ -211,7 +212,7 @@ class VAE:
         """Per-example log p(x) in nats by importance sampling, with its error and effective sample size. [D34]"""
         seed = self.config.seed if seed is None else seed
         examples = self._examples(x, binarize, seed)
-        return evaluate.log_likelihood(
+        return held_out.log_likelihood(
             self.backend.ops,
             self.arch,
             self.parameters,
@@ -227,7 +228,7 @@ class VAE:
         """Per-example log p(x) in nats by annealed importance sampling, which needs no encoder. [D60]"""
         seed = self.config.seed if seed is None else seed
         examples = self._examples(x, binarize, seed)
-        return evaluate.annealed_log_likelihood(
+        return held_out.annealed_log_likelihood(
             self.backend.ops, self.arch, self.parameters, examples, annealing or Annealing(), seed=seed
         )
 
@@ -237,7 +238,7 @@ class VAE:
         """Log p(x) from below and from above for `sample(n, seed)`, whose latents are known. [D63]"""
         seed = self.config.seed if seed is None else seed
         examples, z = self.simulated(n, seed)
-        estimate = evaluate.annealed_log_likelihood(
+        estimate = held_out.annealed_log_likelihood(
             self.backend.ops, self.arch, self.parameters, examples, annealing or Annealing(), seed=seed, posterior=z
         )
         assert isinstance(estimate, BidirectionalEstimate)
@@ -289,9 +290,9 @@ class VAE:
         data.check_values(name, (rows,), values, self.arch.likelihood, mode)
         return mode
 
-    def _examples(self, x: Array, binarize: str | None, seed: int, name: str = "x") -> evaluate.Binarized:
+    def _examples(self, x: Array, binarize: str | None, seed: int, name: str = "x") -> held_out.Binarized:
         rows, values = self._rows(x, name)
-        return evaluate.Binarized(rows, values, self._mode(rows, values, binarize, name), seed)
+        return held_out.Binarized(rows, values, self._mode(rows, values, binarize, name), seed)
 
 
 def _count(name: str, value: int) -> int:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from ._cache import CACHE_PROBLEM, on_compile
-from ._jit import VECTOR_BYTES
-from ._pool import available, set_threads, threads
 from .adam import adam_update
 from .affine import (
     affine_act_backward,
@@ -22,6 +19,9 @@ from .likelihoods import (
 )
 from .noise import philox_bernoulli, philox_normal
 from .reparam import reparam_kl_backward, reparam_kl_forward
+from .runtime.cache import CACHE_PROBLEM, on_compile
+from .runtime.compilation import VECTOR_BYTES
+from .runtime.pool import available, set_threads, threads
 from .warmup import warmup
 from .weights import log_mean_exp_weights
 

@@ -9,10 +9,10 @@ import numpy as np
 from vae_np._types import Array
 
 from ..arguments import check_adam_buffers
-from . import _pool
 from ._arrays import plain, precision
-from ._jit import njit
-from ._vector import adam_range
+from .engine.vectors import adam_range
+from .runtime import pool
+from .runtime.compilation import njit
 
 
 @njit()
@@ -54,7 +54,7 @@ def adam_update(
     buffers = parameters, first_moment, second_moment
     work = [plain(buffer, dtype) for buffer in buffers]
     values = constants(step, lr, beta1, beta2, eps).astype(dtype)
-    _pool.run(
+    pool.run(
         _adam, work[0], plain(gradient, dtype), work[1], work[2], values, work=0.6 * parameters.size,
     )  # fmt: skip
     for buffer, updated in zip(buffers, work, strict=True):

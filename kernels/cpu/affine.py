@@ -9,12 +9,12 @@ import numpy as np
 from vae_np._types import Array
 
 from ..arguments import check_layer
-from . import _pool
 from ._arrays import flat, plain, precision
-from ._gemm import call_gemm, gemm_address, scratch_size
-from ._jit import VECTOR_BYTES, njit
-from ._math import expm1, softplus, tanh
-from ._vector import SUM_VECTORS, compress_columns, row_sum
+from .engine.functions import expm1, softplus, tanh
+from .engine.products import call_gemm, gemm_address, scratch_size
+from .engine.vectors import SUM_VECTORS, compress_columns, row_sum
+from .runtime import pool
+from .runtime.compilation import VECTOR_BYTES, njit
 
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}
 
@@ -189,7 +189,7 @@ def affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) ->
     (batch, inputs), outputs = x.shape, weight.shape[1]
     y = np.empty((batch, outputs), dtype=dtype)
     work = 0.02 * batch * inputs * outputs
-    _pool.run(
+    pool.run(
         _forward, gemm_address(dtype), flat(x), flat(weight), bias, kind, batch, inputs, outputs, flat(y), work=work
     )
     return y, (x, weight, y, kind)
@@ -205,7 +205,7 @@ def affine_act_backward(
     dx = np.empty((batch, inputs) if input_gradient else (0, 0), dtype=dtype)
     dweight = np.empty((inputs, outputs) if weight_gradient else (0, 0), dtype=dtype)
     dbias = np.empty(outputs if weight_gradient else 0, dtype=dtype)
-    _pool.run(
+    pool.run(
         _backward, gemm_address(dtype), flat(x), flat(weight), flat(da), batch, inputs, outputs, flat(dx),
         flat(dweight), dbias, work=0.02 * (input_gradient + weight_gradient) * batch * inputs * outputs,
     )  # fmt: skip
@@ -220,7 +220,7 @@ def binary_affine_act_forward(x: Array, weight: Array, bias: Array, activation: 
     (batch, inputs), outputs = x.shape, weight.shape[1]
     y = np.empty((batch, outputs), dtype=dtype)
     work = 0.01 * batch * inputs * outputs
-    _pool.run(_binary_forward, flat(x), flat(weight), bias, kind, batch, inputs, outputs, flat(y), work=work)
+    pool.run(_binary_forward, flat(x), flat(weight), bias, kind, batch, inputs, outputs, flat(y), work=work)
     return y, (x, y, kind)
 
 
@@ -231,7 +231,7 @@ def binary_affine_act_backward(dy: Array, cache: Any) -> tuple[Array, Array]:
     da = _through_activation(dy, y, kind)
     dweight, dbias = np.empty((inputs, outputs), dtype=y.dtype), np.empty(outputs, dtype=y.dtype)
     work = 0.01 * batch * inputs * outputs
-    _pool.run(_binary_backward, flat(x), flat(da), batch, inputs, outputs, flat(dweight), dbias, work=work)
+    pool.run(_binary_backward, flat(x), flat(da), batch, inputs, outputs, flat(dweight), dbias, work=work)
     return dweight, dbias
 
 
@@ -240,5 +240,5 @@ def _through_activation(dy: Array, y: Array, kind: int) -> Array:
     if kind == ACTIVATIONS["identity"]:
         return dy
     da = np.empty_like(y)
-    _pool.run(_activation_gradient, flat(dy), flat(y), *y.shape, kind, flat(da), work=1.0 * y.size)
+    pool.run(_activation_gradient, flat(dy), flat(y), *y.shape, kind, flat(da), work=1.0 * y.size)
     return da

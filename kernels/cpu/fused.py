@@ -23,12 +23,6 @@ from vae_np.optim import adagrad_update
 from vae_np.step import Optimiser, TrainingState
 
 from ..arguments import check_batch
-from ._gemm import call_gemm, gemm_address, scratch_size, transpose
-from ._jit import TILE_ROWS, VECTOR_BYTES, njit
-from ._philox import fill_bernoulli, fill_normals, key
-from ._pool import POOL
-from ._team import Team, called_again, meet, next_unit
-from ._vector import SUM_VECTORS, adam_range, row_sum, sum_range
 from .adam import constants
 from .affine import (
     ACTIVATIONS,
@@ -37,8 +31,14 @@ from .affine import (
     active_columns,
     column_sums,
 )
+from .engine.products import call_gemm, gemm_address, scratch_size, transpose
+from .engine.random_words import fill_bernoulli, fill_normals, key
+from .engine.vectors import SUM_VECTORS, adam_range, row_sum, sum_range
 from .likelihoods import LANES, bernoulli_step_row
 from .reparam import backward_row, kl_terms, log_ratio_row, sample_row
+from .runtime.compilation import TILE_ROWS, VECTOR_BYTES, njit
+from .runtime.pool import POOL
+from .runtime.team import Team, called_again, meet, next_unit
 
 # Header of the plan, then LAYER words for each affine layer, then UNIT_WORDS for each unit of weights.
 _BATCH, _FEATURES, _LATENT, _ENCODER, _DECODER, _ACTIVATION, _KEY0, _KEY1, _STEP, _GREY, _KEEP, _ADAM = range(12)

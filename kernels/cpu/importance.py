@@ -16,11 +16,11 @@ from vae_np.model import Architecture, encode_forward
 
 from . import affine, reparam
 from ._arrays import flat, plain
-from ._gemm import call_gemm, gemm_address, scratch_size
-from ._jit import njit
-from ._philox import fill_normals, key
-from ._pool import run
+from .engine.products import call_gemm, gemm_address, scratch_size
+from .engine.random_words import fill_normals, key
 from .likelihoods import LANES, bernoulli_row
+from .runtime.compilation import njit
+from .runtime.pool import run
 
 # Samples of one example that are decoded at once, 8 register tiles' worth.
 _CHUNK = 96

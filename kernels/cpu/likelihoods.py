@@ -10,12 +10,12 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.distributions import LOG_2PI
 
-from . import _pool
 from ._arrays import flat, plain, precision
-from ._jit import njit
-from ._math import exp, exp_minus, log1p_unit, sigmoid
-from ._vector import sum_range
-from ._words import fma
+from .engine.functions import exp, exp_minus, log1p_unit, sigmoid
+from .engine.intrinsics import fma
+from .engine.vectors import sum_range
+from .runtime import pool
+from .runtime.compilation import njit
 
 # Scratch that the fused rows need beside twice their pixels.
 LANES = 64
@@ -132,7 +132,7 @@ def bernoulli_loglik_forward(x: Array, logits: Array) -> tuple[Array, Any]:
     x, logits = _observed(x, dtype), plain(logits, dtype)
     out = np.empty(len(logits), dtype=dtype)
     work = 2.0 * logits.size
-    _pool.run(_bernoulli_forward, flat(x), flat(logits), out, *x.shape, work=work)
+    pool.run(_bernoulli_forward, flat(x), flat(logits), out, *x.shape, work=work)
     return out, (x, logits)
 
 
@@ -141,7 +141,7 @@ def bernoulli_loglik_backward(dloglik: Array, cache: Any) -> Array:
     x, logits = cache
     out = np.empty_like(logits)
     upstream = plain(dloglik, logits.dtype)
-    _pool.run(_bernoulli_backward, flat(x), flat(logits), upstream, flat(out), *x.shape, work=1.5 * logits.size)
+    pool.run(_bernoulli_backward, flat(x), flat(logits), upstream, flat(out), *x.shape, work=1.5 * logits.size)
     return out
 
 
@@ -196,7 +196,7 @@ def normal_loglik_forward(x: Array, mean: Array, logvar: Array) -> tuple[Array, 
     dtype = precision(mean, "mean")
     x, mean, logvar = plain(x, dtype), plain(mean, dtype), plain(logvar, dtype)
     out = np.empty(len(mean), dtype=dtype)
-    _pool.run(_normal_forward, flat(x), flat(mean), logvar, out, *x.shape, work=0.5 * mean.size)
+    pool.run(_normal_forward, flat(x), flat(mean), logvar, out, *x.shape, work=0.5 * mean.size)
     return out, (x, mean, logvar)
 
 
@@ -204,7 +204,7 @@ def normal_loglik_backward(dloglik: Array, cache: Any) -> tuple[Array, Array]:
     """dmean (S·B, D) and dlogvar, shaped as logvar, from dloglik (S·B,). [D5]"""
     x, mean, logvar = cache
     dmean, of_logvar = np.empty_like(mean), np.empty(mean.shape[1])
-    _pool.run(
+    pool.run(
         _normal_backward, flat(x), flat(mean), logvar, plain(dloglik, mean.dtype), flat(dmean), of_logvar, *x.shape,
         work=1.0 * mean.size,
     )  # fmt: skip

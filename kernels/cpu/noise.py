@@ -11,10 +11,10 @@ from vae_np._types import Array
 from vae_np.errors import InputError
 
 from ..arguments import noise_counters
-from . import _pool
 from ._arrays import plain
-from ._jit import njit
-from ._philox import fill_bernoulli, fill_normals, key
+from .engine.random_words import fill_bernoulli, fill_normals, key
+from .runtime import pool
+from .runtime.compilation import njit
 
 
 @njit()
@@ -59,7 +59,7 @@ def philox_normal(
     noise.normal(np.asarray(rows)[:0], columns, seed=seed, stream=stream, step=step, dtype=dtype)
     row, samples = (counters.astype(np.int64) for counters in noise_counters(rows, sample))
     out = np.empty((row.size, columns), dtype=dtype)
-    _pool.run(_normals, row, samples, columns, *key(seed), stream, step, out.reshape(-1), work=10.0 * out.size)
+    pool.run(_normals, row, samples, columns, *key(seed), stream, step, out.reshape(-1), work=10.0 * out.size)
     return out
 
 
@@ -74,5 +74,5 @@ def philox_bernoulli(grey: Array, *, seed: int, stream: int, step: int, rows: Ar
         raise InputError(f"rows must name one row for each of {len(grey)} examples, got {row.size}")
     out = np.empty(grey.shape, dtype=np.uint8)
     pixels = plain(grey, np.uint8).reshape(-1)
-    _pool.run(_bernoulli, pixels, row, grey.shape[1], *key(seed), stream, step, out.reshape(-1), work=4.0 * out.size)
+    pool.run(_bernoulli, pixels, row, grey.shape[1], *key(seed), stream, step, out.reshape(-1), work=4.0 * out.size)
     return out

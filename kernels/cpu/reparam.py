@@ -11,11 +11,11 @@ import numpy as np
 
 from vae_np._types import Array
 
-from . import _pool
 from ._arrays import flat, plain, precision
-from ._jit import njit
-from ._math import exp, expm1
-from ._vector import sum_range
+from .engine.functions import exp, expm1
+from .engine.vectors import sum_range
+from .runtime import pool
+from .runtime.compilation import njit
 
 
 @njit()
@@ -110,7 +110,7 @@ def reparam_kl_forward(mu: Array, logvar: Array, eps: Array) -> tuple[tuple[Arra
     mu, logvar, eps = plain(mu, dtype), plain(logvar, dtype), plain(eps, dtype)
     z, kl = np.empty_like(eps), np.empty(len(mu), dtype=dtype)
     work = 4.0 * eps.size
-    _pool.run(_forward, flat(mu), flat(logvar), flat(eps), flat(z), kl, mu.shape[1], work=work)
+    pool.run(_forward, flat(mu), flat(logvar), flat(eps), flat(z), kl, mu.shape[1], work=work)
     return (z, kl), (mu, logvar, eps)
 
 
@@ -119,7 +119,7 @@ def reparam_kl_backward(dout: tuple[Array, Array], cache: Any) -> tuple[Array, A
     mu, logvar, eps = cache
     dz, dkl = (plain(d, mu.dtype) for d in dout)
     dmu, dlogvar = np.empty_like(mu), np.empty_like(mu)
-    _pool.run(
+    pool.run(
         _backward, flat(mu), flat(logvar), flat(eps), flat(dz), dkl, flat(dmu), flat(dlogvar), mu.shape[1],
         work=4.0 * eps.size,
     )  # fmt: skip

@@ -14,8 +14,8 @@ from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState
 
 from . import importance
-from ._team import load_what_is_rare
 from .fused import FusedStep, unsupported
+from .runtime.team import load_what_is_rare
 
 
 def warmup(

@@ -6,10 +6,10 @@ import numpy as np
 
 from vae_np._types import Array
 
-from . import _pool
 from ._arrays import flat, plain, precision
-from ._jit import njit
-from ._math import exp
+from .engine.functions import exp
+from .runtime import pool
+from .runtime.compilation import njit
 
 _COLUMNS = 64
 
@@ -50,5 +50,5 @@ def log_mean_exp_weights(log_w: Array) -> tuple[Array, Array]:
     dtype = precision(log_w, "log_w")
     log_w = plain(log_w, dtype)
     out, weights = np.empty(log_w.shape[1], dtype=dtype), np.empty_like(log_w)
-    _pool.run(_weights, flat(log_w), out, flat(weights), len(log_w), work=2.0 * log_w.size)
+    pool.run(_weights, flat(log_w), out, flat(weights), len(log_w), work=2.0 * log_w.size)
     return out, weights

@@ -17,9 +17,10 @@ from vae_np.kernels import gpu
 from vae_np.kernels.check import compare
 from vae_np.kernels.gpu import _device
 
-from vae_np import backends, data, evaluate, noise
+from vae_np import backends, data, noise
 from vae_np import ops as reference
 from vae_np.errors import DeviceError
+from vae_np.evaluation import held_out
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 
@@ -188,9 +189,9 @@ def test_a_step_allocates_nothing(digits: Any) -> None:
 def test_the_likelihood_of_images_agrees_with_the_cpus(digits: Any) -> None:
     arch = ARCHITECTURES["iwae"][0]
     parameters = initialise(arch, seed=3)
-    examples = evaluate.Binarized(digits[:64], "byte", "dynamic", 1)
+    examples = held_out.Binarized(digits[:64], "byte", "dynamic", 1)
     found, expected = (
-        evaluate.log_likelihood(
+        held_out.log_likelihood(
             backend.ops, arch, parameters, examples, samples=1000, seed=2, fused=backend.fused_log_weights(arch)
         )
         for backend in (backends.choose("cupy"), backends.choose("numba"))

@@ -18,11 +18,12 @@ from vae_np.kernels import gpu
 from vae_np.kernels.check import compare
 from vae_np.kernels.gpu import _device, fused
 
-from vae_np import VAE, ahead, backends
+from vae_np import VAE, backends
 from vae_np.config import Config
-from vae_np.datasets import bars
+from vae_np.data import bars
 from vae_np.errors import BackendError, DeviceError, NonFiniteError
-from vae_np.train import Trainer
+from vae_np.training import device_loop
+from vae_np.training.trainer import Trainer
 from vae_np.verify import catalogue, runner
 
 BITS = bars(4, 90, 0)[0]
@@ -88,7 +89,7 @@ def test_training_gives_the_references_parameters_and_metrics(
     settings: dict[str, Any], resident: bool, door: Any
 ) -> None:
     ours, theirs = new_trainer("cupy", **settings), new_trainer("numpy", **settings)
-    assert (ahead.resident_steps(ours) is not None) == resident
+    assert (device_loop.resident_steps(ours) is not None) == resident
     assert_same_lines(lines_of(ours), lines_of(theirs))
     compare(ours.state.parameters.flat, theirs.state.parameters.flat).check(1e-9, "parameters")
     assert ours.state.step == theirs.state.step
@@ -112,10 +113,10 @@ def test_a_schedule_reaches_the_device(door: Any) -> None:
 def test_metrics_come_at_every_line_of_an_epoch_and_parts_may_be_short(
     settings: dict[str, Any], door: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vae_np import train
+    from vae_np.training import trainer
 
-    monkeypatch.setattr(train, "METRICS_STEPS", 4)
-    monkeypatch.setattr(ahead, "_MOST_STEPS", 3)
+    monkeypatch.setattr(trainer, "METRICS_STEPS", 4)
+    monkeypatch.setattr(device_loop, "_MOST_STEPS", 3)
     ours, theirs = new_trainer("cupy", **settings), new_trainer("numpy", **settings)
     found, expected = lines_of(ours), lines_of(theirs)
     assert [line["step"] for line in found] == [5, 9, 14, 18, 23, 27]

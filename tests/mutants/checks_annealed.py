@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vae_np import annealed, evaluate, likelihood, noise, ops
-from vae_np.annealed import Annealing, State, Target
+from vae_np import noise, ops
 from vae_np.errors import InputError
-from vae_np.linear_gaussian import LinearGaussian, to_parameters
+from vae_np.evaluation import annealing, held_out, importance
+from vae_np.evaluation.annealing import Annealing, State, Target
+from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
 
 from .checks_conduct import count, rule
 from .checks_exact import close, exactly
@@ -37,7 +38,7 @@ def _near_one(ratios: np.ndarray) -> None:
 def _log_weights(start: np.ndarray | None) -> np.ndarray:
     settings, x = Annealing(chains=1, temperatures=4, leapfrog=2), np.repeat(_X, _CHAINS, axis=0)
     steps = np.full((3, _CHAINS), 0.7)
-    log_w, _ = annealed.log_weights(
+    log_w, _ = annealing.log_weights(
         _target(x), np.arange(_CHAINS), steps, settings, np.arange(1), seed=0, start=start
     )
     return log_w[0] - _MODEL.log_prob(_X)
@@ -59,8 +60,8 @@ def reverse_weights_average_to_one_over_p_of_x() -> None:
 def a_trajectory_turned_round_comes_back() -> None:
     target, rng = _target(np.repeat(_X, 3, axis=0)), np.random.default_rng(1)
     z, momentum, step = rng.normal(size=(3, 1)), rng.normal(size=(3, 1)), np.full((3, 1), 0.4)
-    end, final = annealed.leapfrog(target, State(z, *target(z)), momentum, 0.7, step, 3)
-    back, again = annealed.leapfrog(target, end, -final, 0.7, step, 3)
+    end, final = annealing.leapfrog(target, State(z, *target(z)), momentum, 0.7, step, 3)
+    back, again = annealing.leapfrog(target, end, -final, 0.7, step, 3)
     close(back.z, z, 1e-12)
     close(-again, momentum, 1e-12)
 
@@ -69,7 +70,7 @@ def a_trajectory_turned_round_comes_back() -> None:
 def energy_is_minus_the_log_density() -> None:
     target = _target(np.repeat(_X, 2, axis=0))
     z, momentum = np.array([[0.0], [0.4]]), np.array([[1.0], [-0.3]])
-    energies = annealed.energy(State(z, *target(z)), momentum, 0.3)
+    energies = annealing.energy(State(z, *target(z)), momentum, 0.3)
     loglik = _MODEL.log_joint(_X, z) + 0.5 * (z[:, 0] ** 2 + math.log(2 * math.pi))
     close(energies, 0.5 * z[:, 0] ** 2 - 0.3 * loglik + 0.5 * momentum[:, 0] ** 2, 1e-13)
 
@@ -84,7 +85,7 @@ def a_schedule_ends_at_the_posterior() -> None:
 def the_upper_bound_averages_one_over_the_weights() -> None:
     """At one temperature nothing moves: forward is the prior's average, reverse the likelihood at the given z."""
     z = np.array([[0.8]])
-    found: Any = annealed.annealed_log_likelihood(
+    found: Any = annealing.annealed_log_likelihood(
         ops, _ARCH, _PARAMETERS, _X, np.arange(1), Annealing(chains=3, temperatures=1), seed=0, posterior=z
     )
     close(found.upper, _target(_X)(z)[0], 1e-13)
@@ -103,7 +104,7 @@ def every_chain_asked_for_is_run_with_noise_of_its_own() -> None:
     names = {name: getattr(ops, name) for name in ops.__all__}
     recording: Any = SimpleNamespace(**{**names, "philox_normal": philox_normal})
     settings = Annealing(chains=5, temperatures=250, leapfrog=1)
-    found = annealed.annealed_log_likelihood(
+    found = annealing.annealed_log_likelihood(
         recording, _ARCH, _PARAMETERS, _X, np.arange(1), settings, seed=0, chunk_rows=2
     )
     assert len(set(draws)) == len(draws)
@@ -118,7 +119,7 @@ def annealing_does_not_depend_on_blocks() -> None:
     settings, rows = Annealing(chains=5, temperatures=3, leapfrog=1), np.arange(1)
     options: Any = {"seed": 0, "posterior": np.array([[0.8]])}
     whole, blocks = (
-        annealed.annealed_log_likelihood(ops, _ARCH, _PARAMETERS, _X, rows, settings, chunk_rows=size, **options)
+        annealing.annealed_log_likelihood(ops, _ARCH, _PARAMETERS, _X, rows, settings, chunk_rows=size, **options)
         for size in (512, 2)
     )
     close(blocks.log_likelihood, whole.log_likelihood, 1e-10)
@@ -128,17 +129,17 @@ def annealing_does_not_depend_on_blocks() -> None:
 @count
 def what_is_done_already_is_not_done_again() -> None:
     x = np.repeat(_X, 203, axis=0)
-    examples, heard = evaluate.Binarized(x, "real", "none", 0), []
+    examples, heard = held_out.Binarized(x, "real", "none", 0), []
     options: Any = {"samples": 2, "seed": 0}
-    whole = evaluate.log_likelihood(ops, _ARCH, _PARAMETERS, examples, on_batch=heard.append, **options)
-    again = evaluate.log_likelihood(ops, _ARCH, _PARAMETERS, examples, done=heard[0], **options)
+    whole = held_out.log_likelihood(ops, _ARCH, _PARAMETERS, examples, on_batch=heard.append, **options)
+    again = held_out.log_likelihood(ops, _ARCH, _PARAMETERS, examples, done=heard[0], **options)
     close(again.log_likelihood, whole.log_likelihood, 0.0)
 
 
 @rule
 def weights_that_have_collapsed_are_marked() -> None:
     log_w = np.array([[0.0, 0.0, 0.0], [-900.0, 0.0, 0.0], [-900.0, -900.0, 0.0]])
-    found = likelihood.estimate_from_log_weights(ops, log_w)
+    found = importance.estimate_from_log_weights(ops, log_w)
     close(found.degenerate, [1, 0, 0], 0.0)
 
 
@@ -146,7 +147,7 @@ def weights_that_have_collapsed_are_marked() -> None:
 def information_is_that_of_the_mixture() -> None:
     rng = np.random.default_rng(2)
     mu, logvar = rng.normal(size=(300, 2)), rng.normal(size=(300, 2))
-    found = evaluate.elbo_surgery(ops, mu, logvar, seed=0)
+    found = held_out.elbo_surgery(ops, mu, logvar, seed=0)
     eps = noise.normal(np.arange(300), 2, seed=0, stream=noise.EVAL_EPS, dtype=np.float64)
     z = mu + np.exp(0.5 * logvar) * eps
     pairs = (-0.5 * ((z[:, None] - mu) ** 2 / np.exp(logvar) + logvar)).sum(axis=2)
@@ -156,6 +157,6 @@ def information_is_that_of_the_mixture() -> None:
 
 @rule
 def a_likelihood_is_refused_to_a_cross_entropy() -> None:
-    arch, grey = evaluate.Architecture(2, 1, (), likelihood="bernoulli-grey"), evaluate.Binarized(_X, "unit", "none", 0)
+    arch, grey = held_out.Architecture(2, 1, (), likelihood="bernoulli-grey"), held_out.Binarized(_X, "unit", "none", 0)
     with pytest.raises(InputError, match="no likelihood"):
-        evaluate.log_likelihood(ops, arch, _PARAMETERS, grey, samples=1, seed=0)
+        held_out.log_likelihood(ops, arch, _PARAMETERS, grey, samples=1, seed=0)

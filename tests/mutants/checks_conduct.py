@@ -14,15 +14,16 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from vae_np import data, evaluate, likelihood, noise, ops
+from vae_np import data, noise, ops
 from vae_np.backends import Backend
 from vae_np.config import Config
 from vae_np.elbo import Terms
 from vae_np.errors import DataError, NonFiniteError
+from vae_np.evaluation import held_out, importance
 from vae_np.gradcheck import check_grad
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
-from vae_np.train import Trainer
+from vae_np.training.trainer import Trainer
 from vae_np.verify import runner
 
 from .checks_exact import close
@@ -58,8 +59,8 @@ def _pixels(rows: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 2, (rows, ARCH.features)).astype(np.uint8)
 
 
-def _examples(rows: int, first: int = 0) -> evaluate.Binarized:
-    return evaluate.Binarized(_pixels(rows), "binary", "none", seed=0, first=first)
+def _examples(rows: int, first: int = 0) -> held_out.Binarized:
+    return held_out.Binarized(_pixels(rows), "binary", "none", seed=0, first=first)
 
 
 PARAMETERS = initialise(ARCH, seed=0, dtype=np.float64)
@@ -72,7 +73,7 @@ PARAMETERS = initialise(ARCH, seed=0, dtype=np.float64)
 def log_likelihood_draws_what_was_asked_for() -> None:
     recording, calls = _recording()
     x, rows = _pixels(3), np.array([7, 9, 8])
-    likelihood.importance_log_likelihood(recording, ARCH, PARAMETERS, x, rows, samples=5, seed=1, chunk_rows=9)
+    importance.importance_log_likelihood(recording, ARCH, PARAMETERS, x, rows, samples=5, seed=1, chunk_rows=9)
     drawn = [pair for call in calls for pair in call["pairs"]]
     assert sorted(drawn) == sorted((row, sample) for row in rows.tolist() for sample in range(5))
     assert {call["stream"] for call in calls} == {noise.EVAL_EPS}
@@ -82,12 +83,12 @@ def log_likelihood_draws_what_was_asked_for() -> None:
 def log_likelihood_does_not_depend_on_batches_or_chunks() -> None:
     x, rows = _pixels(3), np.array([7, 9, 8])
     options = {"samples": 5, "seed": 1}
-    whole = likelihood.importance_log_likelihood(ops, ARCH, PARAMETERS, x, rows, **options).log_likelihood
-    chunks = likelihood.importance_log_likelihood(ops, ARCH, PARAMETERS, x, rows, chunk_rows=6, **options)
+    whole = importance.importance_log_likelihood(ops, ARCH, PARAMETERS, x, rows, **options).log_likelihood
+    chunks = importance.importance_log_likelihood(ops, ARCH, PARAMETERS, x, rows, chunk_rows=6, **options)
     close(chunks.log_likelihood, whole, 1e-13)
     for b in range(3):
         part = slice(b, b + 1)
-        alone = likelihood.importance_log_likelihood(ops, ARCH, PARAMETERS, x[part], rows[part], **options)
+        alone = importance.importance_log_likelihood(ops, ARCH, PARAMETERS, x[part], rows[part], **options)
         close(alone.log_likelihood, whole[part], 1e-13)
 
 
@@ -95,22 +96,22 @@ def log_likelihood_does_not_depend_on_batches_or_chunks() -> None:
 def every_example_is_evaluated_once() -> None:
     recording, calls = _recording()
     examples = _examples(1003, first=50)
-    terms = evaluate.elbo_terms(recording, ARCH, PARAMETERS, examples, seed=0, z_samples=2)
+    terms = held_out.elbo_terms(recording, ARCH, PARAMETERS, examples, seed=0, z_samples=2)
     assert terms.elbo.shape == (1003,)
     drawn = [pair for call in calls for pair in call["pairs"]]
     assert sorted(drawn) == [(50 + row, sample) for row in range(1003) for sample in range(2)]
     assert {call["stream"] for call in calls} == {noise.EVAL_EPS}
-    mu, logvar = evaluate.posterior_moments(ops, ARCH, PARAMETERS, examples)
+    mu, logvar = held_out.posterior_moments(ops, ARCH, PARAMETERS, examples)
     assert mu.shape == logvar.shape == (1003, 2)
     few = _examples(203)
-    assert evaluate.log_likelihood(ops, ARCH, PARAMETERS, few, samples=2, seed=0).log_likelihood.shape == (203,)
+    assert held_out.log_likelihood(ops, ARCH, PARAMETERS, few, samples=2, seed=0).log_likelihood.shape == (203,)
 
 
 @rule
 def evaluation_repeats_itself() -> None:
     grey = np.random.default_rng(1).integers(0, 256, (6, 4)).astype(np.uint8)
-    whole = evaluate.Binarized(grey, "byte", "dynamic", seed=0)
-    tail = evaluate.Binarized(grey[2:], "byte", "dynamic", seed=0, first=2)
+    whole = held_out.Binarized(grey, "byte", "dynamic", seed=0)
+    tail = held_out.Binarized(grey[2:], "byte", "dynamic", seed=0, first=2)
     x, places = whole.batch(slice(0, 6))
     again, _ = whole.batch(slice(0, 6))
     close(again, x, 0.0)
@@ -126,7 +127,7 @@ def kl_per_latent_adds_up_to_the_kl() -> None:
     rng = np.random.default_rng(2)
     mu, logvar = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))
     (_, kl), _ = ops.reparam_kl_forward(mu, logvar, np.zeros((5, 3)))
-    per_latent = evaluate.kl_per_dimension(mu, logvar)
+    per_latent = held_out.kl_per_dimension(mu, logvar)
     close(per_latent.sum(), kl.mean(), 1e-13)
     close(per_latent[0], 0.5 * np.mean(mu[:, 0] ** 2 + np.exp(logvar[:, 0]) - 1 - logvar[:, 0]), 1e-13)
 
@@ -134,12 +135,12 @@ def kl_per_latent_adds_up_to_the_kl() -> None:
 @rule
 def active_units_vary_by_more_than_a_hundredth() -> None:
     mu = np.array([[1.0], [-1.0]]) * np.array([0.0, 0.09, 0.11, 2.0]) + 5.0
-    close(evaluate.active_units(mu), [0, 0, 1, 1], 0.0)
+    close(held_out.active_units(mu), [0, 0, 1, 1], 0.0)
 
 
 @rule
 def mean_comes_with_the_error_of_the_mean() -> None:
-    found = evaluate.mean_and_stderr(np.array([1.0, 3.0, 8.0, 0.0]))
+    found = held_out.mean_and_stderr(np.array([1.0, 3.0, 8.0, 0.0]))
     close([found["mean"], found["stderr"]], [3.0, math.sqrt((4 + 0 + 25 + 9) / 3 / 4)], 1e-14)
 
 
@@ -325,10 +326,10 @@ def metrics_are_means_over_the_steps() -> None:
     assert trainer.run(on_metrics=lines.append)
     line, *_ = lines
     x = _pixels(14)[noise.order(14, seed=0, epoch=0)[:12]]
-    mu_logvar = evaluate.posterior_moments(
-        ops, ARCH, trainer.state.parameters, evaluate.Binarized(x, "binary", "none", seed=0)
+    mu_logvar = held_out.posterior_moments(
+        ops, ARCH, trainer.state.parameters, held_out.Binarized(x, "binary", "none", seed=0)
     )
-    close(line["kl"], evaluate.kl_per_dimension(*mu_logvar).sum(), 1e-9)
+    close(line["kl"], held_out.kl_per_dimension(*mu_logvar).sum(), 1e-9)
     close(line["elbo"], line["reconstruction"] - line["kl"], 1e-15)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from vae_np import distributions as dist
-from vae_np import layers, likelihood, ops
+from vae_np import layers, ops
 from vae_np.elbo import elbo_backward, elbo_forward
+from vae_np.evaluation import importance
 from vae_np.model import Architecture, initialise
 from vae_np.verify import closed_forms
 
@@ -188,7 +189,7 @@ def a_second_backward_gives_the_same_gradient() -> None:
 @exactly
 def estimate_is_the_log_of_the_mean_weight() -> None:
     weights = np.array([[1.0, 2.0], [3.0, 2.0], [8.0, 2.0]])
-    estimate = likelihood.estimate_from_log_weights(ops, np.log(weights))
+    estimate = importance.estimate_from_log_weights(ops, np.log(weights))
     close(estimate.log_likelihood, np.log([4.0, 2.0]), 1e-14)
     # Standard error of the mean weight (13 is the variance of 1, 3, 8), over the mean weight; none for equal weights.
     close(estimate.stderr, [math.sqrt(13 / 3) / 4, 0.0], 1e-7)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from vae_np import enumeration, exact, linear_gaussian, local, ops, surrogates
-from vae_np.decoder import Decoder
+from vae_np import ops
+from vae_np.exact import candidate_objectives, enumeration, linear_gaussian, quadrature
+from vae_np.exact.decoder import Decoder
+from vae_np.exact.inference import ELBO, Family, Rule
+from vae_np.exact.linear_gaussian import LinearGaussian
 from vae_np.gradcheck import check_grad
-from vae_np.inference import ELBO, Family, Rule
-from vae_np.linear_gaussian import LinearGaussian
 from vae_np.model import Architecture, initialise, loglik_forward
 from vae_np.step import Optimiser
+from vae_np.training import local
 
 from .checks_exact import close, exactly
 from .checks_statistics import DRAWS, statistic
@@ -79,8 +81,8 @@ def bound_by_quadrature_is_the_closed_one() -> None:
 
 @exactly
 def every_quadrature_gives_log_p_of_the_linear_model() -> None:
-    for rule in exact.RULES:
-        found = exact.log_likelihood(NORMAL, X, rule=rule)
+    for rule in quadrature.RULES:
+        found = quadrature.log_likelihood(NORMAL, X, rule=rule)
         close(found.log_prob, MODEL.log_prob(X), 1e-7)
 
 
@@ -128,8 +130,8 @@ def both_gradients_of_an_expectation_are_unbiased() -> None:
     z = mu + sigma * eps
     exact_gradients = 2 * mu, sigma**2  # of E z² = μ² + exp v
     estimates = (
-        *surrogates.pathwise_gradient(sigma, eps, 2 * z),
-        *surrogates.score_function_gradient(sigma, eps, (z * z)[:, 0], baseline=0.2),
+        *candidate_objectives.pathwise_gradient(sigma, eps, 2 * z),
+        *candidate_objectives.score_function_gradient(sigma, eps, (z * z)[:, 0], baseline=0.2),
     )
     for draws, expected in zip(estimates, exact_gradients * 2, strict=True):
         assert abs(draws.mean() - expected[0]) < 5 * draws.std() / np.sqrt(DRAWS)
@@ -140,7 +142,7 @@ def single_point_at_the_posterior_is_log_p() -> None:
     z = np.random.default_rng(22).normal(size=(3, 2, 2))
     mean, covariance = MODEL.posterior(X)
     chol = np.broadcast_to(np.linalg.cholesky(covariance), (2, 2, 2))
-    close(surrogates.single_point(NORMAL, X, z, (mean, chol)), np.tile(MODEL.log_prob(X), (3, 1)), 1e-12)
+    close(candidate_objectives.single_point(NORMAL, X, z, (mean, chol)), np.tile(MODEL.log_prob(X), (3, 1)), 1e-12)
 
 
 @exactly

@@ -178,14 +178,14 @@ _STEPS = (
     ),
     _one(
         "samples asked for and one drawn",
-        "train:Trainer._composed_step",
+        "training.trainer:Trainer._composed_step",
         '"samples": self.config.samples',
         '"samples": 1',
         bounds.a_run_climbs_what_it_was_asked_to,
     ),
     _one(
         "the ELBO climbed whatever was asked for",
-        "train:Trainer._composed_step",
+        "training.trainer:Trainer._composed_step",
         '"objective": self.config.objective',
         '"objective": "elbo"',
         bounds.a_run_climbs_what_it_was_asked_to,

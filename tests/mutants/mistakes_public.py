@@ -83,7 +83,7 @@ MUTANTS = (
         "cross-entropy of grey values reported as a likelihood",
         (
             Edit(
-                "data:check_values",
+                "data.dataset:check_values",
                 'elif likelihood == "bernoulli" and binarize == "none":',
                 "elif False:",
             ),
@@ -94,7 +94,7 @@ MUTANTS = (
         "log p(x) estimated from more samples than asked for: the last chunk is always full",
         (
             Edit(
-                "likelihood:importance_log_likelihood",
+                "evaluation.importance:importance_log_likelihood",
                 "np.arange(first, min(first + count, samples))",
                 "np.arange(first, first + count)",
             ),
@@ -109,12 +109,12 @@ MUTANTS = (
     ),
     Mutant(
         "log p(x) of the last batch only",
-        (Edit("evaluate:_in_batches", "return likelihood.concatenate(parts)", "return parts[-1]"),),
+        (Edit("evaluation.held_out:_in_batches", "return importance.concatenate(parts)", "return parts[-1]"),),
         (conduct.every_example_is_evaluated_once,),
     ),
     Mutant(
         "importance weights of the last chunk only",
-        (Edit("likelihood:importance_log_likelihood", "np.concatenate(log_w)", "log_w[-1]"),),
+        (Edit("evaluation.importance:importance_log_likelihood", "np.concatenate(log_w)", "log_w[-1]"),),
         (conduct.log_likelihood_does_not_depend_on_batches_or_chunks,),
     ),
     Mutant(
@@ -149,7 +149,7 @@ MUTANTS = (
     ),
     Mutant(
         "a logvar that overflows, and a training that runs on with NaN",
-        (Edit("train:Trainer._step", "if bad is not None:", "if False:"),),
+        (Edit("training.trainer:Trainer._step", "if bad is not None:", "if False:"),),
         (conduct.what_is_not_finite_stops_the_training_by_name,),
     ),
     Mutant(

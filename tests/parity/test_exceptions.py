@@ -16,14 +16,14 @@ import pytest
 from vae_np import backends
 from vae_np.config import Config
 from vae_np.errors import InputError, NonFiniteError
-from vae_np.train import Trainer
+from vae_np.training.trainer import Trainer
 
 if backends.missing("numba") is not None:
     pytest.skip(str(backends.missing("numba")), allow_module_level=True)
 
 from vae_np.kernels import cpu
-from vae_np.kernels.cpu import _pool
 from vae_np.kernels.cpu.fused import FusedStep
+from vae_np.kernels.cpu.runtime import pool
 
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState
@@ -46,7 +46,7 @@ def test_bad_input_leaves_the_step_as_it_was() -> None:
     for x, rows, error in ((X[:, :5], np.arange(16), InputError), (X, np.arange(3), ValueError)):
         with pytest.raises(error):
             fused(x, rows, seed=0, optimiser=Optimiser())
-        assert not _pool.POOL.lock.locked()
+        assert not pool.POOL.lock.locked()
     assert cpu.threads() == threads
     assert np.array_equal(trained(3, fused), expected)
 
@@ -61,7 +61,7 @@ def test_a_run_that_is_not_finite_leaves_the_next_one_its_bits() -> None:
     expected, threads = run(0.01), cpu.threads()
     with pytest.raises(NonFiniteError):
         run(1e30)
-    assert not _pool.POOL.lock.locked()
+    assert not pool.POOL.lock.locked()
     assert cpu.threads() == threads
     assert np.array_equal(run(0.01), expected)
 
@@ -77,10 +77,10 @@ def test_what_one_part_raises_arrives_and_the_pool_is_free(failing: int) -> None
     cpu.set_threads(2)
     try:
         with pytest.raises(ZeroDivisionError, match=f"part {failing} of 2"):
-            _pool.run(body, work=1e9)
-        assert not _pool.POOL.lock.locked()
+            pool.run(body, work=1e9)
+        assert not pool.POOL.lock.locked()
         seen: list[int] = []
-        _pool.run(lambda part, parts: seen.append(part), work=1e9)
+        pool.run(lambda part, parts: seen.append(part), work=1e9)
         assert sorted(seen) == [0, 1]
     finally:
         cpu.set_threads(before)
@@ -112,7 +112,7 @@ def test_ctrl_c_at_any_moment_leaves_no_worker_waiting_and_no_lock_held() -> Non
     code = (
         "import random, signal, sys\n"
         f"sys.path.insert(0, {str(__file__.rpartition('/')[0])!r})\n"
-        "from test_exceptions import _pool, np, trained\n"
+        "from test_exceptions import pool, np, trained\n"
         "def ring(*_): raise KeyboardInterrupt\n"
         "signal.signal(signal.SIGALRM, ring)\n"
         "expected, times = trained(20), random.Random(0)\n"
@@ -121,7 +121,7 @@ def test_ctrl_c_at_any_moment_leaves_no_worker_waiting_and_no_lock_held() -> Non
         "        signal.setitimer(signal.ITIMER_REAL, 1e-4 + 4e-3 * times.random())\n"
         "        trained(10**9)\n"
         "    except KeyboardInterrupt: pass\n"
-        "    assert not _pool.POOL.lock.locked(), 'the lock is held'\n"
+        "    assert not pool.POOL.lock.locked(), 'the lock is held'\n"
         "    assert np.array_equal(trained(20), expected), 'other bits'\n"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from vae_np.kernels.check import compare
 
-from vae_np import backends, likelihood
+from vae_np import backends
 from vae_np import ops as reference
+from vae_np.evaluation import importance
 from vae_np.model import Architecture, initialise
 
 if backends.missing("numba") is not None:
@@ -32,10 +33,10 @@ def test_estimates_agree_with_the_reference(arch: Architecture, dtype: Any) -> N
     wide, ours = parameters.astype(np.float64), parameters.astype(dtype)
     rng = np.random.default_rng(0)
     x, rows = (rng.random((5, arch.features)) < 0.2).astype(np.uint8), rng.permutation(9)[:5]
-    expected = likelihood.importance_log_likelihood(reference, arch, wide, x, rows, samples=201, seed=7)
+    expected = importance.importance_log_likelihood(reference, arch, wide, x, rows, samples=201, seed=7)
     log_w = log_weights(cpu, arch, ours, x, rows, samples=201, seed=7)
     assert log_w.shape == (201, 5)
-    found = likelihood.estimate_from_log_weights(reference, log_w)
+    found = importance.estimate_from_log_weights(reference, log_w)
     compare(found.log_likelihood, expected.log_likelihood).check(1e-12 if dtype is np.float64 else 1e-5)
     later = log_weights(cpu, arch, ours, x, rows, samples=101, seed=7, first=100)
     # Samples have their own noise, wherever a chunk begins; tiles may round differently.

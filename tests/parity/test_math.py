@@ -17,7 +17,7 @@ if backends.missing("numba") is not None:
     pytest.skip(str(backends.missing("numba")), allow_module_level=True)
 
 import numba
-from vae_np.kernels.cpu import _math
+from vae_np.kernels.cpu.engine import functions
 
 NAMES = ("exp", "expm1", "log1p_unit", "tanh", "softplus", "sigmoid")
 # Extended precision where the platform has it; without it the reference itself is half a unit off.
@@ -27,14 +27,14 @@ HAS_WIDE = np.finfo(np.longdouble).nmant > 60
 
 def bounds(dtype: Any) -> dict[str, float]:
     """The row of the module's table for a precision: function → units in the last place."""
-    row = re.search(rf"^ *{np.dtype(dtype).name} +(.*)$", str(_math.__doc__), re.MULTILINE)
+    row = re.search(rf"^ *{np.dtype(dtype).name} +(.*)$", str(functions.__doc__), re.MULTILINE)
     assert row is not None
     return dict(zip(NAMES, map(float, row[1].split()), strict=True))
 
 
 def compiled(name: str) -> Any:
     """The function over an array, compiled as the kernels are."""
-    function = getattr(_math, name)
+    function = getattr(functions, name)
 
     @numba.njit(error_model="numpy")
     def over(x: Any, out: Any) -> None:

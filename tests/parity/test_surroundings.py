@@ -53,7 +53,8 @@ ADAM = "cpu.adam_update(*np.ones((4, 8), np.float32), step=1, lr=0.1)\n"
 # The smallest fused step and evaluation against the reference; both precisions cost their compilation.
 FUSED = (
     "import numpy as np\n"
-    "from vae_np import likelihood, ops\n"
+    "from vae_np import ops\n"
+    "from vae_np.evaluation import importance\n"
     "from vae_np.kernels import cpu\n"
     "from vae_np.kernels.check import compare\n"
     "from vae_np.model import Architecture, initialise\n"
@@ -68,8 +69,8 @@ FUSED = (
     "    found = fused(x, rows, seed=2, optimiser=Optimiser())\n"
     "    compare(found.elbo, want.elbo).check(1e-10)\n"
     "log_w = cpu.log_weights(ops, arch, theirs.parameters, x, rows, samples=7, seed=2)\n"
-    "found = likelihood.estimate_from_log_weights(ops, log_w).log_likelihood\n"
-    "want = likelihood.importance_log_likelihood(ops, arch, theirs.parameters, x, rows, samples=7, seed=2)\n"
+    "found = importance.estimate_from_log_weights(ops, log_w).log_likelihood\n"
+    "want = importance.importance_log_likelihood(ops, arch, theirs.parameters, x, rows, samples=7, seed=2)\n"
     "compare(found, want.log_likelihood).check(1e-11)\n"
 )
 
@@ -140,14 +141,14 @@ def test_a_warm_start_loads_neither_scipys_blas_nor_anything_after_the_warm_up()
     code = (
         "import sys, numpy as np\n"
         "from vae_np import VAE, backends\n"
-        "from vae_np.kernels.cpu import _cache\n"
+        "from vae_np.kernels.cpu.runtime import cache\n"
         "backend, said = backends.choose('numba'), []\n"
         "backend.on_compile(lambda: said.append('compiled'))\n"
         "vae = VAE(16, hidden=(5,), latent=2, backend='numba')\n"
         "backend.warmup(vae.arch, 'float32', evaluation=False)\n"
         "heavy = 'scipy.linalg' in sys.modules\n"
-        "load = _cache._OnDisk.load_overload\n"
-        "_cache._OnDisk.load_overload = lambda self, *a: said.append(repr(self)) or load(self, *a)\n"
+        "load = cache._OnDisk.load_overload\n"
+        "cache._OnDisk.load_overload = lambda self, *a: said.append(repr(self)) or load(self, *a)\n"
         "grey = np.random.default_rng(0).integers(0, 256, (60, 16), np.uint8)\n"
         "vae.fit(grey, validation=grey, epochs=1, batch_size=20)\n"
         "print(said, heavy)\n"
@@ -170,7 +171,7 @@ def test_a_change_of_any_source_leaves_no_compiled_caller_behind(tmp_path: Path)
     )  # fmt: skip
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     assert float(good(code, str(tmp_path), **cache)) == 0.5
-    source = tmp_path / "vae_np" / "kernels" / "cpu" / "_math.py"
+    source = tmp_path / "vae_np" / "kernels" / "cpu" / "engine" / "functions.py"
     before = source.read_text()
     formula = "(1.0 if x > 0.0 else e) / (1.0 + e)"
     after = before.replace(f"return {formula}", f"return 5.0 + {formula}")

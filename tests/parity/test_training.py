@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from vae_np.kernels.check import compare
 
-from vae_np import VAE, backends, evaluate
+from vae_np import VAE, backends
 from vae_np.config import Config
-from vae_np.datasets import bars
+from vae_np.data import bars
 from vae_np.errors import NonFiniteError
-from vae_np.train import Trainer
+from vae_np.evaluation import held_out
+from vae_np.training.trainer import Trainer
 
 if backends.missing("numba") is not None:
     pytest.skip(str(backends.missing("numba")), allow_module_level=True)
@@ -84,7 +85,7 @@ def test_one_thread_or_all_and_again_give_the_same_bits(settings: dict[str, Any]
 
 def test_the_likelihood_is_fused_where_it_can_be_and_the_same_for_any_threads() -> None:
     state = trained("numba").state
-    examples = evaluate.Binarized(BITS, "binary", "none", 0)
+    examples = held_out.Binarized(BITS, "binary", "none", 0)
     arch = trained("numpy", epochs=1).arch
     backend = backends.choose("numba")
     fused = backend.fused_log_weights(arch)
@@ -93,9 +94,9 @@ def test_the_likelihood_is_fused_where_it_can_be_and_the_same_for_any_threads() 
     for threads in (1, cpu.available()):
         cpu.set_threads(threads)
         found.append(
-            evaluate.log_likelihood(backend.ops, arch, state.parameters, examples, samples=130, seed=2, fused=fused)
+            held_out.log_likelihood(backend.ops, arch, state.parameters, examples, samples=130, seed=2, fused=fused)
         )
-    composed = evaluate.log_likelihood(backend.ops, arch, state.parameters, examples, samples=130, seed=2)
+    composed = held_out.log_likelihood(backend.ops, arch, state.parameters, examples, samples=130, seed=2)
     assert np.array_equal(found[0].log_likelihood, found[1].log_likelihood)
     for name in ("log_likelihood", "stderr", "ess"):
         compare(getattr(found[0], name), getattr(composed, name)).check(1e-10, name)

@@ -8,26 +8,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vae_np import datasets, exact
+from vae_np import data
 from vae_np.errors import InputError
+from vae_np.exact import quadrature
 from vae_np.model import Architecture
 from vae_np.study import models
 
 
 def test_the_trace_is_the_exact_log_likelihood() -> None:
-    x, _ = datasets.xor(200, 3)
+    x, _ = data.xor(200, 3)
     rows, share = models.distinct(x)
     decoder = models.drawn_decoder(Architecture(features=4, latent=1, hidden=(6,), activation="tanh"), 3)
-    before = share @ exact.log_likelihood(decoder, rows).log_prob
+    before = share @ quadrature.log_likelihood(decoder, rows).log_prob
     trace = models.fit_exactly(decoder, rows, steps=40, lr=0.05, nodes=401, weights=share)
-    after = exact.log_likelihood(decoder, x).log_prob.mean()
+    after = quadrature.log_likelihood(decoder, x).log_prob.mean()
     assert trace[0] == pytest.approx(before, abs=1e-7)
     assert after > before + 0.2
     assert after >= trace[-1]
 
 
 def test_weights_stand_for_repeated_rows() -> None:
-    x, _ = datasets.bars(2, 60, 1)
+    x, _ = data.bars(2, 60, 1)
     rows, share = models.distinct(x)
     arch = Architecture(features=4, latent=1, hidden=(5,), activation="tanh")
     one, other = models.drawn_decoder(arch, 1), models.drawn_decoder(arch, 1)
@@ -37,7 +38,7 @@ def test_weights_stand_for_repeated_rows() -> None:
 
 
 def test_minibatches_are_taken_in_turn() -> None:
-    x, _ = datasets.rings(6, 2)
+    x, _ = data.rings(6, 2)
     arch = Architecture(features=2, latent=1, hidden=(4,), activation="tanh", likelihood="normal")
     one, other = (models.wiggly_decoder(arch, 2, slope=3.0) for _ in range(2))
     trace = models.fit_exactly(one, x, steps=4, lr=0.01, nodes=101, batch=3)

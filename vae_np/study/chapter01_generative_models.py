@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_np import data, datasets, enumeration, exact, noise, ops
+from vae_np import data, noise, ops
 from vae_np._types import Array
-from vae_np.decoder import Decoder
 from vae_np.distributions import bernoulli_log_prob_forward, categorical_log_prob_forward
 from vae_np.elbo import elbo_backward, elbo_forward
+from vae_np.exact import enumeration, quadrature
+from vae_np.exact.decoder import Decoder
 from vae_np.model import Architecture, initialise
 from vae_np.study import models
 from vae_np.study.claims import Claim, Result, at_least, at_most, equal
@@ -61,11 +62,11 @@ def _gradient_error(decoder: Decoder, x: Array) -> float:
 
     The identity runs on a trapezoid grid; the differences (of order h⁴) are of log p(x) by Gauss-Hermite.
     """
-    _, fisher = exact.log_likelihood_gradient(decoder, x, rule="trapezoid", nodes=2001)
+    _, fisher = quadrature.log_likelihood_gradient(decoder, x, rule="trapezoid", nodes=2001)
     step, numeric = 1e-3, np.zeros_like(fisher.flat)
 
     def total(flat: Array) -> float:
-        found = exact.log_likelihood(decoder.moved(flat), x, rule="gauss-hermite", nodes=80)
+        found = quadrature.log_likelihood(decoder.moved(flat), x, rule="gauss-hermite", nodes=80)
         return float(found.log_prob.sum())
 
     for index in range(len(numeric)):
@@ -86,9 +87,9 @@ def _maximum_likelihood(seed: int) -> list[Claim]:
     normal = models.drawn_decoder(
         Architecture(features=2, latent=1, hidden=(5,), activation="tanh", likelihood="normal", sigma=0.7), seed
     )
-    rings, _ = datasets.rings(8, seed)
-    images, _ = datasets.bars(2, 200, seed)
-    by_rows = exact.log_likelihood(binary, images).log_prob.mean()
+    rings, _ = data.rings(8, seed)
+    images, _ = data.bars(2, 200, seed)
+    by_rows = quadrature.log_likelihood(binary, images).log_prob.mean()
     seen, model = enumeration.empirical(images), enumeration.marginal(binary, rule="trapezoid")
     occurs = np.isfinite(seen.log_prob)
     kl = np.exp(seen.log_prob[occurs]) @ (seen.log_prob - model.log_prob)[occurs]
@@ -105,12 +106,12 @@ def _maximum_likelihood(seed: int) -> list[Claim]:
 
 
 def _mean_log_likelihood_gradient(decoder: Decoder, x: Array) -> Array:
-    _, gradient = exact.log_likelihood_gradient(decoder, x, rule="trapezoid", nodes=401)
+    _, gradient = quadrature.log_likelihood_gradient(decoder, x, rule="trapezoid", nodes=401)
     return gradient.flat / len(x)
 
 
 def _minibatches(seed: int) -> list[Claim]:
-    images, _ = datasets.bars(2, 120, seed)
+    images, _ = data.bars(2, 120, seed)
     arch = Architecture(features=4, latent=1, hidden=(8,), activation="tanh")
     parameters = initialise(arch, seed=seed, dtype=np.float64)
     decoder = Decoder.of(arch, parameters)
@@ -172,7 +173,7 @@ def _scores(name: str, decoder: Decoder, train: Array, test: Array) -> Scores:
 
 def _bars(seed: int) -> Scores:
     decoder, train, _ = models.bars_decoder(seed, BARS_SIZE)
-    test, _ = datasets.bars(BARS_SIZE, 1000, seed + 1_000_003)
+    test, _ = data.bars(BARS_SIZE, 1000, seed + 1_000_003)
     return _scores("bars, D = 9", decoder, train, test)
 
 
@@ -213,7 +214,7 @@ def _ceilings(scores: list[Scores], seed: int) -> list[Claim]:
 
 
 def _figure(scores: list[Scores]) -> Figure:
-    from vae_np.drawing import INK, blank_figure
+    from vae_np.pictures.drawing import INK, blank_figure
 
     figure = blank_figure(1320, 470)
     images, counts, levels = figure.subplots(1, 3, width_ratios=(0.8, 1, 1.25))
@@ -230,7 +231,7 @@ def _figure(scores: list[Scores]) -> Figure:
 
 
 def _draw_images(ax: Axes, rows: Array) -> None:
-    from vae_np.drawing import MUTED, mosaic
+    from vae_np.pictures.drawing import MUTED, mosaic
 
     canvas = mosaic(rows[:35].astype(np.float64), (BARS_SIZE, BARS_SIZE), 5, gap=4, width=320)
     shown = np.where(np.isnan(canvas), 1.0, np.where(canvas < 0, 0.75, canvas))
@@ -241,7 +242,7 @@ def _draw_images(ax: Axes, rows: Array) -> None:
 
 
 def _draw_counts(ax: Axes) -> None:
-    from vae_np.drawing import BLUE, GREEN, ORANGE, style
+    from vae_np.pictures.drawing import BLUE, GREEN, ORANGE, style
 
     style(ax, "pixels D", "parameters")
     pixels = np.unique(np.round(np.geomspace(1, 784, 80)).astype(int))
@@ -261,7 +262,7 @@ def _draw_counts(ax: Axes) -> None:
 
 
 def _draw_scores(ax: Axes, scores: list[Scores]) -> None:
-    from vae_np.drawing import BLUE, GREEN, INK, MUTED, ORANGE, number, style
+    from vae_np.pictures.drawing import BLUE, GREEN, INK, MUTED, ORANGE, number, style
 
     style(ax, "", "mean log-likelihood (nats an example)")
     finite = [value for found in scores for value in (*found.train, *found.test) if np.isfinite(value)]

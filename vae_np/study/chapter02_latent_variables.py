@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_np import VAE, datasets, enumeration, exact, model, noise
+from vae_np import VAE, data, model, noise
 from vae_np._types import Array
-from vae_np.decoder import Decoder
 from vae_np.distributions import bernoulli_log_prob_forward
 from vae_np.elbo import standard_normal_log_prob
+from vae_np.exact import enumeration, quadrature
+from vae_np.exact.decoder import Decoder
 from vae_np.layers import sigmoid, softplus
 from vae_np.model import Architecture
 from vae_np.study import models
@@ -45,13 +46,13 @@ def _integral(seed: int) -> list[Claim]:
         models.drawn_decoder(Architecture(features=4, latent=k, hidden=(8,), activation="tanh"), seed, gain=gain)
         for k, gain in ((1, 1.5), (2, 1.5))
     )
-    reference = exact.log_likelihood(one, x, rule="trapezoid").log_prob
+    reference = quadrature.log_likelihood(one, x, rule="trapezoid").log_prob
     errors = [
-        np.abs(exact.log_likelihood(one, x, rule="gauss-hermite", nodes=nodes).log_prob - reference).max()
+        np.abs(quadrature.log_likelihood(one, x, rule="gauss-hermite", nodes=nodes).log_prob - reference).max()
         for nodes in (3, 20, 40, 80, 200)
     ]
     wide = [
-        exact.log_likelihood(two, x, rule=rule, nodes=nodes).log_prob
+        quadrature.log_likelihood(two, x, rule=rule, nodes=nodes).log_prob
         for rule, nodes in (("trapezoid", 201), ("gauss-hermite", 100))
     ]
     three = enumeration.marginal(one, rule="gauss-hermite", nodes=3)
@@ -74,7 +75,7 @@ def _off_diagonal(matrix: Array) -> Array:
 
 def _covariance_of_means(decoder: Decoder) -> Array:
     """Cov_z(σ(logits)) under the prior, by the trapezoid rule over z: (D, D)."""
-    z, log_spacing = exact.trapezoid_grid(1, FINE)
+    z, log_spacing = quadrature.trapezoid_grid(1, FINE)
     weights = np.exp(standard_normal_log_prob(z) + log_spacing)
     means = sigmoid(decoder.output(z))
     centred = means - weights @ means
@@ -123,8 +124,8 @@ def _gains(seed: int) -> list[Claim]:
                     enumeration.marginal(decoder).nll(x), best - 0.5),
         ]  # fmt: skip
     decoder, points, _ = models.rings_decoder(seed)
-    new, _ = datasets.rings(1000, seed + 1_000_003)
-    mixture = -exact.log_likelihood(decoder, new).log_prob.mean()
+    new, _ = data.rings(1000, seed + 1_000_003)
+    mixture = -quadrature.log_likelihood(decoder, new).log_prob.mean()
     best = -_single_normal(points.astype(np.float64), new)
     return [*claims, at_most(6, "rings: the mixture's NLL on new points, below one normal's", mixture, best - 0.3)]
 
@@ -200,7 +201,7 @@ def _sampling(seed: int) -> list[Claim]:
 
 def _mixture_figure(seed: int) -> Figure:
     """Rings: the points, mixtures of 8 and of 40 of the decoder's normals, and the integral over all of them."""
-    from vae_np.drawing import BLUE, INK, blank_figure, opacity, style
+    from vae_np.pictures.drawing import BLUE, INK, blank_figure, opacity, style
 
     decoder, points, _ = models.rings_decoder(seed)
     figure = blank_figure(1400, 400)
@@ -208,7 +209,7 @@ def _mixture_figure(seed: int) -> Figure:
     side, reach = 121, 2.6
     axis = np.linspace(-reach, reach, side)
     places = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    z, log_spacing = exact.trapezoid_grid(1, 2401)
+    z, log_spacing = quadrature.trapezoid_grid(1, 2401)
     density = np.exp(decoder.log_joint_matrix(places, z) + log_spacing).sum(axis=1)
     top = float(np.quantile(density, 0.995))
     points = points[:1000]
@@ -240,7 +241,7 @@ def _draw_density(ax: Axes, density: Array, reach: float, top: float) -> None:
 def _draw_circles(ax: Axes, centres: Array, radius: float) -> None:
     from matplotlib.patches import Circle
 
-    from vae_np.drawing import ORANGE
+    from vae_np.pictures.drawing import ORANGE
 
     for first, second in centres:
         ax.add_patch(Circle((first, second), radius, fill=False, edgecolor=ORANGE, linewidth=0.9, zorder=3))
@@ -248,7 +249,7 @@ def _draw_circles(ax: Axes, centres: Array, radius: float) -> None:
 
 def _covariance_figure(seed: int) -> Figure:
     """Covariances of the four pixels: given z (two places), of the model without z, and of the data."""
-    from vae_np.drawing import INK, blank_figure, number, style_bar
+    from vae_np.pictures.drawing import INK, blank_figure, number, style_bar
 
     figure = blank_figure(1160, 620)
     axes = figure.subplots(2, 4)

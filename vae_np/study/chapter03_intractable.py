@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_np import exact, noise
+from vae_np import noise
 from vae_np._types import Array
-from vae_np.decoder import Decoder
 from vae_np.elbo import standard_normal_log_prob
-from vae_np.linear_gaussian import LinearGaussian
+from vae_np.exact import quadrature
+from vae_np.exact.decoder import Decoder
+from vae_np.exact.linear_gaussian import LinearGaussian
 from vae_np.model import Architecture
 from vae_np.study import models
 from vae_np.study.claims import Claim, Result, at_least, at_most, equal
@@ -104,9 +105,9 @@ def _prior_monte_carlo(seed: int, width: int) -> Bias:
     x = wide.sample(source, pixels)[:, :width].astype(np.float64)
     decoder = _narrower(wide, width)
 
-    z, log_spacing = exact.trapezoid_grid(1, 4001)
+    z, log_spacing = quadrature.trapezoid_grid(1, 4001)
     log_prior = standard_normal_log_prob(z)
-    grid = exact.posterior(decoder, x, rule="trapezoid", nodes=4001)
+    grid = quadrature.posterior(decoder, x, rule="trapezoid", nodes=4001)
     log_posterior = decoder.log_joint_matrix(x, z) - grid.log_prob[:, None]
     chi_squared = np.exp(2 * log_posterior - log_prior + log_spacing).sum(axis=1) - 1
     prior_kl = (np.exp(log_prior + log_spacing) * (log_prior - log_posterior)).sum(axis=1)
@@ -187,7 +188,7 @@ def _trapezoid(seed: int, latent: int) -> Grid:
     closed = linear.log_prob(x)
     calls, errors = [], []
     for nodes in AXES:
-        z, log_weights = exact.trapezoid_grid(latent, nodes)
+        z, log_weights = quadrature.trapezoid_grid(latent, nodes)
         sums = []
         for row in x:
             terms = linear.log_joint(row[None], z) + log_weights
@@ -240,7 +241,7 @@ _COLOURS = ("#9ecae1", "#4a98c9", "#1764ab", "#08306b")
 
 def _bias_figure(biases: list[Bias]) -> Figure:
     """Left: one image's posterior, ever narrower. Right: the bias against S, a line a width."""
-    from vae_np.drawing import INK, MUTED, blank_figure, style
+    from vae_np.pictures.drawing import INK, MUTED, blank_figure, style
 
     figure = blank_figure(1160, 460)
     left, right = figure.subplots(1, 2, width_ratios=(0.9, 1))
@@ -276,7 +277,7 @@ def _bias_figure(biases: list[Bias]) -> Figure:
 
 def _grid_figure(grids: list[Grid]) -> Figure:
     """Left: error against grid points for one, two and three latents. Right: what 1e-6 takes, and would take."""
-    from vae_np.drawing import BLUE, FRAME, GREEN, INK, ORANGE, blank_figure, style
+    from vae_np.pictures.drawing import BLUE, FRAME, GREEN, INK, ORANGE, blank_figure, style
 
     figure = blank_figure(1160, 440)
     left, right = figure.subplots(1, 2)

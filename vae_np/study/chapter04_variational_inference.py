@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_np import enumeration, exact
 from vae_np._types import Array
-from vae_np.decoder import Decoder
 from vae_np.distributions import normal_log_prob_backward, normal_log_prob_forward
-from vae_np.inference import ELBO, ClosedFormELBO, Family, Rule, Solution, forward_kl_optimum, kl_to_posterior, maximise
-from vae_np.linear_gaussian import LinearGaussian, to_parameters
+from vae_np.exact import enumeration, quadrature
+from vae_np.exact.decoder import Decoder
+from vae_np.exact.inference import (
+    ELBO,
+    ClosedFormELBO,
+    Family,
+    Rule,
+    Solution,
+    forward_kl_optimum,
+    kl_to_posterior,
+    maximise,
+)
+from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
 from vae_np.model import Architecture, initialise
 from vae_np.study import models
 from vae_np.study.claims import Claim, Result, at_least, at_most, equal
@@ -90,7 +99,7 @@ def _solved_twice(decoder: Decoder, x: Array) -> tuple[Array, Array]:
     from scipy import optimize  # type: ignore[import-untyped]
 
     by_bound = maximise(ELBO(decoder, x, Rule.trapezoid(1, 0.1), ONE), ONE.prior(1)).lam[0]
-    log_prob = exact.posterior(decoder, x, rule="trapezoid").log_prob
+    log_prob = quadrature.posterior(decoder, x, rule="trapezoid").log_prob
 
     def divergence(lam: Array) -> float:
         return float(kl_to_posterior(decoder, x, log_prob, ONE, lam[None])[0])
@@ -105,7 +114,7 @@ def _solved_twice(decoder: Decoder, x: Array) -> tuple[Array, Array]:
 def _two_directions(found: Tilted) -> list[Claim]:
     x, precision = found.x[:1], found.model.precision
     decoder = Decoder.of(*to_parameters(found.model))
-    posterior = exact.posterior(decoder, x)
+    posterior = quadrature.posterior(decoder, x)
     reverse, forward = 1 / np.diag(precision), np.diag(np.linalg.inv(precision))
     climbed = np.exp(found.diagonal.lam[0, 2:])
     searched = np.exp(_forward_by_search(posterior)[2:])
@@ -129,7 +138,7 @@ def _two_directions(found: Tilted) -> list[Claim]:
     ]
 
 
-def _forward_by_search(posterior: exact.GridPosterior) -> Array:
+def _forward_by_search(posterior: quadrature.GridPosterior) -> Array:
     """argmin D(p(z|x) ‖ q) over [μ, v] (2K,): the posterior's expectation of log q, climbed along its gradient. [D13]
 
     Only the nodes and weights of the posterior's grid know the posterior; a sampler would do, if there were one.
@@ -159,10 +168,10 @@ def _folded_decoder() -> Decoder:
     return Decoder.of(arch, parameters)
 
 
-def _folded() -> tuple[exact.GridPosterior, Array, Array]:
+def _folded() -> tuple[quadrature.GridPosterior, Array, Array]:
     """The folded posterior, and [μ, v] of the reverse optimum (of two: the right-hand one) and the forward one."""
     decoder, x = _folded_decoder(), np.array([[FOLDED_X]])
-    posterior = exact.posterior(decoder, x, rule="trapezoid")
+    posterior = quadrature.posterior(decoder, x, rule="trapezoid")
     start = ONE.diagonal(np.array([[1.0]]), np.array([[-1.0]]))
     reverse = maximise(ELBO(decoder, x, Rule.trapezoid(1, 0.1), ONE), start)
     return posterior, reverse.lam[0], _forward_by_search(posterior)
@@ -221,7 +230,7 @@ def _gradients_and_identity(seed: int) -> list[Claim]:
     x = np.repeat(random.integers(0, 2, (1, 4)).astype(np.float64), 100, axis=0)
     lam = ONE.diagonal(mu, 2 * np.log(sigma))
     bound, gradient = ELBO(decoder, x, Rule.trapezoid(1, 0.02), ONE).value_and_gradient(lam, np.arange(100))
-    log_prob = exact.posterior(decoder, x[:1], rule="trapezoid").log_prob[0]
+    log_prob = quadrature.posterior(decoder, x[:1], rule="trapezoid").log_prob[0]
     divergence, slope = _divergence(decoder, x[0], lam)
     return [
         equal(15, "|∇KL + ∇ELBO|, the largest at 100 λ", np.abs(slope + gradient).max(), 0, 1e-10),
@@ -256,7 +265,7 @@ def _divergence(decoder: Decoder, x: Array, lam: Array) -> tuple[Array, Array]:
 
 
 def _bound_figure(found: Tilted) -> Figure:
-    from vae_np.drawing import blank_figure, head
+    from vae_np.pictures.drawing import blank_figure, head
 
     figure = blank_figure(1180, 480)
     climb, meet = figure.subplots(1, 2, width_ratios=(1.15, 1))
@@ -276,7 +285,7 @@ def _bound_figure(found: Tilted) -> Figure:
 
 
 def _draw_climb(ax: Axes, found: Tilted, paths: dict[str, list[Solution]]) -> None:
-    from vae_np.drawing import BLUE, INK, ORANGE, legend, number, style
+    from vae_np.pictures.drawing import BLUE, INK, ORANGE, legend, number, style
 
     style(ax, "steps of the solver", "nats")
     evidence = float(found.model.log_prob(found.x[:1])[0])
@@ -319,7 +328,7 @@ def _draw_posterior(ax: Axes, found: Tilted) -> None:
 def _draw_meeting(ax: Axes, found: Tilted, path: list[Solution]) -> None:
     import matplotlib
 
-    from vae_np.drawing import MUTED, style
+    from vae_np.pictures.drawing import MUTED, style
 
     style(ax, "z₁", "z₂")
     _draw_posterior(ax, found)
@@ -338,7 +347,7 @@ def _draw_meeting(ax: Axes, found: Tilted, path: list[Solution]) -> None:
 
 
 def _directions_figure(found: Tilted) -> Figure:
-    from vae_np.drawing import blank_figure, head
+    from vae_np.pictures.drawing import blank_figure, head
 
     figure = blank_figure(1180, 480)
     tilted, folded = figure.subplots(1, 2, width_ratios=(1, 1.15))
@@ -350,7 +359,7 @@ def _directions_figure(found: Tilted) -> Figure:
 
 
 def _draw_directions(ax: Axes, found: Tilted) -> None:
-    from vae_np.drawing import BLUE, GREEN, MUTED, ORANGE, style
+    from vae_np.pictures.drawing import BLUE, GREEN, MUTED, ORANGE, style
 
     style(ax, "z₁", "z₂")
     _draw_posterior(ax, found)
@@ -369,7 +378,7 @@ def _draw_directions(ax: Axes, found: Tilted) -> None:
 
 
 def _draw_folded(ax: Axes) -> None:
-    from vae_np.drawing import GREEN, INK, ORANGE, style
+    from vae_np.pictures.drawing import GREEN, INK, ORANGE, style
 
     style(ax, f"z, given x = {FOLDED_X}", "density")
     posterior, reverse, forward = _folded()

@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_np import enumeration, exact
 from vae_np._types import Array
-from vae_np.decoder import Decoder
 from vae_np.distributions import full_normal_kl_forward, normal_sample
-from vae_np.inference import ELBO, Family, Rule, kl_to_posterior, maximise
-from vae_np.joint import Optimum, joint, nested
-from vae_np.linear_gaussian import (
+from vae_np.exact import enumeration, quadrature
+from vae_np.exact.candidate_objectives import (
+    arbitrary_expectation,
+    single_point,
+)
+from vae_np.exact.decoder import Decoder
+from vae_np.exact.inference import ELBO, Family, Rule, kl_to_posterior, maximise
+from vae_np.exact.linear_gaussian import (
     LinearGaussian,
     expectation_maximisation,
     from_parameters,
     ppca_log_likelihood,
     to_parameters,
 )
+from vae_np.exact.nested_and_joint import Optimum, joint, nested
 from vae_np.model import Architecture, initialise
 from vae_np.study import gradient_noise, models
 from vae_np.study.claims import Claim, Result, at_least, at_most, equal
-from vae_np.surrogates import (
-    arbitrary_expectation,
-    single_point,
-)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -178,7 +178,7 @@ def _picked(seed: int) -> Picked:
     solved = maximise(ELBO(decoder, x, Rule.trapezoid(1, 0.1), ONE), ONE.prior(6), tolerance=1e-9)
     bound, _ = ELBO(decoder, x, FINE, ONE).value_and_gradient(solved.lam, np.arange(6))
     # The least normal of the six comes first: it is the one that the figure shows.
-    log_prob = exact.log_likelihood(decoder, x, rule="trapezoid").log_prob
+    log_prob = quadrature.log_likelihood(decoder, x, rule="trapezoid").log_prob
     order = np.argsort(bound - log_prob)
     return Picked(decoder, x[order], solved.lam[order], bound[order], log_prob[order])
 
@@ -189,7 +189,7 @@ def _single_z(found: Picked, seed: int) -> list[Claim]:
     above = single_point(found.decoder, found.x, z, found.q) - found.log_prob
     off, error = above.mean(axis=0) - (found.bound - found.log_prob), above.std(axis=0) / np.sqrt(1000)
     # At the nodes of a grid the excess is log p(z|x) − log q*(z), with the posterior as the grid has it.
-    grid = exact.posterior(found.decoder, found.x, rule="trapezoid")
+    grid = quadrature.posterior(found.decoder, found.x, rule="trapezoid")
     near = np.abs(grid.nodes[:, 0]) < 4
     nodes = grid.nodes[near]
     objective = single_point(found.decoder, found.x, np.broadcast_to(nodes[:, None], (len(nodes), 6, 1)), found.q)
@@ -225,7 +225,7 @@ def _arbitrary_r(found: Picked, seed: int) -> list[Claim]:
         highest = max(highest, float((value - found.log_prob).max()))
     at_q = arbitrary_expectation(found.decoder, found.x, found.q, found.q, FINE.eps, FINE.weights)
     # The posterior itself as r: an upper bound on log p(x), by the posterior's own grid.
-    grid = exact.posterior(found.decoder, found.x, rule="trapezoid")
+    grid = quadrature.posterior(found.decoder, found.x, rule="trapezoid")
     stacked = np.broadcast_to(grid.nodes[:, None], (len(grid.nodes), 6, 1))
     at_posterior = (grid.weights.T * single_point(found.decoder, found.x, stacked, found.q)).sum(axis=0)
     return [
@@ -241,7 +241,7 @@ def _arbitrary_r(found: Picked, seed: int) -> list[Claim]:
 
 
 def _climbs_figure(climbs: Climbs) -> Figure:
-    from vae_np.drawing import blank_figure, head
+    from vae_np.pictures.drawing import blank_figure, head
 
     figure = blank_figure(1320, 480)
     hill, linear, logistic = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
@@ -278,7 +278,7 @@ def _hill_paths(w: float, x: float, noise: float, rate: float) -> tuple[Array, A
 
 
 def _draw_hill(ax: Axes) -> None:
-    from vae_np.drawing import BLUE, FRAME, INK, MUTED, ORANGE, style
+    from vae_np.pictures.drawing import BLUE, FRAME, INK, MUTED, ORANGE, style
 
     x, noise = 2.0, 0.5
     style(ax, "model: weight w in x = w z + noise", "inference: mean μ of q")
@@ -305,7 +305,7 @@ def _draw_hill(ax: Axes) -> None:
 
 
 def _draw_traces(ax: Axes, both: tuple[Optimum, Optimum], top: float, y: str) -> None:
-    from vae_np.drawing import BLUE, ORANGE, style
+    from vae_np.pictures.drawing import BLUE, ORANGE, style
 
     style(ax, "θ steps", y)
     for optimum, colour, name in zip(both, (ORANGE, BLUE), ("nested", "joint"), strict=True):
@@ -320,7 +320,7 @@ def _draw_traces(ax: Axes, both: tuple[Optimum, Optimum], top: float, y: str) ->
 
 
 def _which_figure(found: Picked) -> Figure:
-    from vae_np.drawing import blank_figure, head
+    from vae_np.pictures.drawing import blank_figure, head
 
     figure = blank_figure(1180, 480)
     single, arbitrary = figure.subplots(1, 2, width_ratios=(1, 1.1))
@@ -332,7 +332,7 @@ def _which_figure(found: Picked) -> Figure:
 
 
 def _draw_single(ax: Axes, found: Picked) -> None:
-    from vae_np.drawing import BLUE, INK, MUTED, ORANGE, number, style
+    from vae_np.pictures.drawing import BLUE, INK, MUTED, ORANGE, number, style
 
     style(ax, "z", "nats")
     mu, chol = found.q
@@ -357,7 +357,7 @@ def _draw_single(ax: Axes, found: Picked) -> None:
 def _draw_arbitrary(ax: Axes, found: Picked) -> None:
     from matplotlib.colors import SymLogNorm
 
-    from vae_np.drawing import INK, style, style_bar
+    from vae_np.pictures.drawing import INK, style, style_bar
 
     style(ax, "mean m of r", "standard deviation s of r")
     mu, chol = found.q

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_np import VAE, exact, local, ops
+from vae_np import VAE, ops
 from vae_np._types import Array
-from vae_np.amortisation import Gap, split_gap
-from vae_np.decoder import Decoder
-from vae_np.inference import ELBO, Family, Rule, Solution, maximise
-from vae_np.joint import joint
-from vae_np.linear_gaussian import LinearGaussian, from_parameters, ppca_log_likelihood, to_parameters
+from vae_np.exact import quadrature
+from vae_np.exact.amortisation import Gap, split_gap
+from vae_np.exact.decoder import Decoder
+from vae_np.exact.inference import ELBO, Family, Rule, Solution, maximise
+from vae_np.exact.linear_gaussian import LinearGaussian, from_parameters, ppca_log_likelihood, to_parameters
+from vae_np.exact.nested_and_joint import joint
 from vae_np.study import models, trained
 from vae_np.study.claims import Claim, Result, at_least, at_most, equal
+from vae_np.training import local
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,7 +114,7 @@ def _no_encoder(found: Digits, seed: int) -> list[Claim]:
     x = found.x[:6].astype(np.uint8)
 
     def evidence() -> float:
-        return float(exact.log_likelihood(Decoder.of(vae.arch, vae.parameters), x).log_prob.mean())
+        return float(quadrature.log_likelihood(Decoder.of(vae.arch, vae.parameters), x).log_prob.mean())
 
     before = evidence()
     vae.fit(trained.digits()[0][:2000], epochs=6, batch_size=100, lr=1e-2)
@@ -197,7 +199,7 @@ def _cheaper(seconds: Seconds) -> list[Claim]:
 
 
 def _gap_figure(found: Digits) -> Figure:
-    from vae_np.drawing import BLUE, INK, MUTED, ORANGE, chart, legend, number, style
+    from vae_np.pictures.drawing import BLUE, INK, MUTED, ORANGE, chart, legend, number, style
 
     gap = found.gap
     figure, ax = chart(1000, 460, "What separates each digit's bound from its log p(x)")
@@ -230,7 +232,7 @@ def _thumbnail(ax: Axes, image: Array, place: float) -> None:
 
 
 def _posterior_figure(found: Digits) -> Figure:
-    from vae_np.drawing import INK, blank_figure, number
+    from vae_np.pictures.drawing import INK, blank_figure, number
 
     gap = found.gap
     order = np.argsort(gap.total)
@@ -248,7 +250,7 @@ def _posterior_figure(found: Digits) -> Figure:
 
 def _draw_posterior(ax: Axes, found: Digits, chosen: int, *, with_legend: bool) -> None:
     """p(z|x) in shades, and q* and q_φ as ellipses of two standard deviations."""
-    from vae_np.drawing import BLUE, ORANGE, style
+    from vae_np.pictures.drawing import BLUE, ORANGE, style
 
     style(ax, "z₁", "z₂")
     ax.grid(visible=False)
@@ -275,7 +277,7 @@ def _draw_posterior(ax: Axes, found: Digits, chosen: int, *, with_legend: bool) 
 
 
 def _cost_figure(seconds: Seconds) -> Figure:
-    from vae_np.drawing import INK, blank_figure
+    from vae_np.pictures.drawing import INK, blank_figure
 
     figure = blank_figure(1100, 400)
     numbers, clock = figure.subplots(1, 2, width_ratios=(1.2, 1))
@@ -287,7 +289,7 @@ def _cost_figure(seconds: Seconds) -> Figure:
 
 
 def _draw_numbers(ax: Axes) -> None:
-    from vae_np.drawing import BLUE, GREEN, ORANGE, style
+    from vae_np.pictures.drawing import BLUE, GREEN, ORANGE, style
 
     style(ax, "examples n", "numbers")
     n = np.geomspace(10, 1e6, 60)
@@ -307,7 +309,7 @@ def _draw_numbers(ax: Axes) -> None:
 
 
 def _draw_clock(ax: Axes, seconds: Seconds) -> None:
-    from vae_np.drawing import BLUE, GREEN, INK, ORANGE, style
+    from vae_np.pictures.drawing import BLUE, GREEN, INK, ORANGE, style
 
     style(ax, "milliseconds an image", "")
     labels = ("solved to\nconvergence", "50 steps\nof Adam", "one pass of\nthe encoder")

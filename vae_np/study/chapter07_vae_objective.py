@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_np import VAE, datasets, exact, noise, ops
+from vae_np import VAE, data, noise, ops
 from vae_np._types import Array
-from vae_np.decoder import Decoder
 from vae_np.distributions import (
     full_normal_kl_forward,
     full_normal_log_prob_forward,
@@ -17,8 +16,10 @@ from vae_np.distributions import (
     normal_log_prob_forward,
 )
 from vae_np.elbo import elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
-from vae_np.likelihood import Estimate, estimate_from_log_weights, importance_log_likelihood, log_weights
-from vae_np.linear_gaussian import LinearGaussian, to_parameters
+from vae_np.evaluation.importance import Estimate, estimate_from_log_weights, importance_log_likelihood, log_weights
+from vae_np.exact import quadrature
+from vae_np.exact.decoder import Decoder
+from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
 from vae_np.model import Architecture, Parameters, encode_forward, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 from vae_np.study import models, trained
@@ -65,7 +66,7 @@ def run(seed: int) -> Result:
 
 
 def _bars(seed: int) -> Bars:
-    x, _ = datasets.bars(3, 500, seed)
+    x, _ = data.bars(3, 500, seed)
     arch = Architecture(features=9, latent=2, hidden=(32,), activation="tanh")
     state = TrainingState(initialise(arch, seed=seed, dtype=np.float64))
     for epoch in range(80):
@@ -164,13 +165,13 @@ def _loss(found: Bars, seed: int) -> list[Claim]:
 def _kl(seed: int) -> list[Claim]:
     """D(q ‖ N(0, I)) of random normals, integrated on a grid in z that knows nothing of q."""
     random = models.generator(seed, CHAPTER)
-    line, log_line = exact.trapezoid_grid(1, 4001)
+    line, log_line = quadrature.trapezoid_grid(1, 4001)
     mu, logvar = random.uniform(-1.5, 1.5, (20, 1)), 2 * np.log(random.uniform(0.2, 1.1, (20, 1)))
     one = [
         _integrated(line, log_line, normal_log_prob_forward(line, np.broadcast_to(m, line.shape), v)[0])
         for m, v in zip(mu, logvar, strict=True)
     ]
-    plane, log_plane = exact.trapezoid_grid(2, 401)
+    plane, log_plane = quadrature.trapezoid_grid(2, 401)
     means, factors = random.uniform(-1.5, 1.5, (6, 2)), np.zeros((6, 2, 2))
     factors[:, [0, 1], [0, 1]] = random.uniform(0.4, 0.9, (6, 2))
     diagonal = factors.copy()
@@ -231,7 +232,7 @@ def _proposals(seed: int) -> Proposals:
     test = trained.digits()[1]
     chosen = models.generator(seed, CHAPTER, 2).choice(len(test), 8, replace=False)
     x = test[chosen]
-    log_prob = exact.log_likelihood(Decoder.of(vae.arch, vae.parameters), x).log_prob
+    log_prob = quadrature.log_likelihood(Decoder.of(vae.arch, vae.parameters), x).log_prob
     mu, logvar = vae.encode(x)
     eps = noise.normal(
         np.tile(np.arange(len(x)), SAMPLES * REPEATS), 2, seed=seed, stream=noise.EVAL_EPS,
@@ -280,14 +281,14 @@ def _digits(found: Proposals) -> list[Claim]:
 
 
 def _titles(*titled: tuple[Axes, str]) -> None:
-    from vae_np.drawing import INK
+    from vae_np.pictures.drawing import INK
 
     for ax, title in titled:
         ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
 
 
 def _forms_figure(found: Bars, seed: int) -> Figure:
-    from vae_np.drawing import BLUE, INK, ORANGE, blank_figure, legend, number, style
+    from vae_np.pictures.drawing import BLUE, INK, ORANGE, blank_figure, legend, number, style
 
     figure = blank_figure(1180, 420)
     spread, curve = figure.subplots(1, 2)
@@ -314,7 +315,7 @@ def _forms_figure(found: Bars, seed: int) -> Figure:
 
 
 def _proposals_figure(found: Proposals, seed: int) -> Figure:
-    from vae_np.drawing import blank_figure
+    from vae_np.pictures.drawing import blank_figure
 
     figure = blank_figure(1240, 440)
     plane, estimates = figure.subplots(1, 2, width_ratios=(1, 1.3))
@@ -325,7 +326,7 @@ def _proposals_figure(found: Proposals, seed: int) -> Figure:
 
 
 def _draw_plane(ax: Axes, found: Proposals, seed: int) -> None:
-    from vae_np.drawing import BLUE, MUTED, ORANGE, style
+    from vae_np.pictures.drawing import BLUE, MUTED, ORANGE, style
 
     style(ax, "z₁", "z₂")
     axis = np.linspace(-3.4, 3.4, 341)
@@ -347,7 +348,7 @@ def _draw_plane(ax: Axes, found: Proposals, seed: int) -> None:
 
 
 def _draw_estimates(ax: Axes, found: Proposals) -> None:
-    from vae_np.drawing import BLUE, INK, ORANGE, legend, style
+    from vae_np.pictures.drawing import BLUE, INK, ORANGE, legend, style
 
     style(ax, "test digits", "log p̂(x) − log p(x) (nats)")
     for errors, colour, label, shift in zip(

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_np import VAE, enumeration, exact, noise, ops
+from vae_np import VAE, noise, ops
 from vae_np._types import Array
-from vae_np.amortisation import refit_encoder
-from vae_np.datasets.synthetic import RING_RADII, RING_SIGMA
-from vae_np.decoder import Decoder
+from vae_np.data.synthetic import RING_RADII, RING_SIGMA
 from vae_np.elbo import Terms
-from vae_np.inference import ELBO, Family, Rule
+from vae_np.exact import enumeration, quadrature
+from vae_np.exact.amortisation import refit_encoder
+from vae_np.exact.decoder import Decoder
+from vae_np.exact.inference import ELBO, Family, Rule
 from vae_np.model import Parameters
 from vae_np.step import Optimiser
 from vae_np.study import trained
@@ -108,7 +109,7 @@ def _refit(seed: int) -> Refit:
 def _deleted(found: Refit, seed: int) -> list[Claim]:
     x = trained.digits()[1][:6]
     before, after = (
-        exact.log_likelihood(Decoder.of(vae.arch, vae.parameters), x).log_prob
+        quadrature.log_likelihood(Decoder.of(vae.arch, vae.parameters), x).log_prob
         for vae in (found.vae, found.decoder_only)
     )
     spoilt = _like(found.vae, found.vae.parameters)
@@ -139,7 +140,7 @@ def _refitted(found: Refit, seed: int) -> list[Claim]:
     decoder, family = Decoder.of(found.vae.arch, found.vae.parameters), Family("diagonal", 2)
     bound = ELBO(decoder, decoder.check(few), Rule.gauss_hermite(2, 17), family)
     value, _ = bound.value_and_gradient(family.diagonal(*found.refitted.encode(few)), np.arange(len(few)))
-    slack = exact.log_likelihood(decoder, few).log_prob - value
+    slack = quadrature.log_likelihood(decoder, few).log_prob - value
     return [
         at_most(29, "fresh encoder: ELBO less the old one's, nats", untrained.mean() - old.mean(), -20),
         equal(29, "refitted: numbers of the decoder that moved", moved, 0, 0),
@@ -221,14 +222,14 @@ def _autoencoder(rings: Pair, bars: Pair) -> list[Claim]:
 
 
 def _titles(*titled: tuple[Axes, str]) -> None:
-    from vae_np.drawing import INK
+    from vae_np.pictures.drawing import INK
 
     for ax, title in titled:
         ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
 
 
 def _draw_images(ax: Axes, images: Array, columns: int) -> None:
-    from vae_np.drawing import mosaic
+    from vae_np.pictures.drawing import mosaic
 
     canvas = mosaic(images, (28, 28), columns, gap=2, width=56 * columns)
     ax.imshow(np.where(np.isnan(canvas), 1.0, np.where(canvas < 0, 0.75, canvas)), cmap="gray", vmin=0, vmax=1,
@@ -237,7 +238,7 @@ def _draw_images(ax: Axes, images: Array, columns: int) -> None:
 
 
 def _refit_figure(found: Refit, seed: int) -> Figure:
-    from vae_np.drawing import BLUE, MUTED, ORANGE, blank_figure, legend, style
+    from vae_np.pictures.drawing import BLUE, MUTED, ORANGE, blank_figure, legend, style
 
     figure = blank_figure(1320, 420)
     before, after, climb = figure.subplots(1, 3, width_ratios=(1, 1, 1.6))
@@ -258,7 +259,7 @@ def _refit_figure(found: Refit, seed: int) -> Figure:
 
 
 def _rings_figure(rings: Pair, seed: int) -> Figure:
-    from vae_np.drawing import BLUE, MUTED, ORANGE, blank_figure, style
+    from vae_np.pictures.drawing import BLUE, MUTED, ORANGE, blank_figure, style
 
     figure = blank_figure(1180, 800)
     grid = figure.subplots(2, 3)
@@ -287,7 +288,7 @@ def _rings_figure(rings: Pair, seed: int) -> Figure:
 
 
 def _distance_figure(rings: Pair, bars: Pair) -> Figure:
-    from vae_np.drawing import BLUE, ORANGE, blank_figure, legend, number, style
+    from vae_np.pictures.drawing import BLUE, ORANGE, blank_figure, legend, number, style
 
     figure = blank_figure(1180, 400)
     left, right = figure.subplots(1, 2)
@@ -312,7 +313,7 @@ def _distance_figure(rings: Pair, bars: Pair) -> Figure:
 
 
 def _digits_figure(seed: int) -> Figure:
-    from vae_np.drawing import blank_figure
+    from vae_np.pictures.drawing import blank_figure
 
     models = trained.digits_pair(seed)
     x = trained.digits()[1][:6]

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.decoder import Decoder
 from vae_np.distributions import normal_kl_backward, normal_sample
-from vae_np.inference import ELBO, Family, Rule
-from vae_np.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture
-from vae_np.study import models
-from vae_np.study.claims import Claim, at_most, equal
-from vae_np.surrogates import (
+from vae_np.exact.candidate_objectives import (
     QuadraticVariances,
     best_baseline,
     pathwise_gradient,
     quadratic_variances,
     score_function_gradient,
 )
+from vae_np.exact.decoder import Decoder
+from vae_np.exact.inference import ELBO, Family, Rule
+from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
+from vae_np.model import Architecture
+from vae_np.study import models
+from vae_np.study.claims import Claim, at_most, equal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +127,7 @@ def _noise(seed: int) -> list[Claim]:
 
 def noise_figure(seed: int) -> Figure:
     """Four estimators of one slope: how their draws are spread, and their variance as q moves."""
-    from vae_np.drawing import blank_figure, head
+    from vae_np.pictures.drawing import blank_figure, head
 
     figure = blank_figure(1180, 460)
     shapes, lines = figure.subplots(1, 2, width_ratios=(1.1, 1))
@@ -139,7 +139,7 @@ def noise_figure(seed: int) -> Figure:
 
 
 def _draw_shapes(ax: Axes, seed: int) -> None:
-    from vae_np.drawing import BLUE, GREEN, INK, ORANGE, style
+    from vae_np.pictures.drawing import BLUE, GREEN, INK, ORANGE, style
 
     style(ax, "one draw's estimate of the slope (μ = s = 1)", "density")
     eps = models.generator(seed, CHAPTER, 8).standard_normal(200_000)
@@ -159,7 +159,7 @@ def _draw_shapes(ax: Axes, seed: int) -> None:
 
 
 def _draw_variances(ax: Axes, seed: int) -> None:
-    from vae_np.drawing import BLUE, GREEN, MUTED, ORANGE, TEN, style
+    from vae_np.pictures.drawing import BLUE, GREEN, MUTED, ORANGE, TEN, style
 
     style(ax, "μ (s = 1)", "variance of one draw")
     fine, coarse = np.linspace(0, 4, 81), np.linspace(0, 4, 9)

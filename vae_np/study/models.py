@@ -11,10 +11,10 @@ from functools import cache
 
 import numpy as np
 
-from vae_np import datasets
+from vae_np import data
 from vae_np._types import Array
-from vae_np.decoder import Decoder
 from vae_np.errors import InputError
+from vae_np.exact.decoder import Decoder
 from vae_np.model import Architecture, initialise
 from vae_np.optim import adam_update
 
@@ -96,14 +96,14 @@ def distinct(x: Array) -> tuple[Array, Array]:
 @cache
 def xor_decoder(seed: int) -> tuple[Decoder, Array, list[float]]:
     """A decoder with one latent fitted to 1,000 rows of xor: the decoder, the rows (N, 4), the log-likelihoods."""
-    x, _ = datasets.xor(1000, seed)
+    x, _ = data.xor(1000, seed)
     return _fitted(x, seed, hidden=16, steps=1000, lr=0.1)
 
 
 @cache
 def bars_decoder(seed: int, size: int = 2) -> tuple[Decoder, Array, list[float]]:
     """A decoder with one latent fitted to 500 images of bars: the decoder, the images (N, size²), log-likelihoods."""
-    x, _ = datasets.bars(size, 500, seed)
+    x, _ = data.bars(size, 500, seed)
     return _fitted(x, seed, hidden=16 if size == 2 else 32, steps=1500, lr=0.08)
 
 
@@ -117,7 +117,7 @@ def _fitted(x: Array, seed: int, *, hidden: int, steps: int, lr: float) -> tuple
 @cache
 def rings_decoder(seed: int) -> tuple[Decoder, Array, list[float]]:
     """A decoder with one latent and a learned σ fitted to 2,000 points of rings: decoder, points, log-likelihoods."""
-    x, _ = datasets.rings(2000, seed)
+    x, _ = data.rings(2000, seed)
     arch = Architecture(features=2, latent=1, hidden=(64,), activation="tanh", likelihood="normal", sigma=0.25)
     decoder = wiggly_decoder(arch, seed, slope=16.0)
     return decoder, x, fit_exactly(decoder, x, steps=2000, lr=0.03, nodes=501, batch=200)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import VAE, datasets, noise, ops
+from vae_np import VAE, data, noise, ops
 from vae_np._types import Array
 from vae_np.elbo import elbo_backward, elbo_forward
 from vae_np.step import Optimiser, TrainingState, apply_gradients
@@ -22,7 +22,7 @@ BATCH = 100
 @cache
 def digits() -> tuple[Array, Array]:
     """MNIST with every pixel on or off, split at half grey: 10,000 rows to train on, all 10,000 test rows; bytes."""
-    grey = datasets.mnist()
+    grey = data.mnist()
     return (grey.train[:MNIST_ROWS] > 127).astype(np.uint8), (np.asarray(grey.test) > 127).astype(np.uint8)
 
 
@@ -57,7 +57,7 @@ def rings_pair(seed: int) -> tuple[VAE, VAE, Array]:
 
     The VAE learns its σ; the autoencoder has none to learn, its loss is the squared error.
     """
-    x, _ = datasets.rings(2000, seed)
+    x, _ = data.rings(2000, seed)
     sizes: dict[str, Any] = {"hidden": (64, 64), "latent": 2, "activation": "tanh", "dtype": "float64"}
     pair = [
         VAE(2, likelihood=likelihood, sigma=0.2, backend="numpy", seed=seed, **sizes)
@@ -72,7 +72,7 @@ def rings_pair(seed: int) -> tuple[VAE, VAE, Array]:
 @cache
 def bars_pair(seed: int) -> tuple[VAE, VAE, Array]:
     """The same for 1,000 images of 4 × 4 bars, with four latents: VAE, autoencoder, images (N, 16)."""
-    x, _ = datasets.bars(4, 1000, seed)
+    x, _ = data.bars(4, 1000, seed)
     vae, autoencoder = (
         fit(
             VAE(16, hidden=(64,), latent=4, activation="tanh", dtype="float64", backend="numpy", seed=seed),

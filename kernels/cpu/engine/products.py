@@ -1,0 +1,189 @@
+"""Matrix products on slabs: C (+)= A B, as register tiles over panels that fit the caches.
+
+Any strides of A and B will do, so x W, xᵀ dy and dy Wᵀ are all this one function. One call is one thread's work; the
+order of the sum over k is the same wherever the rows and columns are cut, so results do not depend on threads.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.core import config
+from numba.extending import intrinsic, register_jitable
+
+from vae_np._types import Array
+
+from ..runtime.compilation import TILE_ROWS, VECTOR_BYTES, cached_cfunc, njit
+from .vectors import TILE_VECTORS, copy_rows, pointer, tile, transpose_tile
+
+# A panel of B (k × one tile's columns) stays in the first cache, a block of A in the second.
+PANEL_K = 400
+BLOCK_ROWS = 264
+# Bytes of scratch per thread: one panel of B and one block of A.
+SCRATCH_BYTES = PANEL_K * TILE_VECTORS * VECTOR_BYTES + 8 * BLOCK_ROWS * PANEL_K
+# Below so many rows the processor finds the next rows of a panel in time by itself, and copying them first only costs.
+_PACK_ROWS = 20 * TILE_ROWS
+# Where a column falls into few sets of the first cache, a copy pays from here on: a stride of whole quarter pages.
+_PACK_ALIASED_ROWS = 6 * TILE_ROWS
+_ALIASING = 1024
+
+
+@register_jitable
+def scratch_size(itemsize: int) -> int:
+    """Elements of scratch that one thread's `gemm` needs."""
+    return -(-SCRATCH_BYTES // itemsize)
+
+
+@njit()
+def _pack_a(a: Array, at: int, row: int, step: int, rows: int, k: int, out: Array, at_out: int) -> None:
+    if row == 1:
+        for j in range(k):
+            for i in range(rows):
+                out[at_out + j * rows + i] = a[at + i + j * step]
+    else:
+        for i in range(rows):
+            for j in range(k):
+                out[at_out + j * rows + i] = a[at + i * row + j * step]
+
+
+@njit()
+def transpose(a: Array, at_a: int, lda: int, rows: int, columns: int, out: Array, at_out: int, ldo: int) -> None:
+    """out[j, i] = a[i, j]: squares in registers, the edges one by one."""
+    width = VECTOR_BYTES // a.itemsize
+    whole_rows, whole_columns = rows - rows % width, columns - columns % width
+    for i in range(0, whole_rows, width):
+        for j in range(0, whole_columns, width):
+            transpose_tile(a, at_a + i * lda + j, lda, out, at_out + j * ldo + i, ldo)
+        for j in range(whole_columns, columns):
+            for r in range(i, i + width):
+                out[at_out + j * ldo + r] = a[at_a + r * lda + j]
+    for i in range(whole_rows, rows):
+        for j in range(columns):
+            out[at_out + j * ldo + i] = a[at_a + i * lda + j]
+
+
+@njit()
+def gemm(
+    a: Array, at_a: int, row_a: int, step_a: int,
+    b: Array, at_b: int, row_b: int, step_b: int,
+    c: Array, at_c: int, ldc: int,
+    m: int, n: int, k: int, accumulate: int, scratch: Array, at_scratch: int,
+) -> None:  # fmt: skip
+    """C[i, j] (+)= Σ_l A[i, l] B[l, j]; flat arrays with offsets and strides in elements, C's rows contiguous."""
+    width = VECTOR_BYTES // a.itemsize
+    panel = TILE_VECTORS * width
+    aliased_a = (step_a * a.itemsize) % _ALIASING == 0 or (row_a * a.itemsize) % _ALIASING == 0
+    aliased_b = (row_b * a.itemsize) % _ALIASING == 0
+    pack_b = step_b != 1 or m >= (_PACK_ALIASED_ROWS if aliased_b else _PACK_ROWS)
+    pack_a = aliased_a and m >= _PACK_ALIASED_ROWS and k > 0 and n >= 4 * panel
+    # Equal blocks, whether copied or not: the order of the sum has to depend on k alone.
+    blocks = max(1, (k + PANEL_K - 1) // PANEL_K)
+    block_k = max(1, (k + blocks - 1) // blocks)
+    at_packed_a = at_scratch + PANEL_K * panel
+    k0 = 0
+    while True:
+        kb = min(block_k, k - k0)
+        add = 1 if (accumulate != 0 or k0 > 0) else 0
+        for m0 in range(0, m, BLOCK_ROWS):
+            mb = min(BLOCK_ROWS, m - m0)
+            tiles = (mb + TILE_ROWS - 1) // TILE_ROWS
+            if pack_a:
+                i = 0
+                for t in range(tiles):
+                    rows = (mb - i + tiles - t - 1) // (tiles - t)
+                    _pack_a(
+                        a, at_a + (m0 + i) * row_a + k0 * step_a, row_a, step_a, rows, kb, scratch, at_packed_a + i * kb
+                    )
+                    i += rows
+            for n0 in range(0, n, panel):
+                columns = min(panel, n - n0)
+                vectors = (columns + width - 1) // width
+                lanes = columns - (vectors - 1) * width
+                if pack_b:
+                    at_panel = at_b + k0 * row_b + n0 * step_b
+                    if step_b == 1:
+                        copy_rows(vectors, b, at_panel, row_b, kb, lanes, scratch, at_scratch, panel)
+                    else:
+                        transpose(b, at_panel, step_b, columns, kb, scratch, at_scratch, panel)
+                i = 0
+                for t in range(tiles):
+                    rows = (mb - i + tiles - t - 1) // (tiles - t)
+                    if pack_a:
+                        source, start, row, step = scratch, at_packed_a + i * kb, 1, rows
+                    else:
+                        source, start, row, step = a, at_a + (m0 + i) * row_a + k0 * step_a, row_a, step_a
+                    if pack_b:
+                        right, at_right, ld = scratch, at_scratch, panel
+                    else:
+                        right, at_right, ld = b, at_b + k0 * row_b + n0, row_b
+                    tile(
+                        rows, vectors, source, start, row, step, right, at_right, ld,
+                        c, at_c + (m0 + i) * ldc + n0, ldc, kb, lanes, add,
+                    )  # fmt: skip
+                    i += rows
+        k0 += kb
+        if k0 >= k:
+            break
+
+
+# Numba compiles what a function calls once more with it, and the tiles are long. So `gemm` is compiled once a
+# precision, and called through its address: that takes seven times less compilation.
+_I8 = types.int64
+_COUNTS = (_I8,) * 5
+_HUGE = 1 << 40
+
+
+def _signature(element: Any) -> Any:
+    at = types.CPointer(element)
+    return types.void(at, _I8, _I8, at, _I8, _I8, at, _I8, *_COUNTS[:4], at)
+
+
+def _compiled(element: Any, dtype: Any) -> Any:
+    def product(a, row_a, step_a, b, row_b, step_b, c, ldc, m, n, k, accumulate, scratch):  # type: ignore[no-untyped-def]
+        gemm(
+            carray(a, _HUGE, dtype), 0, row_a, step_a, carray(b, _HUGE, dtype), 0, row_b, step_b,
+            carray(c, _HUGE, dtype), 0, ldc, m, n, k, accumulate, carray(scratch, _HUGE, dtype), 0,
+        )  # fmt: skip
+
+    return cached_cfunc(_signature(element), product)
+
+
+@functools.cache
+def gemm_address(dtype: Any) -> int:
+    """Where the machine code of `gemm` for a precision lies, for `call_gemm`; compiled, or loaded, when asked."""
+    if config.DISABLE_JIT:
+        return 0
+    if np.dtype(dtype) == np.float32:
+        return int(_compiled(types.float32, np.float32).address)
+    return int(_compiled(types.float64, np.float64).address)
+
+
+@intrinsic
+def call_gemm(  # type: ignore[no-untyped-def]
+    typing, address, a, at_a, row_a, step_a, b, at_b, row_b, step_b, c, at_c, ldc, m, n, k, accumulate,
+    scratch, at_scratch,
+):  # fmt: skip
+    """`gemm` at an address from `gemm_address`."""
+    i8 = types.int64
+    signature = types.void(i8, a, i8, i8, i8, b, i8, i8, i8, c, i8, i8, i8, i8, i8, i8, scratch, i8)
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        def at(i):  # type: ignore[no-untyped-def]
+            return pointer(context, builder, sig.args[i], args[i], args[i + 1])
+
+        values = [at(1), *args[3:5], at(5), *args[7:9], at(9), *args[11:16], at(16)]
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return signature, code
+
+
+if config.DISABLE_JIT:
+
+    def call_gemm(address, *args):  # type: ignore[no-untyped-def]
+        gemm(*args)

@@ -1,0 +1,1 @@
+"""How compiled code comes about and runs: compilation, its cache, the pool of threads, teams of them."""

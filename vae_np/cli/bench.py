@@ -1,0 +1,152 @@
+"""`vae-np bench`: the kernels against the reference, peers and floors, in turns, from a checkout."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import vae_np
+from vae_np import backends
+from vae_np.cli import machine
+from vae_np.cli.output import Output
+from vae_np.errors import InputError
+
+_LIBRARIES = ("numpy", "scipy", "numba", "cupy", "torch", "jax", "jaxlib")
+
+
+def bench(
+    what: str,
+    *,
+    workload: str,
+    backend: str,
+    peers: str,
+    threads: int | None,
+    rounds: int,
+    chart: str | None,
+    json_file: str | None,
+) -> int:
+    """Print a table of times, quartiles and ratios, draw it if asked, and return the exit code.
+
+    Raises InputError outside a checkout, and for a name that is not there.
+    """
+    # On a device everyone takes turns in one process, which is what it can be shared by without disturbance.
+    interleaved = _load("interleaved_gpu" if backend == "cupy" else "interleaved")
+    _check("what", what, interleaved.WHATS)
+    _check("workload", workload, interleaved.WORKLOADS)
+    named = [peer for peer in peers.split(",") if peer]
+    for peer in named:
+        _check("peers", peer, interleaved.PEERS)
+        if importlib.util.find_spec(peer) is None:
+            raise InputError(f"peers: got {peer!r}, which is not installed; the extra `bench` has it")
+    arch = interleaved.WORKLOADS[workload].arch
+    if what == "ops" and named:
+        raise InputError(f"peers: got {peers!r}, but single operations are timed beside the reference alone")
+    if what == "eval" and not arch.is_bernoulli:
+        raise InputError(f"workload: got {workload!r}, but evaluation is timed for a Bernoulli likelihood alone")
+    count = _threads(threads)
+    chart_file = _chart_target(chart)
+    chosen = backends.choose(backend)
+    output = Output(json_file)
+    try:
+        found = interleaved.run(what, workload, chosen.name, named, count, rounds, output.say)
+    except interleaved.BenchError as error:
+        output.warn(str(error))
+        return 1
+    unit = "a step" if what == "step" else "an image" if what == "eval" else "a call"
+    output.table(
+        f"{what} at {workload}, float32, {count} thread{'s' if count > 1 else ''} for everyone, "
+        f"medians of {rounds} rounds in turns, milliseconds {unit}",
+        ("", "", "median", "quartiles", "of fastest peer", "of GEMM only"),
+        [
+            (
+                result["what"],
+                result["backend"],
+                f"{result['median_ms']:.4f}",
+                f"{result['q25_ms']:.4f} to {result['q75_ms']:.4f}",
+                _ratio(result["ratio_to_fastest_peer"]),
+                _ratio(result["ratio_to_gemm_floor"]),
+            )
+            for result in found.results
+        ],
+    )
+    environment = _environment(chosen, count, found)
+    for title, how in found.gemm_only.items():
+        output.say(f"{title}: the fastest way to the matrix products alone was {how}")
+    if found.bandwidth_gb_s:
+        output.say(
+            "triad: as many bytes as Adam has to move, at {parameters:.0f} GB/s where the parameters lie; "
+            "memory {memory:.0f} GB/s".format_map(found.bandwidth_gb_s)
+        )
+    if chart_file is not None:
+        _load("chart").save(found.results, chart_file)
+        output.say(f"wrote    {chart_file}")
+    output.json("bench", {"results": found.results, "environment": environment})
+    return 0
+
+
+def _load(name: str) -> Any:
+    folder = Path(vae_np.__file__).resolve().parents[1] / "bench"
+    if not (folder / f"{name}.py").is_file():
+        raise InputError("bench: runs from a checkout only, with the package installed from it by pip install -e")
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    return importlib.import_module(name)
+
+
+def _check(name: str, given: str, allowed: Any) -> None:
+    if given not in allowed:
+        raise InputError(f"{name}: got {given!r}, expected one of {', '.join(allowed)}")
+
+
+def _threads(asked: int | None) -> int:
+    most = machine.cores() or 1
+    if asked is None:
+        return most
+    if asked > most:
+        raise InputError(f"threads: got {asked}, expected a whole number from 1 to {most}, this machine's")
+    if asked < most and sys.platform != "linux":
+        raise InputError(f"threads: got {asked}, but only Linux can hold every library to fewer than {most}")
+    return asked
+
+
+def _chart_target(name: str | None) -> Path | None:
+    if name is None:
+        return None
+    path = Path(name)
+    if path.suffix != ".png" or not path.absolute().parent.is_dir():
+        raise InputError(f"chart: got {name!r}, expected the name of a .png file in a folder that is there")
+    return path
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _environment(backend: backends.Backend, threads: int, found: Any) -> dict[str, Any]:
+    return {
+        "system": machine.system(),
+        "cpu": _processor(),
+        "cores": machine.cores(),
+        "vector_bits": backend.vector_bits,
+        "device": backend.device,
+        "threads": threads,
+        "blas": machine.numpy_build()["Build Dependencies"]["blas"].get("name"),
+        "precision": "float32",
+        "python": platform.python_version(),
+        "libraries": {name: machine.version(name) for name in _LIBRARIES},
+        "first_calls_ms": found.first_calls_ms,
+        "gemm_only": found.gemm_only,
+        "bandwidth_gb_s": found.bandwidth_gb_s,
+    }
+
+
+def _processor() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)

@@ -1,0 +1,71 @@
+"""`vae-np info`: versions, the machine, and the matrix of backend, objective and likelihood."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from vae_np import __version__, backends
+from vae_np.cli import machine
+from vae_np.cli.output import Output
+from vae_np.model import LIKELIHOODS, Architecture
+from vae_np.objectives import OBJECTIVES
+
+_LIBRARIES = ("numpy", "scipy", "numba", "safetensors", "matplotlib", "cupy", "torch", "jax")
+
+
+def info(*, json_file: str | None) -> int:
+    """Print what this installation can do and return the exit code."""
+    output = Output(json_file)
+    here = _machine()
+    output.say(f"vae-np {__version__}, Python {platform.python_version()}, {here['system']}")
+    output.say(f"{here['cores']} cores, SIMD {here['simd']}, BLAS {here['blas']}")
+    versions = {name: machine.version(name) for name in _LIBRARIES}
+    output.say(", ".join(f"{name} {version or '(not installed)'}" for name, version in versions.items()))
+    rows, matrix = [], []
+    for name in backends.NAMES:
+        for objective in OBJECTIVES:
+            hows = [_how(name, objective, likelihood) for likelihood in LIKELIHOODS]
+            rows.append((f"{name}, {objective}", *(how or "-" for how in hows)))
+            matrix += [
+                {"backend": name, "objective": objective, "likelihood": likelihood, "how": how}
+                for likelihood, how in zip(LIKELIHOODS, hows, strict=True)
+            ]
+    output.table("Backend and objective × likelihood", ("", *LIKELIHOODS), rows)
+    for name in backends.NAMES:
+        why = backends.missing(name)
+        output.say(f"{name:<6} {_present(name) if why is None else why}")
+    chosen = backends.choose("auto")
+    here["vector_bits"] = chosen.vector_bits
+    output.say(f"auto   {chosen.name} ({chosen.reason})")
+    output.json("info", {"machine": here, "libraries": versions, "matrix": matrix, "auto": chosen.name})
+    return 0
+
+
+def _how(name: str, objective: str, likelihood: str) -> str | None:
+    """fused or composed steps, for models with a hidden layer; None where the backend is missing."""
+    if backends.missing(name) is not None:
+        return None
+    fused = backends.choose(name).unfused_step(Architecture(likelihood=likelihood), objective, 1) is None
+    return "fused" if fused else "composed"
+
+
+def _present(name: str) -> str:
+    backend = backends.choose(name)
+    said = ["present"] if backend.device is None else ["present", backend.device]
+    if backend.vector_bits is not None:
+        said.append(f"{backend.vector_bits}-bit vectors")
+    if backend.cache_problem is not None:
+        said.append(f"compiled code is not kept: {backend.cache_problem}")
+    return ", ".join(said)
+
+
+def _machine() -> dict[str, Any]:
+    build = machine.numpy_build()
+    blas = build["Build Dependencies"]["blas"]
+    return {
+        "system": machine.system(),
+        "cores": machine.cores(),
+        "simd": ", ".join(build["SIMD Extensions"]["found"][-1:]) or "baseline",
+        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+    }

@@ -1,0 +1,64 @@
+"""`vae-np study`: run the derivation's chapters, print every claim with its number, draw the figures."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from vae_np import study
+from vae_np.cli.output import Output
+from vae_np.errors import InputError
+from vae_np.pictures import plots
+from vae_np.study.claims import Claim, show
+
+
+def run_study(chapter: str, *, out: str, seed: int, json_file: str | None) -> int:
+    """Run one chapter or all of them; return 1 if a claim fails, else 0."""
+    output = Output(json_file)
+    names = study.CHAPTERS if chapter == "all" else (study.chapter_name(chapter),)
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out: {out}: cannot be written ({error.strerror or error})") from None
+    chapters: list[dict[str, Any]] = []
+    failed = 0
+    for name in names:
+        title = study.chapter_title(name)
+        started = time.perf_counter()
+        with output.progress.status(f"{name}: {title}"):
+            result = study.run_chapter(name, seed)
+        seconds = time.perf_counter() - started
+        output.table(
+            f"{name}: {title} ({seconds:.0f} s)",
+            ("claim", "value", "", "expected", "tolerance", "verdict"),
+            [_row(claim) for claim in result.claims],
+        )
+        files = []
+        for label, figure in result.figures.items():
+            path = folder / f"{label}.png"
+            try:
+                plots.save(figure, path)
+            except OSError as error:
+                raise InputError(f"out: {path}: cannot be written ({error.strerror or error})") from None
+            files.append(str(path))
+            output.say(f"wrote    {path}")
+        failed += result.failed
+        chapters.append({"name": name, "claims": [claim.as_dict() for claim in result.claims], "figures": files})
+    claims = sorted({claim["id"] for part in chapters for claim in part["claims"]})
+    total = sum(len(part["claims"]) for part in chapters)
+    output.say(f"{len(claims)} claims, {total} numbers: {total - failed} hold, {failed} fail")
+    output.json("study", {"chapters": chapters, "failed": failed, "seed": seed})
+    return 1 if failed else 0
+
+
+def _row(claim: Claim) -> tuple[str, ...]:
+    return (
+        f"{claim.id:>2} {claim.statement}",
+        show(claim.value),
+        claim.relation,
+        show(claim.expected),
+        show(claim.tolerance) + (" rel" if claim.relative else ""),
+        "ok" if claim.passed else "FAIL",
+    )

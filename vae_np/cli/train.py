@@ -1,0 +1,318 @@
+"""`vae-np train`: train, and leave a run's folder behind."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vae_np import backends, checkpoint, config, data, runs
+from vae_np._types import Array
+from vae_np.cli.output import Output, with_error
+from vae_np.config import Config
+from vae_np.elbo import Terms
+from vae_np.errors import ConfigError, DeviceError, NonFiniteError
+from vae_np.evaluation import held_out
+from vae_np.evaluation.held_out import Binarized, mean_and_stderr
+from vae_np.optim import staged_epochs
+from vae_np.pictures import plots
+from vae_np.training.trainer import Metrics, Trainer, validation_rows
+from vae_np.vae import VAE
+
+INTERRUPTED = 130
+# A checkpoint an epoch; in long runs, from this epoch on, at most one in so many seconds.
+_LONG, _CHECKPOINT_SECONDS = 100, 30.0
+_DRAW_SECONDS = 0.1
+TERM_NAMES = (("ELBO", "elbo"), ("reconstruction", "reconstruction"), ("KL", "kl"))
+_PICTURE_EXAMPLES = 32
+_PICTURE_SAMPLES = 64
+
+
+def train(
+    overrides: Mapping[str, Any],
+    *,
+    config_file: str | None,
+    resume: str | None,
+    out: str | None,
+    overwrite: bool,
+    stages: str | None,
+    draw: bool,
+    json_file: str | None,
+) -> int:
+    """Train as configured (the command line wins over the file) and return the exit code."""
+    output = Output(json_file)
+    if resume is None:
+        base = config.load(config_file) if config_file is not None else Config()
+        settings = config.merge(base, _with_stages(overrides, stages, base))
+    else:
+        _refuse_with_resume(config=config_file, out=out, overwrite=overwrite or None)
+        settings = _resumed_settings(overrides, stages, runs.find(resume))
+    # Messages name the data as they were given; a run keeps the full path, so that it can be used from any folder.
+    dataset = runs.load_data(settings)
+    settings = runs.with_absolute_paths(settings)
+    trainer = _trainer(settings, backends.choose(settings.backend), dataset)
+    if resume is None:
+        folder = runs.claim(out, overwrite=overwrite)
+        runs.start(folder, settings)
+    else:
+        folder = runs.find(resume)
+        runs.resume(folder, trainer)
+        runs.drop_metrics_after(folder, trainer.state.step)
+        runs.start_again(folder, trainer)
+    _introduce(output, trainer, dataset, folder, resumed=resume is not None)
+    try:
+        finished = _run(trainer, folder, output)
+        if finished:
+            _close(output, trainer, dataset, folder, draw=draw)
+            return 0
+        runs.save(folder, trainer)
+    except (NonFiniteError, DeviceError) as error:
+        output.warn(f"{error}; {_what_is_kept(folder)}")
+        return 1
+    except KeyboardInterrupt:
+        output.warn(f"stopped at once; {_what_is_kept(folder)}")
+        return INTERRUPTED
+    output.warn(f"interrupted at step {trainer.state.step} of {trainer.total_steps}; {_what_is_kept(folder)}")
+    return INTERRUPTED
+
+
+def _what_is_kept(folder: Path) -> str:
+    if not (folder / checkpoint.STATE_FILE).exists():
+        return "there is no checkpoint yet"
+    step = checkpoint.load_state(folder).step
+    return f"the checkpoint of step {step} is kept; go on with: vae-np train --resume {shlex.quote(str(folder))}"
+
+
+def _with_stages(overrides: Mapping[str, Any], stages: str | None, base: Config) -> Mapping[str, Any]:
+    """The overrides, with the epochs that `--stages` stands for."""
+    if stages is None:
+        return overrides
+    if "epochs" in overrides:
+        raise ConfigError("stages: cannot be given together with epochs, which it stands for")
+    if overrides.get("schedule", base.schedule) == "constant":
+        raise ConfigError(f"stages: got {stages!r}, but the learning rate is constant; --schedule burda2015 has stages")
+    return {**overrides, "epochs": staged_epochs(config.parse_stages(stages))}
+
+
+def _resumed_settings(overrides: Mapping[str, Any], stages: str | None, folder: Path) -> Config:
+    base = runs.load_config(folder)
+    overrides = _with_stages(overrides, stages, base)
+    settings = runs.with_absolute_paths(config.merge(base, overrides))
+    for name in overrides:
+        given, trained = getattr(settings, name), getattr(base, name)
+        if name != "epochs" and given != trained:
+            raise ConfigError(
+                f"{name}: got {given!r}, but {folder} was trained with {trained!r}; "
+                "a resumed run can only change epochs"
+            )
+    return settings
+
+
+def _refuse_with_resume(**options: Any) -> None:
+    for name, given in options.items():
+        if given is not None:
+            raise ConfigError(f"{name}: cannot be given together with --resume, which goes on in the run's own folder")
+
+
+def _trainer(settings: Config, backend: backends.Backend, dataset: data.Dataset) -> Trainer:
+    rows, held_out = data.split_validation(len(dataset.train), validation_rows(settings, len(dataset.train)))
+    validation = None
+    if held_out:
+        validation = Binarized(dataset.train[rows:], dataset.values, settings.binarization, settings.seed, first=rows)
+    return Trainer(settings, backend, dataset.train[:rows], dataset.values, validation)
+
+
+def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, resumed: bool) -> None:
+    arch, settings = trainer.arch, trainer.config
+    sizes = "-".join(map(str, (arch.features, *arch.hidden, arch.latent)))
+    held_out = 0 if trainer.validation is None else len(trainer.validation)
+    output.say(
+        f"data     {dataset.name}: {len(trainer.rows)} training, {held_out} validation and {len(dataset.test)} "
+        f"test rows of {arch.features}, {describe_values(dataset, settings)}"
+    )
+    output.say(f"model    {sizes} {arch.activation}, {arch.likelihood}: {trainer.state.parameters.count} parameters")
+    output.say(
+        f"backend  {trainer.backend.name} ({trainer.backend.reason}), {settings.dtype}, "
+        f"{trainer.backend.describe('steps', arch, settings.objective, settings.samples)}, seed {settings.seed}"
+    )
+    if (settings.objective, settings.samples) != ("elbo", 1):
+        output.say(f"climbs   {settings.objective}, {settings.samples} samples of z an image")
+    if arch.likelihood == "bernoulli-grey":
+        output.say("note     bernoulli-grey is a cross-entropy on grey values: its ELBO bounds no likelihood")
+    if settings.shortened() is not None:
+        output.say(f"note     shortened: {settings.shortened()}")
+    note_no_image(output, dataset)
+    output.say(f"run      {folder}" + (f", resumed at step {trainer.state.step}" if resumed else ""))
+    tell_of_compilation(output, trainer.backend)
+    # Now, so that it counts as no step's time.
+    trainer.backend.warmup(arch, settings.dtype, evaluation=False)
+
+
+def tell_of_compilation(output: Output, backend: backends.Backend) -> None:
+    """Say so when something has to be compiled first, once, and where compiled code cannot be kept."""
+    if backend.cache_problem is not None:
+        output.warn(f"compiled code is not kept, and compiled anew by each run: {backend.cache_problem}")
+    backend.on_compile(lambda: output.say("compiling, which takes up to half a minute, the first time only"))
+
+
+def describe_values(dataset: data.Dataset, settings: Config) -> str:
+    """What the model sees of the data, in a few words."""
+    if dataset.values in ("binary", "real"):
+        return f"{dataset.values} values"
+    return "grey values as they are" if settings.binarization == "none" else f"binarize {settings.binarization}"
+
+
+def note_no_image(output: Output, dataset: data.Dataset) -> None:
+    """Say that rows which form no image are not drawn as images."""
+    columns = dataset.train.shape[1]
+    if dataset.image_shape is None and columns != 2:
+        output.say(f"note     {columns} columns form no square: pictures are heat maps unless --image-shape is given")
+
+
+def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
+    metrics = runs.MetricsFile(folder)
+    first_step, first_seconds = trainer.state.step, trainer.seconds
+    bar = output.bar("epoch {task.fields[epoch]}", "{task.fields[numbers]}")
+    long_name = "reconstruction" if output.progress.width > 100 else "rec."
+    with bar as progress, _interrupts() as asked_to_stop:
+        task = progress.add_task("", total=trainer.total_steps, completed=first_step, epoch="", numbers="")
+
+        drawn = 0.0
+        has_bound = trainer.config.objective in ("iwae", "stl", "dreg")
+
+        def on_step(current: Trainer) -> None:
+            nonlocal drawn
+            is_last = current.state.step == current.total_steps
+            if time.monotonic() - drawn < _DRAW_SECONDS and not is_last:
+                return
+            drawn = time.monotonic()
+            epoch = (current.state.step - 1) // current.steps_per_epoch + 1
+            numbers = ""
+            if current.running.steps:
+                reconstruction, kl, _ = current.running.means()
+                rate = (current.state.step - first_step) / max(current.seconds - first_seconds, 1e-9)
+                numbers = (
+                    f"ELBO {reconstruction - kl:.2f}  {long_name} {reconstruction:.2f}  KL {kl:.2f}  {rate:.0f} steps/s"
+                )
+            progress.update(
+                task, completed=current.state.step, epoch=f"{epoch}/{current.config.epochs}", numbers=numbers
+            )
+
+        def on_metrics(line: Metrics) -> None:
+            metrics.write(line)
+            ends_epoch = line["step"] % trainer.steps_per_epoch == 0
+            if ends_epoch and line["split"] == ("train" if trainer.validation is None else "validation"):
+                own = "" if line["objective"] is None or not has_bound else f"bound {line['objective']:.2f}  "
+                output.say(
+                    f"epoch {line['epoch']:>3}  {line['split']} {own}ELBO {line['elbo']:.2f}  "
+                    f"reconstruction {line['reconstruction']:.2f}  KL {line['kl']:.2f}  {line['seconds']:.1f} s"
+                )
+
+        saved = time.monotonic()
+
+        def on_epoch(current: Trainer) -> None:
+            nonlocal saved
+            is_long = current.steps_per_epoch * _LONG < current.state.step < current.total_steps
+            if not is_long or time.monotonic() - saved >= _CHECKPOINT_SECONDS:
+                runs.save(folder, current)
+                saved = time.monotonic()
+
+        try:
+            return trainer.run(
+                on_step=None if progress.disable else on_step,
+                on_metrics=on_metrics,
+                on_epoch=on_epoch,
+                should_stop=asked_to_stop,
+            )
+        finally:
+            metrics.close()
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C (or SIGTERM) only asks to stop after the step; a second one stops at once."""
+    asked = False
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, draw: bool) -> None:
+    settings, ops = trainer.config, trainer.backend.ops
+    examples = Binarized(dataset.test, dataset.values, settings.binarization, settings.seed)
+    terms = held_out.elbo_terms(
+        ops, trainer.arch, trainer.state.parameters, examples, seed=settings.seed, z_samples=settings.z_samples
+    )
+    figures = term_figures(terms)
+    speed = train_figures(trainer.state.step, trainer.seconds)
+    if draw:
+        draw_pictures(folder, VAE.load(folder, backend=settings.backend, seed=settings.seed), examples, dataset)
+    shortened = settings.shortened()
+    output.table(
+        f"Test set, {len(examples)} examples, nats ± standard error over examples"
+        + ("" if shortened is None else f"; shortened: {shortened}"),
+        ("", "mean"),
+        [(name, with_error(figures[key])) for name, key in TERM_NAMES],
+    )
+    output.say(f"trained  {speed['steps']} steps in {speed['seconds']:.1f} s, {speed['steps_per_second']:.0f} a second")
+    output.say(f"run      {folder}")
+    output.json(
+        "train",
+        {
+            "test": {**figures, "log_likelihood": None, "samples": None},
+            "train": speed,
+            "shortened": shortened,
+            "backend": trainer.backend.name,
+            "dtype": settings.dtype,
+            "seed": settings.seed,
+            "run": str(folder),
+        },
+    )
+
+
+def term_figures(terms: Terms) -> dict[str, dict[str, float]]:
+    """The ELBO and its parts with their standard errors, as in the JSON."""
+    return {
+        "elbo": mean_and_stderr(terms.elbo),
+        "reconstruction": mean_and_stderr(terms.reconstruction),
+        "kl": mean_and_stderr(terms.kl),
+    }
+
+
+def train_figures(steps: int, seconds: float | None) -> dict[str, Any]:
+    """How long a training took, as in the JSON; None where that is not known."""
+    return {"steps": steps, "seconds": seconds, "steps_per_second": steps / seconds if seconds else None}
+
+
+def draw_pictures(folder: Path, vae: VAE, examples: Binarized, dataset: data.Dataset) -> None:
+    """Write `samples.png`, `reconstructions.png` and `curves.png` into the run's folder."""
+    samples = vae.sample(_PICTURE_SAMPLES, vae.config.seed, mean=dataset.image_shape is not None)
+    title = "Samples: E[x|z], z ~ N(0, I)" if dataset.image_shape is not None else "Samples from the model"
+    plots.save(plots.samples(samples, dataset.image_shape, title=title), folder / "samples.png")
+    first = replace(examples, rows=examples.rows[:_PICTURE_EXAMPLES])
+    plots.save(reconstruction_picture(vae, first, dataset), folder / "reconstructions.png")
+    plots.save(plots.curves(runs.read_metrics(folder)), folder / "curves.png")
+
+
+def reconstruction_picture(vae: VAE, examples: Binarized, dataset: data.Dataset) -> Any:
+    """Examples above their reconstructions E[x|z] at the posterior mean."""
+    originals: Array = examples.batch(slice(0, len(examples)))[0]
+    mu, _ = held_out.posterior_moments(vae.backend.ops, vae.arch, vae.parameters, examples)
+    return plots.reconstructions(np.asarray(originals, dtype=np.float64), vae.decode(mu), dataset.image_shape)

@@ -1,0 +1,519 @@
+"""Every setting of a run: one frozen dataclass behind TOML, the command line and all validation messages.
+
+A field states its default, its kind (what it accepts), its metavar and its help once, in `Config`.
+`options()` hands them to the command line, which takes each option as text and gives it to `parse_field`;
+`load` reads them from TOML; `Config(...)` checks them when the library is called from Python. All three raise
+the same one-line `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vae_np.data import BINARIZATIONS
+from vae_np.errors import ConfigError, MissingFileError
+from vae_np.model import INFERENCES, LIKELIHOODS
+from vae_np.objectives import OBJECTIVES
+from vae_np.optim import STAGES, stage_of, staged_epochs
+
+ACTIVATIONS = ("relu", "tanh", "softplus")
+BACKENDS = ("auto", "numpy", "numba", "cupy")
+DTYPES = ("float32", "float64")
+INITS = ("uniform", "glorot")
+OPTIMIZERS = ("adam", "adagrad")
+SCHEDULES = ("constant", "burda2015")
+
+
+class Kind(ABC):
+    """What a field accepts: a description, a reader for text, and a check.
+
+    `check` returns the value in the field's own type. Both `read` and `check` raise a ValueError or a
+    TypeError; `Option` turns it into the one-line message.
+    """
+
+    @property
+    @abstractmethod
+    def expected(self) -> str: ...
+
+    def read(self, text: str) -> Any:
+        return text
+
+    @abstractmethod
+    def check(self, value: Any) -> Any: ...
+
+    def hint(self, value: Any) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class Text(Kind):
+    """Any text that is not empty; a path object counts as its text."""
+
+    description: str
+
+    @property
+    def expected(self) -> str:
+        return self.description
+
+    def check(self, value: Any) -> str:
+        text = os.fspath(value)
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError
+        return text
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of a few words."""
+
+    choices: tuple[str, ...]
+
+    @property
+    def expected(self) -> str:
+        return f"one of {', '.join(self.choices)}"
+
+    def check(self, value: Any) -> str:
+        if not isinstance(value, str) or value not in self.choices:
+            raise ValueError
+        return value
+
+    def hint(self, value: Any) -> str:
+        return _did_you_mean(value, self.choices)
+
+
+@dataclass(frozen=True)
+class Integer(Kind):
+    """A whole number at or above a bound, and below another where one is given."""
+
+    at_least: int
+    below: int | None = None
+    below_text: str = ""
+
+    @property
+    def expected(self) -> str:
+        upper = "" if self.below is None else f" and < {self.below_text or self.below}"
+        return f"a whole number >= {self.at_least}{upper}"
+
+    def read(self, text: str) -> int:
+        return int(text)
+
+    def check(self, value: Any) -> int:
+        number = _whole(value)
+        if number < self.at_least or (self.below is not None and number >= self.below):
+            raise ValueError
+        return number
+
+
+@dataclass(frozen=True)
+class Real(Kind):
+    """A finite number above (or at least) a bound, and below another where one is given."""
+
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+
+    @property
+    def expected(self) -> str:
+        bounds = ((">", self.above), (">=", self.at_least), ("<", self.below))
+        return "a number " + " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+
+    def read(self, text: str) -> float:
+        return float(text)
+
+    def check(self, value: Any) -> float:
+        if isinstance(value, (bool, str, bytes)):
+            raise TypeError
+        number = float(value)
+        inside = (
+            math.isfinite(number)
+            and (self.above is None or number > self.above)
+            and (self.at_least is None or number >= self.at_least)
+            and (self.below is None or number < self.below)
+        )
+        if not inside:
+            raise ValueError
+        return number
+
+    def hint(self, value: Any) -> str:
+        return " (finite)" if isinstance(value, float) and not math.isfinite(value) else ""
+
+
+@dataclass(frozen=True)
+class Sizes(Kind):
+    """Sizes, all at least 1; any number of them, or just `count`."""
+
+    description: str
+    count: int | None = None
+
+    @property
+    def expected(self) -> str:
+        return self.description
+
+    def read(self, text: str) -> tuple[int, ...]:
+        return () if text == "none" else tuple(int(part) for part in text.split(","))
+
+    def check(self, value: Any) -> tuple[int, ...]:
+        parts = value if isinstance(value, (tuple, list)) else (value,)
+        sizes = tuple(_whole(part) for part in parts)
+        if min(sizes, default=1) < 1 or (self.count is not None and len(sizes) != self.count):
+            raise ValueError
+        return sizes
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field of `Config` as the command line and the messages see it.
+
+    `name` and `default` are the field's own; `options()` fills them in.
+    """
+
+    kind: Kind
+    metavar: str
+    help: str
+    name: str = ""
+    default: Any = None
+
+    @property
+    def flag(self) -> str:
+        """The name on the command line, such as `--batch-size`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def default_text(self) -> str:
+        """The default as it would be typed on the command line; empty where there is none."""
+        return "" if self.default is None else _typed(self.default)
+
+    @property
+    def usage(self) -> str:
+        """The help with the choices and the default, as the command line shows it."""
+        choices = f" {self.kind.expected.capitalize()}." if isinstance(self.kind, Choice) else ""
+        return self.help + choices + (f" (default: {self.default_text})" if self.default_text else "")
+
+    @property
+    def expected(self) -> str:
+        return self.kind.expected + (", or none" if self._clearable else "")
+
+    @property
+    def _clearable(self) -> bool:
+        """Whether `none` stands for None, and is not one of the words to choose from."""
+        return self.default is None and not (isinstance(self.kind, Choice) and "none" in self.kind.choices)
+
+    def check(self, value: Any) -> Any:
+        """Return `value` in the field's own type; raise ConfigError where it is not allowed."""
+        if value is None and self.default is None:
+            return None
+        try:
+            return self.kind.check(value)
+        # a whole number too large for a float raises OverflowError
+        except (ValueError, TypeError, OverflowError):
+            raise ConfigError(self._message(value)) from None
+
+    def parse(self, text: str) -> Any:
+        """Return the value that was typed on the command line; raise ConfigError where it is not allowed."""
+        if text == "none" and self._clearable:
+            return None
+        try:
+            value = self.kind.read(text)
+        except ValueError:
+            raise ConfigError(self._message(text)) from None
+        return self.check(value)
+
+    def _message(self, value: Any) -> str:
+        return f"{self.name}: got {_shown(value)}, expected {self.expected}{self.kind.hint(value)}"
+
+
+def _option(default: Any, kind: Kind, metavar: str, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"option": Option(kind, metavar, text)})
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of a training run, checked when constructed; raises ConfigError.
+
+    A list of sizes becomes a tuple, and a whole number given for a rate becomes a float, so that equal
+    settings compare equal wherever they came from.
+    """
+
+    data: str = _option(
+        "mnist",
+        Text("the name of a built-in data set or the path of a file"),
+        "NAME|FILE",
+        "Data: mnist, bars, xor or rings, or a .npy, .npz or IDX file.",
+    )
+    test_data: str | None = _option(
+        None,
+        Text("the path of a file"),
+        "FILE",
+        "Test images; by default the test part that comes with the data.",
+    )
+    image_shape: tuple[int, int] | None = _option(
+        None,
+        Sizes("a height and a width, such as 28,28", count=2),
+        "H,W",
+        "Shape of one image in pictures; by default a square where the columns form one.",
+    )
+    hidden: tuple[int, ...] = _option(
+        (400,),
+        Sizes("sizes >= 1, such as 400 or 500,500"),
+        "N[,N...]",
+        "Sizes of the encoder's hidden layers, none for a linear one; the decoder has the same in reverse.",
+    )
+    latent: int = _option(20, Integer(1), "N", "Latent dimensions.")
+    activation: str = _option("relu", Choice(ACTIVATIONS), "NAME", "Activation of the hidden layers.")
+    init: str = _option(
+        "uniform",
+        Choice(INITS),
+        "NAME",
+        "Initialisation: uniform in ±1/sqrt(inputs), as PyTorch's nn.Linear, or Glorot's.",
+    )
+    inference: str = _option(
+        "amortized",
+        Choice(INFERENCES),
+        "NAME",
+        "How q(z|x) is found: by an encoder, or local, with a mean and variance for every datapoint and no encoder.",
+    )
+    likelihood: str = _option(
+        "bernoulli",
+        Choice(LIKELIHOODS),
+        "NAME",
+        "Decoder: bernoulli; normal with one learned sigma, a fixed one or one per dimension; "
+        "bernoulli-grey is the cross-entropy on grey values, which is not a likelihood.",
+    )
+    sigma: float = _option(
+        1.0,
+        Real(above=0),
+        "X",
+        "Standard deviation of a normal decoder: the fixed one, or the start of a learned one.",
+    )
+    binarize: str | None = _option(
+        None,
+        Choice(BINARIZATIONS),
+        "NAME",
+        "Grey to binary: a new draw at every visit, one fixed draw, a threshold at 1/2, or none; by default "
+        "dynamic for the bernoulli likelihood and none for the others.",
+    )
+    epochs: int = _option(10, Integer(1), "N", "Passes over the training data.")
+    batch_size: int = _option(128, Integer(1), "N", "Images in a step; an incomplete last batch is dropped.")
+    optimizer: str = _option("adam", Choice(OPTIMIZERS), "NAME", "Optimiser.")
+    lr: float = _option(1e-3, Real(above=0), "X", "Learning rate; with a schedule, the first one.")
+    schedule: str = _option(
+        "constant",
+        Choice(SCHEDULES),
+        "NAME",
+        f"Learning rate over the epochs: constant, or falling in {STAGES} stages of 1, 3, 9, ... epochs, "
+        f"{staged_epochs(STAGES)} in all.",
+    )
+    adam_beta1: float = _option(0.9, Real(at_least=0, below=1), "X", "Adam's decay of the first moment.")
+    adam_beta2: float = _option(0.999, Real(at_least=0, below=1), "X", "Adam's decay of the second moment.")
+    adam_eps: float = _option(1e-8, Real(above=0), "X", "Adam's epsilon.")
+    objective: str = _option(
+        "elbo",
+        Choice(OBJECTIVES),
+        "NAME",
+        "What is maximised: the ELBO; the bound of several samples by its own gradient (iwae) or by one of less noise "
+        "in the encoder (stl, dreg); the ELBO by the score function. A reported ELBO is always the ELBO.",
+    )
+    samples: int = _option(1, Integer(1), "N", "Samples of z an image in a training step; score takes at least 2.")
+    beta: float = _option(
+        1.0, Real(at_least=0), "X", "Weight of the KL in the objective; a reported ELBO always has weight 1."
+    )
+    beta_warmup: int = _option(
+        0, Integer(0), "N", "Epochs over which the KL's weight rises linearly from 0 to beta."
+    )
+    validation: int | None = _option(
+        None,
+        Integer(0),
+        "N",
+        "Last training rows held out for validation; by default 5000, or a tenth of the rows "
+        "where there are fewer than 50000.",
+    )
+    z_samples: int = _option(1, Integer(1), "N", "Noise draws per image when the ELBO is evaluated.")
+    dtype: str = _option("float32", Choice(DTYPES), "NAME", "Precision.")
+    backend: str = _option(
+        "auto", Choice(BACKENDS), "NAME", "What computes; auto says what it chose and why."
+    )
+    seed: int = _option(
+        0, Integer(0, 2**64, "2**64"), "N", "Seed of initialisation, data order, binarisation and noise."
+    )
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Bring every field to its own type; raise ConfigError at the first that is not allowed."""
+        for option in options():
+            object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
+        if self.objective == "score" and self.samples < 2:
+            raise ConfigError(
+                f"samples: got {self.samples}, expected at least 2 for objective score, whose baseline is the mean of "
+                "an image's other samples"
+            )
+        if self.inference == "local" and (self.objective, self.samples) != ("elbo", 1):
+            raise ConfigError(
+                f"objective: got {self.objective!r} with {self.samples} samples, expected elbo with 1: "
+                "inference local trains on nothing else"
+            )
+        if self.schedule != "constant" and self.epochs > staged_epochs(STAGES):
+            raise ConfigError(
+                f"epochs: got {self.epochs}, expected at most the {staged_epochs(STAGES)} of schedule {self.schedule}"
+            )
+
+    def shortened(self, epochs: int | None = None) -> str | None:
+        """Which part of its schedule a run has after `epochs` (all it asks for, unless given); None for all of it."""
+        epochs, whole = self.epochs if epochs is None else epochs, staged_epochs(STAGES)
+        if self.schedule == "constant" or epochs >= whole:
+            return None
+        stage = stage_of(epochs)
+        full = epochs == staged_epochs(stage - 1)
+        stages = f"stages 1-{stage - 1}" if full and epochs else f"broken off in stage {stage}"
+        return f"{stages} of {STAGES}, {epochs} of {whole} epochs"
+
+    @property
+    def binarization(self) -> str:
+        """`binarize`, or what it is by default: dynamic for the bernoulli likelihood, none for the others."""
+        return self.binarize or ("dynamic" if self.likelihood == "bernoulli" else "none")
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any]) -> Config:
+        """Return a configuration with the given keys; raise ConfigError at an unknown key or wrong value."""
+        for key in settings:
+            _known(key)
+        return cls(**settings)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the settings as plain values for TOML and JSON: tuples as lists, None left out."""
+        values = ((option.name, getattr(self, option.name)) for option in options())
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values if v is not None}
+
+    def to_toml(self) -> str:
+        """Return the settings as TOML; `load_toml` reads the very same values back."""
+        import tomli_w
+
+        shortened = self.shortened()
+        note = "" if shortened is None else f"# Shortened: {shortened}.\n"
+        return note + tomli_w.dumps(self.to_mapping())
+
+
+def parse_stages(text: str) -> int:
+    """How many stages of a schedule `1-N` asks for; raise ConfigError."""
+    last = text.removeprefix("1-")
+    if text == last or not last.isdecimal() or not 1 <= int(last) <= STAGES:
+        raise ConfigError(f"stages: got {_shown(text)}, expected 1-N with N from 1 to {STAGES}, such as 1-5")
+    return int(last)
+
+
+@cache
+def options() -> tuple[Option, ...]:
+    """Return one `Option` per field of `Config`, in the order of the fields."""
+    return tuple(
+        dataclasses.replace(field.metadata["option"], name=field.name, default=field.default)
+        for field in dataclasses.fields(Config)
+    )
+
+
+def parse_field(name: str, text: str) -> Any:
+    """Return the value of field `name` that `text` on the command line stands for; raise ConfigError."""
+    return _known(name).parse(text)
+
+
+def merge(base: Config, overrides: Mapping[str, Any]) -> Config:
+    """Return `base` with the given fields replaced; raise ConfigError at an unknown key or a wrong value."""
+    return Config.from_mapping({**base.to_mapping(), **overrides})
+
+
+def load_toml(path: str | os.PathLike[str]) -> Config:
+    """Read a configuration from a TOML file; raise MissingFileError or ConfigError, naming the file."""
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise MissingFileError(f"config: {os.fspath(path)}: there is no such file") from None
+    except OSError as error:
+        raise ConfigError(f"config: {os.fspath(path)}: cannot be read ({error.strerror})") from None
+    return _from_toml(content, os.fspath(path))
+
+
+def shipped() -> tuple[str, ...]:
+    """Return the names of the configurations that come with the package."""
+    return tuple(sorted(_shipped_files()))
+
+
+def load(name_or_path: str | os.PathLike[str]) -> Config:
+    """Read a shipped configuration by name or a TOML file by path; raise MissingFileError or ConfigError."""
+    name = os.fspath(name_or_path)
+    files = _shipped_files()
+    if name in files:
+        return _from_toml(files[name].read_bytes(), name)
+    if name.endswith(".toml") or Path(name).name != name or Path(name).exists():
+        return load_toml(name)
+    names = shipped()
+    hint = _did_you_mean(name, names)
+    raise ConfigError(f"config: got {_shown(name)}, expected a .toml file or one of {', '.join(names)}{hint}")
+
+
+def _shipped_files() -> dict[str, Any]:
+    from importlib import resources
+
+    entries = resources.files(__package__).joinpath("shipped").iterdir()
+    return {entry.name.removesuffix(".toml"): entry for entry in entries if entry.name.endswith(".toml")}
+
+
+def _from_toml(content: bytes, source: str) -> Config:
+    import tomllib
+
+    try:
+        settings = tomllib.loads(content.decode())
+    except ValueError as error:
+        raise ConfigError(f"config: {source}: not valid TOML: {' '.join(str(error).split())}") from None
+    try:
+        return Config.from_mapping(settings)
+    except ConfigError as error:
+        raise ConfigError(f"config: {source}: {error}") from None
+
+
+def _known(name: Any) -> Option:
+    by_name = {option.name: option for option in options()}
+    if name not in by_name:
+        hint = _did_you_mean(name, tuple(by_name)) or f", expected one of {', '.join(by_name)}"
+        raise ConfigError(f"unknown configuration key {_shown(name)}{hint}")
+    return by_name[name]
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def _did_you_mean(value: Any, choices: tuple[str, ...]) -> str:
+    import difflib
+
+    if not isinstance(value, str):
+        return ""
+    canonical = value.strip().lower()
+    # a hyphen for an underscore, or the reverse, is the commonest slip
+    plain = {choice.replace("_", "-"): choice for choice in choices}
+    close = difflib.get_close_matches(canonical.replace("_", "-"), plain, n=1, cutoff=0.5)
+    return f" (did you mean '{plain[close[0]]}'?)" if close else ""
+
+
+def _typed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message shows it: on one line and not long."""
+    if isinstance(value, tuple) and value and all(isinstance(part, int) for part in value):
+        return _typed(value)
+    # a NumPy scalar would show its type
+    shown = repr(value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value)
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -1,0 +1,272 @@
+"""What a trained model is worth on held-out data: the ELBO and its parts, log p(x), KL per latent, active units.
+
+Log p(x) has three estimators: importance sampling from q(z|x) (`is`), annealed importance sampling (`ais`), and the
+latter from both sides on data that were simulated from the model (`bdmc`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+
+from vae_np import data, model, noise
+from vae_np._types import Array
+from vae_np.distributions import LOG_2PI, normal_kl_forward
+from vae_np.elbo import Terms, posterior_elbo_forward, posterior_log_prob
+from vae_np.errors import InputError
+from vae_np.evaluation import annealing as annealed
+from vae_np.evaluation import importance
+from vae_np.evaluation.annealing import AnnealedEstimate, Annealing
+from vae_np.evaluation.importance import AnyEstimate
+from vae_np.model import Architecture, Parameters
+from vae_np.training import local
+
+ESTIMATORS = ("is", "ais", "bdmc")
+ACTIVE_UNIT_VARIANCE = 0.01
+# Steps of `local.infer` where there is no encoder; a held-out example starts at the prior.
+HELD_OUT_STEPS = 50
+_BATCH = 500
+# Examples whose log p(x) is estimated at once, and log weights that are held at once: 80 MB in float64.
+_LIKELIHOOD_BATCH = 100
+_LOG_WEIGHTS = 10_000_000
+# Every example is compared with every other for the mutual information: at most so many, and so many rows at once.
+_MIXTURE = 10_000
+_MIXTURE_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Binarized:
+    """Rows of a data set as the model sees them at evaluation: grey pixels drawn once, from EVAL_BINARIZE.
+
+    `rows` (N, D) as stored, `first` the place of the first one in its data set, `values` and `mode` as in
+    `vae_np.data.prepare`. A batch is prepared when it is asked for, so a memory-mapped file is never held whole.
+    """
+
+    rows: Array
+    values: data.Values
+    mode: str
+    seed: int
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, part: slice) -> tuple[Array, Array]:
+        """x (B, D) and the places (B,) of its rows in their data set."""
+        places = self.first + np.arange(len(self.rows))[part]
+        x = data.prepare(
+            self.rows[part],
+            self.values,
+            self.mode,
+            seed=self.seed,
+            stream=noise.EVAL_BINARIZE,
+            step=0,
+            rows=places,
+        )
+        return x, places
+
+
+def posterior(
+    ops: ModuleType, arch: Architecture, parameters: Parameters, x: Array, places: Array, *, seed: int
+) -> tuple[Array, Array]:
+    """mu and logvar of q for x (B, D), (B, K) each: the encoder's, or solved for where there is none. [D11] [D19]"""
+    if arch.inference == "amortized":
+        return model.encode_forward(ops, arch, parameters, x)[0]
+    found = local.infer(ops, arch, parameters, x, places, steps=HELD_OUT_STEPS, seed=seed)
+    return found.mu, found.logvar
+
+
+def elbo_terms(
+    ops: ModuleType,
+    arch: Architecture,
+    parameters: Parameters,
+    examples: Binarized,
+    *,
+    seed: int,
+    z_samples: int = 1,
+) -> Terms:
+    """The ELBO's terms of every example, (N,) each in nats, with `z_samples` draws of ε from EVAL_EPS. [D21]"""
+    parts = []
+    for start in range(0, len(examples), _BATCH):
+        x, places = examples.batch(slice(start, start + _BATCH))
+        eps = ops.philox_normal(
+            np.tile(places, z_samples),
+            arch.latent,
+            seed=seed,
+            stream=noise.EVAL_EPS,
+            step=0,
+            sample=np.repeat(np.arange(z_samples), len(places)),
+            dtype=parameters["decoder.out.bias"].dtype,
+        )
+        mu, logvar = posterior(ops, arch, parameters, x, places, seed=seed)
+        parts.append(posterior_elbo_forward(ops, arch, parameters, x, mu, logvar, eps)[0])
+    return Terms(
+        np.concatenate([part.reconstruction for part in parts]), np.concatenate([part.kl for part in parts])
+    )
+
+
+def posterior_moments(
+    ops: ModuleType, arch: Architecture, parameters: Parameters, examples: Binarized, *, seed: int = 0
+) -> tuple[Array, Array]:
+    """mu and logvar of q(z|x) for every example, (N, K) each; `seed` matters only where there is no encoder. [D19]"""
+    parts = [
+        posterior(ops, arch, parameters, *examples.batch(slice(start, start + _BATCH)), seed=seed)
+        for start in range(0, len(examples), _BATCH)
+    ]
+    return np.concatenate([mu for mu, _ in parts]), np.concatenate([logvar for _, logvar in parts])
+
+
+def check_estimator(arch: Architecture) -> None:
+    """Raise InputError for a model that has no likelihood, and so no log p(x) that could be estimated."""
+    if arch.likelihood == "bernoulli-grey":
+        raise InputError(
+            "estimator: likelihood 'bernoulli-grey' is a cross-entropy on grey values and no likelihood, so there is "
+            "no log p(x) to estimate; train with likelihood 'bernoulli' or 'normal' for one"
+        )
+
+
+def _in_batches(
+    examples: Binarized,
+    size: int,
+    estimate: Callable[[Array, Array], AnyEstimate],
+    on_batch: Callable[[AnyEstimate], None] | None,
+    done: AnyEstimate | None,
+) -> AnyEstimate:
+    """`estimate` of x (B, D) and places (B,), a batch of `size` at a time, behind those that are done already."""
+    parts = [] if done is None else [done]
+    for start in range(0 if done is None else len(done.ess), len(examples), size):
+        parts.append(estimate(*examples.batch(slice(start, start + size))))
+        if on_batch is not None:
+            on_batch(importance.concatenate(parts))
+    return importance.concatenate(parts)
+
+
+def log_likelihood(
+    ops: ModuleType,
+    arch: Architecture,
+    parameters: Parameters,
+    examples: Binarized,
+    *,
+    samples: int,
+    seed: int,
+    on_batch: Callable[[importance.Estimate], None] | None = None,
+    done: importance.Estimate | None = None,
+    fused: Callable[..., Array] | None = None,
+) -> importance.Estimate:
+    """`likelihood.importance_log_likelihood` of every example. [D34]
+
+    `on_batch` hears the estimates so far after every batch; handed back as `done`, they are not computed again.
+    `fused` is the backend's `fused_log_weights`, where it has some for the architecture.
+    """
+    check_estimator(arch)
+
+    def estimate(x: Array, places: Array) -> importance.Estimate:
+        if fused is not None:
+            log_w = fused(ops, arch, parameters, x, places, samples=samples, seed=seed)
+            return importance.estimate_from_log_weights(ops, log_w)
+        q = posterior(ops, arch, parameters, x, places, seed=seed)
+        return importance.importance_log_likelihood(
+            ops, arch, parameters, x, places, samples=samples, seed=seed, posterior=q
+        )
+
+    size = max(1, min(_LIKELIHOOD_BATCH, _LOG_WEIGHTS // max(samples, 1)))
+    return _in_batches(examples, size, estimate, on_batch, done)
+
+
+def annealed_log_likelihood(
+    ops: ModuleType,
+    arch: Architecture,
+    parameters: Parameters,
+    examples: Binarized,
+    annealing: Annealing,
+    *,
+    seed: int,
+    posterior: Array | None = None,
+    on_batch: Callable[[AnnealedEstimate], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
+    done: AnnealedEstimate | None = None,
+) -> AnnealedEstimate:
+    """`annealed.annealed_log_likelihood` of every example; `posterior` (N, K) are exact samples of p(z|x). [D60] [D63]
+
+    `on_batch` and `done` as in `log_likelihood`; `on_progress` hears how many examples are done, parts of them too.
+    """
+    check_estimator(arch)
+
+    def estimate(x: Array, places: Array) -> AnnealedEstimate:
+        first = int(places[0]) - examples.first
+
+        def report(share: float) -> None:
+            if on_progress is not None:
+                on_progress(first + share * len(x))
+
+        z = None if posterior is None else posterior[first : first + len(x)]
+        return annealed.annealed_log_likelihood(
+            ops, arch, parameters, x, places, annealing, seed=seed, posterior=z, on_progress=report
+        )
+
+    return _in_batches(examples, annealing.batch, estimate, on_batch, done)
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """The KL taken apart, (N,) each in nats: `mutual_information`, log q(z|x_n) / q(z), and `marginal_kl`, the rest.
+
+    Their means are I_q(n; z), at most `ceiling` = log N, and D(q(z) ‖ p(z)) of q(z) = mean_n q(z|x_n). [D64]
+    """
+
+    mutual_information: Array
+    marginal_kl: Array
+
+    @property
+    def ceiling(self) -> float:
+        """log N: more than that the number of an example cannot tell."""
+        return float(np.log(len(self.mutual_information)))
+
+
+def elbo_surgery(ops: ModuleType, mu: Array, logvar: Array, *, seed: int, first: int = 0) -> Surgery:
+    """How much of the mean KL tells examples apart, and how much is q(z)'s distance from the prior. [D64]
+
+    mu, logvar (N, K) of q(z|x), of the rows from `first` on; one z an example, by the ε of the ELBO's first draw. Of
+    more than 10,000 examples the first 10,000 are taken: all are compared with all. (Hoffman & Johnson 2016)
+    """
+    mu, logvar = mu[:_MIXTURE].astype(np.float64), logvar[:_MIXTURE].astype(np.float64)
+    places = first + np.arange(len(mu))
+    eps = ops.philox_normal(
+        places, mu.shape[1], seed=seed, stream=noise.EVAL_EPS, step=0, sample=0, dtype=np.float64
+    )
+    z = mu + np.exp(0.5 * logvar) * eps
+    # log q(z_n|x_m) is linear in (z², z) for every m: one matrix product for all pairs.
+    precision = np.exp(-logvar)
+    weights = np.hstack([-0.5 * precision, mu * precision]).T
+    offsets = -0.5 * (mu * mu * precision + logvar + LOG_2PI).sum(axis=1)
+    log_q = np.empty(len(mu))
+    for start in range(0, len(mu), _MIXTURE_ROWS):
+        part = slice(start, start + _MIXTURE_ROWS)
+        pairs = np.hstack([z[part] * z[part], z[part]]) @ weights + offsets
+        top = pairs.max(axis=1)
+        pairs -= top[:, None]
+        log_q[part] = top + np.log(np.exp(pairs, out=pairs).mean(axis=1))
+    information = posterior_log_prob(logvar, eps) - log_q
+    kl, _ = normal_kl_forward(mu, logvar)
+    return Surgery(information, kl - information)
+
+
+def kl_per_dimension(mu: Array, logvar: Array) -> Array:
+    """The mean KL of each latent, (K,) in nats, from mu and logvar (N, K). [D22]"""
+    kl, _ = normal_kl_forward(mu[..., None], logvar[..., None])
+    return kl.mean(axis=0, dtype=np.float64)
+
+
+def active_units(mu: Array) -> Array:
+    """Which latents carry information: Var_x(E_q z_j) > 0.01, (K,) bool. (Burda et al. 2015) [D36]"""
+    return mu.var(axis=0, dtype=np.float64) > ACTIVE_UNIT_VARIANCE
+
+
+def mean_and_stderr(values: Array) -> dict[str, float]:
+    """The mean over examples and its standard error, the standard deviation over √N."""
+    wide = np.asarray(values, dtype=np.float64)
+    spread = wide.std(ddof=1) if len(wide) > 1 else 0.0
+    return {"mean": float(wide.mean()), "stderr": float(spread / np.sqrt(len(wide)))}

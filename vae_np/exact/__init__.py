@@ -1,0 +1,1 @@
+"""Exact answers, and the derivation's own optimisation problems solved to convergence."""

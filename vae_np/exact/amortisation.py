@@ -1,0 +1,119 @@
+"""Amortisation: one network x → λ in place of a solve for every x, what that costs the bound, and how to redo it.
+
+The inference gap log p(x) − L[q_φ] splits into what the family of normals cannot do (approximation) and what the
+encoder does not find within it (amortisation). [D19] [D20]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+
+from vae_np import noise
+from vae_np._types import Array
+from vae_np.elbo import Terms, elbo_backward, elbo_forward
+from vae_np.exact import quadrature
+from vae_np.exact.decoder import Decoder
+from vae_np.exact.inference import ELBO, Family, Rule, Solution, kl_to_posterior, maximise, maximise_best
+from vae_np.model import Architecture, Parameters, initialise
+from vae_np.step import Optimiser, TrainingState, apply_gradients
+
+# An axis: enough to bring λ to where a few steps with the real rule finish it, at a quarter of the price.
+_ROUGH_NODES = 5
+# Nats by which the three quadratures of a gap may miss their identity; more means that one of them is too coarse.
+_AGREEMENT = 1e-6
+
+
+@dataclass(frozen=True)
+class Gap:
+    """log p(x) − L[q_φ] split, (B,) each in nats: `approximation` D(q* ‖ p(z|x)), `amortisation` L[q*] − L[q_φ] and
+    `total` D(q_φ ‖ p(z|x)), three separate quadratures. `converged` (B,): log p(x) and λ* did, and the three agree."""
+
+    log_prob: Array
+    log_prob_error: Array
+    approximation: Array
+    amortisation: Array
+    total: Array
+    converged: Array
+    solution: Solution
+
+    @property
+    def residual(self) -> Array:
+        """approximation + amortisation − total, which is 0: (B,)."""
+        return self.approximation + self.amortisation - self.total
+
+
+def split_gap(
+    decoder: Decoder,
+    x: Array,
+    mu: Array,
+    logvar: Array,
+    *,
+    kind: str = "diagonal",
+    nodes: int = 20,
+    solver_nodes: int = 10,
+    tolerance: float = 1e-8,
+) -> Gap:
+    """The inference gap of an encoder's mu and logvar (B, K) on x (B, D), for 1 or 2 latents. [D20]
+
+    λ* is the better of a start at the prior and one at the encoder's output, found with a handful of nodes and then
+    solved to convergence with `solver_nodes` an axis; both bounds are taken with `nodes`, whatever rule found λ*.
+    """
+    x = decoder.check(x)
+    family = Family(kind, decoder.latent)
+    amortised = family.diagonal(mu, logvar)
+    rough, solved, fine = (
+        ELBO(decoder, x, Rule.gauss_hermite(decoder.latent, count), family)
+        for count in (_ROUGH_NODES, solver_nodes, nodes)
+    )
+    near = maximise_best(rough, [family.prior(len(x)), amortised], tolerance=1e-3)
+    solution = maximise(solved, near.lam)
+    everyone = np.arange(len(x))
+    found = quadrature.log_likelihood(decoder, x, tolerance=tolerance)
+    best, of_encoder = (fine.value_and_gradient(lam, everyone)[0] for lam in (solution.lam, amortised))
+    approximation, total = (
+        kl_to_posterior(decoder, x, found.log_prob, family, lam) for lam in (solution.lam, amortised)
+    )
+    amortisation = best - of_encoder
+    agreed = np.abs(approximation + amortisation - total) <= _AGREEMENT
+    converged = found.converged & solution.converged & agreed
+    return Gap(found.log_prob, found.error, approximation, amortisation, total, converged, solution)
+
+
+def refit_encoder(
+    ops: ModuleType,
+    arch: Architecture,
+    parameters: Parameters,
+    batch: Callable[[int], tuple[Array, Array]],
+    *,
+    steps: int,
+    seed: int,
+    optimiser: Optimiser | None = None,
+    on_step: Callable[[int, Terms], None] | None = None,
+) -> Parameters:
+    """A new encoder for a frozen decoder: fresh weights from `seed`, trained on the ELBO for `steps`. [D19]
+
+    `parameters` are the whole model's; its encoder is never read, and the decoder comes back bit for bit. `batch(step)`
+    returns x (B, D) and the places (B,) of its rows in their data set. ε comes from the EPS stream.
+    """
+    fresh = initialise(arch, seed=seed, dtype=parameters.dtype)
+    for name, view in fresh.items():
+        if not name.startswith("encoder."):
+            view[...] = parameters[name]
+    state, optimiser = TrainingState(fresh), optimiser or Optimiser()
+    frozen = [view for name, view in state.gradients.items() if not name.startswith("encoder.")]
+    for step in range(steps):
+        x, rows = batch(step)
+        eps = ops.philox_normal(rows, arch.latent, seed=seed, stream=noise.EPS, step=step, dtype=parameters.dtype)
+        terms, cache = elbo_forward(ops, arch, state.parameters, x, eps)
+        elbo_backward(ops, arch, cache, state.gradients)
+        # Zero gradients leave Adam's moments, and so the parameters, exactly where they are.
+        for gradient in frozen:
+            gradient[...] = 0
+        apply_gradients(ops, state, optimiser)
+        if on_step is not None:
+            on_step(step, terms)
+    return state.parameters

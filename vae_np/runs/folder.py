@@ -1,0 +1,217 @@
+"""A run's folder: where it lies, what is in it, and how a training fills it so that nothing finished is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from vae_np import checkpoint, data
+from vae_np.evaluation import interrupted
+from vae_np.config import Config, load_toml
+from vae_np.errors import CheckpointError, InputError, MissingFileError
+from vae_np.training.trainer import Metrics, Trainer, validation_rows
+from vae_np.vae import CONFIG_FILE, architecture_of, save_state
+
+ROOT = Path("runs")
+CONFIG, METRICS = CONFIG_FILE, "metrics.jsonl"
+PICTURES = ("samples.png", "reconstructions.png", "curves.png")
+LATER_PICTURES = ("kl.png", "interpolations.png", "manifold.png", "scatter.png")
+FILES = (CONFIG, METRICS, checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, *PICTURES, *LATER_PICTURES)
+# What a resumed run may have changed: how long it trains, and where its data lie and how they are drawn.
+_MAY_CHANGE = ("epochs", "data", "test_data", "image_shape")
+
+
+def claim(out: str | None, *, overwrite: bool) -> Path:
+    """The folder of a new run, there and writable: the one that was named, or a new one; raises InputError."""
+    if out is None:
+        return _new_folder()
+    if not out:
+        raise InputError("out: got '', expected the name of a folder")
+    check_writable(Path(out), overwrite=overwrite)
+    return Path(out)
+
+
+def _new_folder() -> Path:
+    """Create a folder named after the date and time, another one for each of two runs that start together.
+
+    Raises InputError where it cannot be created.
+    """
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder, n = ROOT / stamp, 0
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            n += 1
+            folder = ROOT / f"{stamp}-{n}"
+        except OSError as error:
+            raise InputError(f"out: {folder}: cannot be written ({error.strerror or error})") from None
+
+
+def newest() -> Path:
+    """The newest run under `runs/` that has a checkpoint; raises MissingFileError if there is none."""
+    found = sorted(ROOT.glob(f"*/{checkpoint.WEIGHTS_FILE}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise MissingFileError(f"run: there is none under {ROOT}/; name one, or train one with: vae-np train")
+    return found[-1].parent
+
+
+def find(run: str | None) -> Path:
+    """The folder of a run that was named, else the newest; raises MissingFileError where it is not there."""
+    if run is None:
+        return newest()
+    folder = Path(run)
+    if not folder.exists():
+        raise MissingFileError(f"run: {run}: there is no such folder")
+    if not folder.is_dir():
+        raise InputError(f"run: {run}: is a file, expected the folder of a run")
+    if not (folder / checkpoint.STATE_FILE).exists() and not (folder / checkpoint.WEIGHTS_FILE).exists():
+        again = " --overwrite" if (folder / CONFIG).exists() else ""
+        raise MissingFileError(f"run: {run}: has no checkpoint; train one with: vae-np train --out {run}{again}")
+    return folder
+
+
+def check_writable(folder: Path, *, overwrite: bool) -> None:
+    """Create `folder` and see that it can be written; refuse one that is not empty, unless `overwrite`.
+
+    Raises InputError; nothing that was there is changed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"out: {folder}: is a file, expected a folder")
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            raise InputError(
+                f"out: {folder}: exists and is not empty; add --overwrite to replace the run in it, "
+                f"or go on with it: --resume {folder}"
+            )
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+        if CONFIG not in os.listdir(folder) and foreign:
+            raise InputError(f"out: {folder}: holds {foreign[0]} and no run, so --overwrite leaves it alone")
+    probe = folder / ".write-test"
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        for place in new:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise InputError(f"out: {folder}: cannot be written ({error.strerror or error})") from None
+
+
+def start(folder: Path, config: Config) -> None:
+    """Clear an earlier run's files from `folder` and write `config.toml`."""
+    for path in (*(folder / name for name in FILES), *folder.glob(interrupted.PATTERN)):
+        path.unlink(missing_ok=True)
+    checkpoint.write_atomic(folder / CONFIG, config.to_toml())
+
+
+def start_again(folder: Path, trainer: Trainer) -> None:
+    """Bring a resumed run's files up to date: a changed setting, or weights that a kill left a checkpoint behind."""
+    checkpoint.write_atomic(folder / CONFIG, trainer.config.to_toml())
+    save(folder, trainer)
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The same configuration with its data files named in full, so that the run can be used from any folder."""
+    paths = {name: getattr(config, name) for name in ("data", "test_data")}
+    return replace(
+        config,
+        **{
+            name: os.path.abspath(path)
+            for name, path in paths.items()
+            if path is not None and path not in data.BUILT_IN
+        },
+    )
+
+
+def load_config(folder: Path) -> Config:
+    """The configuration that a run was trained with; raises CheckpointError if the folder has none."""
+    path = folder / CONFIG
+    if not path.exists():
+        raise CheckpointError(f"run: {folder}: has no {CONFIG}, so its data are not known")
+    return load_toml(path)
+
+
+def load_data(config: Config) -> data.Dataset:
+    """The data that a configuration names, checked against its likelihood; raises MissingFileError or DataError."""
+    dataset = data.load(config.data, test=config.test_data, image_shape=config.image_shape, seed=config.seed)
+    data.check_for(dataset, config.likelihood, config.binarization)
+    return dataset
+
+
+def save(folder: Path, trainer: Trainer) -> None:
+    """Write the checkpoint of a training as it stands."""
+    save_state(folder, trainer.arch, trainer.config, trainer.state, trainer.moments(), trainer.progress())
+
+
+def resume(folder: Path, trainer: Trainer) -> None:
+    """Bring a fresh trainer to where the run's checkpoint stands; raises MissingFileError or CheckpointError."""
+    state = checkpoint.load_state(folder)
+    if not state.extra:
+        raise CheckpointError(f"resume: {folder}: was saved from Python; only a run of vae-np train can be resumed")
+    # Filled up with defaults: settings that a later version added are not in an older file.
+    wanted, trained = trainer.config.to_mapping(), Config().to_mapping() | state.config
+    for name in {**trained, **wanted}:
+        if name not in _MAY_CHANGE and wanted.get(name) != trained.get(name):
+            raise CheckpointError(
+                f"{name}: {folder / CONFIG} has {wanted.get(name)!r}, but the checkpoint beside it was trained with "
+                f"{trained.get(name)!r}"
+            )
+    arch = architecture_of(state, folder / checkpoint.STATE_FILE)
+    if arch != trainer.arch:
+        raise CheckpointError(f"resume: {folder}: holds {arch}, but its {CONFIG} and data give {trainer.arch}")
+    if state.step > trainer.total_steps:
+        done = state.step // trainer.steps_per_epoch
+        raise CheckpointError(f"epochs: got {trainer.config.epochs}, but {folder} has trained for {done} already")
+    try:
+        trainer.restore(state.parameters, state.moments, state.step, state.extra)
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"resume: {folder / checkpoint.STATE_FILE}: is damaged ({error!r})") from None
+
+
+def shortened(settings: Config, rows: int, step: int) -> str | None:
+    """Which part of its schedule a run has at a checkpoint's `step`, for a data set of `rows`; None for all of it.
+
+    A run that was broken off has less than its settings ask for.
+    """
+    training = rows - validation_rows(settings, rows)
+    return settings.shortened(min(settings.epochs, step // max(1, training // settings.batch_size)))
+
+
+def read_metrics(folder: Path) -> list[Metrics]:
+    """Every complete line of `metrics.jsonl`, in order; a line cut short by a crash is left out."""
+    path = folder / METRICS
+    lines: list[Metrics] = []
+    if path.exists():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                lines.append(json.loads(text))
+    return lines
+
+
+def drop_metrics_after(folder: Path, step: int) -> None:
+    """Drop the lines past a checkpoint: the steps they tell of will be made again."""
+    kept = [line for line in read_metrics(folder) if line["step"] <= step]
+    checkpoint.write_atomic(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+class MetricsFile:
+    """`metrics.jsonl`, appended to a line at a time and flushed, so that it can be followed while training runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file: IO[str] = open(folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+
+    def write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,1 @@
+"""Training: data and arithmetic of a step, the loops around it, and λ per datapoint."""

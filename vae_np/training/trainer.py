@@ -1,0 +1,310 @@
+"""The training loop: order, batches, steps, running metrics, validation, finite checks.
+
+It prints nothing and touches no file. Whoever runs it passes in what should happen at a step, a metrics line and the
+end of an epoch, and may ask it to stop after any step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from vae_np import data, noise
+from vae_np._types import Array
+from vae_np.backends import Backend, FusedStep
+from vae_np.config import Config
+from vae_np.elbo import Terms
+from vae_np.errors import ConfigError, NonFiniteError
+from vae_np.evaluation.held_out import Binarized, elbo_terms
+from vae_np.model import Architecture, initialise
+from vae_np.optim import linear_warmup, staged_lr
+from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
+from vae_np.training.local import ARRAYS as LOCAL_ARRAYS
+from vae_np.training.local import LocalPosterior, local_training_step
+
+# A metrics line about so many steps, and one an epoch in long runs, from this epoch on.
+METRICS_STEPS = 100
+_LONG = 100
+_DEFAULT_VALIDATION = 5000
+_ENOUGH_ROWS = 10 * _DEFAULT_VALIDATION
+
+Metrics = dict[str, Any]
+
+
+def architecture(config: Config, features: int) -> Architecture:
+    """The architecture that `config` describes, for data of `features` columns."""
+    return Architecture(
+        features=features,
+        latent=config.latent,
+        hidden=config.hidden,
+        activation=config.activation,
+        likelihood=config.likelihood,
+        sigma=config.sigma,
+        inference=config.inference,
+    )
+
+
+def validation_rows(config: Config, rows: int) -> int:
+    """How many of the last training rows are held out: what was asked for, else 5000, or a tenth of a small set."""
+    if config.validation is not None:
+        return config.validation
+    return _DEFAULT_VALIDATION if rows >= _ENOUGH_ROWS else rows // 10
+
+
+@dataclass
+class Running:
+    """Sums over the steps since the last metrics line, so that a resumed run writes the very same lines."""
+
+    reconstruction: float = 0.0
+    kl: float = 0.0
+    objective: float = 0.0
+    steps: int = 0
+
+    def add(self, reconstruction: float, kl: float, objective: float) -> None:
+        self.reconstruction += reconstruction
+        self.kl += kl
+        self.objective += objective
+        self.steps += 1
+
+    def means(self) -> tuple[float, float, float]:
+        """Mean reconstruction, KL and objective in nats."""
+        return self.reconstruction / self.steps, self.kl / self.steps, self.objective / self.steps
+
+
+def _mean(values: Array) -> float:
+    # `values.mean()` takes thrice as long, at a step of a third of a millisecond.
+    return float(np.add.reduce(values)) / len(values)
+
+
+@dataclass
+class Trainer:
+    """Training of one model on one data set: what to do, and how far it is.
+
+    `rows` (N, D) are the training rows as stored, `validation` what is held out; where there is no encoder, `local` has
+    every training row's mu and logvar. `state`, `local` and `running` are all that
+    changes, with `seconds`, the wall time of all sittings together.
+    """
+
+    config: Config
+    backend: Backend
+    rows: Array
+    values: data.Values
+    validation: Binarized | None = None
+    state: TrainingState = field(init=False)
+    running: Running = field(default_factory=Running)
+    seconds: float = 0.0
+    local: LocalPosterior | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.config.batch_size > len(self.rows):
+            raise ConfigError(
+                f"batch_size: got {self.config.batch_size}, expected at most the {len(self.rows)} training rows"
+            )
+        self.arch = architecture(self.config, self.rows.shape[1])
+        mean = self._mean_pixel() if self.config.init == "glorot" else None
+        self.state = TrainingState(
+            initialise(self.arch, seed=self.config.seed, dtype=self.config.dtype, scheme=self.config.init, mean=mean)
+        )
+        if self.arch.inference == "local":
+            self.local = LocalPosterior.prior(len(self.rows), self.arch.latent, self.config.dtype)
+        self.optimiser = Optimiser(
+            self.config.optimizer,
+            self.config.lr,
+            self.config.adam_beta1,
+            self.config.adam_beta2,
+            self.config.adam_eps,
+        )
+        self.fused: FusedStep | None = None
+        objective, samples = self.config.objective, self.config.samples
+        if self.backend.unfused_step(self.arch, objective, samples) is None:
+            self.fused = self.backend.fused_step(
+                self.arch, self.state, self.config.batch_size, None if objective == "elbo" else samples
+            )
+
+    def _mean_pixel(self) -> Array:
+        scale = 255.0 if self.values == "byte" else 1.0
+        return self.rows.mean(axis=0, dtype=np.float64) / scale
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the training rows; an incomplete last one is dropped."""
+        return len(self.rows) // self.config.batch_size
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.config.epochs
+
+    def lr(self, epoch: int) -> float:
+        """The learning rate in an epoch, from 0. [D33]"""
+        lr = self.config.lr
+        return lr if self.config.schedule == "constant" else staged_lr(epoch, first=lr)
+
+    def beta(self, step: int) -> float:
+        """The KL's weight in the objective at `step`. [D24] [D33]"""
+        return linear_warmup(step, steps=self.config.beta_warmup * self.steps_per_epoch, final=self.config.beta)
+
+    def run(
+        self,
+        *,
+        on_step: Callable[[Trainer], None] | None = None,
+        on_metrics: Callable[[Metrics], None] | None = None,
+        on_epoch: Callable[[Trainer], None] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train until `config.epochs` are done; True if they are, False if `should_stop` said so.
+
+        Raises NonFiniteError, with the tensor's name and the step, as soon as a loss or gradient is not finite.
+        """
+        # That module imports this one.
+        from vae_np.training.device_loop import resident_steps, run_ahead
+
+        steps = resident_steps(self)
+        if steps is not None:
+            return run_ahead(
+                self, steps, on_step=on_step, on_metrics=on_metrics, on_epoch=on_epoch, should_stop=should_stop
+            )
+        order: Array | None = None
+        size, per_epoch, total = self.config.batch_size, self.steps_per_epoch, self.total_steps
+        while self.state.step < total:
+            if should_stop():
+                return False
+            started = time.perf_counter()
+            epoch, batch = divmod(self.state.step, per_epoch)
+            if order is None or batch == 0:
+                order = noise.order(len(self.rows), seed=self.config.seed, epoch=epoch)
+                self.optimiser = replace(self.optimiser, lr=self.lr(epoch))
+            beta = self.beta(self.state.step)
+            self._step(order[batch * size : (batch + 1) * size], beta)
+            self.seconds += time.perf_counter() - started
+            if on_step is not None:
+                on_step(self)
+            epoch_ends = batch == per_epoch - 1
+            if self._line_is_due(epoch, batch):
+                line = self._line(epoch, "train", *self.running.means(), beta)
+                self.running = Running()
+                if on_metrics is not None:
+                    on_metrics(line)
+            if epoch_ends:
+                if self.validation is not None and on_metrics is not None:
+                    on_metrics(self._validate(epoch, beta))
+                if on_epoch is not None:
+                    on_epoch(self)
+        return True
+
+    def _line_is_due(self, epoch: int, batch: int) -> bool:
+        """Whether a metrics line follows this batch: an epoch has equal parts of about METRICS_STEPS steps."""
+        if batch == self.steps_per_epoch - 1 or epoch >= _LONG:
+            return batch == self.steps_per_epoch - 1
+        parts = max(1, round(self.steps_per_epoch / METRICS_STEPS))
+        return (batch + 1) * parts // self.steps_per_epoch > batch * parts // self.steps_per_epoch
+
+    def _step(self, rows: Array, beta: float) -> None:
+        # What overflows here is told by name below, not by a warning of NumPy's as well.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            if self.fused is not None:
+                terms, bad = self._fused_step(self.fused, rows, beta)
+            else:
+                terms, bad = self._composed_step(rows, beta)
+        if bad is not None:
+            raise NonFiniteError(f"step {self.state.step}: {bad} is not finite; a smaller lr often helps")
+        reconstruction, kl = _mean(terms.reconstruction), _mean(terms.kl)
+        objective = reconstruction - beta * kl if terms.bound is None else _mean(terms.bound)
+        self.running.add(reconstruction, kl, objective)
+
+    def _fused_step(self, step: FusedStep, rows: Array, beta: float) -> tuple[Terms, str | None]:
+        draws = self.values == "byte" and self.config.binarization == "dynamic"
+        x = self.rows[rows] if draws else self._prepare(rows)
+        terms = step(x, rows, seed=self.config.seed, optimiser=self.optimiser, beta=beta, grey=draws)
+        if step.finite:
+            return terms, None
+        return terms, first_non_finite(self.state, terms) or "a parameter or second moment"
+
+    def _composed_step(self, rows: Array, beta: float) -> tuple[Terms, str | None]:
+        ops, x = self.backend.ops, self._prepare(rows)
+        how: dict[str, Any] = {"seed": self.config.seed, "optimiser": self.optimiser, "beta": beta}
+        if self.local is None:
+            how |= {"objective": self.config.objective, "samples": self.config.samples}
+            terms = training_step(ops, self.arch, self.state, x, rows, **how)
+        else:
+            terms = local_training_step(ops, self.arch, self.state, self.local, x, rows, **how)
+        return terms, first_non_finite(self.state, terms)
+
+    def _prepare(self, rows: Array) -> Array:
+        return data.prepare(
+            self.rows[rows],
+            self.values,
+            self.config.binarization,
+            seed=self.config.seed,
+            stream=noise.BINARIZE,
+            step=self.state.step,
+            rows=rows,
+        )
+
+    def _validate(self, epoch: int, beta: float) -> Metrics:
+        assert self.validation is not None
+        started = time.perf_counter()
+        with np.errstate(over="ignore", invalid="ignore"):
+            terms = elbo_terms(
+                self.backend.ops,
+                self.arch,
+                self.state.parameters,
+                self.validation,
+                seed=self.config.seed,
+                z_samples=self.config.z_samples,
+            )
+        self.seconds += time.perf_counter() - started
+        means = {name: float(getattr(terms, name).mean(dtype=np.float64)) for name in ("reconstruction", "kl")}
+        for name, mean in means.items():
+            if not np.isfinite(mean):
+                raise NonFiniteError(f"step {self.state.step}: validation {name} is not finite")
+        return self._line(epoch, "validation", means["reconstruction"], means["kl"], None, beta)
+
+    def _line(
+        self, epoch: int, split: str, reconstruction: float, kl: float, objective: float | None, beta: float
+    ) -> Metrics:
+        return {
+            "step": self.state.step,
+            "epoch": epoch + 1,
+            "split": split,
+            "elbo": reconstruction - kl,
+            "reconstruction": reconstruction,
+            "kl": kl,
+            "objective": objective,
+            "beta": beta,
+            "seconds": self.seconds,
+        }
+
+    def moments(self) -> dict[str, Array]:
+        """The optimiser's moments, and all λ where there is no encoder: what a checkpoint holds beside parameters."""
+        held = self.state.moments()
+        if self.local is not None:
+            held |= {f"local.{name}": getattr(self.local, name) for name in LOCAL_ARRAYS}
+        return held
+
+    def progress(self) -> Mapping[str, float]:
+        """What a resumed run needs beside parameters and moments."""
+        return {
+            "seconds": self.seconds,
+            "reconstruction": self.running.reconstruction,
+            "kl": self.running.kl,
+            "objective": self.running.objective,
+            "steps": self.running.steps,
+        }
+
+    def restore(
+        self, parameters: Mapping[str, Array], moments: Mapping[str, Array], step: int, progress: Mapping[str, float]
+    ) -> None:
+        """Go on from where a checkpoint was written."""
+        self.state.parameters.assign(parameters)
+        for name, array in self.moments().items():
+            array[...] = moments[name]
+        self.state.step = step
+        reconstruction, kl = progress["reconstruction"], progress["kl"]
+        # A checkpoint of an older version has no objective; then it was the ELBO.
+        objective = progress.get("objective", reconstruction - kl)
+        self.running = Running(reconstruction, kl, objective, int(progress["steps"]))
+        self.seconds = progress["seconds"]
