@@ -14,6 +14,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
+from ..runtime.atomics import pointer
 from ..runtime.compilation import TILE_ROWS, VECTOR_BYTES
 
 _I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
@@ -70,11 +71,6 @@ class _Vectors:
             self.builder.store(value, at).align = self.align
         else:
             self.call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), value, at, _I32(self.align), mask)
-
-
-def pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
-    """The address of an entry of a flat array."""
-    return builder.gep(context.make_array(array_type)(context, builder, array).data, [offset])
 
 
 def _tile_code(v: _Vectors, rows: int, columns: int, a: Any, b: Any, c: Any, args: Any) -> None:

@@ -14,7 +14,7 @@ from .cache import attach
 
 # No fast-math flag anywhere. LLVM compiles what is inlined once more with each caller, and with `contract` it fuses
 # other products and sums there: which copy runs depends on what the process loaded first, and so would a run's last
-# bits. Where a fused multiply-add is wanted, it is written (`intrinsics.fma`).
+# bits. Where a fused multiply-add is wanted, it is written (`engine.intrinsics.fma`).
 _SETTINGS = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
 

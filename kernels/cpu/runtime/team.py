@@ -15,7 +15,7 @@ from numba import types
 
 from vae_np._types import Array
 
-from ..engine.intrinsics import atomic_add, atomic_load, atomic_store, atomic_swap, pause
+from .atomics import atomic_add, atomic_load, atomic_store, atomic_swap, pause
 from .compilation import njit
 from .pool import POOL
 
