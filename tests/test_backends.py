@@ -40,7 +40,9 @@ def test_numpy_is_the_contract_itself_and_always_there() -> None:
 
 
 def test_the_names_are_those_of_the_configuration() -> None:
-    assert ("auto", *backends.NAMES) == config.BACKENDS
+    (option,) = (option for option in config.options() if option.name == "backend")
+    assert isinstance(option.kind, config.Choice)
+    assert option.kind.choices == backends.CHOICES == ("auto", *backends.NAMES)
 
 
 def test_auto_takes_numpy_where_nothing_else_is_there(absent: None) -> None:

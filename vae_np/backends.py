@@ -20,8 +20,10 @@ from vae_np.errors import BackendError
 from vae_np.model import Architecture
 from vae_np.step import Optimiser, TrainingState
 
-NAMES = ("numpy", "numba", "cupy")
 _MODULES = {"numba": "vae_np.kernels.cpu", "cupy": "vae_np.kernels.gpu"}
+NAMES = ("numpy", *_MODULES)
+# What a setting or an option may name.
+CHOICES = ("auto", *NAMES)
 _OLDEST_NUMBA = (0, 61)
 
 
@@ -125,7 +127,7 @@ class Backend:
 def missing(name: str) -> str | None:
     """Why a backend cannot be used here, with the remedy; None if it can. Raises BackendError for an unknown name."""
     if name not in NAMES:
-        raise BackendError(f"backend: got {name!r}, expected one of auto, {', '.join(NAMES)}")
+        raise BackendError(f"backend: got {name!r}, expected one of {', '.join(CHOICES)}")
     if name == "numpy":
         return None
     if importlib.util.find_spec(_MODULES[name]) is None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_np import config
+from vae_np import backends, config
 from vae_np.config import Config
 from vae_np.data import BINARIZATIONS
 from vae_np.errors import ConfigError, MissingFileError
@@ -56,7 +56,7 @@ CONFIGS = st.builds(
     validation=st.none() | st.integers(0, 2**70),
     z_samples=SIZE,
     dtype=st.sampled_from(config.DTYPES),
-    backend=st.sampled_from(config.BACKENDS),
+    backend=st.sampled_from(backends.CHOICES),
     seed=st.integers(0, 2**64 - 1),
 )
 

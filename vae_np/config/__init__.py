@@ -1,31 +1,23 @@
 """A run's configuration: its settings and their kinds, read from TOML files and from the command line."""
 
+from vae_np.config.files import load, load_toml, shipped
+from vae_np.config.kinds import Choice, Integer, Real, Sizes, Text
+from vae_np.config.option import Option
 from vae_np.config.settings import (
     ACTIVATIONS,
-    BACKENDS,
     DTYPES,
     INITS,
     OPTIMIZERS,
     SCHEDULES,
-    Choice,
     Config,
-    Integer,
-    Option,
-    Real,
-    Sizes,
-    Text,
-    load,
-    load_toml,
     merge,
     options,
     parse_field,
     parse_stages,
-    shipped,
 )
 
 __all__ = [
     "ACTIVATIONS",
-    "BACKENDS",
     "DTYPES",
     "INITS",
     "OPTIMIZERS",

@@ -9,226 +9,25 @@ the same one-line `ConfigError`.
 from __future__ import annotations
 
 import dataclasses
-import math
-import operator
-import os
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from vae_np import backends
+from vae_np.config.kinds import Choice, Integer, Kind, Real, Sizes, Text, did_you_mean, shown
+from vae_np.config.option import Option
 from vae_np.data import BINARIZATIONS
-from vae_np.errors import ConfigError, MissingFileError
+from vae_np.errors import ConfigError
 from vae_np.model import INFERENCES, LIKELIHOODS
 from vae_np.objectives import OBJECTIVES
 from vae_np.optim import STAGES, stage_of, staged_epochs
 
 ACTIVATIONS = ("relu", "tanh", "softplus")
-BACKENDS = ("auto", "numpy", "numba", "cupy")
 DTYPES = ("float32", "float64")
 INITS = ("uniform", "glorot")
 OPTIMIZERS = ("adam", "adagrad")
 SCHEDULES = ("constant", "burda2015")
-
-
-class Kind(ABC):
-    """What a field accepts: a description, a reader for text, and a check.
-
-    `check` returns the value in the field's own type. Both `read` and `check` raise a ValueError or a
-    TypeError; `Option` turns it into the one-line message.
-    """
-
-    @property
-    @abstractmethod
-    def expected(self) -> str: ...
-
-    def read(self, text: str) -> Any:
-        return text
-
-    @abstractmethod
-    def check(self, value: Any) -> Any: ...
-
-    def hint(self, value: Any) -> str:
-        return ""
-
-
-@dataclass(frozen=True)
-class Text(Kind):
-    """Any text that is not empty; a path object counts as its text."""
-
-    description: str
-
-    @property
-    def expected(self) -> str:
-        return self.description
-
-    def check(self, value: Any) -> str:
-        text = os.fspath(value)
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError
-        return text
-
-
-@dataclass(frozen=True)
-class Choice(Kind):
-    """One of a few words."""
-
-    choices: tuple[str, ...]
-
-    @property
-    def expected(self) -> str:
-        return f"one of {', '.join(self.choices)}"
-
-    def check(self, value: Any) -> str:
-        if not isinstance(value, str) or value not in self.choices:
-            raise ValueError
-        return value
-
-    def hint(self, value: Any) -> str:
-        return _did_you_mean(value, self.choices)
-
-
-@dataclass(frozen=True)
-class Integer(Kind):
-    """A whole number at or above a bound, and below another where one is given."""
-
-    at_least: int
-    below: int | None = None
-    below_text: str = ""
-
-    @property
-    def expected(self) -> str:
-        upper = "" if self.below is None else f" and < {self.below_text or self.below}"
-        return f"a whole number >= {self.at_least}{upper}"
-
-    def read(self, text: str) -> int:
-        return int(text)
-
-    def check(self, value: Any) -> int:
-        number = _whole(value)
-        if number < self.at_least or (self.below is not None and number >= self.below):
-            raise ValueError
-        return number
-
-
-@dataclass(frozen=True)
-class Real(Kind):
-    """A finite number above (or at least) a bound, and below another where one is given."""
-
-    above: float | None = None
-    at_least: float | None = None
-    below: float | None = None
-
-    @property
-    def expected(self) -> str:
-        bounds = ((">", self.above), (">=", self.at_least), ("<", self.below))
-        return "a number " + " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
-
-    def read(self, text: str) -> float:
-        return float(text)
-
-    def check(self, value: Any) -> float:
-        if isinstance(value, (bool, str, bytes)):
-            raise TypeError
-        number = float(value)
-        inside = (
-            math.isfinite(number)
-            and (self.above is None or number > self.above)
-            and (self.at_least is None or number >= self.at_least)
-            and (self.below is None or number < self.below)
-        )
-        if not inside:
-            raise ValueError
-        return number
-
-    def hint(self, value: Any) -> str:
-        return " (finite)" if isinstance(value, float) and not math.isfinite(value) else ""
-
-
-@dataclass(frozen=True)
-class Sizes(Kind):
-    """Sizes, all at least 1; any number of them, or just `count`."""
-
-    description: str
-    count: int | None = None
-
-    @property
-    def expected(self) -> str:
-        return self.description
-
-    def read(self, text: str) -> tuple[int, ...]:
-        return () if text == "none" else tuple(int(part) for part in text.split(","))
-
-    def check(self, value: Any) -> tuple[int, ...]:
-        parts = value if isinstance(value, (tuple, list)) else (value,)
-        sizes = tuple(_whole(part) for part in parts)
-        if min(sizes, default=1) < 1 or (self.count is not None and len(sizes) != self.count):
-            raise ValueError
-        return sizes
-
-
-@dataclass(frozen=True)
-class Option:
-    """One field of `Config` as the command line and the messages see it.
-
-    `name` and `default` are the field's own; `options()` fills them in.
-    """
-
-    kind: Kind
-    metavar: str
-    help: str
-    name: str = ""
-    default: Any = None
-
-    @property
-    def flag(self) -> str:
-        """The name on the command line, such as `--batch-size`."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def default_text(self) -> str:
-        """The default as it would be typed on the command line; empty where there is none."""
-        return "" if self.default is None else _typed(self.default)
-
-    @property
-    def usage(self) -> str:
-        """The help with the choices and the default, as the command line shows it."""
-        choices = f" {self.kind.expected.capitalize()}." if isinstance(self.kind, Choice) else ""
-        return self.help + choices + (f" (default: {self.default_text})" if self.default_text else "")
-
-    @property
-    def expected(self) -> str:
-        return self.kind.expected + (", or none" if self._clearable else "")
-
-    @property
-    def _clearable(self) -> bool:
-        """Whether `none` stands for None, and is not one of the words to choose from."""
-        return self.default is None and not (isinstance(self.kind, Choice) and "none" in self.kind.choices)
-
-    def check(self, value: Any) -> Any:
-        """Return `value` in the field's own type; raise ConfigError where it is not allowed."""
-        if value is None and self.default is None:
-            return None
-        try:
-            return self.kind.check(value)
-        # a whole number too large for a float raises OverflowError
-        except (ValueError, TypeError, OverflowError):
-            raise ConfigError(self._message(value)) from None
-
-    def parse(self, text: str) -> Any:
-        """Return the value that was typed on the command line; raise ConfigError where it is not allowed."""
-        if text == "none" and self._clearable:
-            return None
-        try:
-            value = self.kind.read(text)
-        except ValueError:
-            raise ConfigError(self._message(text)) from None
-        return self.check(value)
-
-    def _message(self, value: Any) -> str:
-        return f"{self.name}: got {_shown(value)}, expected {self.expected}{self.kind.hint(value)}"
 
 
 def _option(default: Any, kind: Kind, metavar: str, text: str) -> Any:
@@ -339,7 +138,7 @@ class Config:
     z_samples: int = _option(1, Integer(1), "N", "Noise draws per image when the ELBO is evaluated.")
     dtype: str = _option("float32", Choice(DTYPES), "NAME", "Precision.")
     backend: str = _option(
-        "auto", Choice(BACKENDS), "NAME", "What computes; auto says what it chose and why."
+        "auto", Choice(backends.CHOICES), "NAME", "What computes; auto says what it chose and why."
     )
     seed: int = _option(
         0, Integer(0, 2**64, "2**64"), "N", "Seed of initialisation, data order, binarisation and noise."
@@ -403,14 +202,6 @@ class Config:
         return note + tomli_w.dumps(self.to_mapping())
 
 
-def parse_stages(text: str) -> int:
-    """How many stages of a schedule `1-N` asks for; raise ConfigError."""
-    last = text.removeprefix("1-")
-    if text == last or not last.isdecimal() or not 1 <= int(last) <= STAGES:
-        raise ConfigError(f"stages: got {_shown(text)}, expected 1-N with N from 1 to {STAGES}, such as 1-5")
-    return int(last)
-
-
 @cache
 def options() -> tuple[Option, ...]:
     """Return one `Option` per field of `Config`, in the order of the fields."""
@@ -430,90 +221,17 @@ def merge(base: Config, overrides: Mapping[str, Any]) -> Config:
     return Config.from_mapping({**base.to_mapping(), **overrides})
 
 
-def load_toml(path: str | os.PathLike[str]) -> Config:
-    """Read a configuration from a TOML file; raise MissingFileError or ConfigError, naming the file."""
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise MissingFileError(f"config: {os.fspath(path)}: there is no such file") from None
-    except OSError as error:
-        raise ConfigError(f"config: {os.fspath(path)}: cannot be read ({error.strerror})") from None
-    return _from_toml(content, os.fspath(path))
-
-
-def shipped() -> tuple[str, ...]:
-    """Return the names of the configurations that come with the package."""
-    return tuple(sorted(_shipped_files()))
-
-
-def load(name_or_path: str | os.PathLike[str]) -> Config:
-    """Read a shipped configuration by name or a TOML file by path; raise MissingFileError or ConfigError."""
-    name = os.fspath(name_or_path)
-    files = _shipped_files()
-    if name in files:
-        return _from_toml(files[name].read_bytes(), name)
-    if name.endswith(".toml") or Path(name).name != name or Path(name).exists():
-        return load_toml(name)
-    names = shipped()
-    hint = _did_you_mean(name, names)
-    raise ConfigError(f"config: got {_shown(name)}, expected a .toml file or one of {', '.join(names)}{hint}")
-
-
-def _shipped_files() -> dict[str, Any]:
-    from importlib import resources
-
-    entries = resources.files(__package__).joinpath("shipped").iterdir()
-    return {entry.name.removesuffix(".toml"): entry for entry in entries if entry.name.endswith(".toml")}
-
-
-def _from_toml(content: bytes, source: str) -> Config:
-    import tomllib
-
-    try:
-        settings = tomllib.loads(content.decode())
-    except ValueError as error:
-        raise ConfigError(f"config: {source}: not valid TOML: {' '.join(str(error).split())}") from None
-    try:
-        return Config.from_mapping(settings)
-    except ConfigError as error:
-        raise ConfigError(f"config: {source}: {error}") from None
+def parse_stages(text: str) -> int:
+    """How many stages of a schedule `1-N` asks for; raise ConfigError."""
+    last = text.removeprefix("1-")
+    if text == last or not last.isdecimal() or not 1 <= int(last) <= STAGES:
+        raise ConfigError(f"stages: got {shown(text)}, expected 1-N with N from 1 to {STAGES}, such as 1-5")
+    return int(last)
 
 
 def _known(name: Any) -> Option:
     by_name = {option.name: option for option in options()}
     if name not in by_name:
-        hint = _did_you_mean(name, tuple(by_name)) or f", expected one of {', '.join(by_name)}"
-        raise ConfigError(f"unknown configuration key {_shown(name)}{hint}")
+        hint = did_you_mean(name, tuple(by_name)) or f", expected one of {', '.join(by_name)}"
+        raise ConfigError(f"unknown configuration key {shown(name)}{hint}")
     return by_name[name]
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool):
-        raise TypeError
-    return operator.index(value)
-
-
-def _did_you_mean(value: Any, choices: tuple[str, ...]) -> str:
-    import difflib
-
-    if not isinstance(value, str):
-        return ""
-    canonical = value.strip().lower()
-    # a hyphen for an underscore, or the reverse, is the commonest slip
-    plain = {choice.replace("_", "-"): choice for choice in choices}
-    close = difflib.get_close_matches(canonical.replace("_", "-"), plain, n=1, cutoff=0.5)
-    return f" (did you mean '{plain[close[0]]}'?)" if close else ""
-
-
-def _typed(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _shown(value: Any) -> str:
-    """Return a value as a message shows it: on one line and not long."""
-    if isinstance(value, tuple) and value and all(isinstance(part, int) for part in value):
-        return _typed(value)
-    # a NumPy scalar would show its type
-    shown = repr(value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value)
-    shown = " ".join(shown.split())
-    return shown if len(shown) <= 60 else shown[:57] + "..."

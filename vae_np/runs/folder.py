@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from vae_np import checkpoint, data
-from vae_np.evaluation import interrupted
 from vae_np.config import Config, load_toml
 from vae_np.errors import CheckpointError, InputError, MissingFileError
+from vae_np.evaluation import interrupted
 from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import CONFIG_FILE, architecture_of, save_state
 

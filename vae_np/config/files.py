@@ -1,0 +1,60 @@
+"""Configurations in TOML files: a user's own by path, the shipped ones by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from vae_np.config.kinds import did_you_mean, shown
+from vae_np.config.settings import Config
+from vae_np.errors import ConfigError, MissingFileError
+
+
+def load_toml(path: str | os.PathLike[str]) -> Config:
+    """Read a configuration from a TOML file; raise MissingFileError or ConfigError, naming the file."""
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise MissingFileError(f"config: {os.fspath(path)}: there is no such file") from None
+    except OSError as error:
+        raise ConfigError(f"config: {os.fspath(path)}: cannot be read ({error.strerror})") from None
+    return _from_toml(content, os.fspath(path))
+
+
+def shipped() -> tuple[str, ...]:
+    """Return the names of the configurations that come with the package."""
+    return tuple(sorted(_shipped_files()))
+
+
+def load(name_or_path: str | os.PathLike[str]) -> Config:
+    """Read a shipped configuration by name or a TOML file by path; raise MissingFileError or ConfigError."""
+    name = os.fspath(name_or_path)
+    files = _shipped_files()
+    if name in files:
+        return _from_toml(files[name].read_bytes(), name)
+    if name.endswith(".toml") or Path(name).name != name or Path(name).exists():
+        return load_toml(name)
+    names = shipped()
+    hint = did_you_mean(name, names)
+    raise ConfigError(f"config: got {shown(name)}, expected a .toml file or one of {', '.join(names)}{hint}")
+
+
+def _shipped_files() -> dict[str, Any]:
+    from importlib import resources
+
+    entries = resources.files(__package__).joinpath("shipped").iterdir()
+    return {entry.name.removesuffix(".toml"): entry for entry in entries if entry.name.endswith(".toml")}
+
+
+def _from_toml(content: bytes, source: str) -> Config:
+    import tomllib
+
+    try:
+        settings = tomllib.loads(content.decode())
+    except ValueError as error:
+        raise ConfigError(f"config: {source}: not valid TOML: {' '.join(str(error).split())}") from None
+    try:
+        return Config.from_mapping(settings)
+    except ConfigError as error:
+        raise ConfigError(f"config: {source}: {error}") from None
