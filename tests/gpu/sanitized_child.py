@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import shimlib
 import trials
+
 from vae_np.kernels.gpu import _device
 
 given = json.load(sys.stdin)

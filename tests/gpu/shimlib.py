@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+
 from vae_np.kernels.gpu import _compile
 from vae_np.kernels.gpu._device import argument
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import shimlib
+
 from vae_np.kernels.gpu import _compile, _device
 
 FILES = sorted(file.name for file in _compile.SOURCES.glob("*.cu"))

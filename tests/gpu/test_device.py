@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vae_np.kernels import gpu
-from vae_np.kernels.check import compare
-from vae_np.kernels.gpu import _device
 
 from vae_np import backends, data, noise
 from vae_np import ops as reference
 from vae_np.errors import DeviceError
 from vae_np.evaluation import held_out
+from vae_np.kernels import gpu
+from vae_np.kernels.check import compare
+from vae_np.kernels.gpu import _device
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 

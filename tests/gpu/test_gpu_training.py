@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import shimlib
 from commandline import TINY, good, grey_bars, metrics, vae_np
-from vae_np.kernels import gpu
-from vae_np.kernels.check import compare
-from vae_np.kernels.gpu import _device, fused
 
 from vae_np import VAE, backends
 from vae_np.config import Config
 from vae_np.data import bars
 from vae_np.errors import BackendError, DeviceError, NonFiniteError
+from vae_np.kernels import gpu
+from vae_np.kernels.check import compare
+from vae_np.kernels.gpu import _device, fused
 from vae_np.training import device_loop
 from vae_np.training.trainer import Trainer
 from vae_np.verify import catalogue, runner

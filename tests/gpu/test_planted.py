@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import shimlib
 import trials
+
 from vae_np.kernels.gpu import _device
 
 

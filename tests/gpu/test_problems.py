@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vae_np.kernels.gpu import _compile, fused, problems
-from vae_np.kernels.gpu._device import CupyDevice, argument, file_of, use
 
 from vae_np.errors import BackendError, DeviceError
+from vae_np.kernels.gpu import _compile, fused, problems
+from vae_np.kernels.gpu._device import CupyDevice, argument, file_of, use
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import cases
 import numpy as np
-from vae_np.kernels import gpu
-from vae_np.kernels.check import compare
 
 from vae_np import model, noise
 from vae_np import ops as reference
 from vae_np.evaluation import importance
+from vae_np.kernels import gpu
+from vae_np.kernels.check import compare
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 

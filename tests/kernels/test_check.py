@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vae_np.kernels.check import compare, compare_all
 
 from vae_np.errors import InputError
+from vae_np.kernels.check import compare, compare_all
 
 NAN, INF = np.nan, np.inf
 

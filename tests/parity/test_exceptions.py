@@ -24,7 +24,6 @@ if backends.missing("numba") is not None:
 from vae_np.kernels import cpu
 from vae_np.kernels.cpu.fused import FusedStep
 from vae_np.kernels.cpu.runtime import pool
-
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState
 

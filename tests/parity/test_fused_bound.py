@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vae_np.kernels.check import compare
 
 from vae_np import backends, noise, objectives
 from vae_np import ops as reference
 from vae_np.errors import InputError
+from vae_np.kernels.check import compare
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState
 

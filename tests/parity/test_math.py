@@ -17,6 +17,7 @@ if backends.missing("numba") is not None:
     pytest.skip(str(backends.missing("numba")), allow_module_level=True)
 
 import numba
+
 from vae_np.kernels.cpu.engine import functions
 
 NAMES = ("exp", "expm1", "log1p_unit", "tanh", "softplus", "sigmoid")

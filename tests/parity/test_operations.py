@@ -9,11 +9,11 @@ from typing import Any
 import cases
 import numpy as np
 import pytest
-from vae_np.kernels.check import compare
 
 from vae_np import backends, distributions
 from vae_np import ops as reference
 from vae_np.errors import InputError
+from vae_np.kernels.check import compare
 
 DTYPES = [np.float64, np.float32]
 CASES = list(cases.every())

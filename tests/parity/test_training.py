@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vae_np.kernels.check import compare
 
 from vae_np import VAE, backends
 from vae_np.config import Config
 from vae_np.data import bars
 from vae_np.errors import NonFiniteError
 from vae_np.evaluation import held_out
+from vae_np.kernels.check import compare
 from vae_np.training.trainer import Trainer
 
 if backends.missing("numba") is not None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vae_np.kernels.check import compare
 
 from vae_np import backends
 from vae_np import ops as reference
 from vae_np.evaluation import importance
+from vae_np.kernels.check import compare
 from vae_np.model import Architecture, initialise
 
 if backends.missing("numba") is not None:
