@@ -1,0 +1,2 @@
+from .linear import Linear, Tanh, Sequential
+from .conv1d import Conv1d
