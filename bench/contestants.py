@@ -39,7 +39,7 @@ from workloads import (
 from vae_np import backends, objectives, ops
 from vae_np.backends import Backend
 from vae_np.evaluation import importance
-from vae_np.model import Parameters, initialise
+from vae_np.model import Model, Parameters, initialise
 
 EVAL_SAMPLES, EVAL_IMAGES = 5000, 10
 _GEMM_CHUNKS = (500, 5000)
@@ -210,7 +210,8 @@ def ours_evaluated(of: Any, workload: Workload, log_weights: Callable[..., Any] 
     def run(x: Any) -> tuple[Any, Any]:
         rows = np.arange(len(x))
         if log_weights is None:
-            found = importance.importance_log_likelihood(of, arch, parameters, x, rows, samples=EVAL_SAMPLES, seed=SEED)
+            model = Model(of, arch, parameters)
+            found = importance.importance_log_likelihood(model, x, rows, samples=EVAL_SAMPLES, seed=SEED)
         else:
             log_w = log_weights(of, arch, parameters, x, rows, samples=EVAL_SAMPLES, seed=SEED)
             found = importance.estimate_from_log_weights(of, log_w)

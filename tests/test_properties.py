@@ -25,7 +25,7 @@ from vae_np._types import Array
 from vae_np.config import Config
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
 from vae_np.evaluation.importance import estimate_from_log_weights, importance_log_likelihood
-from vae_np.model import Parameters
+from vae_np.model import Model, Parameters
 from vae_np.optim import STAGES, staged_epochs
 from vae_np.vae import VAE
 
@@ -376,7 +376,8 @@ def test_the_likelihood_estimate_does_not_depend_on_batches_or_chunks(
 ) -> None:
     def estimate(part: Any, **chunks: int) -> Array:
         rows = np.arange(100, 100 + len(p.x))[part]
-        found = importance_log_likelihood(ops, p.arch, p.parameters, p.x[part], rows, samples=samples, seed=4, **chunks)
+        model = Model(ops, p.arch, p.parameters)
+        found = importance_log_likelihood(model, p.x[part], rows, samples=samples, seed=4, **chunks)
         return found.log_likelihood
 
     whole = estimate(slice(None))

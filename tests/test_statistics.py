@@ -26,7 +26,7 @@ from vae_np.exact.decoder import Decoder
 from vae_np.exact.enumeration import marginal, state_index, states
 from vae_np.exact.linear_gaussian import LinearGaussian
 from vae_np.layers import softplus
-from vae_np.model import Architecture, Parameters, initialise
+from vae_np.model import Architecture, Model, Parameters, initialise
 from vae_np.vae import VAE
 
 SEED = 2026
@@ -340,7 +340,7 @@ def test_importance_weights_average_to_p_of_x() -> None:
     parameters = spread_out(arch)
     x = states(4)
     (mu, logvar), _ = model.encode_forward(ops, arch, parameters, x)
-    log_w = log_weights(ops, arch, parameters, x, mu, logvar, normals(draws, 16, 1).reshape(-1, 1))
+    log_w = log_weights(Model(ops, arch, parameters), x, mu, logvar, normals(draws, 16, 1).reshape(-1, 1))
     exact = marginal(Decoder.of(arch, parameters)).log_prob
     assert_mean(np.exp(log_w), np.exp(exact))
     elbo = np.array([-quadrature_loss(arch, parameters, row[None], 1.0) for row in x])
@@ -367,7 +367,7 @@ def test_the_bias_and_the_error_of_the_likelihood_estimate_are_the_known_ones() 
     samples, replicates = 40, 8000
     (mu, logvar), _ = model.encode_forward(ops, arch, parameters, x)
     eps = normals(samples * replicates, 2, 1).reshape(-1, 1)
-    log_w = log_weights(ops, arch, parameters, x, mu, logvar, eps)
+    log_w = log_weights(Model(ops, arch, parameters), x, mu, logvar, eps)
     log_p = exact.log_prob(x)
     assert_mean(np.exp(log_w - log_p), 1.0)
 

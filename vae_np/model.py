@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -139,6 +139,17 @@ class Parameters(Mapping[str, Array]):
         """Copy the tensors of the same names into this buffer."""
         for name, view in self._views.items():
             view[...] = values[name]
+
+
+class Model(NamedTuple):
+    """What stands above this book carries the three together: operations to compute with, architecture, parameters.
+
+    The functions below take them first and in this order, so `encode_forward(*model, x)` hands them over.
+    """
+
+    ops: ModuleType
+    arch: Architecture
+    parameters: Parameters
 
 
 def aligned_zeros(size: int, dtype: np.dtype[Any]) -> Array:

@@ -20,8 +20,9 @@ from vae_np.evaluation import held_out
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
 from vae_np.evaluation.importance import Estimate
 from vae_np.layers import sigmoid
-from vae_np.model import Architecture, Parameters
+from vae_np.model import Architecture, Model, Parameters
 from vae_np.step import TrainingState
+from vae_np.training import loop
 from vae_np.training.trainer import Metrics, Trainer, architecture
 
 CONFIG_FILE = "config.toml"
@@ -86,6 +87,11 @@ class VAE:
         return f"<VAE {sizes}, {kinds}, {self.parameters.count} parameters>"
 
     @property
+    def model(self) -> Model:
+        """The model as the functions of `vae_np.evaluation` take it: operations, architecture and parameters."""
+        return Model(self.backend.ops, self.arch, self.parameters)
+
+    @property
     def parameters(self) -> Parameters:
         """Every tensor by name, weights (in, out); writing into one changes the model."""
         return self._state.parameters
@@ -132,8 +138,11 @@ class VAE:
                 "seed": self.config.seed if seed is None else seed,
             }
         )
-        held_out = None if validation is None else self._examples(validation, binarize, config.seed, "validation")
-        trainer = Trainer(config, self.backend, rows, values, held_out)
+        judged = None
+        if validation is not None:
+            examples = self._examples(validation, binarize, config.seed, "validation")
+            judged = held_out.validation(examples, seed=config.seed, z_samples=config.z_samples)
+        trainer = Trainer(config, self.backend, rows, values, judged)
         trainer.state.parameters.assign(self.parameters)
         history = History()
 
@@ -142,21 +151,19 @@ class VAE:
             if on_metrics is not None:
                 on_metrics(line)
 
-        trainer.run(on_metrics=record)
+        loop.run(trainer, on_metrics=record)
         self._state, self.config = trainer.state, config
         return history
 
     def encode(self, x: Array, *, binarize: str | None = None) -> tuple[Array, Array]:
         """mu and logvar (log σ²) of q(z|x), (N, K) each; solved for, where the model has no encoder. [D19] [D11]"""
-        return held_out.posterior_moments(
-            self.backend.ops, self.arch, self.parameters, self._examples(x, binarize, self.config.seed)
-        )
+        return held_out.posterior_moments(self.model, self._examples(x, binarize, self.config.seed))
 
     def decode(self, z: Array) -> Array:
         """E[x|z] for z (N, K): probabilities in [0, 1] (Bernoulli) or means (normal), (N, D). [D3]"""
         z = np.atleast_2d(np.asarray(z, dtype=self.parameters.dtype))
         data.check_columns(z, self.arch.latent, "z")
-        out, _ = model.decode_forward(self.backend.ops, self.arch, self.parameters, z)
+        out, _ = model.decode_forward(*self.model, z)
         return sigmoid(out) if self.arch.is_bernoulli else out
 
     def sample(self, n: int, seed: int = 0, *, mean: bool = False) -> Array:
@@ -167,7 +174,7 @@ class VAE:
         z = self.prior(n, seed)
         if mean:
             return self.decode(z)
-        out, _ = model.decode_forward(self.backend.ops, self.arch, self.parameters, z)
+        out, _ = model.decode_forward(*self.model, z)
         rows, dtype = np.arange(n), self.parameters.dtype
         # x|z has the prior's stream too, as sample 1, so that it never shares a block with z.
         address = {"seed": seed, "stream": noise.PRIOR, "sample": 1}
@@ -198,9 +205,7 @@ class VAE:
         """Per-example `elbo`, `reconstruction` and `kl`, (N,) each in nats, with `z_samples` draws of ε. [D21]"""
         seed = self.config.seed if seed is None else seed
         return held_out.elbo_terms(
-            self.backend.ops,
-            self.arch,
-            self.parameters,
+            self.model,
             self._examples(x, binarize, seed),
             seed=seed,
             z_samples=_count("z_samples", z_samples),
@@ -213,9 +218,7 @@ class VAE:
         seed = self.config.seed if seed is None else seed
         examples = self._examples(x, binarize, seed)
         return held_out.log_likelihood(
-            self.backend.ops,
-            self.arch,
-            self.parameters,
+            self.model,
             examples,
             samples=_count("samples", samples),
             seed=seed,
@@ -228,9 +231,7 @@ class VAE:
         """Per-example log p(x) in nats by annealed importance sampling, which needs no encoder. [D60]"""
         seed = self.config.seed if seed is None else seed
         examples = self._examples(x, binarize, seed)
-        return held_out.annealed_log_likelihood(
-            self.backend.ops, self.arch, self.parameters, examples, annealing or Annealing(), seed=seed
-        )
+        return held_out.annealed_log_likelihood(self.model, examples, annealing or Annealing(), seed=seed)
 
     def bidirectional(
         self, n: int = 100, annealing: Annealing | None = None, *, seed: int | None = None
@@ -239,7 +240,7 @@ class VAE:
         seed = self.config.seed if seed is None else seed
         examples, z = self.simulated(n, seed)
         estimate = held_out.annealed_log_likelihood(
-            self.backend.ops, self.arch, self.parameters, examples, annealing or Annealing(), seed=seed, posterior=z
+            self.model, examples, annealing or Annealing(), seed=seed, posterior=z
         )
         assert isinstance(estimate, BidirectionalEstimate)
         return estimate

@@ -547,8 +547,8 @@ def pressing(owner: object, name: str, call: int) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("owner", "name", "call", "kept"),
     [
-        (trainer.Trainer, "_step", 8, 5),
-        (trainer, "elbo_terms", 2, 5),
+        (trainer.Trainer, "step", 8, 5),
+        (trainer.Trainer, "validation_line", 2, 5),
         # config.toml, then state and weights of each checkpoint: while the second one is written
         (checkpoint, "_write_synced", 5, 5),
         (checkpoint.os, "replace", 5, 10),
@@ -575,7 +575,7 @@ def test_a_second_ctrl_c_stops_at_once_and_spoils_nothing(
 
 
 def test_ctrl_c_before_the_first_checkpoint(place: Path) -> None:
-    with pressing(trainer.Trainer, "_step", 1):
+    with pressing(trainer.Trainer, "step", 1):
         result = vae_np("train", "--data", place / "grey.npy", *TINY, "--out", "cut")
     assert (result.code, result.err) == (130, "vae-np: stopped at once; there is no checkpoint yet\n")
 

@@ -20,13 +20,13 @@ from vae_np.evaluation.annealing import Annealing, BidirectionalEstimate, State,
 from vae_np.exact import quadrature
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture, Parameters
+from vae_np.model import Architecture, Model, Parameters
 
 FEW = Annealing(chains=3, temperatures=6, leapfrog=3)
 
 
 def target_of(arch: Architecture, parameters: Parameters, x: Array) -> Target:
-    return Target(ops, arch, parameters, x)
+    return Target(Model(ops, arch, parameters), x)
 
 
 def decoder_problem(likelihood: str = "bernoulli", latent: int = 2, batch: int = 5) -> tuple[Any, ...]:
@@ -95,7 +95,7 @@ def test_one_over_the_reverse_weights_averages_to_one_over_p_of_x(latent: int) -
 def test_one_temperature_is_the_average_over_the_prior() -> None:
     arch, parameters, x = decoder_problem()
     settings, rows = Annealing(chains=7, temperatures=1), np.arange(5)
-    result = annealed_log_likelihood(ops, arch, parameters, x, rows, settings, seed=3)
+    result = annealed_log_likelihood(Model(ops, arch, parameters), x, rows, settings, seed=3)
     z = noise.normal(
         np.tile(rows, 7), 2, seed=3, stream=noise.AIS, sample=np.repeat(3 * np.arange(7) + 1, 5), dtype=np.float64
     )
@@ -110,7 +110,7 @@ def test_both_sides_bracket_quadrature(likelihood: str, latent: int) -> None:
     arch, parameters, _ = decoder_problem(likelihood, latent)
     x, z = simulate(arch, parameters, 40)
     settings = Annealing(chains=16, temperatures=60, leapfrog=3)
-    result = annealed_log_likelihood(ops, arch, parameters, x, np.arange(40), settings, seed=0, posterior=z)
+    result = annealed_log_likelihood(Model(ops, arch, parameters), x, np.arange(40), settings, seed=0, posterior=z)
     assert isinstance(result, BidirectionalEstimate)
     truth = by_quadrature(arch, parameters, x)
     below, above = result.log_likelihood - truth, result.upper - truth
@@ -127,7 +127,7 @@ def test_both_sides_bracket_quadrature(likelihood: str, latent: int) -> None:
 def test_sixteen_chains_are_within_four_standard_errors(latent: int) -> None:
     arch, parameters, x = decoder_problem("bernoulli", latent)
     settings = Annealing(chains=16, temperatures=100, leapfrog=3)
-    result = annealed_log_likelihood(ops, arch, parameters, x, np.arange(5), settings, seed=0)
+    result = annealed_log_likelihood(Model(ops, arch, parameters), x, np.arange(5), settings, seed=0)
     assert (np.abs(result.log_likelihood - by_quadrature(arch, parameters, x)) < 4 * result.stderr).all()
 
 
@@ -137,7 +137,8 @@ def test_more_temperatures_close_the_gap_in_a_linear_model() -> None:
     gaps = []
     for temperatures in (3, 30, 150):
         settings = Annealing(chains=8, temperatures=temperatures, leapfrog=4)
-        result: Any = annealed_log_likelihood(ops, arch, parameters, x, np.arange(30), settings, seed=0, posterior=z)
+        model, rows = Model(ops, arch, parameters), np.arange(30)
+        result: Any = annealed_log_likelihood(model, x, rows, settings, seed=0, posterior=z)
         assert (result.log_likelihood - truth.log_prob(x)).mean() < 0.05
         assert (result.upper - truth.log_prob(x)).mean() > -0.05
         gaps.append((result.upper - result.log_likelihood).mean())
@@ -168,7 +169,7 @@ def test_no_gradient_of_a_weight_is_computed(likelihood: str) -> None:
         return ops.affine_act_backward(dy, cache, weight_gradient=weight_gradient, **more)
 
     listening = SimpleNamespace(**{**vars(ops), "affine_act_backward": affine_act_backward})
-    Target(cast(ModuleType, listening), arch, parameters, x)(np.zeros((10, 2)))
+    Target(Model(cast(ModuleType, listening), arch, parameters), x)(np.zeros((10, 2)))
     assert asked == [False, False]
 
 
@@ -269,7 +270,7 @@ def test_the_pilot_finds_steps_that_are_accepted_as_often_as_wanted(acceptance: 
     _, arch, parameters = linear(latent=6, features=8)
     x, _ = simulate(arch, parameters, 10)
     settings = Annealing(chains=16, temperatures=200, leapfrog=4, acceptance=acceptance)
-    result = annealed_log_likelihood(ops, arch, parameters, x, np.arange(10), settings, seed=0)
+    result = annealed_log_likelihood(Model(ops, arch, parameters), x, np.arange(10), settings, seed=0)
     assert abs(result.acceptance.mean() - acceptance) < 0.05
 
 
@@ -311,7 +312,7 @@ def test_exactly_the_chains_asked_for_are_run_and_no_draw_is_used_twice(reverse:
     recorder, z = Recorder(), np.zeros((5, 2)) if reverse else None
     settings = Annealing(chains=4, temperatures=210, leapfrog=1)
     annealed_log_likelihood(
-        recorder.ops, arch, parameters, x, np.arange(5) + 3, settings, seed=0, posterior=z, chunk_rows=chunk_rows
+        Model(recorder.ops, arch, parameters), x, np.arange(5) + 3, settings, seed=0, posterior=z, chunk_rows=chunk_rows
     )
     assert len(set(recorder.draws)) == len(recorder.draws)
     roles = [{number // 3 for _, number, _ in recorder.draws if number % 3 == role} for role in range(3)]
@@ -326,10 +327,10 @@ def test_neither_chunk_nor_batch_matters(chunk_rows: int) -> None:
     arch, parameters, _ = decoder_problem()
     x, z = simulate(arch, parameters, 5)
     rows = np.array([4, 0, 9, 2, 7])
-    whole: Any = annealed_log_likelihood(ops, arch, parameters, x, rows, FEW, seed=1, posterior=z)
+    whole: Any = annealed_log_likelihood(Model(ops, arch, parameters), x, rows, FEW, seed=1, posterior=z)
     for part in (slice(0, 5), slice(0, 2), slice(2, 5)):
         options: Any = {"seed": 1, "posterior": z[part], "chunk_rows": chunk_rows}
-        got: Any = annealed_log_likelihood(ops, arch, parameters, x[part], rows[part], FEW, **options)
+        got: Any = annealed_log_likelihood(Model(ops, arch, parameters), x[part], rows[part], FEW, **options)
         for name in ("log_likelihood", "stderr", "ess", "acceptance", "upper", "upper_stderr", "upper_ess"):
             assert error(getattr(got, name), getattr(whole, name)[part]) < 1e-10
 
@@ -348,7 +349,7 @@ def test_progress_goes_from_nothing_to_all() -> None:
     arch, parameters, x = decoder_problem()
     heard: list[float] = []
     annealed_log_likelihood(
-        ops, arch, parameters, x, np.arange(5), FEW, seed=0, posterior=np.zeros((5, 2)), chunk_rows=5,
+        Model(ops, arch, parameters), x, np.arange(5), FEW, seed=0, posterior=np.zeros((5, 2)), chunk_rows=5,
         on_progress=heard.append,
     )  # fmt: skip
     assert heard == sorted(heard)
@@ -367,15 +368,17 @@ def test_over_a_data_set_each_example_meets_its_own_posterior_sample() -> None:
     assert settings.batch == 2
     options: Any = {"seed": 0, "posterior": z}
     result: Any = held_out.annealed_log_likelihood(
-        ops, arch, parameters, examples, settings, on_batch=heard.append, on_progress=progress.append, **options
+        Model(ops, arch, parameters), examples, settings, on_batch=heard.append, on_progress=progress.append, **options
     )
-    whole: Any = annealed_log_likelihood(ops, arch, parameters, x, np.arange(9), settings, **options)
+    whole: Any = annealed_log_likelihood(Model(ops, arch, parameters), x, np.arange(9), settings, **options)
     assert error(result.log_likelihood, whole.log_likelihood) < 1e-10
     assert error(result.upper, whole.upper) < 1e-10
     assert [len(part.ess) for part in heard] == [2, 4, 6, 8, 9]
     assert progress == sorted(progress)
     assert progress[-1] == 9
-    again: Any = held_out.annealed_log_likelihood(ops, arch, parameters, examples, settings, done=heard[2], **options)
+    again: Any = held_out.annealed_log_likelihood(
+        Model(ops, arch, parameters), examples, settings, done=heard[2], **options
+    )
     assert np.array_equal(again.upper, result.upper)
 
 
@@ -386,7 +389,7 @@ def test_a_model_without_an_encoder_and_one_without_hidden_layers() -> None:
     decoder = Parameters(alone.shapes(), np.float64)
     decoder.assign(parameters)
     settings = Annealing(chains=32, temperatures=60)
-    result = annealed_log_likelihood(ops, alone, decoder, x, np.arange(6), settings, seed=0)
+    result = annealed_log_likelihood(Model(ops, alone, decoder), x, np.arange(6), settings, seed=0)
     assert (np.abs(result.log_likelihood - truth.log_prob(x)) < 5 * result.stderr).all()
 
 
@@ -396,7 +399,7 @@ def test_single_precision_is_as_good() -> None:
     settings = Annealing(chains=16, temperatures=60, leapfrog=3)
     single = parameters.astype("float32")
     result: Any = annealed_log_likelihood(
-        ops, arch, single, x, np.arange(20), settings, seed=0, posterior=z.astype(np.float32)
+        Model(ops, arch, single), x, np.arange(20), settings, seed=0, posterior=z.astype(np.float32)
     )
     truth = by_quadrature(arch, parameters, x)
     assert abs((result.log_likelihood - truth).mean()) < 0.1
@@ -421,7 +424,7 @@ def test_the_compiled_operations_give_the_same_chains() -> None:
     for start in (None, z):
         expected, got = (
             annealing.log_weights(
-                Target(each, arch, parameters, x), np.arange(5), steps, FEW, np.arange(4), seed=1, start=start
+                Target(Model(each, arch, parameters), x), np.arange(5), steps, FEW, np.arange(4), seed=1, start=start
             )
             for each in (ops, backends.choose("numba").ops)
         )  # fmt: skip
@@ -446,6 +449,6 @@ def test_a_cross_entropy_on_grey_values_has_no_likelihood() -> None:
     arch, parameters, x = decoder_problem("bernoulli-grey")
     examples = held_out.Binarized(x, "unit", "none", 0)
     with pytest.raises(InputError, match="no log p"):
-        held_out.annealed_log_likelihood(ops, arch, parameters, examples, FEW, seed=0)
+        held_out.annealed_log_likelihood(Model(ops, arch, parameters), examples, FEW, seed=0)
     with pytest.raises(InputError, match="no log p"):
-        held_out.log_likelihood(ops, arch, parameters, examples, samples=2, seed=0)
+        held_out.log_likelihood(Model(ops, arch, parameters), examples, samples=2, seed=0)

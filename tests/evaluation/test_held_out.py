@@ -25,7 +25,7 @@ from vae_np.evaluation.held_out import (
     posterior_moments,
 )
 from vae_np.evaluation.importance import importance_log_likelihood
-from vae_np.model import Architecture, Parameters, encode_forward, initialise
+from vae_np.model import Architecture, Model, Parameters, encode_forward, initialise
 
 ARCH = Architecture(6, 3, (4,), "tanh")
 # More rows than two batches of 500, and no multiple of one.
@@ -93,14 +93,14 @@ def test_elbo_terms_are_those_of_one_large_batch(z_samples: int) -> None:
     rows = np.arange(N)
     eps = noise.normal_samples(rows, 3, seed=7, stream=noise.EVAL_EPS, count=z_samples, dtype=np.float64)
     expected, _ = elbo_forward(ops, ARCH, w, binary(), eps)
-    terms = elbo_terms(ops, ARCH, w, examples(), seed=7, z_samples=z_samples)
+    terms = elbo_terms(Model(ops, ARCH, w), examples(), seed=7, z_samples=z_samples)
     assert error(terms.reconstruction, expected.reconstruction) < 1e-13
     assert error(terms.kl, expected.kl) < 1e-13
 
 
 def test_the_first_draw_is_the_same_whatever_the_number_of_draws() -> None:
     w = parameters()
-    one, two = (elbo_terms(ops, ARCH, w, examples(20), seed=7, z_samples=s).reconstruction for s in (1, 2))
+    one, two = (elbo_terms(Model(ops, ARCH, w), examples(20), seed=7, z_samples=s).reconstruction for s in (1, 2))
     second = noise.normal(np.arange(20), 3, seed=7, stream=noise.EVAL_EPS, sample=1, dtype=np.float64)
     other, _ = elbo_forward(ops, ARCH, w, binary(20), second)
     assert error(two, (one + other.reconstruction) / 2) < 1e-13
@@ -108,17 +108,17 @@ def test_the_first_draw_is_the_same_whatever_the_number_of_draws() -> None:
 
 def test_more_draws_leave_the_kl_and_narrow_the_reconstruction() -> None:
     w = parameters()
-    one, many = (elbo_terms(ops, ARCH, w, examples(200), seed=7, z_samples=s) for s in (1, 50))
+    one, many = (elbo_terms(Model(ops, ARCH, w), examples(200), seed=7, z_samples=s) for s in (1, 50))
     assert np.array_equal(one.kl, many.kl)
-    other = elbo_terms(ops, ARCH, w, examples(200), seed=8, z_samples=50)
-    once_more = elbo_terms(ops, ARCH, w, examples(200), seed=8)
+    other = elbo_terms(Model(ops, ARCH, w), examples(200), seed=8, z_samples=50)
+    once_more = elbo_terms(Model(ops, ARCH, w), examples(200), seed=8)
     spread = (many.reconstruction - other.reconstruction).std()
     assert spread < 0.3 * (one.reconstruction - once_more.reconstruction).std()
 
 
 def test_posterior_moments_are_the_encoders() -> None:
     w = parameters()
-    mu, logvar = posterior_moments(ops, ARCH, w, examples())
+    mu, logvar = posterior_moments(Model(ops, ARCH, w), examples())
     (expected_mu, expected_logvar), _ = encode_forward(ops, ARCH, w, binary())
     assert error(mu, expected_mu) < 1e-13
     assert error(logvar, expected_logvar) < 1e-13
@@ -127,9 +127,9 @@ def test_posterior_moments_are_the_encoders() -> None:
 def test_log_likelihood_covers_every_example_once() -> None:
     w, done = parameters(), []
     result = log_likelihood(
-        ops, ARCH, w, examples(257), samples=4, seed=7, on_batch=lambda so_far: done.append(len(so_far.ess))
+        Model(ops, ARCH, w), examples(257), samples=4, seed=7, on_batch=lambda so_far: done.append(len(so_far.ess))
     )
-    expected = importance_log_likelihood(ops, ARCH, w, binary(257), np.arange(257), samples=4, seed=7)
+    expected = importance_log_likelihood(Model(ops, ARCH, w), binary(257), np.arange(257), samples=4, seed=7)
     for name in ("log_likelihood", "stderr", "ess"):
         assert error(getattr(result, name), getattr(expected, name)) < 1e-12
     assert done == [100, 200, 257]
@@ -138,17 +138,18 @@ def test_log_likelihood_covers_every_example_once() -> None:
 def test_log_likelihood_of_a_part_is_that_part_of_the_whole() -> None:
     """The last rows, evaluated alone at their places: the same pixels, the same ε, the same numbers."""
     w = parameters()
-    whole = log_likelihood(ops, ARCH, w, Binarized(grey(30), "byte", "dynamic", 2), samples=5, seed=7)
+    whole = log_likelihood(Model(ops, ARCH, w), Binarized(grey(30), "byte", "dynamic", 2), samples=5, seed=7)
     tail = Binarized(grey(30)[18:], "byte", "dynamic", 2, first=18)
-    part = log_likelihood(ops, ARCH, w, tail, samples=5, seed=7)
+    part = log_likelihood(Model(ops, ARCH, w), tail, samples=5, seed=7)
     assert error(part.log_likelihood, whole.log_likelihood[18:]) < 1e-12
-    terms = [elbo_terms(ops, ARCH, w, each, seed=7).elbo for each in (tail, Binarized(grey(30), "byte", "dynamic", 2))]
+    both = (tail, Binarized(grey(30), "byte", "dynamic", 2))
+    terms = [elbo_terms(Model(ops, ARCH, w), each, seed=7).elbo for each in both]
     assert error(terms[0], terms[1][18:]) < 1e-12
 
 
 def test_no_samples_are_refused() -> None:
     with pytest.raises(InputError, match="samples: got 0"):
-        log_likelihood(ops, ARCH, parameters(), examples(3), samples=0, seed=0)
+        log_likelihood(Model(ops, ARCH, parameters()), examples(3), samples=0, seed=0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -157,19 +158,19 @@ def test_the_model_fixes_the_precision_of_what_is_measured(dtype: str, stored: s
     arch = Architecture(6, 3, (4,), "tanh", "normal")
     rows = Binarized(np.random.default_rng(1).normal(size=(9, 6)).astype(stored), "real", "none", 0)
     w = parameters(arch, dtype)
-    terms = elbo_terms(ops, arch, w, rows, seed=0)
-    estimate = log_likelihood(ops, arch, w, rows, samples=3, seed=0)
-    arrays = (terms.reconstruction, terms.kl, estimate.log_likelihood, *posterior_moments(ops, arch, w, rows))
+    terms = elbo_terms(Model(ops, arch, w), rows, seed=0)
+    estimate = log_likelihood(Model(ops, arch, w), rows, samples=3, seed=0)
+    arrays = (terms.reconstruction, terms.kl, estimate.log_likelihood, *posterior_moments(Model(ops, arch, w), rows))
     assert {array.dtype for array in arrays} == {np.dtype(dtype)}
 
 
 def test_what_is_done_is_not_done_again() -> None:
     w, so_far = parameters(), []
     options: Any = {"samples": 4, "seed": 7}
-    whole = log_likelihood(ops, ARCH, w, examples(257), on_batch=so_far.append, **options)
+    whole = log_likelihood(Model(ops, ARCH, w), examples(257), on_batch=so_far.append, **options)
     for done in so_far:
         heard: list[Any] = []
-        again = log_likelihood(ops, ARCH, w, examples(257), on_batch=heard.append, done=done, **options)
+        again = log_likelihood(Model(ops, ARCH, w), examples(257), on_batch=heard.append, done=done, **options)
         for name in ("log_likelihood", "stderr", "ess"):
             assert np.array_equal(getattr(again, name), getattr(whole, name))
         assert [len(part.ess) for part in heard] == [n for n in (100, 200, 257) if n > len(done.ess)]
@@ -199,9 +200,10 @@ def test_the_mutual_information_is_that_of_the_mixture() -> None:
 
 def test_the_two_parts_are_the_kl() -> None:
     w = parameters()
-    mu, logvar = posterior_moments(ops, ARCH, w, examples())
+    mu, logvar = posterior_moments(Model(ops, ARCH, w), examples())
     parts = elbo_surgery(ops, mu, logvar, seed=0)
-    assert error(parts.mutual_information + parts.marginal_kl, elbo_terms(ops, ARCH, w, examples(), seed=0).kl) < 1e-12
+    kl = elbo_terms(Model(ops, ARCH, w), examples(), seed=0).kl
+    assert error(parts.mutual_information + parts.marginal_kl, kl) < 1e-12
 
 
 def test_codes_that_say_nothing_and_codes_that_say_all() -> None:
@@ -232,10 +234,10 @@ def test_the_mixture_is_summed_over_every_example_one_by_one() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_kl_per_dimension_sums_to_the_mean_kl(dtype: str) -> None:
     w = parameters(dtype=dtype)
-    kl = kl_per_dimension(*posterior_moments(ops, ARCH, w, examples()))
+    kl = kl_per_dimension(*posterior_moments(Model(ops, ARCH, w), examples()))
     assert (kl.shape, kl.dtype) == ((3,), np.float64)
     assert (kl > 0).all()
-    total = elbo_terms(ops, ARCH, w, examples(), seed=0).kl.mean(dtype=np.float64)
+    total = elbo_terms(Model(ops, ARCH, w), examples(), seed=0).kl.mean(dtype=np.float64)
     assert abs(kl.sum() / total - 1) < 10 * np.finfo(dtype).eps
 
 

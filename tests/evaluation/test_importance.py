@@ -25,7 +25,7 @@ from vae_np.evaluation.importance import (
 )
 from vae_np.exact import quadrature as exact_quadrature
 from vae_np.exact.decoder import Decoder
-from vae_np.model import LIKELIHOODS, Architecture, Parameters, encode_forward
+from vae_np.model import LIKELIHOODS, Architecture, Model, Parameters, encode_forward
 
 ROWS = np.array([3, 14, 0, 8, 21])
 
@@ -42,7 +42,8 @@ def problem(likelihood: str = "bernoulli", latent: int = 2, batch: int = 5, samp
 
 def estimate(p: Problem, samples: int, rows: np.ndarray | None = None, **options: Any) -> Estimate:
     rows = ROWS[: len(p.x)] if rows is None else rows
-    return importance_log_likelihood(ops, p.arch, p.parameters, p.x, rows, **{"samples": samples, "seed": 5, **options})
+    model = Model(ops, p.arch, p.parameters)
+    return importance_log_likelihood(model, p.x, rows, **{"samples": samples, "seed": 5, **options})
 
 
 def repeated(p: Problem, times: int) -> tuple[Problem, np.ndarray]:
@@ -99,7 +100,7 @@ def test_the_gap_to_log_p_is_half_chi_squared_over_the_number_of_samples(samples
     chi2 = s2 / np.sqrt(v * (2 * s2 - v)) * np.exp((m - mu) ** 2 / (2 * s2 - v)) - 1
     rows = np.arange(40_000)
     copies = np.full((len(rows), 1), x)
-    result = importance_log_likelihood(ops, arch, parameters, copies, rows, samples=samples, seed=1)
+    result = importance_log_likelihood(Model(ops, arch, parameters), copies, rows, samples=samples, seed=1)
     gap = stats.norm(0, np.sqrt(1.25)).logpdf(x) - result.log_likelihood
     predicted = chi2 / (2 * samples)
     assert 0.1 < chi2 < 3
@@ -121,7 +122,7 @@ def test_with_the_exact_posterior_every_weight_is_the_answer(samples: int) -> No
     parameters["encoder.mu.bias"][...] = -offset @ parameters["encoder.mu.weight"]
     parameters["encoder.logvar.bias"][...] = -np.log(precision)
     x = rng.normal(0, 2, (5, 4))
-    result = importance_log_likelihood(ops, arch, parameters, x, ROWS, samples=samples, seed=0)
+    result = importance_log_likelihood(Model(ops, arch, parameters), x, ROWS, samples=samples, seed=0)
     exact = stats.multivariate_normal(offset, columns @ columns.T + 0.36 * np.eye(4)).logpdf(x)
     assert error(result.log_likelihood, exact) < 1e-12
     assert np.abs(result.ess / samples - 1).max() < 1e-12
@@ -136,7 +137,7 @@ def test_a_decoder_that_ignores_z_and_the_prior_as_encoder_are_exact() -> None:
     parameters = Parameters(arch.shapes(), "float64")
     parameters["decoder.out.bias"][...] = np.linspace(-3, 2, 6)
     x = np.random.default_rng(4).integers(0, 2, (5, 6)).astype(np.uint8)
-    result = importance_log_likelihood(ops, arch, parameters, x, ROWS, samples=7, seed=0)
+    result = importance_log_likelihood(Model(ops, arch, parameters), x, ROWS, samples=7, seed=0)
     p_one = 1 / (1 + np.exp(-np.linspace(-3, 2, 6)))
     assert error(result.log_likelihood, stats.bernoulli.logpmf(x, p_one).sum(axis=1)) < 1e-13
 
@@ -182,7 +183,7 @@ def test_one_sample_is_the_joint_form_of_the_elbo(likelihood: str) -> None:
 def test_log_weights_are_the_joint_terms_of_each_sample(likelihood: str) -> None:
     p = problem(likelihood, samples=3)
     (mu, logvar), _ = encode_forward(ops, p.arch, p.parameters, p.x)
-    log_w = log_weights(ops, p.arch, p.parameters, p.x, mu, logvar, p.eps)
+    log_w = log_weights(Model(ops, p.arch, p.parameters), p.x, mu, logvar, p.eps)
     assert log_w.shape == (3, 5)
     for s in range(3):
         terms, _ = elbo_forward(ops, p.arch, p.parameters, p.x, p.eps[5 * s : 5 * s + 5], form="joint")
@@ -285,7 +286,7 @@ class Recorder:
 def test_exactly_the_samples_asked_for_are_drawn(samples: int, chunk_rows: int) -> None:
     p, recorder = problem(), Recorder()
     importance_log_likelihood(
-        recorder.ops, p.arch, p.parameters, p.x, ROWS, samples=samples, seed=5, chunk_rows=chunk_rows
+        Model(recorder.ops, p.arch, p.parameters), p.x, ROWS, samples=samples, seed=5, chunk_rows=chunk_rows
     )
     assert sorted(recorder.draws) == sorted((row, number) for row in ROWS.tolist() for number in range(samples))
 
@@ -303,7 +304,7 @@ def test_the_batch_split_does_not_matter() -> None:
     whole = estimate(p, 23)
     parts = concatenate(
         [
-            importance_log_likelihood(ops, p.arch, p.parameters, p.x[part], ROWS[part], samples=23, seed=5)
+            importance_log_likelihood(Model(ops, p.arch, p.parameters), p.x[part], ROWS[part], samples=23, seed=5)
             for part in (slice(0, 2), slice(2, 3), slice(3, 5))
         ]
     )
@@ -316,7 +317,7 @@ def test_fewer_samples_are_the_first_of_more() -> None:
     p = problem()
     eps = noise.normal_samples(ROWS, 2, seed=5, stream=noise.EVAL_EPS, count=20, dtype=np.float64)
     (mu, logvar), _ = encode_forward(ops, p.arch, p.parameters, p.x)
-    log_w = log_weights(ops, p.arch, p.parameters, p.x, mu, logvar, eps)
+    log_w = log_weights(Model(ops, p.arch, p.parameters), p.x, mu, logvar, eps)
     for samples in (1, 8, 20):
         expected = special.logsumexp(log_w[:samples], axis=0) - np.log(samples)
         assert error(estimate(p, samples).log_likelihood, expected) < 1e-12

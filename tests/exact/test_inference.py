@@ -21,7 +21,7 @@ from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import ELBO, ClosedFormELBO, Family, Rule, maximise, maximise_best
 from vae_np.exact.linear_gaussian import LinearGaussian, from_parameters, ppca_log_likelihood, to_parameters
 from vae_np.exact.nested_and_joint import joint, nested
-from vae_np.model import Architecture
+from vae_np.model import Architecture, Model
 from vae_np.optim import adam_update
 from vae_np.step import Optimiser, TrainingState
 from vae_np.training.local import LOCAL_LR, LocalPosterior, infer, local_training_step
@@ -314,7 +314,7 @@ def test_a_refitted_encoder_recovers_the_bound_and_leaves_the_decoder_bit_for_bi
         return x[rows], rows
 
     fresh = amortisation.refit_encoder(
-        ops, arch, parameters, batch, steps=1500, seed=1, optimiser=Optimiser(lr=0.01)
+        Model(ops, arch, parameters), batch, steps=1500, seed=1, optimiser=Optimiser(lr=0.01)
     )
     for name, view in parameters.items():
         if name.startswith("encoder."):
@@ -418,7 +418,7 @@ def test_training_without_an_encoder_approaches_ppca() -> None:
     assert trained.log_prob(x).mean() == pytest.approx(best, abs=0.02)
     np.testing.assert_array_equal(parameters["encoder.mu.weight"], encoder)
     held_out = m.sample(np.ones((6, 1)), np.zeros((6, 5)))
-    q = infer(ops, arch, parameters, held_out, np.arange(6), steps=300, seed=0, lr=0.1, samples=8)
+    q = infer(Model(ops, arch, parameters), held_out, np.arange(6), steps=300, seed=0, lr=0.1, samples=8)
     reached = trained.elbo(held_out, q.mu, np.exp(q.logvar)[..., None])
     assert (trained.log_prob(held_out) - reached < 0.05).all()
 

@@ -21,7 +21,7 @@ from vae_np.evaluation import held_out
 from vae_np.kernels import gpu
 from vae_np.kernels.check import compare
 from vae_np.kernels.gpu import _device
-from vae_np.model import Architecture, initialise
+from vae_np.model import Architecture, Model, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 
 pytestmark = pytest.mark.gpu
@@ -192,7 +192,7 @@ def test_the_likelihood_of_images_agrees_with_the_cpus(digits: Any) -> None:
     examples = held_out.Binarized(digits[:64], "byte", "dynamic", 1)
     found, expected = (
         held_out.log_likelihood(
-            backend.ops, arch, parameters, examples, samples=1000, seed=2, fused=backend.fused_log_weights(arch)
+            Model(backend.ops, arch, parameters), examples, samples=1000, seed=2, fused=backend.fused_log_weights(arch)
         )
         for backend in (backends.choose("cupy"), backends.choose("numba"))
     )

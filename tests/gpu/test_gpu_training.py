@@ -22,7 +22,7 @@ from vae_np.errors import BackendError, DeviceError, NonFiniteError
 from vae_np.kernels import gpu
 from vae_np.kernels.check import compare
 from vae_np.kernels.gpu import _device, fused
-from vae_np.training import device_loop
+from vae_np.training import device_loop, loop
 from vae_np.training.trainer import Trainer
 from vae_np.verify import catalogue, runner
 
@@ -54,7 +54,7 @@ def new_trainer(backend: str, rows: Any = GREY, values: Any = "byte", **settings
 
 def lines_of(trainer: Trainer, **callbacks: Any) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
-    trainer.run(on_metrics=lines.append, **callbacks)
+    loop.run(trainer, on_metrics=lines.append, **callbacks)
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
@@ -132,12 +132,12 @@ def test_a_stop_ends_between_parts_and_the_state_is_that_of_the_step(door: Any) 
         asked.append(1)
         return len(asked) > 1
 
-    assert broken.run(should_stop=stop) is False
+    assert loop.run(broken, should_stop=stop) is False
     assert broken.state.step == 9
     part = new_trainer("cupy", epochs=1)
     lines_of(part)
     assert np.array_equal(broken.state.parameters.flat, part.state.parameters.flat)
-    assert broken.run() is True
+    assert loop.run(broken) is True
     assert np.array_equal(broken.state.parameters.flat, whole.state.parameters.flat)
 
 
@@ -145,7 +145,7 @@ def test_the_state_on_the_host_is_whole_at_the_end_of_each_epoch(door: Any) -> N
     ours, theirs = new_trainer("cupy"), new_trainer("numpy")
     kept: list[list[Any]] = [[], []]
     for trainer, states in zip((ours, theirs), kept, strict=True):
-        trainer.run(on_epoch=lambda now, states=states: states.append(now.state.parameters.flat.copy()))
+        loop.run(trainer, on_epoch=lambda now, states=states: states.append(now.state.parameters.flat.copy()))
     assert len(kept[0]) == 3
     for mine, right in zip(*kept, strict=True):
         compare(mine, right).check(1e-9)
@@ -155,7 +155,7 @@ def test_the_state_on_the_host_is_whole_at_the_end_of_each_epoch(door: Any) -> N
 @pytest.mark.parametrize("settings", [{}, {"objective": "iwae", "samples": 3}], ids=["elbo", "iwae"])
 def test_what_is_not_finite_is_named_with_its_step(settings: dict[str, Any], door: Any) -> None:
     with pytest.raises(NonFiniteError, match=r"^step \d+: .*\S is not finite; a smaller lr often helps$"):
-        new_trainer("cupy", lr=1e30, dtype="float32", **settings).run()
+        loop.run(new_trainer("cupy", lr=1e30, dtype="float32", **settings))
 
 
 # The command line

@@ -12,7 +12,7 @@ from vae_np import ops as reference
 from vae_np.evaluation import importance
 from vae_np.kernels import gpu
 from vae_np.kernels.check import compare
-from vae_np.model import Architecture, initialise
+from vae_np.model import Architecture, Model, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 
 OPERATIONS = sorted({operation for operation, _, _ in cases.every()})
@@ -66,6 +66,6 @@ def _log_weights(dtype: Any) -> None:
     x = cases.binary(1, BATCH, ARCHITECTURE.features)
     (mu, logvar), _ = model.encode_forward(reference, ARCHITECTURE, wide, x)
     eps = noise.normal_samples(rows, ARCHITECTURE.latent, seed=3, stream=noise.EVAL_EPS, count=9, dtype=np.float64)
-    expected = importance.log_weights(reference, ARCHITECTURE, wide, x, mu, logvar, eps)
+    expected = importance.log_weights(Model(reference, ARCHITECTURE, wide), x, mu, logvar, eps)
     found = gpu.log_weights(gpu, ARCHITECTURE, parameters, x, rows, samples=9, seed=3)
     compare(found, expected).check(cases.DEFAULT[np.dtype(dtype).name], "log weights")

@@ -14,6 +14,7 @@ from vae_np.errors import InputError
 from vae_np.evaluation import annealing, held_out, importance
 from vae_np.evaluation.annealing import Annealing, State, Target
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
+from vae_np.model import Model
 
 from .checks_conduct import count, rule
 from .checks_exact import close, exactly
@@ -26,7 +27,7 @@ _X = np.array([[1.2, 0.4]])
 
 
 def _target(x: np.ndarray) -> Target:
-    return Target(ops, _ARCH, _PARAMETERS, x)
+    return Target(Model(ops, _ARCH, _PARAMETERS), x)
 
 
 def _near_one(ratios: np.ndarray) -> None:
@@ -86,7 +87,7 @@ def the_upper_bound_averages_one_over_the_weights() -> None:
     """At one temperature nothing moves: forward is the prior's average, reverse the likelihood at the given z."""
     z = np.array([[0.8]])
     found: Any = annealing.annealed_log_likelihood(
-        ops, _ARCH, _PARAMETERS, _X, np.arange(1), Annealing(chains=3, temperatures=1), seed=0, posterior=z
+        Model(ops, _ARCH, _PARAMETERS), _X, np.arange(1), Annealing(chains=3, temperatures=1), seed=0, posterior=z
     )
     close(found.upper, _target(_X)(z)[0], 1e-13)
     draws = noise.normal([0] * 3, 1, seed=0, stream=noise.AIS, sample=np.array([1, 4, 7]), dtype=np.float64)
@@ -105,7 +106,7 @@ def every_chain_asked_for_is_run_with_noise_of_its_own() -> None:
     recording: Any = SimpleNamespace(**{**names, "philox_normal": philox_normal})
     settings = Annealing(chains=5, temperatures=250, leapfrog=1)
     found = annealing.annealed_log_likelihood(
-        recording, _ARCH, _PARAMETERS, _X, np.arange(1), settings, seed=0, chunk_rows=2
+        Model(recording, _ARCH, _PARAMETERS), _X, np.arange(1), settings, seed=0, chunk_rows=2
     )
     assert len(set(draws)) == len(draws)
     # A start and 249 transitions for each of five chains and of the pilot's two.
@@ -117,9 +118,9 @@ def every_chain_asked_for_is_run_with_noise_of_its_own() -> None:
 @rule
 def annealing_does_not_depend_on_blocks() -> None:
     settings, rows = Annealing(chains=5, temperatures=3, leapfrog=1), np.arange(1)
-    options: Any = {"seed": 0, "posterior": np.array([[0.8]])}
+    model, options = Model(ops, _ARCH, _PARAMETERS), {"seed": 0, "posterior": np.array([[0.8]])}
     whole, blocks = (
-        annealing.annealed_log_likelihood(ops, _ARCH, _PARAMETERS, _X, rows, settings, chunk_rows=size, **options)
+        annealing.annealed_log_likelihood(model, _X, rows, settings, chunk_rows=size, **options)
         for size in (512, 2)
     )
     close(blocks.log_likelihood, whole.log_likelihood, 1e-10)
@@ -131,8 +132,8 @@ def what_is_done_already_is_not_done_again() -> None:
     x = np.repeat(_X, 203, axis=0)
     examples, heard = held_out.Binarized(x, "real", "none", 0), []
     options: Any = {"samples": 2, "seed": 0}
-    whole = held_out.log_likelihood(ops, _ARCH, _PARAMETERS, examples, on_batch=heard.append, **options)
-    again = held_out.log_likelihood(ops, _ARCH, _PARAMETERS, examples, done=heard[0], **options)
+    whole = held_out.log_likelihood(Model(ops, _ARCH, _PARAMETERS), examples, on_batch=heard.append, **options)
+    again = held_out.log_likelihood(Model(ops, _ARCH, _PARAMETERS), examples, done=heard[0], **options)
     close(again.log_likelihood, whole.log_likelihood, 0.0)
 
 
@@ -159,4 +160,4 @@ def information_is_that_of_the_mixture() -> None:
 def a_likelihood_is_refused_to_a_cross_entropy() -> None:
     arch, grey = held_out.Architecture(2, 1, (), likelihood="bernoulli-grey"), held_out.Binarized(_X, "unit", "none", 0)
     with pytest.raises(InputError, match="no likelihood"):
-        held_out.log_likelihood(ops, arch, _PARAMETERS, grey, samples=1, seed=0)
+        held_out.log_likelihood(Model(ops, arch, _PARAMETERS), grey, samples=1, seed=0)

@@ -10,6 +10,7 @@ from vae_np.gradcheck import check_grad
 from vae_np.model import Architecture, initialise
 from vae_np.objectives import objective_forward
 from vae_np.step import Optimiser, TrainingState, training_step
+from vae_np.training import loop
 from vae_np.verify.catalogue import objective_loss
 
 from .checks_conduct import _recording, _trainer, count, rule
@@ -55,7 +56,7 @@ def a_step_draws_as_many_samples_as_were_asked_for() -> None:
 def a_run_climbs_what_it_was_asked_to() -> None:
     lines: list[dict[str, float]] = []
     for objective in ("iwae", "elbo"):
-        _trainer(objective=objective, samples=5, epochs=1).run(on_metrics=lines.append)
+        loop.run(_trainer(objective=objective, samples=5, epochs=1), on_metrics=lines.append)
     bound, elbo = (line for line in lines if line["split"] == "train")
     assert bound["elbo"] + 1e-3 < bound["objective"]
     close(elbo["objective"], elbo["elbo"], 1e-12)

@@ -21,8 +21,9 @@ from vae_np.elbo import Terms
 from vae_np.errors import DataError, NonFiniteError
 from vae_np.evaluation import held_out, importance
 from vae_np.gradcheck import check_grad
-from vae_np.model import Architecture, initialise
+from vae_np.model import Architecture, Model, initialise
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
+from vae_np.training import loop
 from vae_np.training.trainer import Trainer
 from vae_np.verify import runner
 
@@ -73,7 +74,7 @@ PARAMETERS = initialise(ARCH, seed=0, dtype=np.float64)
 def log_likelihood_draws_what_was_asked_for() -> None:
     recording, calls = _recording()
     x, rows = _pixels(3), np.array([7, 9, 8])
-    importance.importance_log_likelihood(recording, ARCH, PARAMETERS, x, rows, samples=5, seed=1, chunk_rows=9)
+    importance.importance_log_likelihood(Model(recording, ARCH, PARAMETERS), x, rows, samples=5, seed=1, chunk_rows=9)
     drawn = [pair for call in calls for pair in call["pairs"]]
     assert sorted(drawn) == sorted((row, sample) for row in rows.tolist() for sample in range(5))
     assert {call["stream"] for call in calls} == {noise.EVAL_EPS}
@@ -83,12 +84,12 @@ def log_likelihood_draws_what_was_asked_for() -> None:
 def log_likelihood_does_not_depend_on_batches_or_chunks() -> None:
     x, rows = _pixels(3), np.array([7, 9, 8])
     options = {"samples": 5, "seed": 1}
-    whole = importance.importance_log_likelihood(ops, ARCH, PARAMETERS, x, rows, **options).log_likelihood
-    chunks = importance.importance_log_likelihood(ops, ARCH, PARAMETERS, x, rows, chunk_rows=6, **options)
+    whole = importance.importance_log_likelihood(Model(ops, ARCH, PARAMETERS), x, rows, **options).log_likelihood
+    chunks = importance.importance_log_likelihood(Model(ops, ARCH, PARAMETERS), x, rows, chunk_rows=6, **options)
     close(chunks.log_likelihood, whole, 1e-13)
     for b in range(3):
         part = slice(b, b + 1)
-        alone = importance.importance_log_likelihood(ops, ARCH, PARAMETERS, x[part], rows[part], **options)
+        alone = importance.importance_log_likelihood(Model(ops, ARCH, PARAMETERS), x[part], rows[part], **options)
         close(alone.log_likelihood, whole[part], 1e-13)
 
 
@@ -96,15 +97,15 @@ def log_likelihood_does_not_depend_on_batches_or_chunks() -> None:
 def every_example_is_evaluated_once() -> None:
     recording, calls = _recording()
     examples = _examples(1003, first=50)
-    terms = held_out.elbo_terms(recording, ARCH, PARAMETERS, examples, seed=0, z_samples=2)
+    terms = held_out.elbo_terms(Model(recording, ARCH, PARAMETERS), examples, seed=0, z_samples=2)
     assert terms.elbo.shape == (1003,)
     drawn = [pair for call in calls for pair in call["pairs"]]
     assert sorted(drawn) == [(50 + row, sample) for row in range(1003) for sample in range(2)]
     assert {call["stream"] for call in calls} == {noise.EVAL_EPS}
-    mu, logvar = held_out.posterior_moments(ops, ARCH, PARAMETERS, examples)
+    mu, logvar = held_out.posterior_moments(Model(ops, ARCH, PARAMETERS), examples)
     assert mu.shape == logvar.shape == (1003, 2)
     few = _examples(203)
-    assert held_out.log_likelihood(ops, ARCH, PARAMETERS, few, samples=2, seed=0).log_likelihood.shape == (203,)
+    assert held_out.log_likelihood(Model(ops, ARCH, PARAMETERS), few, samples=2, seed=0).log_likelihood.shape == (203,)
 
 
 @rule
@@ -283,9 +284,9 @@ def _trainer(**settings: Any) -> Trainer:
 def an_epochs_batches_share_no_row() -> None:
     seen: list[np.ndarray] = []
     trainer = _trainer()
-    step = trainer._step
-    with mock.patch.object(trainer, "_step", lambda rows, beta: (seen.append(rows), step(rows, beta))):
-        assert trainer.run()
+    step = trainer.step
+    with mock.patch.object(trainer, "step", lambda rows, *more: (seen.append(rows), step(rows, *more))):
+        assert loop.run(trainer)
     assert [len(rows) for rows in seen] == [4] * 9
     epochs = [np.concatenate(seen[first : first + 3]) for first in (0, 3, 6)]
     assert all(len(np.unique(rows)) == 12 for rows in epochs)
@@ -303,11 +304,11 @@ def what_is_not_finite_stops_the_training_by_name() -> None:
     trainer = _trainer()
     trainer.state.parameters["encoder.logvar.bias"][0] = 800.0
     with pytest.raises(NonFiniteError, match="step 1: kl is not finite"):
-        trainer.run()
+        loop.run(trainer)
     trainer = _trainer()
     trainer.state.parameters["decoder.out.bias"][1] = np.nan
     with pytest.raises(NonFiniteError, match="step 1: reconstruction is not finite"):
-        trainer.run()
+        loop.run(trainer)
 
 
 @rule
@@ -323,12 +324,10 @@ def a_bad_gradient_is_named_under_a_finite_loss() -> None:
 def metrics_are_means_over_the_steps() -> None:
     lines: list[dict[str, Any]] = []
     trainer = _trainer(epochs=1, lr=1e-12)
-    assert trainer.run(on_metrics=lines.append)
+    assert loop.run(trainer, on_metrics=lines.append)
     line, *_ = lines
     x = _pixels(14)[noise.order(14, seed=0, epoch=0)[:12]]
-    mu_logvar = held_out.posterior_moments(
-        ops, ARCH, trainer.state.parameters, held_out.Binarized(x, "binary", "none", seed=0)
-    )
+    mu_logvar = held_out.posterior_moments(trainer.model, held_out.Binarized(x, "binary", "none", seed=0))
     close(line["kl"], held_out.kl_per_dimension(*mu_logvar).sum(), 1e-9)
     close(line["elbo"], line["reconstruction"] - line["kl"], 1e-15)
 

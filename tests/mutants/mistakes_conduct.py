@@ -132,14 +132,14 @@ _TRAINING = (
     ),
     _one(
         "one order for all epochs of a run",
-        "training.trainer:Trainer.run",
+        "training.host_loop:run",
         "if order is None or batch == 0:",
         "if order is None:",
         conduct.an_epochs_batches_share_no_row,
     ),
     _one(
         "batches that overlap",
-        "training.trainer:Trainer.run",
+        "training.host_loop:run",
         "order[batch * size : (batch + 1) * size]",
         "order[batch : batch + size]",
         conduct.an_epochs_batches_share_no_row,

@@ -149,7 +149,7 @@ MUTANTS = (
     ),
     Mutant(
         "a logvar that overflows, and a training that runs on with NaN",
-        (Edit("training.trainer:Trainer._step", "if bad is not None:", "if False:"),),
+        (Edit("training.trainer:Trainer.step", "if bad is not None:", "if False:"),),
         (conduct.what_is_not_finite_stops_the_training_by_name,),
     ),
     Mutant(

@@ -16,6 +16,7 @@ import pytest
 from vae_np import backends
 from vae_np.config import Config
 from vae_np.errors import InputError, NonFiniteError
+from vae_np.training import loop
 from vae_np.training.trainer import Trainer
 
 if backends.missing("numba") is not None:
@@ -54,7 +55,7 @@ def test_a_run_that_is_not_finite_leaves_the_next_one_its_bits() -> None:
     def run(lr: float) -> Any:
         config = Config(hidden=(8,), latent=2, batch_size=10, epochs=2, lr=lr)
         trainer = Trainer(config, backends.choose("numba"), GREY, "byte")
-        trainer.run()
+        loop.run(trainer)
         return trainer.state.parameters.flat.copy()
 
     expected, threads = run(0.01), cpu.threads()

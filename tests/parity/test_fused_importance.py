@@ -11,7 +11,7 @@ from vae_np import backends
 from vae_np import ops as reference
 from vae_np.evaluation import importance
 from vae_np.kernels.check import compare
-from vae_np.model import Architecture, initialise
+from vae_np.model import Architecture, Model, initialise
 
 if backends.missing("numba") is not None:
     pytest.skip(str(backends.missing("numba")), allow_module_level=True)
@@ -33,7 +33,7 @@ def test_estimates_agree_with_the_reference(arch: Architecture, dtype: Any) -> N
     wide, ours = parameters.astype(np.float64), parameters.astype(dtype)
     rng = np.random.default_rng(0)
     x, rows = (rng.random((5, arch.features)) < 0.2).astype(np.uint8), rng.permutation(9)[:5]
-    expected = importance.importance_log_likelihood(reference, arch, wide, x, rows, samples=201, seed=7)
+    expected = importance.importance_log_likelihood(Model(reference, arch, wide), x, rows, samples=201, seed=7)
     log_w = log_weights(cpu, arch, ours, x, rows, samples=201, seed=7)
     assert log_w.shape == (201, 5)
     found = importance.estimate_from_log_weights(reference, log_w)

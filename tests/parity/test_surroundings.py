@@ -57,7 +57,7 @@ FUSED = (
     "from vae_np.evaluation import importance\n"
     "from vae_np.kernels import cpu\n"
     "from vae_np.kernels.check import compare\n"
-    "from vae_np.model import Architecture, initialise\n"
+    "from vae_np.model import Architecture, Model, initialise\n"
     "from vae_np.step import Optimiser, TrainingState, training_step\n"
     "arch = Architecture(21, 3, (19, 6), 'tanh')\n"
     "theirs, ours = (TrainingState(initialise(arch, seed=1, dtype=np.float64)) for _ in range(2))\n"
@@ -70,7 +70,7 @@ FUSED = (
     "    compare(found.elbo, want.elbo).check(1e-10)\n"
     "log_w = cpu.log_weights(ops, arch, theirs.parameters, x, rows, samples=7, seed=2)\n"
     "found = importance.estimate_from_log_weights(ops, log_w).log_likelihood\n"
-    "want = importance.importance_log_likelihood(ops, arch, theirs.parameters, x, rows, samples=7, seed=2)\n"
+    "want = importance.importance_log_likelihood(Model(ops, arch, theirs.parameters), x, rows, samples=7, seed=2)\n"
     "compare(found, want.log_likelihood).check(1e-11)\n"
 )
 

@@ -17,12 +17,14 @@ from vae_np.data import bars
 from vae_np.errors import NonFiniteError
 from vae_np.evaluation import held_out
 from vae_np.kernels.check import compare
+from vae_np.training import loop
 from vae_np.training.trainer import Trainer
 
 if backends.missing("numba") is not None:
     pytest.skip(str(backends.missing("numba")), allow_module_level=True)
 
 from vae_np.kernels import cpu
+from vae_np.model import Model
 
 BITS = bars(4, 90, 0)[0]
 GREY = np.where(BITS == 1, 230, 25).astype(np.uint8)
@@ -38,7 +40,7 @@ def _threads_restored() -> Iterator[None]:
 def trained(backend: str, rows: Any = GREY, values: Any = "byte", **settings: Any) -> Trainer:
     how = {"hidden": (8,), "latent": 2, "batch_size": 10, "epochs": 3, "lr": 0.01, "dtype": "float64", "seed": 4}
     trainer = Trainer(Config(**{**how, **settings}), backends.choose(backend), rows, values)
-    trainer.run()
+    loop.run(trainer)
     return trainer
 
 
@@ -88,15 +90,13 @@ def test_the_likelihood_is_fused_where_it_can_be_and_the_same_for_any_threads() 
     examples = held_out.Binarized(BITS, "binary", "none", 0)
     arch = trained("numpy", epochs=1).arch
     backend = backends.choose("numba")
-    fused = backend.fused_log_weights(arch)
+    fused, model = backend.fused_log_weights(arch), Model(backend.ops, arch, state.parameters)
     assert fused is not None
     found = []
     for threads in (1, cpu.available()):
         cpu.set_threads(threads)
-        found.append(
-            held_out.log_likelihood(backend.ops, arch, state.parameters, examples, samples=130, seed=2, fused=fused)
-        )
-    composed = held_out.log_likelihood(backend.ops, arch, state.parameters, examples, samples=130, seed=2)
+        found.append(held_out.log_likelihood(model, examples, samples=130, seed=2, fused=fused))
+    composed = held_out.log_likelihood(model, examples, samples=130, seed=2)
     assert np.array_equal(found[0].log_likelihood, found[1].log_likelihood)
     for name in ("log_likelihood", "stderr", "ess"):
         compare(getattr(found[0], name), getattr(composed, name)).check(1e-10, name)

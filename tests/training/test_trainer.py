@@ -17,9 +17,10 @@ from vae_np.config import Config
 from vae_np.data import bars, rings
 from vae_np.elbo import Terms
 from vae_np.errors import ConfigError, NonFiniteError
-from vae_np.evaluation.held_out import Binarized
+from vae_np.evaluation.held_out import Binarized, validation
 from vae_np.step import first_non_finite
-from vae_np.training import trainer as training_loop
+from vae_np.training import loop
+from vae_np.training import trainer as training
 from vae_np.training.trainer import Metrics, Running, Trainer, validation_rows
 
 ROWS, HELD_OUT, BATCH = 103, 20, 10
@@ -40,7 +41,7 @@ SETTINGS = [
 @pytest.fixture(autouse=True)
 def _short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """A metrics line every 5 steps, so that an epoch has two and an interruption can fall between them."""
-    monkeypatch.setattr(training_loop, "METRICS_STEPS", 5)
+    monkeypatch.setattr(training, "METRICS_STEPS", 5)
 
 
 def trainer(**settings: Any) -> Trainer:
@@ -48,7 +49,8 @@ def trainer(**settings: Any) -> Trainer:
     images, _ = bars(4, ROWS + HELD_OUT, 3)
     grey = np.where(images == 1, 230, 25).astype(np.uint8)
     held_out = Binarized(grey[ROWS:], "byte", config.binarization, config.seed, first=ROWS)
-    return Trainer(config, backends.choose("numpy"), grey[:ROWS], "byte", held_out)
+    judged = validation(held_out, seed=config.seed, z_samples=config.z_samples)
+    return Trainer(config, backends.choose("numpy"), grey[:ROWS], "byte", judged)
 
 
 def bits(trainer: Trainer) -> dict[str, bytes]:
@@ -60,7 +62,8 @@ def bits(trainer: Trainer) -> dict[str, bytes]:
 def run(trainer: Trainer, *, steps: int | None = None) -> list[Metrics]:
     """The metrics lines, without wall times, of training to the end or until so many steps are done."""
     lines: list[Metrics] = []
-    finished = trainer.run(
+    finished = loop.run(
+        trainer,
         on_metrics=lambda line: lines.append({key: value for key, value in line.items() if key != "seconds"}),
         should_stop=lambda: steps is not None and trainer.state.step >= steps,
     )
@@ -120,7 +123,8 @@ def test_seconds_add_up_over_sittings(tmp_path: Path) -> None:
 def test_the_callbacks_come_in_order() -> None:
     heard: list[str] = []
     small = trainer(epochs=1)
-    small.run(
+    loop.run(
+        small,
         on_step=lambda current: heard.append(f"step {current.state.step}"),
         on_metrics=lambda line: heard.append(f"{line['split']} at {line['step']}"),
         on_epoch=lambda current: heard.append("epoch"),
@@ -175,7 +179,7 @@ def test_the_learning_rate_follows_its_schedule() -> None:
     rates: list[float] = []
     small = trainer(schedule="burda2015", epochs=5, lr=0.01)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_loop, "training_step", lambda *_, optimiser, **__: _note(rates, small, optimiser))
+        patch.setattr(training, "training_step", lambda *_, optimiser, **__: _note(rates, small, optimiser))
         run(small)
     assert rates == pytest.approx([0.01] * 10 + [0.0072] * 30 + [0.0052] * 10)
 
@@ -187,7 +191,7 @@ def _note(rates: list[float], small: Trainer, optimiser: Any) -> Terms:
 
 
 def test_a_long_run_has_one_line_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_loop, "_LONG", 2)
+    monkeypatch.setattr(training, "_LONG", 2)
     steps = [line["step"] for line in run(trainer(epochs=4)) if line["split"] == "train"]
     assert steps == [5, 10, 15, 20, 30, 40]
 

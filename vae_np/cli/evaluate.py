@@ -143,13 +143,13 @@ def evaluate_run(
     output.say(f"backend  {vae.backend.name} ({vae.backend.reason}), {vae.parameters.dtype}, {how}")
     tell_of_compilation(output, vae.backend)
 
-    ops, arch, parameters, examples = vae.backend.ops, vae.arch, vae.parameters, subject.examples
+    model, examples = vae.model, subject.examples
     terms = held_out.elbo_terms(
-        ops, arch, parameters, examples, seed=seed, z_samples=settings.z_samples if z_samples is None else z_samples
+        model, examples, seed=seed, z_samples=settings.z_samples if z_samples is None else z_samples
     )
-    mu, logvar = held_out.posterior_moments(ops, arch, parameters, examples)
+    mu, logvar = held_out.posterior_moments(model, examples)
     kl, active = held_out.kl_per_dimension(mu, logvar), held_out.active_units(mu)
-    surgery = held_out.elbo_surgery(ops, mu, logvar, seed=seed)
+    surgery = held_out.elbo_surgery(model.ops, mu, logvar, seed=seed)
     estimate, seconds = None, None
     if plan.estimator is not None:
         partial = _partial(folder, plan, vae, subject, seed)
@@ -169,7 +169,7 @@ def evaluate_run(
             ("  mutual information", f"{with_error(figures['mutual_information'])} of at most {surgery.ceiling:.2f}"),
             ("  marginal KL", with_error(figures["marginal_kl"])),
             *_estimate_rows(plan, figures),
-            ("active units", f"{int(active.sum())} of {arch.latent}"),
+            ("active units", f"{int(active.sum())} of {model.arch.latent}"),
         ],
     )
     for note in _doubts(estimate, plan):
@@ -282,7 +282,7 @@ def _partial(folder: Path, plan: Plan, vae: VAE, subject: Subject, seed: int) ->
 
 def _estimate(output: Output, partial: Partial[Any], plan: Plan, vae: VAE, subject: Subject, seed: int) -> Any:
     """The estimates of every example, behind those that are done already; what is done is kept whatever happens."""
-    ops, arch, parameters, examples = vae.backend.ops, vae.arch, vae.parameters, subject.examples
+    examples = subject.examples
     if partial.problem is not None:
         output.warn(partial.problem)
     if len(partial):
@@ -298,21 +298,17 @@ def _estimate(output: Output, partial: Partial[Any], plan: Plan, vae: VAE, subje
             if plan.annealing is None:
                 assert plan.samples is not None
                 result: Any = held_out.log_likelihood(
-                    ops,
-                    arch,
-                    parameters,
+                    vae.model,
                     examples,
                     samples=plan.samples,
                     seed=seed,
                     on_batch=on_batch,
                     done=partial.done,
-                    fused=vae.backend.fused_log_weights(arch),
+                    fused=vae.backend.fused_log_weights(vae.arch),
                 )
             else:
                 result = held_out.annealed_log_likelihood(
-                    ops,
-                    arch,
-                    parameters,
+                    vae.model,
                     examples,
                     plan.annealing,
                     seed=seed,

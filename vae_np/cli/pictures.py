@@ -88,7 +88,7 @@ def latent(
     output.say(f"run      {folder}")
     dataset = runs.load_data(settings)
     examples = Binarized(dataset.test[:_SCATTER_EXAMPLES], dataset.values, settings.binarization, seed)
-    mu, _ = held_out.posterior_moments(vae.backend.ops, vae.arch, vae.parameters, examples)
+    mu, _ = held_out.posterior_moments(vae.model, examples)
     pairs = min(n, len(mu) // 2)
     if pairs == 0:
         raise InputError(f"data {dataset.name!r}: has {len(mu)} test rows, expected at least 2 to interpolate between")

@@ -23,6 +23,7 @@ from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Binarized, mean_and_stderr
 from vae_np.optim import staged_epochs
 from vae_np.pictures import plots
+from vae_np.training import loop
 from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import VAE
 
@@ -122,19 +123,20 @@ def _refuse_with_resume(**options: Any) -> None:
 
 
 def _trainer(settings: Config, backend: backends.Backend, dataset: data.Dataset) -> Trainer:
-    rows, held_out = data.split_validation(len(dataset.train), validation_rows(settings, len(dataset.train)))
+    rows, kept_back = data.split_validation(len(dataset.train), validation_rows(settings, len(dataset.train)))
     validation = None
-    if held_out:
-        validation = Binarized(dataset.train[rows:], dataset.values, settings.binarization, settings.seed, first=rows)
+    if kept_back:
+        examples = Binarized(dataset.train[rows:], dataset.values, settings.binarization, settings.seed, first=rows)
+        validation = held_out.validation(examples, seed=settings.seed, z_samples=settings.z_samples)
     return Trainer(settings, backend, dataset.train[:rows], dataset.values, validation)
 
 
 def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, resumed: bool) -> None:
     arch, settings = trainer.arch, trainer.config
     sizes = "-".join(map(str, (arch.features, *arch.hidden, arch.latent)))
-    held_out = 0 if trainer.validation is None else len(trainer.validation)
+    kept_back = len(dataset.train) - len(trainer.rows)
     output.say(
-        f"data     {dataset.name}: {len(trainer.rows)} training, {held_out} validation and {len(dataset.test)} "
+        f"data     {dataset.name}: {len(trainer.rows)} training, {kept_back} validation and {len(dataset.test)} "
         f"test rows of {arch.features}, {describe_values(dataset, settings)}"
     )
     output.say(f"model    {sizes} {arch.activation}, {arch.likelihood}: {trainer.state.parameters.count} parameters")
@@ -225,7 +227,8 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
                 saved = time.monotonic()
 
         try:
-            return trainer.run(
+            return loop.run(
+                trainer,
                 on_step=None if progress.disable else on_step,
                 on_metrics=on_metrics,
                 on_epoch=on_epoch,
@@ -255,11 +258,9 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 
 
 def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, draw: bool) -> None:
-    settings, ops = trainer.config, trainer.backend.ops
+    settings = trainer.config
     examples = Binarized(dataset.test, dataset.values, settings.binarization, settings.seed)
-    terms = held_out.elbo_terms(
-        ops, trainer.arch, trainer.state.parameters, examples, seed=settings.seed, z_samples=settings.z_samples
-    )
+    terms = held_out.elbo_terms(trainer.model, examples, seed=settings.seed, z_samples=settings.z_samples)
     figures = term_figures(terms)
     speed = train_figures(trainer.state.step, trainer.seconds)
     if draw:
@@ -314,5 +315,5 @@ def draw_pictures(folder: Path, vae: VAE, examples: Binarized, dataset: data.Dat
 def reconstruction_picture(vae: VAE, examples: Binarized, dataset: data.Dataset) -> Any:
     """Examples above their reconstructions E[x|z] at the posterior mean."""
     originals: Array = examples.batch(slice(0, len(examples)))[0]
-    mu, _ = held_out.posterior_moments(vae.backend.ops, vae.arch, vae.parameters, examples)
+    mu, _ = held_out.posterior_moments(vae.model, examples)
     return plots.reconstructions(np.asarray(originals, dtype=np.float64), vae.decode(mu), dataset.image_shape)

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 
-from vae_np import model, noise
+from vae_np import noise
 from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.evaluation import importance
 from vae_np.evaluation.importance import Estimate
-from vae_np.model import Architecture, Parameters
+from vae_np.model import Model, decode_backward, decode_forward, loglik_backward, loglik_forward
 
 # What a chain's draws are for: the number of its noise is 3 · chain + one of these, so that no two share a draw.
 _PILOT, _FORWARD, _REVERSE = range(3)
@@ -96,17 +95,15 @@ class BidirectionalEstimate(AnnealedEstimate):
 class Target:
     """log p(x|z) of some examples and its gradient in z: all that the chains need to know of a model."""
 
-    ops: ModuleType
-    arch: Architecture
-    parameters: Parameters
+    model: Model
     x: Array
 
     def __call__(self, z: Array) -> tuple[Array, Array]:
         """log p(x_b | z_cb), (C·B,) in nats, and its gradient (C·B, K) by hand, for z (C·B, K). [D29]"""
-        out, decoder_cache = model.decode_forward(self.ops, self.arch, self.parameters, z)
-        loglik, loglik_cache = model.loglik_forward(self.ops, self.arch, self.parameters, self.x, out)
-        dout = model.loglik_backward(self.ops, self.arch, np.ones_like(loglik), loglik_cache, None)
-        return loglik, model.decode_backward(self.ops, dout, decoder_cache, None)
+        out, decoder_cache = decode_forward(*self.model, z)
+        loglik, loglik_cache = loglik_forward(*self.model, self.x, out)
+        dout = loglik_backward(self.model.ops, self.model.arch, np.ones_like(loglik), loglik_cache, None)
+        return loglik, decode_backward(self.model.ops, dout, decoder_cache, None)
 
 
 @dataclass
@@ -179,14 +176,14 @@ class _Chains:
 
     def normals(self, step: int, columns: int) -> Array:
         """Standard normals (C·B, columns) of the chains' transition `step`; the start is step 0."""
-        return self.target.ops.philox_normal(
+        return self.target.model.ops.philox_normal(
             self.rows,
             columns,
             seed=self.seed,
             stream=noise.AIS,
             step=step,
             sample=self.numbers,
-            dtype=self.target.parameters.dtype,
+            dtype=self.target.model.parameters.dtype,
         )
 
     def at(self, z: Array) -> State:
@@ -195,7 +192,7 @@ class _Chains:
 
     def move(self, state: State, beta: float, step: Array, number: int, steps: int) -> tuple[State, Array]:
         """Transition `number`, with step sizes (B,); the new state and the mean chance of each example, (B,)."""
-        normals = self.normals(number, self.target.arch.latent + 3)
+        normals = self.normals(number, self.target.model.arch.latent + 3)
         state, chance = transition(self.target, state, beta, np.tile(step, self.shape[0]), normals, steps)
         return state, chance.reshape(self.shape).mean(axis=0)
 
@@ -205,7 +202,7 @@ def adapt_steps(target: Target, rows: Array, annealing: Annealing, *, seed: int)
 
     The pilot's noise is its own. Adapting the chains that are weighed would spoil their weights.
     """
-    latent, betas = target.arch.latent, annealing.schedule()
+    latent, betas = target.model.arch.latent, annealing.schedule()
     pilot = _Chains(target, rows, np.arange(_PILOT_CHAINS), seed=seed, role=_PILOT)
     state = pilot.at(pilot.normals(0, latent))
     log_step = np.full(len(rows), np.log(_FIRST_STEP))
@@ -240,7 +237,7 @@ def log_weights(
     runs = _Chains(target, rows, chains, seed=seed, role=_FORWARD if forward else _REVERSE)
     betas = annealing.schedule() if forward else annealing.schedule()[::-1]
     steps = steps if forward else steps[::-1]
-    state = runs.at(runs.normals(0, target.arch.latent) if start is None else np.tile(start, (len(chains), 1)))
+    state = runs.at(runs.normals(0, target.model.arch.latent) if start is None else np.tile(start, (len(chains), 1)))
     log_w, chances = np.zeros(state.loglik.shape), np.zeros(len(rows))
     for number in range(annealing.temperatures):
         # Weighed before it moves: where it stands is a draw of the temperature that is being left.
@@ -255,9 +252,7 @@ def log_weights(
 
 
 def annealed_log_likelihood(
-    ops: ModuleType,
-    arch: Architecture,
-    parameters: Parameters,
+    model: Model,
     x: Array,
     rows: Array,
     annealing: Annealing,
@@ -275,7 +270,7 @@ def annealed_log_likelihood(
     chains amplify the rounding in which matrix products of other sizes differ, by less than their own error.)
     `on_progress` hears the share of the work that is done. [D63]
     """
-    target = Target(ops, arch, parameters, x)
+    target = Target(model, x)
     blocks = _blocks(annealing.chains, max(1, chunk_rows // len(x)))
     sides: tuple[Array | None, ...] = (None,) if posterior is None else (None, posterior)
     runs, done = len(sides) * annealing.chains + _PILOT_CHAINS, _PILOT_CHAINS
@@ -297,7 +292,7 @@ def annealed_log_likelihood(
             chances += len(block) * chance
             done += len(block)
         log_w = np.concatenate(parts)
-        estimates.append(importance.estimate_from_log_weights(ops, log_w if start is None else -log_w))
+        estimates.append(importance.estimate_from_log_weights(model.ops, log_w if start is None else -log_w))
     forward = estimates[0]
     acceptance = chances / (len(sides) * annealing.chains)
     if posterior is None:

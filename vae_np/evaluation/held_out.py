@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
 import numpy as np
 
-from vae_np import data, model, noise
+from vae_np import data, noise
 from vae_np._types import Array
 from vae_np.distributions import LOG_2PI, normal_kl_forward
 from vae_np.elbo import Terms, posterior_elbo_forward, posterior_log_prob
 from vae_np.errors import InputError
-from vae_np.evaluation import annealing as annealed
-from vae_np.evaluation import importance
+from vae_np.evaluation import annealing, importance
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing
-from vae_np.evaluation.importance import AnyEstimate
-from vae_np.model import Architecture, Parameters
+from vae_np.evaluation.importance import AnyEstimate, Estimate
+from vae_np.model import Architecture, Model, encode_forward
 from vae_np.training import local
 
 ESTIMATORS = ("is", "ais", "bdmc")
@@ -69,51 +69,44 @@ class Binarized:
         return x, places
 
 
-def posterior(
-    ops: ModuleType, arch: Architecture, parameters: Parameters, x: Array, places: Array, *, seed: int
-) -> tuple[Array, Array]:
+def posterior(model: Model, x: Array, places: Array, *, seed: int) -> tuple[Array, Array]:
     """mu and logvar of q for x (B, D), (B, K) each: the encoder's, or solved for where there is none. [D11] [D19]"""
-    if arch.inference == "amortized":
-        return model.encode_forward(ops, arch, parameters, x)[0]
-    found = local.infer(ops, arch, parameters, x, places, steps=HELD_OUT_STEPS, seed=seed)
+    if model.arch.inference == "amortized":
+        return encode_forward(*model, x)[0]
+    found = local.infer(model, x, places, steps=HELD_OUT_STEPS, seed=seed)
     return found.mu, found.logvar
 
 
-def elbo_terms(
-    ops: ModuleType,
-    arch: Architecture,
-    parameters: Parameters,
-    examples: Binarized,
-    *,
-    seed: int,
-    z_samples: int = 1,
-) -> Terms:
+def elbo_terms(model: Model, examples: Binarized, *, seed: int, z_samples: int = 1) -> Terms:
     """The ELBO's terms of every example, (N,) each in nats, with `z_samples` draws of ε from EVAL_EPS. [D21]"""
     parts = []
     for start in range(0, len(examples), _BATCH):
         x, places = examples.batch(slice(start, start + _BATCH))
-        eps = ops.philox_normal(
+        eps = model.ops.philox_normal(
             np.tile(places, z_samples),
-            arch.latent,
+            model.arch.latent,
             seed=seed,
             stream=noise.EVAL_EPS,
             step=0,
             sample=np.repeat(np.arange(z_samples), len(places)),
-            dtype=parameters["decoder.out.bias"].dtype,
+            dtype=model.parameters.dtype,
         )
-        mu, logvar = posterior(ops, arch, parameters, x, places, seed=seed)
-        parts.append(posterior_elbo_forward(ops, arch, parameters, x, mu, logvar, eps)[0])
+        mu, logvar = posterior(model, x, places, seed=seed)
+        parts.append(posterior_elbo_forward(*model, x, mu, logvar, eps)[0])
     return Terms(
         np.concatenate([part.reconstruction for part in parts]), np.concatenate([part.kl for part in parts])
     )
 
 
-def posterior_moments(
-    ops: ModuleType, arch: Architecture, parameters: Parameters, examples: Binarized, *, seed: int = 0
-) -> tuple[Array, Array]:
+def validation(examples: Binarized, *, seed: int, z_samples: int = 1) -> Callable[[Model], Terms]:
+    """`elbo_terms` of these examples for whichever model: what a `Trainer` judges itself by between epochs."""
+    return partial(elbo_terms, examples=examples, seed=seed, z_samples=z_samples)
+
+
+def posterior_moments(model: Model, examples: Binarized, *, seed: int = 0) -> tuple[Array, Array]:
     """mu and logvar of q(z|x) for every example, (N, K) each; `seed` matters only where there is no encoder. [D19]"""
     parts = [
-        posterior(ops, arch, parameters, *examples.batch(slice(start, start + _BATCH)), seed=seed)
+        posterior(model, *examples.batch(slice(start, start + _BATCH)), seed=seed)
         for start in range(0, len(examples), _BATCH)
     ]
     return np.concatenate([mu for mu, _ in parts]), np.concatenate([logvar for _, logvar in parts])
@@ -145,43 +138,37 @@ def _in_batches(
 
 
 def log_likelihood(
-    ops: ModuleType,
-    arch: Architecture,
-    parameters: Parameters,
+    model: Model,
     examples: Binarized,
     *,
     samples: int,
     seed: int,
-    on_batch: Callable[[importance.Estimate], None] | None = None,
-    done: importance.Estimate | None = None,
+    on_batch: Callable[[Estimate], None] | None = None,
+    done: Estimate | None = None,
     fused: Callable[..., Array] | None = None,
-) -> importance.Estimate:
-    """`likelihood.importance_log_likelihood` of every example. [D34]
+) -> Estimate:
+    """`importance.importance_log_likelihood` of every example. [D34]
 
     `on_batch` hears the estimates so far after every batch; handed back as `done`, they are not computed again.
     `fused` is the backend's `fused_log_weights`, where it has some for the architecture.
     """
-    check_estimator(arch)
+    check_estimator(model.arch)
 
-    def estimate(x: Array, places: Array) -> importance.Estimate:
+    def estimate(x: Array, places: Array) -> Estimate:
         if fused is not None:
-            log_w = fused(ops, arch, parameters, x, places, samples=samples, seed=seed)
-            return importance.estimate_from_log_weights(ops, log_w)
-        q = posterior(ops, arch, parameters, x, places, seed=seed)
-        return importance.importance_log_likelihood(
-            ops, arch, parameters, x, places, samples=samples, seed=seed, posterior=q
-        )
+            log_w = fused(*model, x, places, samples=samples, seed=seed)
+            return importance.estimate_from_log_weights(model.ops, log_w)
+        q = posterior(model, x, places, seed=seed)
+        return importance.importance_log_likelihood(model, x, places, samples=samples, seed=seed, posterior=q)
 
     size = max(1, min(_LIKELIHOOD_BATCH, _LOG_WEIGHTS // max(samples, 1)))
     return _in_batches(examples, size, estimate, on_batch, done)
 
 
 def annealed_log_likelihood(
-    ops: ModuleType,
-    arch: Architecture,
-    parameters: Parameters,
+    model: Model,
     examples: Binarized,
-    annealing: Annealing,
+    how: Annealing,
     *,
     seed: int,
     posterior: Array | None = None,
@@ -189,11 +176,11 @@ def annealed_log_likelihood(
     on_progress: Callable[[float], None] | None = None,
     done: AnnealedEstimate | None = None,
 ) -> AnnealedEstimate:
-    """`annealed.annealed_log_likelihood` of every example; `posterior` (N, K) are exact samples of p(z|x). [D60] [D63]
+    """`annealing.annealed_log_likelihood` of every example; `posterior` (N, K) are exact samples of p(z|x). [D60] [D63]
 
     `on_batch` and `done` as in `log_likelihood`; `on_progress` hears how many examples are done, parts of them too.
     """
-    check_estimator(arch)
+    check_estimator(model.arch)
 
     def estimate(x: Array, places: Array) -> AnnealedEstimate:
         first = int(places[0]) - examples.first
@@ -203,11 +190,9 @@ def annealed_log_likelihood(
                 on_progress(first + share * len(x))
 
         z = None if posterior is None else posterior[first : first + len(x)]
-        return annealed.annealed_log_likelihood(
-            ops, arch, parameters, x, places, annealing, seed=seed, posterior=z, on_progress=report
-        )
+        return annealing.annealed_log_likelihood(model, x, places, how, seed=seed, posterior=z, on_progress=report)
 
-    return _in_batches(examples, annealing.batch, estimate, on_batch, done)
+    return _in_batches(examples, how.batch, estimate, on_batch, done)
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
 
-from vae_np import model, noise
+from vae_np import noise
 from vae_np._types import Array
 from vae_np.elbo import posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
-from vae_np.model import Architecture
+from vae_np.model import Model, decode_forward, encode_forward, loglik_forward
 
 # Rows (samples × examples) decoded at once: their logits and the temporaries beside them then take tens of megabytes
 # whatever the number of samples.
@@ -39,19 +39,11 @@ class Estimate:
 AnyEstimate = TypeVar("AnyEstimate", bound=Estimate)
 
 
-def log_weights(
-    ops: ModuleType,
-    arch: Architecture,
-    parameters: Mapping[str, Array],
-    x: Array,
-    mu: Array,
-    logvar: Array,
-    eps: Array,
-) -> Array:
+def log_weights(model: Model, x: Array, mu: Array, logvar: Array, eps: Array) -> Array:
     """log w = log p(x, z) − log q(z|x) at z = mu + exp(logvar / 2) ε; eps (S·B, K), result (S, B) in nats. [D34]"""
-    (z, _), _ = ops.reparam_kl_forward(mu, logvar, eps)
-    out, _ = model.decode_forward(ops, arch, parameters, z)
-    loglik, _ = model.loglik_forward(ops, arch, parameters, x, out)
+    (z, _), _ = model.ops.reparam_kl_forward(mu, logvar, eps)
+    out, _ = decode_forward(*model, z)
+    loglik, _ = loglik_forward(*model, x, out)
     log_w = loglik + standard_normal_log_prob(z) - posterior_log_prob(logvar, eps)
     return log_w.reshape(-1, len(x))
 
@@ -71,9 +63,7 @@ def estimate_from_log_weights(ops: ModuleType, log_w: Array) -> Estimate:
 
 
 def importance_log_likelihood(
-    ops: ModuleType,
-    arch: Architecture,
-    parameters: Mapping[str, Array],
+    model: Model,
     x: Array,
     rows: Array,
     *,
@@ -90,22 +80,22 @@ def importance_log_likelihood(
     """
     if samples < 1:
         raise InputError(f"samples: got {samples}, expected a whole number > 0")
-    mu, logvar = posterior or model.encode_forward(ops, arch, parameters, x)[0]
+    mu, logvar = posterior or encode_forward(*model, x)[0]
     count = max(1, chunk_rows // len(x))
     log_w = []
     for first in range(0, samples, count):
         numbers = np.arange(first, min(first + count, samples))
-        eps = ops.philox_normal(
+        eps = model.ops.philox_normal(
             np.tile(rows, len(numbers)),
-            arch.latent,
+            model.arch.latent,
             seed=seed,
             stream=noise.EVAL_EPS,
             step=0,
             sample=np.repeat(numbers, len(rows)),
             dtype=mu.dtype,
         )
-        log_w.append(log_weights(ops, arch, parameters, x, mu, logvar, eps))
-    return estimate_from_log_weights(ops, np.concatenate(log_w))
+        log_w.append(log_weights(model, x, mu, logvar, eps))
+    return estimate_from_log_weights(model.ops, np.concatenate(log_w))
 
 
 def concatenate(parts: Sequence[AnyEstimate]) -> AnyEstimate:

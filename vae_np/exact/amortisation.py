@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from vae_np.elbo import Terms, elbo_backward, elbo_forward
 from vae_np.exact import quadrature
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import ELBO, Family, Rule, Solution, kl_to_posterior, maximise, maximise_best
-from vae_np.model import Architecture, Parameters, initialise
+from vae_np.model import Model, Parameters, initialise
 from vae_np.step import Optimiser, TrainingState, apply_gradients
 
 # An axis: enough to bring λ to where a few steps with the real rule finish it, at a quarter of the price.
@@ -84,9 +83,7 @@ def split_gap(
 
 
 def refit_encoder(
-    ops: ModuleType,
-    arch: Architecture,
-    parameters: Parameters,
+    model: Model,
     batch: Callable[[int], tuple[Array, Array]],
     *,
     steps: int,
@@ -96,9 +93,10 @@ def refit_encoder(
 ) -> Parameters:
     """A new encoder for a frozen decoder: fresh weights from `seed`, trained on the ELBO for `steps`. [D19]
 
-    `parameters` are the whole model's; its encoder is never read, and the decoder comes back bit for bit. `batch(step)`
-    returns x (B, D) and the places (B,) of its rows in their data set. ε comes from the EPS stream.
+    The encoder of `model` is never read, and its decoder comes back bit for bit. `batch(step)` returns x (B, D) and the
+    places (B,) of its rows in their data set. ε comes from the EPS stream.
     """
+    ops, arch, parameters = model
     fresh = initialise(arch, seed=seed, dtype=parameters.dtype)
     for name, view in fresh.items():
         if not name.startswith("encoder."):

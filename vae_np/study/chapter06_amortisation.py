@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_np import VAE, ops
+from vae_np import VAE
 from vae_np._types import Array
 from vae_np.exact import quadrature
 from vae_np.exact.amortisation import Gap, split_gap
@@ -179,7 +179,7 @@ def _seconds(found: Digits, seed: int) -> Seconds:
     bound = ELBO(found.decoder, few, Rule.gauss_hermite(2, 10), TWO)
 
     def adam() -> local.LocalPosterior:
-        return local.infer(ops, vae.arch, vae.parameters, x, np.arange(IMAGES), steps=50, seed=seed)
+        return local.infer(vae.model, x, np.arange(IMAGES), steps=50, seed=seed)
 
     def solve() -> Solution:
         return maximise(bound, TWO.prior(len(few)))

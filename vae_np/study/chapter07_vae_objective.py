@@ -20,7 +20,7 @@ from vae_np.evaluation.importance import Estimate, estimate_from_log_weights, im
 from vae_np.exact import quadrature
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture, Parameters, encode_forward, initialise
+from vae_np.model import Architecture, Model, Parameters, encode_forward, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 from vae_np.study import models, trained
 from vae_np.study.claims import Claim, Result, at_least, at_most, equal
@@ -216,7 +216,7 @@ def _closed_form(seed: int) -> list[Claim]:
         spread = variance / np.sqrt(v * (2 * variance - v)) * np.exp((m - mu) ** 2 / (2 * variance - v))
         draws = 200_000
         found = importance_log_likelihood(
-            ops, arch, parameters, x, np.arange(1), samples=draws, seed=seed,
+            Model(ops, arch, parameters), x, np.arange(1), samples=draws, seed=seed,
             posterior=(np.array([[mu]]), np.array([[np.log(variance)]])),
         )  # fmt: skip
         off = abs(float(found.log_likelihood[0]) - float(model.log_prob(x)[0])) / float(found.stderr[0])
@@ -240,7 +240,7 @@ def _proposals(seed: int) -> Proposals:
     )  # fmt: skip
     of_q, of_prior = (
         np.concatenate([
-            log_weights(ops, vae.arch, vae.parameters, x, *at, part)
+            log_weights(vae.model, x, *at, part)
             for part in np.split(eps, REPEATS)
         ])
         for at in ((mu, logvar), (np.zeros_like(mu), np.zeros_like(logvar)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_np import VAE, noise, ops
+from vae_np import VAE, noise
 from vae_np._types import Array
 from vae_np.data.synthetic import RING_RADII, RING_SIGMA
 from vae_np.elbo import Terms
@@ -99,7 +99,7 @@ def _refit(seed: int) -> Refit:
     optimiser = Optimiser(lr=5e-3)
     untrained, refitted = (
         refit_encoder(
-            ops, vae.arch, vae.parameters, batch, steps=steps, seed=seed + 1, optimiser=optimiser, on_step=record
+            vae.model, batch, steps=steps, seed=seed + 1, optimiser=optimiser, on_step=record
         )
         for steps in (0, REFIT_STEPS)
     )

@@ -17,7 +17,7 @@ from vae_np import noise
 from vae_np._types import Array
 from vae_np.elbo import Terms, posterior_elbo_backward, posterior_elbo_forward
 from vae_np.errors import InputError
-from vae_np.model import Architecture, Parameters
+from vae_np.model import Architecture, Model
 from vae_np.step import Optimiser, TrainingState, apply_gradients
 
 # Measured on 20,000 rows of MNIST, 20 latents: with one step of 0.1 a visit, q stays near the prior for many epochs.
@@ -108,9 +108,7 @@ def local_training_step(
 
 
 def infer(
-    ops: ModuleType,
-    arch: Architecture,
-    parameters: Parameters,
+    model: Model,
     x: Array,
     rows: Array,
     *,
@@ -125,20 +123,20 @@ def infer(
     Every step draws `samples` ε an example, from EVAL_EPS; over the last half lr falls linearly to a tenth, so that
     λ settles. It is not solved to convergence (`inference.maximise` does that), and any λ gives a valid bound. [D11]
     """
-    local = LocalPosterior.prior(len(x), arch.latent, parameters.dtype)
+    local = LocalPosterior.prior(len(x), model.arch.latent, model.parameters.dtype)
     everyone = np.arange(len(x))
     for step in range(steps):
-        eps = ops.philox_normal(
+        eps = model.ops.philox_normal(
             np.tile(rows, samples),
-            arch.latent,
+            model.arch.latent,
             seed=seed,
             stream=noise.EVAL_EPS,
             step=step + 1,
             sample=np.repeat(np.arange(samples), len(rows)),
-            dtype=parameters.dtype,
+            dtype=model.parameters.dtype,
         )
-        _, cache = posterior_elbo_forward(ops, arch, parameters, x, local.mu, local.logvar, eps)
-        dmu, dlogvar = posterior_elbo_backward(ops, arch, cache, None)
+        _, cache = posterior_elbo_forward(*model, x, local.mu, local.logvar, eps)
+        dmu, dlogvar = posterior_elbo_backward(model.ops, model.arch, cache, None)
         remaining = min(1.0, 2 * (1 - step / steps))
         optimiser = Optimiser("adam", lr * max(0.1, remaining))
         local.update(everyone, dmu * len(x), dlogvar * len(x), optimiser=optimiser)

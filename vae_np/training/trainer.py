@@ -1,14 +1,14 @@
-"""The training loop: order, batches, steps, running metrics, validation, finite checks.
+"""A training's data and arithmetic: order, steps, running metrics, validation, finite checks.
 
-It prints nothing and touches no file. Whoever runs it passes in what should happen at a step, a metrics line and the
-end of an epoch, and may ask it to stop after any step.
+It prints nothing and touches no file. The loops around it, and what they tell their listeners, are in
+`vae_np.training.host_loop` and `vae_np.training.device_loop`; `vae_np.training.loop` chooses between them.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,7 @@ from vae_np.backends import Backend, FusedStep
 from vae_np.config import Config
 from vae_np.elbo import Terms
 from vae_np.errors import ConfigError, NonFiniteError
-from vae_np.evaluation.held_out import Binarized, elbo_terms
-from vae_np.model import Architecture, initialise
+from vae_np.model import Architecture, Model, initialise
 from vae_np.optim import linear_warmup, staged_lr
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
 from vae_np.training.local import ARRAYS as LOCAL_ARRAYS
@@ -84,16 +83,16 @@ def _mean(values: Array) -> float:
 class Trainer:
     """Training of one model on one data set: what to do, and how far it is.
 
-    `rows` (N, D) are the training rows as stored, `validation` what is held out; where there is no encoder, `local` has
-    every training row's mu and logvar. `state`, `local` and `running` are all that
-    changes, with `seconds`, the wall time of all sittings together.
+    `rows` (N, D) are the training rows as stored; `validation` gives the ELBO's terms of what is held out, as
+    `vae_np.evaluation.held_out.validation` does. Where there is no encoder, `local` has every training row's mu and
+    logvar. `state`, `local`, `running` and `seconds`, the wall time of all sittings together, are all that changes.
     """
 
     config: Config
     backend: Backend
     rows: Array
     values: data.Values
-    validation: Binarized | None = None
+    validation: Callable[[Model], Terms] | None = None
     state: TrainingState = field(init=False)
     running: Running = field(default_factory=Running)
     seconds: float = 0.0
@@ -111,13 +110,6 @@ class Trainer:
         )
         if self.arch.inference == "local":
             self.local = LocalPosterior.prior(len(self.rows), self.arch.latent, self.config.dtype)
-        self.optimiser = Optimiser(
-            self.config.optimizer,
-            self.config.lr,
-            self.config.adam_beta1,
-            self.config.adam_beta2,
-            self.config.adam_eps,
-        )
         self.fused: FusedStep | None = None
         objective, samples = self.config.objective, self.config.samples
         if self.backend.unfused_step(self.arch, objective, samples) is None:
@@ -138,94 +130,56 @@ class Trainer:
     def total_steps(self) -> int:
         return self.steps_per_epoch * self.config.epochs
 
-    def lr(self, epoch: int) -> float:
-        """The learning rate in an epoch, from 0. [D33]"""
-        lr = self.config.lr
-        return lr if self.config.schedule == "constant" else staged_lr(epoch, first=lr)
+    @property
+    def model(self) -> Model:
+        """The model as it stands."""
+        return Model(self.backend.ops, self.arch, self.state.parameters)
+
+    def order(self, epoch: int) -> Array:
+        """The order (N,) in which an epoch visits the training rows."""
+        return noise.order(len(self.rows), seed=self.config.seed, epoch=epoch)
+
+    def optimiser(self, epoch: int) -> Optimiser:
+        """The optimiser, with its learning rate in an epoch, from 0. [D33]"""
+        config = self.config
+        lr = config.lr if config.schedule == "constant" else staged_lr(epoch, first=config.lr)
+        return Optimiser(config.optimizer, lr, config.adam_beta1, config.adam_beta2, config.adam_eps)
 
     def beta(self, step: int) -> float:
-        """The KL's weight in the objective at `step`. [D24] [D33]"""
+        """The KL's weight in the objective at `step`, from 0. [D24] [D33]"""
         return linear_warmup(step, steps=self.config.beta_warmup * self.steps_per_epoch, final=self.config.beta)
 
-    def run(
-        self,
-        *,
-        on_step: Callable[[Trainer], None] | None = None,
-        on_metrics: Callable[[Metrics], None] | None = None,
-        on_epoch: Callable[[Trainer], None] | None = None,
-        should_stop: Callable[[], bool] = lambda: False,
-    ) -> bool:
-        """Train until `config.epochs` are done; True if they are, False if `should_stop` said so.
+    def step(self, rows: Array, optimiser: Optimiser) -> None:
+        """One step on the training rows with these numbers (B,).
 
-        Raises NonFiniteError, with the tensor's name and the step, as soon as a loss or gradient is not finite.
+        Raises NonFiniteError, with the tensor's name and the step, where something that it left is not finite.
         """
-        # That module imports this one.
-        from vae_np.training.device_loop import resident_steps, run_ahead
-
-        steps = resident_steps(self)
-        if steps is not None:
-            return run_ahead(
-                self, steps, on_step=on_step, on_metrics=on_metrics, on_epoch=on_epoch, should_stop=should_stop
-            )
-        order: Array | None = None
-        size, per_epoch, total = self.config.batch_size, self.steps_per_epoch, self.total_steps
-        while self.state.step < total:
-            if should_stop():
-                return False
-            started = time.perf_counter()
-            epoch, batch = divmod(self.state.step, per_epoch)
-            if order is None or batch == 0:
-                order = noise.order(len(self.rows), seed=self.config.seed, epoch=epoch)
-                self.optimiser = replace(self.optimiser, lr=self.lr(epoch))
-            beta = self.beta(self.state.step)
-            self._step(order[batch * size : (batch + 1) * size], beta)
-            self.seconds += time.perf_counter() - started
-            if on_step is not None:
-                on_step(self)
-            epoch_ends = batch == per_epoch - 1
-            if self._line_is_due(epoch, batch):
-                line = self._line(epoch, "train", *self.running.means(), beta)
-                self.running = Running()
-                if on_metrics is not None:
-                    on_metrics(line)
-            if epoch_ends:
-                if self.validation is not None and on_metrics is not None:
-                    on_metrics(self._validate(epoch, beta))
-                if on_epoch is not None:
-                    on_epoch(self)
-        return True
-
-    def _line_is_due(self, epoch: int, batch: int) -> bool:
-        """Whether a metrics line follows this batch: an epoch has equal parts of about METRICS_STEPS steps."""
-        if batch == self.steps_per_epoch - 1 or epoch >= _LONG:
-            return batch == self.steps_per_epoch - 1
-        parts = max(1, round(self.steps_per_epoch / METRICS_STEPS))
-        return (batch + 1) * parts // self.steps_per_epoch > batch * parts // self.steps_per_epoch
-
-    def _step(self, rows: Array, beta: float) -> None:
+        beta = self.beta(self.state.step)
         # What overflows here is told by name below, not by a warning of NumPy's as well.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if self.fused is not None:
-                terms, bad = self._fused_step(self.fused, rows, beta)
+                terms, bad = self._fused_step(self.fused, rows, optimiser, beta)
             else:
-                terms, bad = self._composed_step(rows, beta)
+                terms, bad = self._composed_step(rows, optimiser, beta)
         if bad is not None:
             raise NonFiniteError(f"step {self.state.step}: {bad} is not finite; a smaller lr often helps")
         reconstruction, kl = _mean(terms.reconstruction), _mean(terms.kl)
         objective = reconstruction - beta * kl if terms.bound is None else _mean(terms.bound)
         self.running.add(reconstruction, kl, objective)
 
-    def _fused_step(self, step: FusedStep, rows: Array, beta: float) -> tuple[Terms, str | None]:
+    def _fused_step(
+        self, step: FusedStep, rows: Array, optimiser: Optimiser, beta: float
+    ) -> tuple[Terms, str | None]:
         draws = self.values == "byte" and self.config.binarization == "dynamic"
         x = self.rows[rows] if draws else self._prepare(rows)
-        terms = step(x, rows, seed=self.config.seed, optimiser=self.optimiser, beta=beta, grey=draws)
+        terms = step(x, rows, seed=self.config.seed, optimiser=optimiser, beta=beta, grey=draws)
         if step.finite:
             return terms, None
         return terms, first_non_finite(self.state, terms) or "a parameter or second moment"
 
-    def _composed_step(self, rows: Array, beta: float) -> tuple[Terms, str | None]:
+    def _composed_step(self, rows: Array, optimiser: Optimiser, beta: float) -> tuple[Terms, str | None]:
         ops, x = self.backend.ops, self._prepare(rows)
-        how: dict[str, Any] = {"seed": self.config.seed, "optimiser": self.optimiser, "beta": beta}
+        how: dict[str, Any] = {"seed": self.config.seed, "optimiser": optimiser, "beta": beta}
         if self.local is None:
             how |= {"objective": self.config.objective, "samples": self.config.samples}
             terms = training_step(ops, self.arch, self.state, x, rows, **how)
@@ -244,37 +198,42 @@ class Trainer:
             rows=rows,
         )
 
-    def _validate(self, epoch: int, beta: float) -> Metrics:
+    def line_is_due(self, step: int) -> bool:
+        """Whether a metrics line follows `step`, from 1: an epoch has equal parts of about METRICS_STEPS steps."""
+        epoch, batch = divmod(step - 1, self.steps_per_epoch)
+        if batch == self.steps_per_epoch - 1 or epoch >= _LONG:
+            return batch == self.steps_per_epoch - 1
+        parts = max(1, round(self.steps_per_epoch / METRICS_STEPS))
+        return (batch + 1) * parts // self.steps_per_epoch > batch * parts // self.steps_per_epoch
+
+    def train_line(self, step: int) -> Metrics:
+        """The metrics line that follows `step`, from 1: means over the steps since the last line, and a new start."""
+        means, self.running = self.running.means(), Running()
+        return self._line(step, "train", *means)
+
+    def validation_line(self) -> Metrics:
+        """The metrics line of what is held out; raises NonFiniteError where its terms are not finite."""
         assert self.validation is not None
         started = time.perf_counter()
         with np.errstate(over="ignore", invalid="ignore"):
-            terms = elbo_terms(
-                self.backend.ops,
-                self.arch,
-                self.state.parameters,
-                self.validation,
-                seed=self.config.seed,
-                z_samples=self.config.z_samples,
-            )
+            terms = self.validation(self.model)
         self.seconds += time.perf_counter() - started
         means = {name: float(getattr(terms, name).mean(dtype=np.float64)) for name in ("reconstruction", "kl")}
         for name, mean in means.items():
             if not np.isfinite(mean):
                 raise NonFiniteError(f"step {self.state.step}: validation {name} is not finite")
-        return self._line(epoch, "validation", means["reconstruction"], means["kl"], None, beta)
+        return self._line(self.state.step, "validation", means["reconstruction"], means["kl"], None)
 
-    def _line(
-        self, epoch: int, split: str, reconstruction: float, kl: float, objective: float | None, beta: float
-    ) -> Metrics:
+    def _line(self, step: int, split: str, reconstruction: float, kl: float, objective: float | None) -> Metrics:
         return {
-            "step": self.state.step,
-            "epoch": epoch + 1,
+            "step": step,
+            "epoch": (step - 1) // self.steps_per_epoch + 1,
             "split": split,
             "elbo": reconstruction - kl,
             "reconstruction": reconstruction,
             "kl": kl,
             "objective": objective,
-            "beta": beta,
+            "beta": self.beta(step - 1),
             "seconds": self.seconds,
         }
 

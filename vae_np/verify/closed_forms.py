@@ -18,7 +18,7 @@ from vae_np._types import Array
 from vae_np.elbo import elbo_forward, posterior_log_prob, standard_normal_log_prob
 from vae_np.evaluation.importance import importance_log_likelihood
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture, decode_forward, encode_forward, initialise, loglik_forward
+from vae_np.model import Architecture, Model, decode_forward, encode_forward, initialise, loglik_forward
 from vae_np.objectives import objective_backward, objective_forward
 from vae_np.optim import adagrad_update
 from vae_np.verify.catalogue import example
@@ -133,7 +133,7 @@ def importance_sampling_of_a_known_posterior(backend: ModuleType, seed: int) -> 
     parameters["encoder.mu.bias"][...] = -(b @ w.T) / 0.36 / precision
     parameters["encoder.logvar.weight"][...], parameters["encoder.logvar.bias"][...] = 0, -math.log(precision)
     x = rng.standard_normal((5, 4))
-    estimate = importance_log_likelihood(backend, arch, parameters, x, np.arange(5), samples=2, seed=seed)
+    estimate = importance_log_likelihood(Model(backend, arch, parameters), x, np.arange(5), samples=2, seed=seed)
     covariance = w.T @ w + 0.36 * np.eye(4)
     d = x - b
     quadratic = (d * np.linalg.solve(covariance, d.T).T).sum(axis=1)
