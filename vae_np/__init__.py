@@ -10,8 +10,7 @@ and named after what they hold: the mathematics is in `layers`, `distributions`,
 `likelihood`. Importing this package costs NumPy and little more.
 """
 
-__version__ = "0.1.0"
-
+from vae_np._version import __version__
 from vae_np.vae import VAE, History
 
 __all__ = ["VAE", "History", "__version__"]

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import __version__
 from vae_np._types import Array
+from vae_np._version import __version__
 from vae_np.errors import CheckpointError, InputError, MissingFileError
 
 FORMAT_VERSION = 1

@@ -9,24 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from vae_np import model
-from vae_np import ops as reference_ops
+from vae_np import ops
 from vae_np._types import Array
 from vae_np.distributions import LOG_2PI, bernoulli_sample, normal_sample
 from vae_np.elbo import standard_normal_log_prob
 from vae_np.errors import InputError
 from vae_np.layers import sigmoid
-from vae_np.model import Architecture, Parameters
+from vae_np.model import (
+    Architecture,
+    Model,
+    Parameters,
+    decode_backward,
+    decode_forward,
+    loglik_backward,
+    loglik_forward,
+)
 
 # Nodes decoded at once by the (B, M) functions: their outputs and temporaries then take tens of megabytes at D = 784.
 _NODES = 2048
-
-
 # Factors of at most 2 whose product stays below the largest double.
 _FACTORS = 1000
 
@@ -46,11 +50,9 @@ def _softplus_sum(logits: Array) -> Array:
 
 @dataclass(frozen=True)
 class Decoder:
-    """p(z) p(x|z): `parameters` holds `decoder.*`, and `likelihood.logvar` where σ is learned, in float64."""
+    """p(z) p(x|z): the parameters are `decoder.*`, and `likelihood.logvar` where σ is learned, in float64."""
 
-    arch: Architecture
-    parameters: Parameters
-    ops: ModuleType = reference_ops
+    model: Model
 
     @classmethod
     def of(cls, arch: Architecture, parameters: Mapping[str, Array]) -> Decoder:
@@ -58,7 +60,17 @@ class Decoder:
         shapes = {name: shape for name, shape in arch.shapes().items() if not name.startswith("encoder.")}
         own = Parameters(shapes, np.float64)
         own.assign(parameters)
-        return cls(arch, own)
+        return cls(Model(ops, arch, own))
+
+    @property
+    def arch(self) -> Architecture:
+        """The architecture of the whole model, whose decoder this is."""
+        return self.model.arch
+
+    @property
+    def parameters(self) -> Parameters:
+        """The decoder's parameters; writing into one changes the model."""
+        return self.model.parameters
 
     @property
     def latent(self) -> int:
@@ -69,7 +81,7 @@ class Decoder:
         """The same model at other parameters, given as one flat buffer in the layout of `parameters.flat`."""
         other = self.parameters.zeros_like()
         other.flat[...] = flat
-        return Decoder(self.arch, other, self.ops)
+        return Decoder(self.model._replace(parameters=other))
 
     def check(self, x: Array) -> Array:
         """x as float64 (B, D); raises InputError for a wrong shape, or for grey values under a Bernoulli likelihood."""
@@ -84,7 +96,7 @@ class Decoder:
 
     def output(self, z: Array) -> Array:
         """Logits or mean of p(x|z), (M, D) from z (M, K)."""
-        return model.decode_forward(self.ops, self.arch, self.parameters, z)[0]
+        return decode_forward(*self.model, z)[0]
 
     def logvar(self) -> Array:
         """log σ² of a normal likelihood, (1,) or (D,)."""
@@ -137,7 +149,7 @@ class Decoder:
         for start in range(0, len(z), _NODES):
             part = slice(start, start + _NODES)
             w = weights[:, part]
-            out, cache = model.decode_forward(self.ops, self.arch, self.parameters, z[part])
+            out, cache = decode_forward(*self.model, z[part])
             mass, mean_x = w.sum(axis=0)[:, None], w.T @ x
             if self.arch.is_bernoulli:
                 dout = mean_x - mass * sigmoid(out)
@@ -149,7 +161,7 @@ class Decoder:
                     dlogvar = 0.5 * (squares * precision - mass)
                     own = part_of["likelihood.logvar"]
                     own[...] = dlogvar.sum() if own.size == 1 else dlogvar.sum(axis=0)
-            model.decode_backward(self.ops, dout, cache, part_of)
+            decode_backward(self.model.ops, dout, cache, part_of)
             total.flat[...] += part_of.flat
         return total
 
@@ -159,16 +171,16 @@ class Decoder:
 
     def log_likelihood_forward(self, x: Array, z: Array) -> tuple[Array, Any]:
         """log p(x_b | z_sb), (S·B,) in nats, for z (S·B, K) sample-major, and what backward needs. [D4] [D5]"""
-        out, decoder_cache = model.decode_forward(self.ops, self.arch, self.parameters, z)
-        loglik, loglik_cache = model.loglik_forward(self.ops, self.arch, self.parameters, x, out)
+        out, decoder_cache = decode_forward(*self.model, z)
+        loglik, loglik_cache = loglik_forward(*self.model, x, out)
         return loglik, (decoder_cache, loglik_cache)
 
     def log_likelihood_backward(self, dloglik: Array, cache: Any, gradients: Parameters | None) -> Array:
         """dz (S·B, K) from dloglik (S·B,); writes the gradient of every parameter into `gradients`, if any. [D29]"""
         decoder_cache, loglik_cache = cache
-        dout = model.loglik_backward(self.ops, self.arch, dloglik, loglik_cache, gradients)
-        return model.decode_backward(self.ops, dout, decoder_cache, gradients)
+        dout = loglik_backward(self.model.ops, self.arch, dloglik, loglik_cache, gradients)
+        return decode_backward(self.model.ops, dout, decoder_cache, gradients)
 
     def prior_monte_carlo(self, x: Array, z: Array) -> Array:
         """log (1/S) Σ_s p(x|z_s) for z (S, K) drawn from the prior: (B,) in nats, biased low. [D9]"""
-        return self.ops.log_mean_exp_weights(self.log_likelihood_matrix(self.check(x), z).T)[0]
+        return self.model.ops.log_mean_exp_weights(self.log_likelihood_matrix(self.check(x), z).T)[0]

@@ -151,7 +151,7 @@ def _normal(seed: int) -> list[Claim]:
         x = decoder.sample(z, random.standard_normal((40, 3)))
         out = decoder.output(z)
         expected = norm.logpdf(x, out, np.exp(0.5 * decoder.logvar())).sum(axis=1)
-        found, _ = model.loglik_forward(decoder.ops, arch, decoder.parameters, x, out)
+        found, _ = model.loglik_forward(*decoder.model, x, out)
         every = np.diag(decoder.log_likelihood_matrix(x, z))
         worst = max(np.abs(found - expected).max(), np.abs(every - expected).max())
         claims.append(equal(7, f"log N(x; f(z), σ²) − SciPy's, largest of 40: {name}", worst, 0, 1e-12))

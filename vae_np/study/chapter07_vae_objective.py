@@ -20,7 +20,7 @@ from vae_np.evaluation.importance import Estimate, estimate_from_log_weights, im
 from vae_np.exact import quadrature
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture, Model, Parameters, encode_forward, initialise
+from vae_np.model import Architecture, Model, encode_forward, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 from vae_np.study import models, trained
 from vae_np.study.claims import Claim, Result, at_least, at_most, equal
@@ -41,8 +41,7 @@ SAMPLES, REPEATS = 200, 40
 class Bars:
     """A VAE of 3 × 3 bars (two latents, double precision) after a short training, and its data x (N, 9)."""
 
-    arch: Architecture
-    parameters: Parameters
+    model: Model
     x: Array
 
 
@@ -72,13 +71,13 @@ def _bars(seed: int) -> Bars:
     for epoch in range(80):
         for rows in noise.order(len(x), seed=seed, epoch=epoch).reshape(-1, 50):
             training_step(ops, arch, state, x[rows], rows, seed=seed, optimiser=Optimiser(lr=1e-2))
-    return Bars(arch, state.parameters, x)
+    return Bars(Model(ops, arch, state.parameters), x)
 
 
 def _noise(found: Bars, rows: int, samples: int, seed: int) -> Array:
     """ε (samples·rows, K), sample-major."""
     return noise.normal(
-        np.tile(np.arange(rows), samples), found.arch.latent, seed=seed, stream=noise.EVAL_EPS,
+        np.tile(np.arange(rows), samples), found.model.arch.latent, seed=seed, stream=noise.EVAL_EPS,
         sample=np.repeat(np.arange(samples), rows), dtype=np.float64,
     )  # fmt: skip
 
@@ -89,13 +88,13 @@ def _noise(found: Bars, rows: int, samples: int, seed: int) -> Array:
 def _two_forms(found: Bars, seed: int) -> list[Claim]:
     x = found.x[:50]
     eps = _noise(found, len(x), 1, seed)
-    joint, _ = elbo_forward(ops, found.arch, found.parameters, x, eps, form="joint")
-    analytic, _ = elbo_forward(ops, found.arch, found.parameters, x, eps)
+    joint, _ = elbo_forward(*found.model, x, eps, form="joint")
+    analytic, _ = elbo_forward(*found.model, x, eps)
     mu, logvar = _encode(found, x)
     z = mu + np.exp(0.5 * logvar) * eps
     # The densities of z itself, with q's as a full covariance's, against those that are written in ε.
     log_q, _ = full_normal_log_prob_forward(z, mu, np.exp(0.5 * logvar)[:, :, None] * np.eye(2))
-    decoder = Decoder.of(found.arch, found.parameters)
+    decoder = Decoder.of(found.model.arch, found.model.parameters)
     log_joint = np.diagonal(decoder.log_joint_matrix(decoder.check(x), z))
     apart = np.abs((log_joint - log_q) - joint.elbo).max()
     sampled = log_q - standard_normal_log_prob(z)
@@ -116,7 +115,7 @@ def _two_forms(found: Bars, seed: int) -> list[Claim]:
 
 
 def _encode(found: Bars, x: Array) -> tuple[Array, Array]:
-    return encode_forward(ops, found.arch, found.parameters, x)[0]
+    return encode_forward(*found.model, x)[0]
 
 
 def _sampled_kl(found: Bars, x: Array, seed: int) -> Array:
@@ -132,25 +131,26 @@ def _sampled_kl(found: Bars, x: Array, seed: int) -> Array:
 
 def _loss(found: Bars, seed: int) -> list[Claim]:
     x, eps = found.x[:50], _noise(found, 50, 1, seed)
-    start = initialise(found.arch, seed=seed, dtype=np.float64)
-    terms, cache = elbo_forward(ops, found.arch, start, x, eps)
+    arch = found.model.arch
+    start = initialise(arch, seed=seed, dtype=np.float64)
+    terms, cache = elbo_forward(ops, arch, start, x, eps)
     loss: float = terms.loss()
     gradients = start.zeros_like()
-    elbo_backward(ops, found.arch, cache, gradients)
+    elbo_backward(ops, arch, cache, gradients)
 
     def elbo(step: float) -> float:
         """The mean ELBO after a step against the loss's gradient, from densities of z, x one by one."""
         moved = start.zeros_like()
         moved.flat[...] = start.flat - step * gradients.flat
-        mu, logvar = _encode(Bars(found.arch, moved, x), x)
+        mu, logvar = encode_forward(ops, arch, moved, x)[0]
         z = mu + np.exp(0.5 * logvar) * eps
-        decoder = Decoder.of(found.arch, moved)
+        decoder = Decoder.of(arch, moved)
         loglik = np.diagonal(decoder.log_likelihood_matrix(decoder.check(x), z))
         return float(np.mean(loglik - full_normal_kl_forward(mu, np.exp(0.5 * logvar)[:, :, None] * np.eye(2))[0]))
 
     step = 1e-4
     rise = (elbo(step) - elbo(-step)) / (2 * step)
-    trained_elbo = elbo_forward(ops, found.arch, found.parameters, x, eps)[0].elbo.mean()
+    trained_elbo = elbo_forward(*found.model, x, eps)[0].elbo.mean()
     return [
         equal(27, "loss + mean ELBO, which is summed another way", loss + elbo(0.0), 0, 1e-12),
         equal(27, "rise of the ELBO downhill on the loss, over |∇ loss|²",

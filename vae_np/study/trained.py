@@ -38,7 +38,7 @@ def fit(vae: VAE, x: Array, *, steps: int, lr: float, seed: int, plain: bool = F
         eps = np.zeros((BATCH, vae.arch.latent), dtype=vae.parameters.dtype)
         if not plain:
             eps = noise.normal(rows, vae.arch.latent, seed=seed, stream=noise.EPS, step=step, dtype=eps.dtype)
-        _, cache = elbo_forward(ops, vae.arch, vae.parameters, values[rows], eps)
+        _, cache = elbo_forward(*vae.model, values[rows], eps)
         elbo_backward(ops, vae.arch, cache, state.gradients, beta=0.0 if plain else 1.0)
         apply_gradients(ops, state, Optimiser(lr=lr * (1 - step / steps)))
     return vae
