@@ -46,10 +46,9 @@ def core_tests(root: Path) -> list[str]:
 
 def copy_tree(target: Path) -> None:
     """What the tests need, without compiled kernels: the reference is what is mutated."""
-    ignore = shutil.ignore_patterns("__pycache__")
-    for folder in ("vae_np", "tests"):
-        shutil.copytree(ROOT / folder, target / folder, ignore=ignore)
-    (target / "vae_np" / "kernels").mkdir(exist_ok=True)
+    shutil.copytree(ROOT / "vae_np", target / "vae_np", ignore=shutil.ignore_patterns("__pycache__", "kernels"))
+    shutil.copytree(ROOT / "tests", target / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    (target / "vae_np" / "kernels").mkdir()
     (target / "vae_np" / "kernels" / "__init__.py").touch()
     for file in ("setup.cfg", "pyproject.toml"):
         shutil.copy(ROOT / file, target)

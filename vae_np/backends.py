@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -130,6 +131,9 @@ def missing(name: str) -> str | None:
         raise BackendError(f"backend: got {name!r}, expected one of {', '.join(CHOICES)}")
     if name == "numpy":
         return None
+    why = _link_problem()
+    if why is not None:
+        return why
     if importlib.util.find_spec(_MODULES[name]) is None:
         return f"this version of vae-np has no {name} kernels"
     if name == "numba":
@@ -144,6 +148,16 @@ def missing(name: str) -> str | None:
         return None
     found: str | None = kernels.problem()
     return found
+
+
+def _link_problem() -> str | None:
+    """What is wrong with the folder of the kernels: in a checkout it is a link, and not every system has those."""
+    if not (Path(__file__).parent / "kernels").is_file():
+        return None
+    return (
+        "vae_np/kernels: got a file, expected the folder of the kernels (a checkout without symbolic links has a file "
+        "there); put a copy of the folder kernels in its place"
+    )
 
 
 def _numba_problem() -> str | None:
@@ -172,6 +186,9 @@ def choose(name: str = "auto") -> Backend:
         why = missing("numba")
         if why is None:
             return _load("numba", "the fastest on this machine's CPU")
+        # A package in pieces is no reason to compute slowly without a word.
+        if why == _link_problem():
+            raise BackendError(f"backend: got 'auto', but {why}")
         return _load("numpy", f"no numba: {why}")
     why = missing(name)
     if why is not None:
