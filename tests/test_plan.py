@@ -27,9 +27,7 @@ ARROW, CIRCLE, KERNELS, NUMBA, BACKENDS, ENGINE = RULES
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with its kernels, and of the plan, in which arrows can be planted."""
     house = tmp_path_factory.mktemp("house")
-    ignored = shutil.ignore_patterns("__pycache__", "kernels", "*.npz")
-    shutil.copytree(ROOT / "vae_np", house / "vae_np", ignore=ignored)
-    shutil.copytree(ROOT / "kernels", house / "vae_np" / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "vae_np", house / "vae_np", ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
     shutil.copy(ROOT / "pyproject.toml", house)
     return house
 

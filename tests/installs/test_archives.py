@@ -1,6 +1,6 @@
 """The wheel and the source archive: all that belongs in them and nothing else, under metadata that say the truth.
 
-Budget: about 30 s, two thirds of it to collect the tests of an unpacked source archive.
+Budget: about 20 s, half of it to collect the tests of an unpacked source archive.
 """
 
 from __future__ import annotations
@@ -155,9 +155,7 @@ def test_the_source_archive_has_no_link_no_litter_and_the_kernels_once(unpacked:
 
 
 def test_the_tests_are_found_in_an_unpacked_source_archive(unpacked: Path) -> None:
-    """All of them are collected there, and those that read the tree pass."""
+    """All of them are collected there, and those that read the most of the tree pass."""
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}
-    pytest_there = ("-m", "pytest", "-p", "no:cacheprovider", "-q")
-    python(*pytest_there, "--collect-only", cwd=unpacked, env=environment)
-    said = python(*pytest_there, "tests/test_docs.py", "tests/test_package.py", cwd=unpacked, env=environment)
-    assert re.search(r"^\d+ passed", said.splitlines()[-1])
+    said = python("-m", "pytest", "-p", "no:cacheprovider", "-k", "test_docs", cwd=unpacked, env=environment)
+    assert re.search(r"^\d+ passed, \d+ deselected", said.splitlines()[-1])
