@@ -6,13 +6,13 @@ run on the device too. Budget: about 100 s on one; the tests named small are tho
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from commandline import good
 
 from vae_np import backends, data, noise
 from vae_np import ops as reference
@@ -200,15 +200,8 @@ def test_the_likelihood_of_images_agrees_with_the_cpus(digits: Any) -> None:
 
 
 def test_the_command_line_trains_and_evaluates(tmp_path: Path) -> None:
-    from vae_np.cli import app
-
-    def run(*arguments: str) -> dict[str, Any]:
-        file = tmp_path / "out.json"
-        with pytest.raises(SystemExit) as end:
-            app([*arguments, "--backend", "cupy", "--no-plots", "--json", str(file)])
-        assert end.value.code in (0, None)
-        found: dict[str, Any] = json.loads(file.read_text())
-        return found
+    def run(*arguments: str) -> Any:
+        return good(*arguments, "--backend", "cupy", "--no-plots", "--json", "-").json
 
     folder = tmp_path / "run"
     trained = run("train", "--epochs", "1", "--out", str(folder))

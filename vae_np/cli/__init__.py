@@ -1,5 +1,15 @@
-"""The command line: its options in `app`, and one file per command."""
+"""The command line: each command has a file of its name, with its options and its work; `app` puts them together."""
 
-from vae_np.cli.app import main
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from vae_np.cli import app
 
 __all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line and exit; a user's mistake is one line on standard error."""
+    sys.exit(app.run())

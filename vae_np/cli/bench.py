@@ -7,32 +7,41 @@ import importlib.util
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 import vae_np
 from vae_np import backends
 from vae_np.cli import machine
+from vae_np.cli.options import Backend, JsonFile, setting, whole, words
 from vae_np.cli.output import Output
 from vae_np.errors import InputError
 
 _LIBRARIES = ("numpy", "scipy", "numba", "cupy", "torch", "jax", "jaxlib")
 
 
-def bench(
-    what: str,
-    *,
-    workload: str,
-    backend: str,
-    peers: str,
-    threads: int | None,
-    rounds: int,
-    chart: str | None,
-    json_file: str | None,
+def command(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="ops|step|eval", help="What to time.", autocompletion=words("ops", "step", "eval")),
+    ] = "step",
+    workload: Annotated[
+        str, typer.Option("--workload", metavar="NAME", help="pt, kingma, iwae, iwae50, wide, pt-grey or kingma-grey.")
+    ] = "pt",
+    backend: Backend = "auto",
+    peers: Annotated[
+        str, typer.Option("--peers", metavar="NAMES", help="torch, jax or torch,jax: time them too.")
+    ] = "",
+    threads: Annotated[
+        str | None, typer.Option("--threads", metavar="N", help="Threads of everyone. [default: all]")
+    ] = None,
+    rounds: Annotated[str | None, typer.Option("--rounds", metavar="N", help="[default: 20]")] = None,
+    chart: Annotated[str | None, typer.Option("--chart", metavar="FILE", help="Draw the medians, as a .png.")] = None,
+    json_file: JsonFile = None,
 ) -> int:
-    """Print a table of times, quartiles and ratios, draw it if asked, and return the exit code.
-
-    Raises InputError outside a checkout, and for a name that is not there.
-    """
+    """Time the kernels against the reference, PyTorch and JAX, in turns; from a checkout only."""
+    backend, repeats = str(setting("backend", backend)), whole("rounds", rounds, 20)
     # On a device everyone takes turns in one process, which is what it can be shared by without disturbance.
     interleaved = _load("interleaved_gpu" if backend == "cupy" else "interleaved")
     _check("what", what, interleaved.WHATS)
@@ -47,19 +56,19 @@ def bench(
         raise InputError(f"peers: got {peers!r}, but single operations are timed beside the reference alone")
     if what == "eval" and not arch.is_bernoulli:
         raise InputError(f"workload: got {workload!r}, but evaluation is timed for a Bernoulli likelihood alone")
-    count = _threads(threads)
+    count = _threads(whole("threads", threads, None))
     chart_file = _chart_target(chart)
     chosen = backends.choose(backend)
     output = Output(json_file)
     try:
-        found = interleaved.run(what, workload, chosen.name, named, count, rounds, output.say)
+        found = interleaved.run(what, workload, chosen.name, named, count, repeats, output.say)
     except interleaved.BenchError as error:
         output.warn(str(error))
         return 1
     unit = "a step" if what == "step" else "an image" if what == "eval" else "a call"
     output.table(
         f"{what} at {workload}, float32, {count} thread{'s' if count > 1 else ''} for everyone, "
-        f"medians of {rounds} rounds in turns, milliseconds {unit}",
+        f"medians of {repeats} rounds in turns, milliseconds {unit}",
         ("", "", "median", "quartiles", "of fastest peer", "of GEMM only"),
         [
             (

@@ -7,6 +7,7 @@ from typing import Any
 
 from vae_np import __version__, backends
 from vae_np.cli import machine
+from vae_np.cli.options import JsonFile
 from vae_np.cli.output import Output
 from vae_np.model import LIKELIHOODS, Architecture
 from vae_np.objectives import OBJECTIVES
@@ -14,8 +15,8 @@ from vae_np.objectives import OBJECTIVES
 _LIBRARIES = ("numpy", "scipy", "numba", "safetensors", "matplotlib", "cupy", "torch", "jax")
 
 
-def info(*, json_file: str | None) -> int:
-    """Print what this installation can do and return the exit code."""
+def command(json_file: JsonFile = None) -> int:
+    """Show versions, the machine, and the matrix of backend, objective and likelihood."""
     output = Output(json_file)
     here = _machine()
     output.say(f"vae-np {__version__}, Python {platform.python_version()}, {here['system']}")

@@ -18,6 +18,9 @@ from rich.text import Text
 from vae_np import __version__, checkpoint
 from vae_np.errors import InputError
 
+# What a command returns that Ctrl-C or SIGTERM has ended.
+INTERRUPTED = 130
+
 
 class Output:
     """Text goes to standard output; where the JSON goes there (`-`), text goes to standard error. Progress always does.

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from vae_np import study
+from vae_np.cli.options import JsonFile, Seed, setting, words
 from vae_np.cli.output import Output
 from vae_np.errors import InputError
 from vae_np.pictures import plots
 from vae_np.study.claims import Claim, show
 
 
-def run_study(chapter: str, *, out: str, seed: int, json_file: str | None) -> int:
-    """Run one chapter or all of them; return 1 if a claim fails, else 0."""
+def command(
+    chapter: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHAPTER|all",
+            help="A chapter's number or name; by default all of them.",
+            autocompletion=words("all", *study.CHAPTERS),
+        ),
+    ] = "all",
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Where the figures go.")] = "study",
+    seed: Seed = None,
+    json_file: JsonFile = None,
+) -> int:
+    """Run the derivation: every claim computed, its number shown beside what it must be, its figure drawn."""
+    chosen_seed = setting("seed", seed) or 0
     output = Output(json_file)
     names = study.CHAPTERS if chapter == "all" else (study.chapter_name(chapter),)
     folder = Path(out)
@@ -28,7 +44,7 @@ def run_study(chapter: str, *, out: str, seed: int, json_file: str | None) -> in
         title = study.chapter_title(name)
         started = time.perf_counter()
         with output.progress.status(f"{name}: {title}"):
-            result = study.run_chapter(name, seed)
+            result = study.run_chapter(name, chosen_seed)
         seconds = time.perf_counter() - started
         output.table(
             f"{name}: {title} ({seconds:.0f} s)",
@@ -49,7 +65,7 @@ def run_study(chapter: str, *, out: str, seed: int, json_file: str | None) -> in
     claims = sorted({claim["id"] for part in chapters for claim in part["claims"]})
     total = sum(len(part["claims"]) for part in chapters)
     output.say(f"{len(claims)} claims, {total} numbers: {total - failed} hold, {failed} fail")
-    output.json("study", {"chapters": chapters, "failed": failed, "seed": seed})
+    output.json("study", {"chapters": chapters, "failed": failed, "seed": chosen_seed})
     return 1 if failed else 0
 
 

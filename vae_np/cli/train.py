@@ -9,45 +9,62 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
+import typer
 
 from vae_np import backends, checkpoint, config, data, runs
-from vae_np._types import Array
-from vae_np.cli.output import Output, with_error
+from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
+from vae_np.cli.drawn import reconstruction_picture
+from vae_np.cli.options import JsonFile, runs_here, with_config_options, words
+from vae_np.cli.output import INTERRUPTED, Output, with_error
 from vae_np.config import Config
-from vae_np.elbo import Terms
 from vae_np.errors import ConfigError, DeviceError, NonFiniteError
 from vae_np.evaluation import held_out
-from vae_np.evaluation.held_out import Binarized, mean_and_stderr
+from vae_np.evaluation.held_out import Binarized
 from vae_np.optim import staged_epochs
 from vae_np.pictures import plots
 from vae_np.training import loop
 from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import VAE
 
-INTERRUPTED = 130
 # A checkpoint an epoch; in long runs, from this epoch on, at most one in so many seconds.
 _LONG, _CHECKPOINT_SECONDS = 100, 30.0
 _DRAW_SECONDS = 0.1
-TERM_NAMES = (("ELBO", "elbo"), ("reconstruction", "reconstruction"), ("KL", "kl"))
 _PICTURE_EXAMPLES = 32
 _PICTURE_SAMPLES = 64
 
 
-def train(
+@with_config_options
+def command(
     overrides: Mapping[str, Any],
-    *,
-    config_file: str | None,
-    resume: str | None,
-    out: str | None,
-    overwrite: bool,
-    stages: str | None,
-    draw: bool,
-    json_file: str | None,
+    config_file: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="Settings from a TOML file, or a shipped one by name.",
+            autocompletion=words(*config.shipped()),
+        ),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FOLDER", help="The run's folder; by default runs/<date-time>.")
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume", metavar="RUN", help="Go on with a run from its last checkpoint.", autocompletion=runs_here
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    stages: Annotated[
+        str | None,
+        typer.Option("--stages", metavar="1-N", help="Only the first N stages of the schedule; --resume can add more."),
+    ] = None,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no pictures at the end.")] = False,
+    json_file: JsonFile = None,
 ) -> int:
-    """Train as configured (the command line wins over the file) and return the exit code."""
+    """Train a VAE; with no options on the built-in MNIST, leaving pictures and a checkpoint in runs/."""
     output = Output(json_file)
     if resume is None:
         base = config.load(config_file) if config_file is not None else Config()
@@ -71,7 +88,7 @@ def train(
     try:
         finished = _run(trainer, folder, output)
         if finished:
-            _close(output, trainer, dataset, folder, draw=draw)
+            _close(output, trainer, dataset, folder, draw=not no_plots)
             return 0
         runs.save(folder, trainer)
     except (NonFiniteError, DeviceError) as error:
@@ -155,20 +172,6 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: 
     tell_of_compilation(output, trainer.backend)
     # Now, so that it counts as no step's time.
     trainer.backend.warmup(arch, settings.dtype, evaluation=False)
-
-
-def tell_of_compilation(output: Output, backend: backends.Backend) -> None:
-    """Say so when something has to be compiled first, once, and where compiled code cannot be kept."""
-    if backend.cache_problem is not None:
-        output.warn(f"compiled code is not kept, and compiled anew by each run: {backend.cache_problem}")
-    backend.on_compile(lambda: output.say("compiling, which takes up to half a minute, the first time only"))
-
-
-def describe_values(dataset: data.Dataset, settings: Config) -> str:
-    """What the model sees of the data, in a few words."""
-    if dataset.values in ("binary", "real"):
-        return f"{dataset.values} values"
-    return "grey values as they are" if settings.binarization == "none" else f"binarize {settings.binarization}"
 
 
 def note_no_image(output: Output, dataset: data.Dataset) -> None:
@@ -288,20 +291,6 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
     )
 
 
-def term_figures(terms: Terms) -> dict[str, dict[str, float]]:
-    """The ELBO and its parts with their standard errors, as in the JSON."""
-    return {
-        "elbo": mean_and_stderr(terms.elbo),
-        "reconstruction": mean_and_stderr(terms.reconstruction),
-        "kl": mean_and_stderr(terms.kl),
-    }
-
-
-def train_figures(steps: int, seconds: float | None) -> dict[str, Any]:
-    """How long a training took, as in the JSON; None where that is not known."""
-    return {"steps": steps, "seconds": seconds, "steps_per_second": steps / seconds if seconds else None}
-
-
 def draw_pictures(folder: Path, vae: VAE, examples: Binarized, dataset: data.Dataset) -> None:
     """Write `samples.png`, `reconstructions.png` and `curves.png` into the run's folder."""
     samples = vae.sample(_PICTURE_SAMPLES, vae.config.seed, mean=dataset.image_shape is not None)
@@ -310,10 +299,3 @@ def draw_pictures(folder: Path, vae: VAE, examples: Binarized, dataset: data.Dat
     first = replace(examples, rows=examples.rows[:_PICTURE_EXAMPLES])
     plots.save(reconstruction_picture(vae, first, dataset), folder / "reconstructions.png")
     plots.save(plots.curves(runs.read_metrics(folder)), folder / "curves.png")
-
-
-def reconstruction_picture(vae: VAE, examples: Binarized, dataset: data.Dataset) -> Any:
-    """Examples above their reconstructions E[x|z] at the posterior mean."""
-    originals: Array = examples.batch(slice(0, len(examples)))[0]
-    mu, _ = held_out.posterior_moments(vae.model, examples)
-    return plots.reconstructions(np.asarray(originals, dtype=np.float64), vae.decode(mu), dataset.image_shape)

@@ -3,9 +3,59 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
+import typer
+
+from vae_np.cli.options import JsonFile, Seed, setting, whole, words
 from vae_np.cli.output import Output
+from vae_np.errors import InputError
 from vae_np.verify import files, runner
+
+
+def command(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE.py", help="Files to check instead of the package. They are executed."),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="All combinations of depth, at several points.")] = False,
+    library: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="NAME",
+            help="Also against autodiff by torch, jax or autograd.",
+            autocompletion=words("torch", "jax", "autograd"),
+        ),
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="SECONDS", help="What a file may take. [default: 60]")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="MB", help="What a file may allocate. [default: 4096]")
+    ] = None,
+    seed: Seed = None,
+    json_file: JsonFile = None,
+) -> int:
+    """Prove every hand-written gradient and closed form of the package, or the gradients in your own files.
+
+    A file holds pairs NAME_forward and NAME_backward, and NAME_example(rng) that returns the inputs to check at. Files
+    are executed, each in a process of its own.
+    """
+    if not paths:
+        for name, given in (("timeout", timeout), ("memory", memory)):
+            if given is not None:
+                raise InputError(f"{name}: got {given!r}, but no file: it limits what a file may take")
+        return verify_package(full=full, library=library, seed=setting("seed", seed) or 0, json_file=json_file)
+    if full or library is not None:
+        raise InputError("full, against: they check the package itself, and cannot be given together with files")
+    return verify_user_files(
+        paths,
+        timeout=whole("timeout", timeout, 60),
+        memory_limit_mb=whole("memory", memory, 4096),
+        seed=setting("seed", seed) or 0,
+        json_file=json_file,
+    )
 
 
 def verify_package(*, full: bool, library: str | None, seed: int, json_file: str | None) -> int:

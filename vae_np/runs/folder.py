@@ -54,12 +54,18 @@ def _new_folder() -> Path:
             raise InputError(f"out: {folder}: cannot be written ({error.strerror or error})") from None
 
 
+def every() -> list[Path]:
+    """The runs under `runs/` that have a checkpoint, the newest last."""
+    found = sorted(ROOT.glob(f"*/{checkpoint.WEIGHTS_FILE}"), key=lambda path: path.stat().st_mtime)
+    return [path.parent for path in found]
+
+
 def newest() -> Path:
     """The newest run under `runs/` that has a checkpoint; raises MissingFileError if there is none."""
-    found = sorted(ROOT.glob(f"*/{checkpoint.WEIGHTS_FILE}"), key=lambda path: path.stat().st_mtime)
+    found = every()
     if not found:
         raise MissingFileError(f"run: there is none under {ROOT}/; name one, or train one with: vae-np train")
-    return found[-1].parent
+    return found[-1]
 
 
 def find(run: str | None) -> Path:

@@ -1,0 +1,41 @@
+"""What `train` and `eval` both say: of the data, of compilation, of the ELBO's parts and of the training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vae_np import backends, data
+from vae_np.cli.output import Output
+from vae_np.config import Config
+from vae_np.elbo import Terms
+from vae_np.evaluation.held_out import mean_and_stderr
+
+TERM_NAMES = (("ELBO", "elbo"), ("reconstruction", "reconstruction"), ("KL", "kl"))
+
+
+def describe_values(dataset: data.Dataset, settings: Config) -> str:
+    """What the model sees of the data, in a few words."""
+    if dataset.values in ("binary", "real"):
+        return f"{dataset.values} values"
+    return "grey values as they are" if settings.binarization == "none" else f"binarize {settings.binarization}"
+
+
+def tell_of_compilation(output: Output, backend: backends.Backend) -> None:
+    """Say so when something has to be compiled first, once, and where compiled code cannot be kept."""
+    if backend.cache_problem is not None:
+        output.warn(f"compiled code is not kept, and compiled anew by each run: {backend.cache_problem}")
+    backend.on_compile(lambda: output.say("compiling, which takes up to half a minute, the first time only"))
+
+
+def term_figures(terms: Terms) -> dict[str, dict[str, float]]:
+    """The ELBO and its parts with their standard errors, as in the JSON."""
+    return {
+        "elbo": mean_and_stderr(terms.elbo),
+        "reconstruction": mean_and_stderr(terms.reconstruction),
+        "kl": mean_and_stderr(terms.kl),
+    }
+
+
+def train_figures(steps: int, seconds: float | None) -> dict[str, Any]:
+    """How long a training took, as in the JSON; None where that is not known."""
+    return {"steps": steps, "seconds": seconds, "steps_per_second": steps / seconds if seconds else None}

@@ -1,0 +1,85 @@
+"""What `sample`, `reconstruct` and `latent` share: a run's model, where a picture goes, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vae_np import data, runs
+from vae_np._types import Array
+from vae_np.cli.options import setting
+from vae_np.cli.output import Output
+from vae_np.config import Config
+from vae_np.errors import InputError
+from vae_np.evaluation import held_out
+from vae_np.evaluation.held_out import Binarized
+from vae_np.pictures import plots
+from vae_np.vae import VAE
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run's folder, settings and model, the seed of what is drawn, and where the command speaks."""
+
+    folder: Path
+    settings: Config
+    vae: VAE
+    seed: int
+    output: Output
+
+    @classmethod
+    def of(cls, run: str | None, seed: str | None, json_file: str | None) -> OpenRun:
+        """The run that was named, or the newest; the seed that was given, or the run's own."""
+        output = Output(json_file)
+        folder = runs.find(run)
+        settings = runs.load_config(folder)
+        vae = VAE.load(folder, backend=settings.backend, seed=settings.seed)
+        given = setting("seed", seed)
+        return cls(folder, settings, vae, settings.seed if given is None else given, output)
+
+    def report(self, command: str, written: list[Path], numbers: dict[str, int]) -> None:
+        """Say which files were written, and write the JSON."""
+        for path in written:
+            self.output.say(f"wrote    {path}")
+        self.output.json(
+            command,
+            {
+                **numbers,
+                "files": [str(path) for path in written],
+                "dtype": self.settings.dtype,
+                "seed": self.seed,
+                "run": str(self.folder),
+            },
+        )
+
+
+def file_to_write(out: str | None, default: Path, suffixes: tuple[str, ...], overwrite: bool) -> Path:
+    """Where a picture goes. A name that was given is not overwritten unasked; a default names what it holds."""
+    if out is None:
+        return default
+    target = Path(out)
+    if target.suffix not in suffixes:
+        raise InputError(f"out: got {out!r}, expected a name that ends in {' or '.join(suffixes)}")
+    if target.exists() and not overwrite:
+        raise InputError(f"out: {out}: exists; add --overwrite to replace it")
+    return target
+
+
+def write_file(target: Path, write: Callable[[Path], None]) -> None:
+    """Have a file written, and its folder made; raises InputError where that cannot be done."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(target)
+    except OSError as error:
+        raise InputError(f"out: {target}: cannot be written ({error.strerror or error})") from None
+
+
+def reconstruction_picture(vae: VAE, examples: Binarized, dataset: data.Dataset) -> Any:
+    """Examples above their reconstructions E[x|z] at the posterior mean."""
+    originals: Array = examples.batch(slice(0, len(examples)))[0]
+    mu, _ = held_out.posterior_moments(vae.model, examples)
+    return plots.reconstructions(np.asarray(originals, dtype=np.float64), vae.decode(mu), dataset.image_shape)

@@ -1,0 +1,217 @@
+"""How `eval` estimates log p(x), goes on where it was interrupted, and tells the estimate."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vae_np import __version__, checkpoint
+from vae_np._types import Array
+from vae_np.cli.output import Output, with_error
+from vae_np.config import Config
+from vae_np.errors import InputError
+from vae_np.evaluation import held_out
+from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
+from vae_np.evaluation.held_out import Binarized, mean_and_stderr
+from vae_np.evaluation.importance import DEGENERATE_ESS, Estimate
+from vae_np.evaluation.interrupted import Partial, digest
+from vae_np.vae import VAE
+
+_SAMPLES = 100
+
+
+@dataclass(frozen=True)
+class Estimation:
+    """How log p(x) is estimated: `estimator` one of `held_out.ESTIMATORS`, or None for a model without a likelihood.
+
+    `samples` are an example's importance samples or chains; `annealing` is None for importance sampling.
+    """
+
+    estimator: str | None
+    samples: int | None
+    annealing: Annealing | None
+
+    @classmethod
+    def of(cls, estimator: str | None, samples: int | None, likelihood: str, **annealing: int | None) -> Estimation:
+        """The estimation that options ask for; raises InputError for ones that do not belong together."""
+        if estimator not in (None, *held_out.ESTIMATORS):
+            raise InputError(f"estimator: got {estimator!r}, expected one of {', '.join(held_out.ESTIMATORS)}")
+        given = {name: value for name, value in annealing.items() if value is not None}
+        if estimator in (None, "is"):
+            for name, value in given.items():
+                raise InputError(f"{name}: got {value}, but only --estimator ais and bdmc have it")
+            # A grey model is evaluated as far as that goes, unless an estimate of log p(x) is asked for.
+            if estimator is None and samples is None and likelihood == "bernoulli-grey":
+                return cls(None, None, None)
+            return cls("is", _SAMPLES if samples is None else samples, None)
+        if samples is not None:
+            given["chains"] = samples
+        chains = Annealing(**given)
+        return cls(estimator, chains.chains, chains)
+
+    @property
+    def text(self) -> str:
+        """`100 samples`, `16 chains`."""
+        return f"{self.samples} {'samples' if self.annealing is None else 'chains'}"
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """What is evaluated: `examples` out of `available`, what text calls them, and their `latents` if simulated."""
+
+    examples: Binarized
+    available: int
+    name: str
+    latents: Array | None = None
+
+    @property
+    def title(self) -> str:
+        """`Test set, 10000 examples`, and for a part of it that it is one."""
+        count = len(self.examples)
+        if self.latents is not None:
+            return f"{count} examples that the model simulated"
+        if count < self.available:
+            return f"First {count} of {self.available} test examples"
+        return f"Test set, {count} examples"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that an evaluation depends on: the run's model, its settings with what was given, how and on what."""
+
+    folder: Path
+    vae: VAE
+    settings: Config
+    z_samples: int
+    estimation: Estimation
+    data: EvaluationData
+
+    @property
+    def seed(self) -> int:
+        """The seed of every draw."""
+        return self.settings.seed
+
+
+def kept(evaluation: Evaluation) -> Partial[Any]:
+    """What an interrupted evaluation, the same in all on which its numbers depend, has left; or an empty one."""
+    estimation, examples = evaluation.estimation, evaluation.data.examples
+    kinds = {"is": Estimate, "ais": AnnealedEstimate, "bdmc": BidirectionalEstimate}
+    key = {
+        "version": __version__,
+        "estimator": estimation.estimator,
+        "samples": estimation.samples,
+        "annealing": None if estimation.annealing is None else vars(estimation.annealing),
+        "seed": evaluation.seed,
+        "backend": evaluation.vae.backend.name,
+        "checkpoint": digest((evaluation.folder / checkpoint.WEIGHTS_FILE).read_bytes()),
+        "data": digest(examples.rows),
+        "binarize": examples.mode,
+    }
+    return Partial(evaluation.folder, key, kinds[str(estimation.estimator)])
+
+
+def estimate(output: Output, partial: Partial[Any], evaluation: Evaluation) -> Any:
+    """The estimates of every example, behind those that are done already; what is done is kept whatever happens."""
+    vae, estimation, examples = evaluation.vae, evaluation.estimation, evaluation.data.examples
+    if partial.problem is not None:
+        output.warn(partial.problem)
+    if len(partial):
+        output.say(f"note     {len(partial)} examples were done by an evaluation that was interrupted: going on")
+    with output.bar(f"log p(x), {estimation.text}", "{task.completed:.0f}/{task.total:.0f} examples") as progress:
+        task = progress.add_task("", total=len(examples), completed=len(partial))
+
+        def on_batch(estimate: Any) -> None:
+            partial.add(estimate)
+            progress.update(task, completed=len(partial))
+
+        try:
+            if estimation.annealing is None:
+                assert estimation.samples is not None
+                result: Any = held_out.log_likelihood(
+                    vae.model,
+                    examples,
+                    samples=estimation.samples,
+                    seed=evaluation.seed,
+                    on_batch=on_batch,
+                    done=partial.done,
+                    fused=vae.backend.fused_log_weights(vae.arch),
+                )
+            else:
+                result = held_out.annealed_log_likelihood(
+                    vae.model,
+                    examples,
+                    estimation.annealing,
+                    seed=evaluation.seed,
+                    posterior=evaluation.data.latents,
+                    on_batch=on_batch,
+                    on_progress=lambda done: progress.update(task, completed=done),
+                    done=partial.done,
+                )
+        except BaseException:
+            partial.write()
+            raise
+    partial.remove()
+    return result
+
+
+def interruption(partial: Partial[Any], evaluation: Evaluation) -> str:
+    """How far an interrupted evaluation came, and how to go on with it."""
+    done = f"interrupted at {len(partial)} of {len(evaluation.data.examples)} examples"
+    if partial.problem is not None:
+        return f"{done}, and nothing is kept: {partial.problem}"
+    if not len(partial):
+        return done
+    folder = shlex.quote(str(evaluation.folder))
+    return f"{done}; they are kept, and the same command on {folder} goes on behind them"
+
+
+def figures(estimate: Estimate | None) -> dict[str, Any]:
+    """What the JSON says of log p(x); nothing where it was not estimated."""
+    if estimate is None:
+        return {}
+    found: dict[str, Any] = {
+        "log_likelihood": mean_and_stderr(estimate.log_likelihood),
+        "ess": mean_and_stderr(estimate.ess),
+        "degenerate": int(estimate.degenerate.sum()),
+    }
+    if isinstance(estimate, AnnealedEstimate):
+        found["acceptance"] = mean_and_stderr(estimate.acceptance)
+    if isinstance(estimate, BidirectionalEstimate):
+        found["log_likelihood_upper"] = mean_and_stderr(estimate.upper)
+        found["gap"] = mean_and_stderr(estimate.upper - estimate.log_likelihood)
+    return found
+
+
+def rows(estimation: Estimation, figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The table's rows on log p(x): its estimate, and what that is to be judged by."""
+    if estimation.estimator is None:
+        return [("log p(x)", "has none")]
+    flag = " !" if figures["degenerate"] else ""
+    value = with_error(figures["log_likelihood"]) + flag
+    told = [(f"log p(x){' from below' if estimation.estimator == 'bdmc' else ''}, {estimation.text}", value)]
+    if "gap" in figures:
+        told.append((f"log p(x) from above, {estimation.text}", with_error(figures["log_likelihood_upper"])))
+        told.append(("  gap", with_error(figures["gap"])))
+    told.append(("  effective sample size", f"{figures['ess']['mean']:.1f} of {estimation.samples}{flag}"))
+    if estimation.annealing is not None:
+        chains = estimation.annealing
+        told.append(("  acceptance", f"{figures['acceptance']['mean']:.2f}, aim {chains.acceptance:.2f}"))
+        told.append(("  temperatures", f"{chains.temperatures}, {chains.leapfrog} leapfrog steps each"))
+    return told
+
+
+def doubts(estimate: Estimate | None, estimation: Estimation) -> list[str]:
+    """What has to be said beside the number."""
+    if estimate is None:
+        return ["note     bernoulli-grey is a cross-entropy on grey values: its ELBO bounds no likelihood"]
+    count = int(estimate.degenerate.sum())
+    if not count:
+        return []
+    more = "more samples, or --estimator ais," if estimation.annealing is None else "more temperatures"
+    return [
+        f"!        {count} of {len(estimate.ess)} examples have an effective sample size below {DEGENERATE_ESS:g}: "
+        f"one draw carries their estimate, which may be nats off; {more} would tell"
+    ]

@@ -1,0 +1,357 @@
+"""`vae-np eval`: what a run is worth on the test set, or on data that its own model simulates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from vae_np import checkpoint, data, runs
+from vae_np._types import Array
+from vae_np.cli import estimation, machine
+from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
+from vae_np.cli.estimation import Estimation, Evaluation, EvaluationData
+from vae_np.cli.options import JsonFile, Run, RunBackend, RunSeed, setting, whole, words
+from vae_np.cli.output import INTERRUPTED, Output, check_target, with_error
+from vae_np.config import Config
+from vae_np.data import BINARIZATIONS
+from vae_np.elbo import Terms
+from vae_np.errors import CheckpointError, DataError, InputError
+from vae_np.evaluation import held_out
+from vae_np.evaluation.held_out import Binarized, Surgery, mean_and_stderr
+from vae_np.evaluation.importance import Estimate
+from vae_np.pictures import plots
+from vae_np.vae import VAE
+
+_CELLS_PER_LINE = 6
+_SIMULATED = 100
+
+
+def command(
+    run: Run = None,
+    estimator: Annotated[
+        str | None,
+        typer.Option(
+            "--estimator",
+            metavar="NAME",
+            help="How log p(x) is estimated: is, importance sampling from q(z|x); ais, annealed importance sampling; "
+            "bdmc, that from both sides, on data that the model simulates. [default: is]",
+            autocompletion=words(*held_out.ESTIMATORS),
+        ),
+    ] = None,
+    samples: Annotated[
+        str | None,
+        typer.Option(
+            "--samples", "--chains", metavar="N", help="Importance samples, or chains, per example. [100, or 16]"
+        ),
+    ] = None,
+    temperatures: Annotated[
+        str | None, typer.Option("--temperatures", metavar="N", help="Steps from prior to posterior. [default: 1000]")
+    ] = None,
+    leapfrog: Annotated[
+        str | None, typer.Option("--leapfrog", metavar="N", help="Leapfrog steps per temperature. [default: 5]")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images", "--limit", metavar="N", help="Only the first N test examples; how many bdmc simulates. [100]"
+        ),
+    ] = None,
+    z_samples: Annotated[
+        str | None, typer.Option("--z-samples", metavar="N", help="Noise draws per image for the ELBO.")
+    ] = None,
+    data_file: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DATA", help="Other data than the run's own: a built-in name or a file."),
+    ] = None,
+    binarize: Annotated[
+        str | None,
+        typer.Option(
+            "--binarize",
+            metavar="MODE",
+            help="As in train; by default the run's own.",
+            autocompletion=words(*BINARIZATIONS),
+        ),
+    ] = None,
+    backend: RunBackend = None,
+    seed: RunSeed = None,
+    per_example: Annotated[
+        str | None, typer.Option("--per-example", metavar="FILE", help="Write each example's values to this .npz file.")
+    ] = None,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no picture.")] = False,
+    json_file: JsonFile = None,
+) -> int:
+    """Evaluate a run on the test set: ELBO, reconstruction, KL, log p(x), KL per latent dimension, active units.
+
+    Interrupted, it keeps what is done, and the same command goes on.
+    """
+    output = Output(json_file)
+    if per_example is not None:
+        _check_npz(per_example)
+    evaluation = _resolve(
+        run,
+        estimator=estimator,
+        samples=whole("samples", samples, None),
+        temperatures=whole("temperatures", temperatures, None),
+        leapfrog=whole("leapfrog", leapfrog, None),
+        images=whole("images", images, None),
+        z_samples=whole("z_samples", z_samples, None),
+        data_file=data_file,
+        binarize=setting("binarize", binarize),
+        backend=setting("backend", backend),
+        seed=setting("seed", seed),
+    )
+    trained = _trained(evaluation.folder)
+    shortened = _shortened(evaluation.vae.config, trained["steps"])
+    _introduce(output, evaluation, shortened, data_file)
+    result = _compute(output, evaluation)
+    if not no_plots:
+        plots.save(plots.kl_per_dimension(result.kl, result.active), evaluation.folder / "kl.png")
+    if per_example is not None:
+        _write_npz(per_example, evaluation.data.examples, result.arrays())
+    _tell(output, evaluation, result, shortened)
+    if per_example is not None:
+        output.say(f"wrote    {per_example}")
+    output.json("eval", {**_as_json(evaluation, result), "train": trained, "shortened": shortened})
+    return 0
+
+
+def _resolve(
+    run: str | None,
+    *,
+    estimator: str | None,
+    samples: int | None,
+    temperatures: int | None,
+    leapfrog: int | None,
+    images: int | None,
+    z_samples: int | None,
+    data_file: str | None,
+    binarize: str | None,
+    backend: str | None,
+    seed: int | None,
+) -> Evaluation:
+    """What the options ask for: the run, its model, the data and the estimator; raises InputError where they clash."""
+    folder = runs.find(run)
+    # A checkpoint alone names no data; where they are given or simulated, it is enough.
+    alone = (data_file is not None or estimator == "bdmc") and not (folder / runs.CONFIG).exists()
+    vae, settings = _open(folder, Config() if alone else runs.load_config(folder), backend, seed, data_file, binarize)
+    how = Estimation.of(estimator, samples, vae.arch.likelihood, temperatures=temperatures, leapfrog=leapfrog)
+    if how.estimator is not None:
+        held_out.check_estimator(vae.arch)
+    if how.estimator == "bdmc":
+        if data_file is not None:
+            raise InputError("data: cannot be given together with --estimator bdmc, which simulates its own")
+        evaluated = _simulated(vae, images or _SIMULATED, settings.seed)
+    else:
+        evaluated = _test_examples(folder, vae, settings, data_file, images)
+    return Evaluation(folder, vae, settings, settings.z_samples if z_samples is None else z_samples, how, evaluated)
+
+
+def _open(
+    folder: Path,
+    settings: Config,
+    backend: str | None,
+    seed: int | None,
+    data_file: str | None,
+    binarize: str | None,
+) -> tuple[VAE, Config]:
+    """A run's model, and its settings with what was given in their place."""
+    vae = VAE.load(
+        folder, backend=settings.backend if backend is None else backend, seed=settings.seed if seed is None else seed
+    )
+    given: dict[str, Any] = {"binarize": binarize} if binarize is not None else {}
+    if data_file is not None:
+        given |= {"data": data_file, "test_data": None, "image_shape": None}
+    return vae, replace(vae.config, **given)
+
+
+def _simulated(vae: VAE, count: int, seed: int) -> EvaluationData:
+    examples, latents = vae.simulated(count, seed)
+    return EvaluationData(examples, count, f"simulated: {count} draws from the model itself", latents)
+
+
+def _test_examples(
+    folder: Path, vae: VAE, settings: Config, data_file: str | None, images: int | None
+) -> EvaluationData:
+    dataset = runs.load_data(settings)
+    try:
+        data.check_columns(dataset.test, vae.arch.features, f"data {dataset.name!r}: test")
+    except DataError as error:
+        if data_file is not None or not _saved_from_python(folder):
+            raise
+        raise CheckpointError(
+            f"{error}; the run was saved from Python, so its data are not known: name them with --data FILE"
+        ) from None
+    examples = Binarized(dataset.test[:images], dataset.values, settings.binarization, settings.seed)
+    name = f"{dataset.name}: {len(examples)} test rows, {describe_values(dataset, settings)}"
+    return EvaluationData(examples, len(dataset.test), name)
+
+
+def _saved_from_python(folder: Path) -> bool:
+    return (folder / checkpoint.STATE_FILE).exists() and not checkpoint.load_state(folder).extra
+
+
+def _trained(folder: Path) -> dict[str, Any]:
+    if not (folder / checkpoint.STATE_FILE).exists():
+        return train_figures(checkpoint.load_weights(folder).step, None)
+    state = checkpoint.load_state(folder)
+    return train_figures(state.step, state.extra.get("seconds"))
+
+
+def _shortened(settings: Config, steps: int) -> str | None:
+    """Which part of its schedule a run has behind it after so many steps; None for all of it."""
+    if settings.schedule == "constant":
+        return None
+    return runs.shortened(settings, len(runs.load_data(settings).train), steps)
+
+
+def _introduce(output: Output, evaluation: Evaluation, shortened: str | None, data_file: str | None) -> None:
+    """Say what is evaluated, and on what."""
+    vae, settings = evaluation.vae, evaluation.settings
+    output.say(f"run      {evaluation.folder}")
+    output.say(f"data     {evaluation.data.name}")
+    if data_file is None and evaluation.data.latents is None and _saved_from_python(evaluation.folder):
+        output.say(f"note     the run was saved from Python, so its data are not known: taken to be {settings.data}")
+    if shortened is not None:
+        output.say(f"note     shortened: {shortened}")
+    is_annealed = evaluation.estimation.annealing is not None
+    how = "composed chains" if is_annealed else vae.backend.describe("evaluation", vae.arch)
+    output.say(f"backend  {vae.backend.name} ({vae.backend.reason}), {vae.parameters.dtype}, {how}")
+    tell_of_compilation(output, vae.backend)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was computed: per example the ELBO's terms, its surgery and log p(x); per latent the KL and its activity."""
+
+    terms: Terms
+    surgery: Surgery
+    kl: Array
+    active: Array
+    estimate: Estimate | None
+    seconds: float | None
+
+    def arrays(self) -> dict[str, Array]:
+        """The values of each example, by their names."""
+        return {"elbo": self.terms.elbo, **_arrays(self.terms), **_arrays(self.surgery), **_arrays(self.estimate)}
+
+    def figures(self) -> dict[str, Any]:
+        """Means over the examples, with their standard errors, as in the JSON."""
+        return {
+            **term_figures(self.terms),
+            "mutual_information": mean_and_stderr(self.surgery.mutual_information),
+            "marginal_kl": mean_and_stderr(self.surgery.marginal_kl),
+            **estimation.figures(self.estimate),
+        }
+
+
+def _compute(output: Output, evaluation: Evaluation) -> Result:
+    """Every figure of the evaluation; where the estimate of log p(x) is interrupted, say so and exit."""
+    vae, examples, seed = evaluation.vae, evaluation.data.examples, evaluation.seed
+    terms = held_out.elbo_terms(vae.model, examples, seed=seed, z_samples=evaluation.z_samples)
+    mu, logvar = held_out.posterior_moments(vae.model, examples)
+    surgery = held_out.elbo_surgery(vae.backend.ops, mu, logvar, seed=seed)
+    estimate, seconds = None, None
+    if evaluation.estimation.estimator is not None:
+        partial = estimation.kept(evaluation)
+        try:
+            estimate = estimation.estimate(output, partial, evaluation)
+        except KeyboardInterrupt:
+            output.warn(estimation.interruption(partial, evaluation))
+            raise typer.Exit(INTERRUPTED) from None
+        seconds = partial.seconds
+    return Result(
+        terms, surgery, held_out.kl_per_dimension(mu, logvar), held_out.active_units(mu), estimate, seconds
+    )
+
+
+def _tell(output: Output, evaluation: Evaluation, result: Result, shortened: str | None) -> None:
+    """Print the table, what has to be said beside it, and the KL of each latent dimension."""
+    figures, kl, active = result.figures(), result.kl, result.active
+    output.table(
+        f"{evaluation.data.title}, nats ± standard error over examples"
+        + ("" if shortened is None else f"; shortened: {shortened}"),
+        ("", "mean"),
+        [
+            *((name, with_error(figures[key])) for name, key in TERM_NAMES),
+            (
+                "  mutual information",
+                f"{with_error(figures['mutual_information'])} of at most {result.surgery.ceiling:.2f}",
+            ),
+            ("  marginal KL", with_error(figures["marginal_kl"])),
+            *estimation.rows(evaluation.estimation, figures),
+            ("active units", f"{int(active.sum())} of {len(active)}"),
+        ],
+    )
+    for note in estimation.doubts(result.estimate, evaluation.estimation):
+        output.say(note)
+    output.say("KL per latent dimension, largest first (* active):")
+    cells = [f"{j:>5}: {kl[j]:.2f}{'*' if active[j] else ' '}" for j in kl.argsort()[::-1]]
+    for start in range(0, len(cells), _CELLS_PER_LINE):
+        output.say("".join(cells[start : start + _CELLS_PER_LINE]).rstrip())
+
+
+def _as_json(evaluation: Evaluation, result: Result) -> dict[str, Any]:
+    how, evaluated, vae = evaluation.estimation, evaluation.data, evaluation.vae
+    return {
+        "test": {
+            "log_likelihood": None,
+            "ess": None,
+            **result.figures(),
+            "samples": how.samples,
+            "estimator": how.estimator,
+            "temperatures": None if how.annealing is None else how.annealing.temperatures,
+            "leapfrog": None if how.annealing is None else how.annealing.leapfrog,
+            "data": "test" if evaluated.latents is None else "simulated",
+            "examples": len(evaluated.examples),
+            "available": evaluated.available,
+            "mutual_information_ceiling": result.surgery.ceiling,
+            "kl_per_dimension": result.kl.tolist(),
+            "active_units": int(result.active.sum()),
+            "seconds": result.seconds,
+        },
+        "backend": vae.backend.name,
+        "dtype": str(vae.parameters.dtype),
+        "seed": evaluation.seed,
+        "run": str(evaluation.folder),
+        "environment": _environment(),
+    }
+
+
+def _arrays(values: Any) -> dict[str, Array]:
+    """The per-example arrays of a result by their names, those that it has; none for None."""
+    held = {} if values is None else {field.name: getattr(values, field.name) for field in fields(values)}
+    return {name: value for name, value in held.items() if value is not None}
+
+
+def _check_npz(name: str) -> None:
+    expected = "a file's name that ends in .npz"
+    check_target("per_example", name, expected)
+    if Path(name).suffix != ".npz":
+        raise InputError(f"per_example: got {name!r}, expected {expected}")
+
+
+def _write_npz(name: str, examples: Binarized, arrays: dict[str, Array]) -> None:
+    """One entry an example and array, and `row`, the examples' places in the data; NaN where one was not computed."""
+    count = len(examples)
+    whole: dict[str, Any] = {
+        key: np.concatenate([value, np.full(count - len(value), np.nan)]) for key, value in arrays.items()
+    }
+    path = Path(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, row=examples.first + np.arange(count), **whole)
+    except OSError as error:
+        raise InputError(f"per_example: {path}: cannot be written ({error.strerror or error})") from None
+
+
+def _environment() -> dict[str, Any]:
+    """What the time that an evaluation took has to be read with."""
+    return {
+        "system": machine.system(),
+        "cores": machine.cores(),
+        "libraries": {name: machine.version(name) for name in ("numpy", "numba")},
+    }

@@ -1,0 +1,71 @@
+"""`vae-np latent`: walks between test examples, and the latent plane where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from vae_np import runs
+from vae_np._types import Array
+from vae_np.cli.drawn import OpenRun, file_to_write, write_file
+from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
+from vae_np.errors import InputError
+from vae_np.evaluation import held_out
+from vae_np.evaluation.held_out import Binarized
+from vae_np.pictures import plots
+from vae_np.vae import VAE
+
+_PATH_STEPS = 11
+_MANIFOLD_SIDE = 20
+_SCATTER_EXAMPLES = 5000
+
+
+def command(
+    run: Run = None,
+    n: Annotated[str | None, typer.Option("-n", metavar="N", help="How many interpolations. [default: 8]")] = None,
+    out: Annotated[str | None, typer.Option("--out", metavar="FOLDER", help="By default the run's folder.")] = None,
+    overwrite: Overwrite = False,
+    seed: RunSeed = None,
+    json_file: JsonFile = None,
+) -> int:
+    """Walk through latent space: interpolations; for 2-D latents also the decoded manifold and the labelled scatter."""
+    count = whole("n", n, 8)
+    opened = OpenRun.of(run, seed, json_file)
+    output, settings, vae = opened.output, opened.settings, opened.vae
+    place = opened.folder if out is None else Path(out)
+    if place.exists() and not place.is_dir():
+        raise InputError(f"out: {place}: is a file, expected a folder")
+    names = ["interpolations.png"] + (["manifold.png", "scatter.png"] if vae.arch.latent == 2 else [])
+    given = [None if out is None else str(place / name) for name in names]
+    targets = [file_to_write(path, place / name, (".png",), overwrite) for path, name in zip(given, names, strict=True)]
+    output.say(f"run      {opened.folder}")
+    dataset = runs.load_data(settings)
+    examples = Binarized(dataset.test[:_SCATTER_EXAMPLES], dataset.values, settings.binarization, opened.seed)
+    mu, _ = held_out.posterior_moments(vae.model, examples)
+    pairs = min(count, len(mu) // 2)
+    if pairs == 0:
+        raise InputError(f"data {dataset.name!r}: has {len(mu)} test rows, expected at least 2 to interpolate between")
+    shape = dataset.image_shape
+    makers: list[Callable[[], Any]] = [lambda: plots.interpolations(interpolate(vae, mu, pairs), shape)]
+    if vae.arch.latent == 2:
+        labels = None if dataset.test_labels is None else dataset.test_labels[: len(mu)]
+        grid = plots.manifold_grid(_MANIFOLD_SIDE)
+        makers.append(lambda: plots.manifold(vae.decode(grid), _MANIFOLD_SIDE, shape))
+        makers.append(lambda: plots.latent_scatter(mu, labels))
+    else:
+        output.say(f"note     the manifold and the scatter need 2 latent dimensions; this run has {vae.arch.latent}")
+    for target, make in zip(targets, makers, strict=True):
+        write_file(target, lambda path, make=make: plots.save(make(), path))  # type: ignore[misc]  # early binding
+    opened.report("latent", targets, {"n": pairs})
+    return 0
+
+
+def interpolate(vae: VAE, mu: Array, pairs: int) -> Array:
+    """E[x|z] along straight lines between the posterior means of examples 2i and 2i + 1: (pairs, steps, D)."""
+    t = np.linspace(0, 1, _PATH_STEPS)[:, None]
+    paths = [(1 - t) * mu[2 * i] + t * mu[2 * i + 1] for i in range(pairs)]
+    return np.stack([vae.decode(path) for path in paths])

@@ -1,0 +1,118 @@
+"""The options that several commands share, and how the text of an option is read.
+
+Every option is taken as text and read by this package, never by the command-line library, so that each mistake is told
+in the same words as from a TOML file or from Python.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from vae_np import backends, config
+from vae_np.errors import InputError
+
+_NAMES = f"{', '.join(backends.CHOICES[:-1])} or {backends.CHOICES[-1]}"
+
+
+def words(*choices: str) -> Callable[[str], list[str]]:
+    """What a shell offers for an option that takes one of a few words."""
+    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
+
+
+def runs_here(incomplete: str) -> list[str]:
+    """What a shell offers for a run: the folders under runs/ that hold one."""
+    from vae_np import runs
+
+    return [str(path) for path in runs.every() if str(path).startswith(incomplete)]
+
+
+JsonFile = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for standard output.")
+]
+Run = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN", help="A run's folder; by default the newest under runs/.", autocompletion=runs_here
+    ),
+]
+Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every draw. [default: 0]")]
+RunSeed = Annotated[
+    str | None, typer.Option("--seed", metavar="N", help="Seed of every draw; by default the run's own.")
+]
+Backend = Annotated[
+    str, typer.Option("--backend", metavar="NAME", help=f"{_NAMES}.", autocompletion=words(*backends.CHOICES))
+]
+RunBackend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help=f"{_NAMES}; by default the run's own.",
+        autocompletion=words(*backends.CHOICES),
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+def whole(name: str, text: str | None, default: Any, *, at_least: int = 1) -> Any:
+    """An option that is not part of a run's configuration: a whole number, or its default where it was not given."""
+    if text is None:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        value = at_least - 1
+    if value < at_least:
+        raise InputError(f"{name}: got {text!r}, expected a whole number >= {at_least}")
+    return value
+
+
+def setting(name: str, text: str | None) -> Any:
+    """An option that is a setting of the configuration, too: its value, or None where it was not given."""
+    return None if text is None else config.parse_field(name, text)
+
+
+def with_config_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command an option for each field of `Config`; what was given reaches it as `overrides`."""
+    own = [
+        parameter
+        for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
+        if name != "overrides"
+    ]
+    fields = [
+        inspect.Parameter(
+            option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_as_text(option)
+        )
+        for option in config.options()
+    ]
+    names = {option.name for option in config.options()}
+
+    def wrapped(**arguments: Any) -> int:
+        overrides = {
+            name: config.parse_field(name, text)
+            for name, text in arguments.items()
+            if name in names and text is not None
+        }
+        return command(overrides, **{name: value for name, value in arguments.items() if name not in names})
+
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *fields)]
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what the library reads
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    wrapped.__doc__ = command.__doc__
+    return wrapped
+
+
+def _as_text(option: config.Option) -> Any:
+    choices = option.kind.choices if isinstance(option.kind, config.Choice) else ()
+    said = typer.Option(
+        option.flag,
+        metavar=option.metavar,
+        help=option.usage,
+        show_default=False,
+        autocompletion=words(*choices) if choices else None,
+    )
+    return Annotated[str | None, said]

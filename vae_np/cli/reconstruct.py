@@ -1,0 +1,34 @@
+"""`vae-np reconstruct`: test examples above what the model makes of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vae_np import runs
+from vae_np.cli.drawn import OpenRun, file_to_write, reconstruction_picture, write_file
+from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
+from vae_np.evaluation.held_out import Binarized
+from vae_np.pictures import plots
+
+
+def command(
+    run: Run = None,
+    n: Annotated[str | None, typer.Option("-n", metavar="N", help="How many. [default: 32]")] = None,
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="A .png.")] = None,
+    overwrite: Overwrite = False,
+    seed: RunSeed = None,
+    json_file: JsonFile = None,
+) -> int:
+    """Show test examples above their reconstructions."""
+    count = whole("n", n, 32)
+    opened = OpenRun.of(run, seed, json_file)
+    settings, vae = opened.settings, opened.vae
+    target = file_to_write(out, opened.folder / f"reconstructions-n{count}-seed{opened.seed}.png", (".png",), overwrite)
+    opened.output.say(f"run      {opened.folder}")
+    dataset = runs.load_data(settings)
+    examples = Binarized(dataset.test[:count], dataset.values, settings.binarization, opened.seed)
+    write_file(target, lambda path: plots.save(reconstruction_picture(vae, examples, dataset), path))
+    opened.report("reconstruct", [target], {"n": len(examples)})
+    return 0

@@ -1,0 +1,39 @@
+"""`vae-np sample`: draws from a run's model, as a picture or as an array."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from vae_np import runs
+from vae_np.cli.drawn import OpenRun, file_to_write, write_file
+from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
+from vae_np.pictures import plots
+
+
+def command(
+    run: Run = None,
+    n: Annotated[str | None, typer.Option("-n", metavar="N", help="How many. [default: 64]")] = None,
+    draws: Annotated[bool, typer.Option("--draws", help="Draw x ~ p(x|z) instead of showing E[x|z].")] = False,
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="A .png, or a .npy for the values.")] = None,
+    overwrite: Overwrite = False,
+    seed: RunSeed = None,
+    json_file: JsonFile = None,
+) -> int:
+    """Sample from a run's model: z ~ N(0, I), then x given z."""
+    count = whole("n", n, 64)
+    opened = OpenRun.of(run, seed, json_file)
+    default = opened.folder / f"samples-n{count}-seed{opened.seed}{'-draws' if draws else ''}.png"
+    target = file_to_write(out, default, (".png", ".npy"), overwrite)
+    opened.output.say(f"run      {opened.folder}")
+    images = opened.vae.sample(count, opened.seed, mean=not draws)
+    if target.suffix == ".npy":
+        write_file(target, lambda path: np.save(path, images))
+    else:
+        shape = runs.load_data(opened.settings).image_shape
+        title = "Samples: x ~ p(x|z), z ~ N(0, I)" if draws else "Samples: E[x|z], z ~ N(0, I)"
+        write_file(target, lambda path: plots.save(plots.samples(images, shape, title=title), path))
+    opened.report("sample", [target], {"n": count})
+    return 0
