@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vae_np import backends
 from vae_np.pictures import plots
 from vae_np.pictures.drawing import BLUE, FRAME, GREEN, INK, MUTED, ORANGE, blank_figure, head, style
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_OURS = ("numba", "cupy")
+_OURS = backends.NAMES[1:]
 _FLOORS = ("gemm only", "triad")
 _COLUMNS, _BAR = 2, 24
 

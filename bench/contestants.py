@@ -226,7 +226,7 @@ def _peer_evaluated(peer: Any, mode: str, workload: Workload, parameters: Parame
 
 
 def _evaluation(evaluated: Evaluated, *, is_peer: bool = False) -> Contestant:
-    """Images in turns, EVAL_IMAGES a call. The check: the mean log p(x) of the first, 5 Monte Carlo errors allowed."""
+    """Images in turns, EVAL_IMAGES per call. The check: the mean log p(x) of the first, within 5 Monte Carlo errors."""
     images = evaluation_images()
     parts = cycle(images.reshape(-1, EVAL_IMAGES, images.shape[1]))
 

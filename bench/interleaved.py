@@ -100,7 +100,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Entrant:
-    """A contestant as it is seen from here, `steps` a call."""
+    """A contestant as it is seen from here, `steps` per call."""
 
     process: Process
     title: str
@@ -115,7 +115,7 @@ class Entrant:
         return float(self.process.ask("call", self.title, self.name, calls))
 
     def turn(self) -> float:
-        """Milliseconds a step in one turn, after a call that is not counted."""
+        """Milliseconds per step in one turn, after a call that is not counted."""
         time.sleep(PAUSE_SECONDS)
         calls = int(np.clip(TURN_SECONDS / max(self.seconds(1), 1e-9), 1, MOST_CALLS))
         return 1e3 * self.seconds(calls) / (calls * self.steps)
@@ -188,7 +188,7 @@ def _time(title: str, workload: str, entrants: list[Entrant], threads: int, roun
 
 
 def _turns(entrants: list[Entrant], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds a step of `rounds` turns each, after one that is not counted."""
+    """Milliseconds per step, of `rounds` turns each, after one that is not counted."""
     times: dict[str, list[float]] = {one.name: [] for one in entrants}
     for number in range(rounds + 1):
         for one in entrants:

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import pytest
 from contestants import EVAL_IMAGES, EVAL_SAMPLES, ours_evaluated
-from workloads import WORKLOADS, evaluation_images, evaluation_products, gemm_only
+from workloads import WORKLOADS, evaluation_images, evaluation_products, gemm_only, on_processor
 
 from vae_np import backends
 
 WORKLOAD = WORKLOADS["iwae"]
-CPU = [name for name in ("numpy", "numba") if backends.missing(name) is None]
-
 
 def test_gemm_only(benchmark):
     benchmark(gemm_only(EVAL_IMAGES * evaluation_products(WORKLOAD, EVAL_SAMPLES, chunk=500)))
 
 
 @pytest.mark.parametrize("fused", [False, True], ids=["composed", "fused"])
-@pytest.mark.parametrize("backend", CPU)
+@pytest.mark.parametrize("backend", on_processor())
 def test_evaluation(benchmark, backend, fused):
     chosen = backends.choose(backend)
     log_weights = chosen.fused_log_weights(WORKLOAD.arch) if fused else None

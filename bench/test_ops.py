@@ -6,15 +6,13 @@ Run with: python -m pytest bench/test_ops.py
 from __future__ import annotations
 
 import pytest
-from workloads import WORKLOADS, operations
+from workloads import WORKLOADS, on_processor, operations
 
 from vae_np import backends, ops
 
-CPU = [name for name in ("numpy", "numba") if backends.missing(name) is None]
-
 
 @pytest.mark.parametrize("name", ops.__all__)
-@pytest.mark.parametrize("backend", CPU)
+@pytest.mark.parametrize("backend", on_processor())
 def test_operation(benchmark, backend, name):
     benchmark.group = name
     benchmark(operations(backends.choose(backend).ops, WORKLOADS["pt"])[name])

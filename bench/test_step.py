@@ -6,11 +6,9 @@ Run with: python -m pytest bench/test_step.py
 from __future__ import annotations
 
 import pytest
-from workloads import WORKLOADS, composed_step, fused_step, gemm_only, step_products
+from workloads import WORKLOADS, composed_step, fused_step, gemm_only, on_processor, step_products
 
 from vae_np import backends
-
-CPU = [name for name in ("numpy", "numba") if backends.missing(name) is None]
 
 
 @pytest.mark.parametrize("workload", list(WORKLOADS))
@@ -21,7 +19,7 @@ def test_gemm_only(benchmark, workload):
 
 @pytest.mark.parametrize("workload", list(WORKLOADS))
 @pytest.mark.parametrize("dense", [False, True], ids=["given", "dense"])
-@pytest.mark.parametrize("backend", CPU)
+@pytest.mark.parametrize("backend", on_processor())
 def test_composed(benchmark, backend, dense, workload):
     benchmark.group = workload
     benchmark(composed_step(backends.choose(backend).ops, WORKLOADS[workload], dense=dense)[0])
@@ -29,7 +27,7 @@ def test_composed(benchmark, backend, dense, workload):
 
 @pytest.mark.parametrize("workload", list(WORKLOADS))
 @pytest.mark.parametrize("grey", [False, True], ids=["given", "drawn"])
-@pytest.mark.parametrize("backend", CPU)
+@pytest.mark.parametrize("backend", on_processor())
 def test_fused(benchmark, backend, grey, workload):
     chosen = backends.choose(backend)
     why = chosen.unfused(WORKLOADS[workload].arch)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import data, noise
+from vae_np import backends, data, noise
 from vae_np.backends import Backend
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
@@ -24,6 +24,11 @@ STEP, DRAWN, EVAL = "step", "step with binarisation", "eval"
 
 Step = Callable[[], object]
 Product = tuple[Any, Any, Any]
+
+
+def on_processor() -> list[str]:
+    """The backends of this machine that compute on the processor."""
+    return [name for name in backends.present() if backends.choose(name).device is None]
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ def fused_step(backend: Backend, workload: Workload, *, grey: bool = False) -> t
 
 
 def steps_at_once(workload: Workload) -> int:
-    """Steps that one call does where a call is not free: of a scan, and of floors whose threads meet once a call."""
+    """Steps that one call does where a call is not free: of a scan, and of floors whose threads meet once per call."""
     return 20 if workload.batch < 256 else 4
 
 

@@ -128,7 +128,7 @@ def load_state(folder: str | os.PathLike[str]) -> State:
 
 
 def check_shapes(parameters: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that the tensors are just those that a model expects; raise CheckpointError otherwise."""
+    """Check that the tensors are just those that a model expects; raises CheckpointError otherwise."""
     missing = [name for name in expected if name not in parameters]
     unexpected = [name for name in parameters if name not in expected]
     if missing or unexpected:

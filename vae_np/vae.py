@@ -115,7 +115,7 @@ class VAE:
     ) -> History:
         """Maximise the mean ELBO of x (N, D) over `epochs`, from the present parameters and with fresh moments.
 
-        `objective` names what else is to be maximised (`vae_np.objectives`), with `samples` draws of z an example.
+        `objective` names what else is to be maximised (`vae_np.objectives`), with `samples` draws of z per example.
         `beta` weighs the KL in the objective, after a linear warm-up over `beta_warmup` epochs. `seed` (the model's own
         unless given) draws order, pixels and ε. Returns the metrics lines, which `on_metrics` also gets as they come.
         Raises NonFiniteError, with the tensor and the step, if a value stops being finite. [D24]

@@ -129,7 +129,7 @@ def test_train_says_what_it_does(place: Path) -> None:
 def test_train_for_another_objective_names_its_bound_apart(place: Path) -> None:
     bound = ("--objective", "iwae", "--samples", 5)
     out = good("train", "--data", place / "grey.npy", "--epochs", 2, *TINY, *bound, "--out", "run").out
-    assert "\nclimbs   iwae, 5 samples of z an image\n" in out
+    assert "\nclimbs   iwae, 5 samples of z per image\n" in out
     assert out.count("  validation ELBO -") == 2
     out = good(
         "train", "--data", place / "grey.npy", "--epochs", 2, *TINY, *bound, "--validation", 0, "--out", "other"

@@ -227,9 +227,9 @@ def test_values_come_in_their_own_type() -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("lrr", "unknown configuration key 'lrr' (did you mean 'lr'?)"),
-        ("batch-size", "unknown configuration key 'batch-size' (did you mean 'batch_size'?)"),
-        ("Epoch", "unknown configuration key 'Epoch' (did you mean 'epochs'?)"),
+        ("lrr", "key: got 'lrr', expected the name of a setting (did you mean 'lr'?)"),
+        ("batch-size", "key: got 'batch-size', expected the name of a setting (did you mean 'batch_size'?)"),
+        ("Epoch", "key: got 'Epoch', expected the name of a setting (did you mean 'epochs'?)"),
     ],
 )
 def test_an_unknown_key_names_the_closest(key: str, message: str) -> None:
@@ -241,7 +241,7 @@ def test_an_unknown_key_names_the_closest(key: str, message: str) -> None:
 
 def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
     with pytest.raises(
-        ConfigError, match=r"unknown configuration key 'xyzzy', expected one of data, .*, seed$"
+        ConfigError, match=r"key: got 'xyzzy', expected one of data, .*, seed$"
     ):
         Config.from_mapping({"xyzzy": 1})
 
@@ -296,7 +296,7 @@ def test_text_from_the_command_line(name: str, text: str, value: object) -> None
             "image_shape: got '28x28', expected a height and a width, such as 28,28, or none",
         ),
         ("seed", "-1", f"seed: got -1, {WHOLE0} and < 2**64"),
-        ("hiden", "1", "unknown configuration key 'hiden' (did you mean 'hidden'?)"),
+        ("hiden", "1", "key: got 'hiden', expected the name of a setting (did you mean 'hidden'?)"),
     ],
 )
 def test_bad_text_from_the_command_line(name: str, text: str, message: str) -> None:
@@ -349,7 +349,7 @@ def test_a_toml_file_is_read(tmp_path: Path) -> None:
         (b"lr = -1", "lr: got -1, expected a number > 0"),
         (b"lr = nan", "lr: got nan, expected a number > 0 (finite)"),
         (b"epochs = '3'", f"epochs: got '3', {WHOLE}"),
-        (b"epoch = 3", "unknown configuration key 'epoch' (did you mean 'epochs'?)"),
+        (b"epoch = 3", "key: got 'epoch', expected the name of a setting (did you mean 'epochs'?)"),
         (b"[hidden]\nsize = 3", f"hidden: got {{'size': 3}}, {HIDDEN}"),
     ],
 )

@@ -292,20 +292,20 @@ def test_kl_per_dimension_where_all_has_collapsed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: plots.image_grid(np.zeros((2, 5)), (2, 2)), "images has 5 columns, image_shape 2,2 needs 4"),
-        (lambda: plots.image_grid(np.zeros(4), (2, 2)), r"images has shape \(4,\)"),
-        (lambda: plots.samples(np.zeros((0, 4)), (2, 2)), r"images has shape \(0, 4\)"),
-        (lambda: plots.samples(np.zeros((1, 4)), (2, 2), columns=0), "columns is 0"),
+        (lambda: plots.image_grid(np.zeros((2, 5)), (2, 2)), "images: got 5 columns, expected 4 for image_shape 2,2"),
+        (lambda: plots.image_grid(np.zeros(4), (2, 2)), r"images: got shape \(4,\), expected \(n, D\)"),
+        (lambda: plots.samples(np.zeros((0, 4)), (2, 2)), r"images: got shape \(0, 4\)"),
+        (lambda: plots.samples(np.zeros((1, 4)), (2, 2), columns=0), "columns: got 0"),
         (
             lambda: plots.reconstructions(np.zeros((2, 4)), np.zeros((3, 4)), (2, 2)),
-            "reconstructed has shape",
+            "reconstructed: got shape",
         ),
-        (lambda: plots.interpolations(np.zeros((2, 4)), (2, 2)), r"decoded has shape \(2, 4\)"),
-        (lambda: plots.manifold(np.zeros((8, 4)), 3, (2, 2)), "decoded has 8 rows, expected n² = 9"),
-        (lambda: plots.manifold_grid(0), "n is 0"),
-        (lambda: plots.latent_scatter(np.zeros((3, 4))), "mu has 4 columns, expected 2"),
-        (lambda: plots.latent_scatter(np.zeros((3, 2)), np.zeros(2)), r"labels has shape \(2,\)"),
-        (lambda: plots.kl_per_dimension(np.zeros(3), np.zeros(2)), "kl and active"),
+        (lambda: plots.interpolations(np.zeros((2, 4)), (2, 2)), r"decoded: got shape \(2, 4\)"),
+        (lambda: plots.manifold(np.zeros((8, 4)), 3, (2, 2)), "decoded: got 8 rows, expected n² = 9"),
+        (lambda: plots.manifold_grid(0), "n: got 0"),
+        (lambda: plots.latent_scatter(np.zeros((3, 4))), "mu: got 4 columns, expected 2"),
+        (lambda: plots.latent_scatter(np.zeros((3, 2)), np.zeros(2)), r"labels: got shape \(2,\)"),
+        (lambda: plots.kl_per_dimension(np.zeros(3), np.zeros(2)), "kl, active: got shapes"),
     ],
 )
 def test_wrong_shapes_are_one_clear_line(draw: Any, message: str) -> None:

@@ -65,10 +65,10 @@ def command(
     except interleaved.BenchError as error:
         output.warn(str(error))
         return 1
-    unit = "a step" if what == "step" else "an image" if what == "eval" else "a call"
+    unit = {"step": "step", "eval": "image", "ops": "call"}[what]
     output.table(
         f"{what} at {workload}, float32, {count} thread{'s' if count > 1 else ''} for everyone, "
-        f"medians of {repeats} rounds in turns, milliseconds {unit}",
+        f"medians of {repeats} rounds in turns, milliseconds per {unit}",
         ("", "", "median", "quartiles", "of fastest peer", "of GEMM only"),
         [
             (

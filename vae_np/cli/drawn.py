@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from vae_np import data, runs
 from vae_np._types import Array
 from vae_np.cli.options import setting
-from vae_np.cli.output import Output
+from vae_np.cli.output import Output, writing
 from vae_np.config import Config
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
@@ -57,6 +56,13 @@ class OpenRun:
         )
 
 
+def save_picture(figure: Any, path: Path) -> None:
+    """Write a figure, and make its folder; raises InputError where that cannot be done."""
+    with writing("out", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plots.save(figure, path)
+
+
 def file_to_write(out: str | None, default: Path, suffixes: tuple[str, ...], overwrite: bool) -> Path:
     """Where a picture goes. A name that was given is not overwritten unasked; a default names what it holds."""
     if out is None:
@@ -67,15 +73,6 @@ def file_to_write(out: str | None, default: Path, suffixes: tuple[str, ...], ove
     if target.exists() and not overwrite:
         raise InputError(f"out: {out}: exists; add --overwrite to replace it")
     return target
-
-
-def write_file(target: Path, write: Callable[[Path], None]) -> None:
-    """Have a file written, and its folder made; raises InputError where that cannot be done."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write(target)
-    except OSError as error:
-        raise InputError(f"out: {target}: cannot be written ({error.strerror or error})") from None
 
 
 def reconstruction_picture(vae: VAE, examples: Binarized, dataset: data.Dataset) -> Any:

@@ -15,7 +15,7 @@ from vae_np.cli import estimation, machine
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
 from vae_np.cli.estimation import Estimation, Evaluation, EvaluationData
 from vae_np.cli.options import JsonFile, Run, RunBackend, RunSeed, setting, whole, words
-from vae_np.cli.output import INTERRUPTED, Output, check_target, with_error
+from vae_np.cli.output import INTERRUPTED, Output, check_target, with_error, writing
 from vae_np.config import Config
 from vae_np.data import BINARIZATIONS
 from vae_np.elbo import Terms
@@ -335,17 +335,15 @@ def _check_npz(name: str) -> None:
 
 
 def _write_npz(name: str, examples: Binarized, arrays: dict[str, Array]) -> None:
-    """One entry an example and array, and `row`, the examples' places in the data; NaN where one was not computed."""
+    """One entry per example and array, and `row`, the examples' places in the data; NaN where one was not computed."""
     count = len(examples)
     whole: dict[str, Any] = {
         key: np.concatenate([value, np.full(count - len(value), np.nan)]) for key, value in arrays.items()
     }
     path = Path(name)
-    try:
+    with writing("per_example", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, row=examples.first + np.arange(count), **whole)
-    except OSError as error:
-        raise InputError(f"per_example: {path}: cannot be written ({error.strerror or error})") from None
 
 
 def _environment() -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 
 from vae_np import runs
 from vae_np._types import Array
-from vae_np.cli.drawn import OpenRun, file_to_write, write_file
+from vae_np.cli.drawn import OpenRun, file_to_write, save_picture
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
@@ -59,7 +59,7 @@ def command(
     else:
         output.say(f"note     the manifold and the scatter need 2 latent dimensions; this run has {vae.arch.latent}")
     for target, make in zip(targets, makers, strict=True):
-        write_file(target, lambda path, make=make: plots.save(make(), path))  # type: ignore[misc]  # early binding
+        save_picture(make(), target)
     opened.report("latent", targets, {"n": pairs})
     return 0
 

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +80,13 @@ class Output:
             sys.stdout.write(text)
             return
         path = Path(self.json_file)
-        try:
+        with writing("json", path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and not path.is_file():
                 # A device or a pipe is written to; a rename would replace it by a file.
                 path.write_text(text, encoding="utf-8")
             else:
                 checkpoint.write_atomic(path, text)
-        except OSError as error:
-            raise InputError(f"json: {path}: cannot be written ({error.strerror or error})") from None
 
 
 class _Console(Console):
@@ -100,6 +99,15 @@ def _console(stream: Any) -> Console:
     console = _Console(file=stream)
     # A pipe has no width of its own: wide enough there that no table is folded or cut.
     return console if console.is_terminal else _Console(file=stream, width=160)
+
+
+@contextmanager
+def writing(option: str, path: Path) -> Iterator[None]:
+    """Around what writes a file or makes a folder: where it cannot, an InputError names the option and the path."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{option}: {path}: cannot be written ({error.strerror or error})") from None
 
 
 def check_target(option: str, name: str | None, expected: str) -> None:

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from vae_np import runs
-from vae_np.cli.drawn import OpenRun, file_to_write, reconstruction_picture, write_file
+from vae_np.cli.drawn import OpenRun, file_to_write, reconstruction_picture, save_picture
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
 from vae_np.evaluation.held_out import Binarized
-from vae_np.pictures import plots
 
 
 def command(
@@ -29,6 +28,6 @@ def command(
     opened.output.say(f"run      {opened.folder}")
     dataset = runs.load_data(settings)
     examples = Binarized(dataset.test[:count], dataset.values, settings.binarization, opened.seed)
-    write_file(target, lambda path: plots.save(reconstruction_picture(vae, examples, dataset), path))
+    save_picture(reconstruction_picture(vae, examples, dataset), target)
     opened.report("reconstruct", [target], {"n": len(examples)})
     return 0

@@ -8,8 +8,9 @@ import numpy as np
 import typer
 
 from vae_np import runs
-from vae_np.cli.drawn import OpenRun, file_to_write, write_file
+from vae_np.cli.drawn import OpenRun, file_to_write, save_picture
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
+from vae_np.cli.output import writing
 from vae_np.pictures import plots
 
 
@@ -30,10 +31,12 @@ def command(
     opened.output.say(f"run      {opened.folder}")
     images = opened.vae.sample(count, opened.seed, mean=not draws)
     if target.suffix == ".npy":
-        write_file(target, lambda path: np.save(path, images))
+        with writing("out", target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            np.save(target, images)
     else:
         shape = runs.load_data(opened.settings).image_shape
         title = "Samples: x ~ p(x|z), z ~ N(0, I)" if draws else "Samples: E[x|z], z ~ N(0, I)"
-        write_file(target, lambda path: plots.save(plots.samples(images, shape, title=title), path))
+        save_picture(plots.samples(images, shape, title=title), target)
     opened.report("sample", [target], {"n": count})
     return 0

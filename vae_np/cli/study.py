@@ -10,8 +10,7 @@ import typer
 
 from vae_np import study
 from vae_np.cli.options import JsonFile, Seed, setting, words
-from vae_np.cli.output import Output
-from vae_np.errors import InputError
+from vae_np.cli.output import Output, writing
 from vae_np.pictures import plots
 from vae_np.study.claims import Claim, show
 
@@ -34,10 +33,8 @@ def command(
     output = Output(json_file)
     names = study.CHAPTERS if chapter == "all" else (study.chapter_name(chapter),)
     folder = Path(out)
-    try:
+    with writing("out", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"out: {out}: cannot be written ({error.strerror or error})") from None
     chapters: list[dict[str, Any]] = []
     failed = 0
     for name in names:
@@ -54,10 +51,8 @@ def command(
         files = []
         for label, figure in result.figures.items():
             path = folder / f"{label}.png"
-            try:
+            with writing("out", path):
                 plots.save(figure, path)
-            except OSError as error:
-                raise InputError(f"out: {path}: cannot be written ({error.strerror or error})") from None
             files.append(str(path))
             output.say(f"wrote    {path}")
         failed += result.failed

@@ -28,7 +28,7 @@ from vae_np.training import loop
 from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import VAE
 
-# A checkpoint an epoch; in long runs, from this epoch on, at most one in so many seconds.
+# A checkpoint per epoch; in long runs, from this epoch on, at most one in so many seconds.
 _LONG, _CHECKPOINT_SECONDS = 100, 30.0
 _DRAW_SECONDS = 0.1
 _PICTURE_EXAMPLES = 32
@@ -162,7 +162,7 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: 
         f"{trainer.backend.describe('steps', arch, settings.objective, settings.samples)}, seed {settings.seed}"
     )
     if (settings.objective, settings.samples) != ("elbo", 1):
-        output.say(f"climbs   {settings.objective}, {settings.samples} samples of z an image")
+        output.say(f"climbs   {settings.objective}, {settings.samples} samples of z per image")
     if arch.likelihood == "bernoulli-grey":
         output.say("note     bernoulli-grey is a cross-entropy on grey values: its ELBO bounds no likelihood")
     if settings.shortened() is not None:
@@ -275,7 +275,8 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
         ("", "mean"),
         [(name, with_error(figures[key])) for name, key in TERM_NAMES],
     )
-    output.say(f"trained  {speed['steps']} steps in {speed['seconds']:.1f} s, {speed['steps_per_second']:.0f} a second")
+    rate = f"{speed['steps_per_second']:.0f} per second"
+    output.say(f"trained  {speed['steps']} steps in {speed['seconds']:.1f} s, {rate}")
     output.say(f"run      {folder}")
     output.json(
         "train",

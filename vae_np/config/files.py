@@ -12,7 +12,7 @@ from vae_np.errors import ConfigError, MissingFileError
 
 
 def load_toml(path: str | os.PathLike[str]) -> Config:
-    """Read a configuration from a TOML file; raise MissingFileError or ConfigError, naming the file."""
+    """The configuration in a TOML file; raises MissingFileError or ConfigError, which name the file."""
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
@@ -23,12 +23,12 @@ def load_toml(path: str | os.PathLike[str]) -> Config:
 
 
 def shipped() -> tuple[str, ...]:
-    """Return the names of the configurations that come with the package."""
+    """The names of the configurations that come with the package."""
     return tuple(sorted(_shipped_files()))
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Config:
-    """Read a shipped configuration by name or a TOML file by path; raise MissingFileError or ConfigError."""
+    """A shipped configuration by name, or that of a TOML file by path; raises MissingFileError or ConfigError."""
     name = os.fspath(name_or_path)
     files = _shipped_files()
     if name in files:

@@ -165,7 +165,7 @@ def typed(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message shows it: on one line and not long."""
+    """A value as a message shows it: on one line and not long."""
     if isinstance(value, tuple) and value and all(isinstance(part, int) for part in value):
         return typed(value)
     # a NumPy scalar would show its type

@@ -48,7 +48,7 @@ class Option:
         return self.default is None and not (isinstance(self.kind, Choice) and "none" in self.kind.choices)
 
     def check(self, value: Any) -> Any:
-        """Return `value` in the field's own type; raise ConfigError where it is not allowed."""
+        """`value` in the field's own type; raises ConfigError where it is not allowed."""
         if value is None and self.default is None:
             return None
         try:
@@ -58,7 +58,7 @@ class Option:
             raise ConfigError(self._message(value)) from None
 
     def parse(self, text: str) -> Any:
-        """Return the value that was typed on the command line; raise ConfigError where it is not allowed."""
+        """The value that was typed on the command line; raises ConfigError where it is not allowed."""
         if text == "none" and self._clearable:
             return None
         try:

@@ -101,7 +101,7 @@ class Config:
         "dynamic for the bernoulli likelihood and none for the others.",
     )
     epochs: int = _option(10, Integer(1), "N", "Passes over the training data.")
-    batch_size: int = _option(128, Integer(1), "N", "Images in a step; an incomplete last batch is dropped.")
+    batch_size: int = _option(128, Integer(1), "N", "Images per step; an incomplete last batch is dropped.")
     optimizer: str = _option("adam", Choice(OPTIMIZERS), "NAME", "Optimiser.")
     lr: float = _option(1e-3, Real(above=0), "X", "Learning rate; with a schedule, the first one.")
     schedule: str = _option(
@@ -121,7 +121,7 @@ class Config:
         "What is maximised: the ELBO; the bound of several samples by its own gradient (iwae) or by one of less noise "
         "in the encoder (stl, dreg); the ELBO by the score function. A reported ELBO is always the ELBO.",
     )
-    samples: int = _option(1, Integer(1), "N", "Samples of z an image in a training step; score takes at least 2.")
+    samples: int = _option(1, Integer(1), "N", "Samples of z per image in a training step; score needs at least 2.")
     beta: float = _option(
         1.0, Real(at_least=0), "X", "Weight of the KL in the objective; a reported ELBO always has weight 1."
     )
@@ -148,7 +148,7 @@ class Config:
         self.validate()
 
     def validate(self) -> None:
-        """Bring every field to its own type; raise ConfigError at the first that is not allowed."""
+        """Bring every field to its own type; raises ConfigError at the first that is not allowed."""
         for option in options():
             object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
         if self.objective == "score" and self.samples < 2:
@@ -183,18 +183,18 @@ class Config:
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> Config:
-        """Return a configuration with the given keys; raise ConfigError at an unknown key or wrong value."""
+        """A configuration with the given keys; raises ConfigError at an unknown key or a wrong value."""
         for key in settings:
             _known(key)
         return cls(**settings)
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return the settings as plain values for TOML and JSON: tuples as lists, None left out."""
+        """The settings as plain values for TOML and JSON: tuples as lists, None left out."""
         values = ((option.name, getattr(self, option.name)) for option in options())
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values if v is not None}
 
     def to_toml(self) -> str:
-        """Return the settings as TOML; `load_toml` reads the very same values back."""
+        """The settings as TOML; `load_toml` reads the very same values back."""
         import tomli_w
 
         shortened = self.shortened()
@@ -204,7 +204,7 @@ class Config:
 
 @cache
 def options() -> tuple[Option, ...]:
-    """Return one `Option` per field of `Config`, in the order of the fields."""
+    """One `Option` per field of `Config`, in the order of the fields."""
     return tuple(
         dataclasses.replace(field.metadata["option"], name=field.name, default=field.default)
         for field in dataclasses.fields(Config)
@@ -212,17 +212,17 @@ def options() -> tuple[Option, ...]:
 
 
 def parse_field(name: str, text: str) -> Any:
-    """Return the value of field `name` that `text` on the command line stands for; raise ConfigError."""
+    """The value of field `name` that `text` on the command line stands for; raises ConfigError."""
     return _known(name).parse(text)
 
 
 def merge(base: Config, overrides: Mapping[str, Any]) -> Config:
-    """Return `base` with the given fields replaced; raise ConfigError at an unknown key or a wrong value."""
+    """`base` with the given fields replaced; raises ConfigError at an unknown key or a wrong value."""
     return Config.from_mapping({**base.to_mapping(), **overrides})
 
 
 def parse_stages(text: str) -> int:
-    """How many stages of a schedule `1-N` asks for; raise ConfigError."""
+    """How many stages of a schedule `1-N` asks for; raises ConfigError."""
     last = text.removeprefix("1-")
     if text == last or not last.isdecimal() or not 1 <= int(last) <= STAGES:
         raise ConfigError(f"stages: got {shown(text)}, expected 1-N with N from 1 to {STAGES}, such as 1-5")
@@ -232,6 +232,7 @@ def parse_stages(text: str) -> int:
 def _known(name: Any) -> Option:
     by_name = {option.name: option for option in options()}
     if name not in by_name:
-        hint = did_you_mean(name, tuple(by_name)) or f", expected one of {', '.join(by_name)}"
-        raise ConfigError(f"unknown configuration key {shown(name)}{hint}")
+        hint = did_you_mean(name, tuple(by_name))
+        expected = f"the name of a setting{hint}" if hint else f"one of {', '.join(by_name)}"
+        raise ConfigError(f"key: got {shown(name)}, expected {expected}")
     return by_name[name]

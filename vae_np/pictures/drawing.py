@@ -33,7 +33,7 @@ TEN = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
 
 
 def blank_figure(width: int, height: int, *, constrained: bool = True) -> Figure:
-    """Return a white figure of so many screen pixels, whose parts place themselves where `constrained`."""
+    """A white figure of so many screen pixels, whose parts place themselves where `constrained`."""
     from matplotlib.figure import Figure
 
     # Agg truncates its width and height to whole pixels, and w / dpi * dpi can fall just short of w.
@@ -45,7 +45,7 @@ def blank_figure(width: int, height: int, *, constrained: bool = True) -> Figure
 
 
 def chart(width: int, height: int, title: str | None) -> tuple[Figure, Axes]:
-    """Return a figure with one pair of axes and its title."""
+    """A figure with one pair of axes and its title."""
     figure = blank_figure(width, height)
     ax = figure.subplots()
     if title:
@@ -90,7 +90,7 @@ def legend(ax: Axes) -> None:
 
 
 def opacity(n: int) -> float:
-    """Return the opacity at which n dots show both a single dot and a crowd."""
+    """The opacity at which n dots show both a single dot and a crowd."""
     return float(np.clip(40 / math.sqrt(n), 0.25, 0.9))
 
 
@@ -100,24 +100,23 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def check_rows(name: str, values: Array, image_shape: ImageShape | None) -> Array:
-    """Return `values` as an array (n, D), n and D at least 1, and D = H·W where there is an image shape.
+    """`values` as an array (n, D), n and D at least 1, and D = H·W where there is an image shape.
 
     Raises `InputError` where it is not.
     """
     values = np.asarray(values)
     if values.ndim != 2 or 0 in values.shape:
-        raise InputError(f"{name} has shape {values.shape}, expected (n, D), both at least 1")
+        raise InputError(f"{name}: got shape {values.shape}, expected (n, D), both at least 1")
     if image_shape is not None and math.prod(image_shape) != values.shape[1]:
         high, wide = image_shape
-        needed = f"image_shape {high},{wide} needs {high * wide}"
-        raise InputError(f"{name} has {values.shape[1]} columns, {needed}")
+        raise InputError(f"{name}: got {values.shape[1]} columns, expected {high * wide} for image_shape {high},{wide}")
     return values
 
 
 def grid_columns(n: int, rows_each: int, columns: int | None) -> int:
-    """Return a grid's columns for n examples of so many rows each: as asked, or about eight or a square."""
+    """A grid's columns for n examples of so many rows each: as asked, or about eight or a square."""
     if columns is not None and columns < 1:
-        raise InputError(f"columns is {columns}, expected at least 1")
+        raise InputError(f"columns: got {columns}, expected a whole number >= 1")
     if columns is not None:
         return min(columns, n)
     widest = max(min(n, 8), math.ceil(math.sqrt(n * rows_each)))
@@ -160,7 +159,7 @@ def mosaic(
 
 
 def mosaic_figure(canvas: Array, title: str | None, *, left: int = 0, bottom: int = 0) -> tuple[Figure, Axes]:
-    """Return a figure that shows the canvas pixel by pixel, with so much more room to the left and below."""
+    """A figure that shows the canvas pixel by pixel, with so much more room to the left and below."""
     import matplotlib
 
     margin = 14
@@ -181,7 +180,7 @@ def mosaic_figure(canvas: Array, title: str | None, *, left: int = 0, bottom: in
 
 
 def heat_map_figure(panels: Sequence[tuple[str, Array]], title: str | None) -> Figure:
-    """Return a figure with a heat map a panel (rows = examples, columns = features) and one colour bar.
+    """A figure with a heat map per panel (rows = examples, columns = features) and one colour bar.
 
     Colours mean the same in all panels. The title says that it is a heat map, and why.
     """

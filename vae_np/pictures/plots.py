@@ -103,7 +103,7 @@ def reconstructions(
     originals = check_rows("originals", originals, image_shape)
     reconstructed = check_rows("reconstructed", reconstructed, image_shape)
     if originals.shape != reconstructed.shape:
-        raise InputError(f"reconstructed has shape {reconstructed.shape}, originals has {originals.shape}")
+        raise InputError(f"reconstructed: got shape {reconstructed.shape}, expected {originals.shape}, as originals")
     n, width = originals.shape
     if image_shape is None and width == 2:
         return _joined_points(originals, reconstructed, title)
@@ -182,7 +182,7 @@ def interpolations(
     """
     decoded = np.asarray(decoded)
     if decoded.ndim != 3 or 0 in decoded.shape:
-        raise InputError(f"decoded has shape {decoded.shape}, expected (rows, steps, D), each at least 1")
+        raise InputError(f"decoded: got shape {decoded.shape}, expected (rows, steps, D), each at least 1")
     rows, steps, width = decoded.shape
     flat = check_rows("decoded", decoded.reshape(rows * steps, width), image_shape)
     if image_shape is not None:
@@ -207,7 +207,7 @@ def interpolations(
 
 
 def manifold_grid(n: int, extent: tuple[float, float] | None = None) -> Array:
-    """Return a square grid of points in a 2-D latent space, in the order in which `manifold` draws them.
+    """A square grid of points in a 2-D latent space, in the order in which `manifold` draws them.
 
     Returns z (n², 2), float64: row after row from the top (largest z₂), each from left (smallest z₁) to
     right. With `extent` = (lowest, highest) the grid is linear; without it, the points are the standard
@@ -233,7 +233,7 @@ def manifold(
     """
     decoded = check_rows("decoded", decoded, image_shape)
     if len(decoded) != n * n:
-        raise InputError(f"decoded has {len(decoded)} rows, expected n² = {n * n} for n = {n}")
+        raise InputError(f"decoded: got {len(decoded)} rows, expected n² = {n * n} for n = {n}")
     z = _grid_axis(n, extent)
     if image_shape is None and decoded.shape[1] == 2:
         return _bent_grid(decoded.reshape(n, n, 2), z, title)
@@ -267,9 +267,9 @@ def latent_scatter(
 
     mu = check_rows("mu", mu, None)
     if mu.shape[1] != 2:
-        raise InputError(f"mu has {mu.shape[1]} columns, expected 2: only a 2-D latent space can be drawn")
+        raise InputError(f"mu: got {mu.shape[1]} columns, expected 2: only a 2-D latent space can be drawn")
     if labels is not None and np.shape(labels) != (len(mu),):
-        raise InputError(f"labels has shape {np.shape(labels)}, expected ({len(mu)},), one a row of mu")
+        raise InputError(f"labels: got shape {np.shape(labels)}, expected ({len(mu)},), one per row of mu")
     figure, ax = chart(720 if labels is not None else 640, 640, title)
     style(ax, "z₁", "z₂")
     for radius in (1, 2):
@@ -295,7 +295,7 @@ def kl_per_dimension(kl: Array, active: Array, *, title: str | None = "KL per la
     """
     kl, active = np.asarray(kl), np.asarray(active)
     if kl.ndim != 1 or kl.size == 0 or active.shape != kl.shape:
-        raise InputError(f"kl and active have shapes {kl.shape} and {active.shape}, expected (K,) twice")
+        raise InputError(f"kl, active: got shapes {kl.shape} and {active.shape}, expected (K,) twice")
     finite = np.isfinite(kl)
     order = np.argsort(np.where(finite, -kl, np.inf), kind="stable")
     figure, ax = chart(900, 400, title)
@@ -366,7 +366,7 @@ def _bent_grid(points: Array, z: Array, title: str | None) -> Figure:
 
 
 def _series(metrics: Sequence[Mapping[str, Any]], split: str, key: str) -> tuple[Array, Array]:
-    """Return the steps and values of one split, float64, in the order of the steps; NaN where not finite."""
+    """The steps and values of one split, float64, in the order of the steps; NaN where not finite."""
     lines = [line for line in metrics if line.get("split") == split]
     lines.sort(key=lambda line: int(line["step"]))
     steps = np.array([line["step"] for line in lines], dtype=np.float64)
@@ -376,7 +376,7 @@ def _series(metrics: Sequence[Mapping[str, Any]], split: str, key: str) -> tuple
 
 
 def _curve_limits(drawn: Sequence[tuple[Array, Array]]) -> tuple[float, float] | None:
-    """Return limits that hold all values, or the later nine tenths' where the first steps would squash those.
+    """Limits that hold all values, or the later nine tenths' where the first steps would squash those.
 
     None where nothing is drawn.
     """
@@ -392,7 +392,7 @@ def _curve_limits(drawn: Sequence[tuple[Array, Array]]) -> tuple[float, float] |
 
 
 def _beta_axis(ax: Axes, steps: Array, betas: Array) -> Any:
-    """Draw β against the step on a second axis to the right, and return its line."""
+    """Draw β against the step on a second axis to the right; its line."""
     right = ax.twinx()
     (line,) = right.plot(steps, betas, color=MUTED, linewidth=1.2, linestyle=(0, (4, 2)))
     right.set_ylabel("β", fontsize=9.5, color=INK, rotation=0, labelpad=8)
@@ -432,9 +432,9 @@ def _labelled_dots(ax: Axes, mu: Array, labels: Array, dots: Mapping[str, Any]) 
 
 
 def _grid_axis(n: int, extent: tuple[float, float] | None) -> Array:
-    """Return the n coordinates of one side of `manifold_grid`, increasing, float64."""
+    """The n coordinates of one side of `manifold_grid`, increasing, float64."""
     if n < 1:
-        raise InputError(f"n is {n}, expected at least 1")
+        raise InputError(f"n: got {n}, expected a whole number >= 1")
     if extent is not None:
         return np.linspace(extent[0], extent[1], n)
     return np.array([NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)])
