@@ -1,7 +1,8 @@
 """Time the kernels against peers and floors, in turns, so that a busy machine is busy for all alike.
 
 `vae-np bench` is its command line. Every role (`contestants.py`) is a process of its own, held to the same number of
-processors before it loads any library; only one of them works at a time.
+processors before it loads any library; only one of them works at a time. pytest-benchmark and pyperf time one thing
+after the other, so that a busy minute falls on one of them: hence a harness of our own.
 """
 
 from __future__ import annotations

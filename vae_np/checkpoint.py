@@ -4,7 +4,8 @@ A run's folder holds two files. `checkpoint.safetensors` has the weights in PyTo
 nn.Linear's names, so that a plain PyTorch module loads them with `strict=True`. `state.safetensors` has all
 that resuming needs: the parameters once more, the optimiser's moments, and the settings and counters as JSON.
 Both are written in full beside the old ones before either is renamed, the state first: a kill at any moment
-leaves a state that is complete in itself.
+leaves a state that is complete in itself. Libraries for atomic writes rename one file at a time, so the few lines that
+do it for both are here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a command says: text for people, one JSON object for programs."""
+"""What a command says: text for people (tables, bars and colours by rich), one JSON object for programs."""
 
 from __future__ import annotations
 
