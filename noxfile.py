@@ -43,7 +43,7 @@ def lowest_versions() -> str:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    session.install("-e", ".[dev]")
+    session.install("-e", ".[dev,nvrtc]")
     session.run("python", "-m", "pytest", "-n", "2", *session.posargs)
 
 
@@ -66,5 +66,5 @@ def sdist(session: nox.Session) -> None:
         archive.extractall(place, filter="data")
     session.chdir(next(path for path in place.iterdir() if path.is_dir()))
     session.run("python", "-m", "venv", "environment")
-    session.run("environment/bin/pip", "install", "-q", ".[dev]", external=True)
+    session.run("environment/bin/pip", "install", "-q", ".[dev,nvrtc]", external=True)
     session.run("environment/bin/python", "-m", "pytest", "-n", "2", *session.posargs, external=True)
