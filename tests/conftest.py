@@ -1,9 +1,15 @@
-"""What all suites share: random numbers, and GPU tests that are skipped, counted, or failed where one was promised."""
+"""What all suites share: random numbers; skips, which CI lets pass only where they are listed; the GPU suite's, which
+are counted, and fail where a GPU was promised.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
+import tomllib
 from collections.abc import Generator
+from pathlib import Path
 
 # The matrices of most tests are so small that BLAS's threads would only wait for each other, and on a busy machine for
 # a long time. It has to be said before NumPy is imported; what is set in the environment wins.
@@ -14,6 +20,8 @@ import pytest
 
 # Source files that the verifier is tested on: none of them is a test of ours, whatever it is called.
 collect_ignore = ["foreign"]
+
+SKIPS = tomllib.loads(Path(__file__).with_name("skips.toml").read_text(encoding="utf-8"))["skip"]
 
 
 @pytest.fixture
@@ -40,15 +48,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.skip(reason=why))
 
 
+def unlisted(report: pytest.TestReport | pytest.CollectReport) -> str | None:
+    """The reason of a skip that tests/skips.toml does not list, where CI would have to run the test; None otherwise."""
+    if os.environ.get("CI") != "true" or not report.skipped or hasattr(report, "wasxfail"):
+        return None
+    assert isinstance(report.longrepr, tuple)
+    reason = report.longrepr[2].removeprefix("Skipped: ")
+    for entry in SKIPS:
+        installed = "without" in entry and importlib.util.find_spec(entry["without"]) is not None
+        if re.fullmatch(entry["reason"], reason) and not installed:
+            return None
+    return reason
+
+
+def fail(report: pytest.TestReport | pytest.CollectReport, why: str) -> None:
+    report.outcome = "failed"
+    report.longrepr = why
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.skipped and item.get_closest_marker("gpu"):
         if item.config.getoption("--require-gpu"):
-            report.outcome = "failed"
-            report.longrepr = f"--require-gpu: not executed, {report.longrepr}"
+            fail(report, f"--require-gpu: not executed, {report.longrepr}")
         else:
             report.user_properties.append(("gpu-skipped", True))
+    elif (reason := unlisted(report)) is not None:
+        fail(report, f"skipped in CI, and not listed in tests/skips.toml: {reason}")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if (reason := unlisted(report)) is not None:
+        fail(report, f"skipped in CI, and not listed in tests/skips.toml: {reason}")
     return report
 
 

@@ -47,7 +47,7 @@ def nvrtc() -> Any:
         found = importlib.import_module("cupy_backends.cuda.libs.nvrtc")
         found.getVersion()
     except Exception as error:
-        shimlib.missing(f"NVRTC cannot be used ({type(error).__name__}: {error})")
+        shimlib.missing(f"NVRTC cannot be used ({type(error).__name__}: {error}); the extra `nvrtc` brings it")
     return found
 
 

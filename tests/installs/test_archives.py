@@ -20,8 +20,6 @@ import pytest
 import trees
 from trees import KERNELS, ROOT
 
-pytestmark = pytest.mark.xdist_group("archives")
-
 
 def python(*arguments: str, **keywords: object) -> str:
     """Standard output of another Python process, which has to succeed."""

@@ -15,8 +15,6 @@ import pytest
 import trees
 from trees import ROOT
 
-pytestmark = pytest.mark.xdist_group("installs")
-
 
 def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=cwd)
