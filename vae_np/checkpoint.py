@@ -4,15 +4,18 @@ A run's folder holds two files. `checkpoint.safetensors` has the weights in PyTo
 nn.Linear's names, so that a plain PyTorch module loads them with `strict=True`. `state.safetensors` has all
 that resuming needs: the parameters once more, the optimiser's moments, and the settings and counters as JSON.
 Both are written in full beside the old ones before either is renamed, the state first: a kill at any moment
-leaves a state that is complete in itself. Libraries for atomic writes rename one file at a time, so the few lines that
-do it for both are here.
+leaves a state that is complete in itself.
+
+In the metadata of both is the SHA-256 of every tensor and of the rest of the metadata, so that a file which was damaged
+is refused and never used. What is not finite is neither written nor loaded.
 """
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +23,23 @@ from typing import Any
 
 import numpy as np
 
+from vae_np import storage
 from vae_np._types import Array
 from vae_np._version import __version__
-from vae_np.errors import CheckpointError, InputError, MissingFileError
+from vae_np.errors import CheckpointError, InputError, MissingFileError, UnverifiedWarning, WriteError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# The first version whose files have checksums: from it on, a file without them is a damaged one.
+_WITH_CHECKSUMS = 2
 WEIGHTS_FILE = "checkpoint.safetensors"
 STATE_FILE = "state.safetensors"
 
 # All metadata goes under one key, because safetensors writes several keys in an order that changes from
 # process to process, and equal runs shall leave equal files.
 _METADATA_KEY = "vae_np"
+_CHECKSUMS = "sha256"
 _PARAMETER, _MOMENT = "parameter.", "moment."
-_CONTENTS = {"weights": ("step", "architecture"), "state": ("step", "architecture", "config", "extra")}
+_CONTENTS = {"weights": ("architecture",), "state": ("architecture", "config", "extra")}
 
 
 @dataclass(frozen=True)
@@ -66,29 +73,28 @@ def save(
     step: int,
     extra: Mapping[str, Any],
 ) -> None:
-    """Write both files of a checkpoint into `folder`, which is created where it is missing.
+    """Write both files of a checkpoint into `folder`.
 
     `parameters` has weights as (in, out); `moments` any named arrays; the other mappings anything JSON can
-    hold (tuples come back as lists; floats come back exactly). Raises CheckpointError where the folder cannot
-    be written; an earlier checkpoint in it is then untouched.
+    hold (tuples come back as lists; floats come back exactly). Raises InputError where a number is not finite, and
+    WriteError, with the file, where it cannot be written; an earlier checkpoint in the folder is then untouched.
     """
     folder = Path(folder)
     about = {"step": int(step), "architecture": dict(architecture)}
     state = {_PARAMETER + name: tensor for name, tensor in parameters.items()}
     state |= {_MOMENT + name: tensor for name, tensor in moments.items()}
+    unusable = _first_non_finite(state)
+    if unusable is not None:
+        raise InputError(f"{folder}: the checkpoint of step {step} is not written: {unusable}")
     weights = {name: _transposed(name, tensor) for name, tensor in parameters.items()}
     files = {
         folder / STATE_FILE: _encode("state", state, about | {"config": dict(config), "extra": dict(extra)}),
         folder / WEIGHTS_FILE: _encode("weights", weights, about),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace_all(files)
+        storage.replace_all(files)
     except OSError as error:
-        raise CheckpointError(
-            f"{folder}: the checkpoint of step {step} cannot be written ({error.strerror or error}); "
-            "an earlier one there is still good"
-        ) from error
+        raise WriteError(f"{error.filename}: cannot be written at step {step} ({storage.reason(error)})") from error
 
 
 def load_weights(path: str | os.PathLike[str]) -> Weights:
@@ -128,67 +134,27 @@ def load_state(folder: str | os.PathLike[str]) -> State:
     )
 
 
-def check_shapes(parameters: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that the tensors are just those that a model expects; raises CheckpointError otherwise."""
-    missing = [name for name in expected if name not in parameters]
-    unexpected = [name for name in parameters if name not in expected]
+def check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that the tensors are just those that a model expects; raises CheckpointError, with the tensor, if not."""
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
     if missing or unexpected:
         parts = (("lacks", missing), ("has no use for", unexpected))
         named = " and ".join(f"{verb} {', '.join(names)}" for verb, names in parts if names)
         raise CheckpointError(f"checkpoint: belongs to another architecture: {named}")
     for name, shape in expected.items():
-        if parameters[name].shape != tuple(shape):
+        if tensors[name].shape != tuple(shape):
             raise CheckpointError(
-                f"checkpoint: belongs to another architecture: {name} has shape {parameters[name].shape}, "
+                f"checkpoint: belongs to another architecture: {name} has shape {tensors[name].shape}, "
                 f"expected {tuple(shape)}"
             )
 
 
-def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
-    """Replace a file by `content` (text as UTF-8) at once: a kill leaves the old file or the new one.
-
-    Raises InputError where the file cannot be written; an earlier one is then untouched.
-    """
-    path = Path(path)
-    try:
-        _replace_all({path: content.encode() if isinstance(content, str) else content})
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def _replace_all(files: Mapping[Path, bytes]) -> None:
-    """Write every file in full before the first is renamed; rename in the order given."""
-    # one fixed name per file, so that what a kill leaves behind is overwritten and never piles up
-    temporary = {path: path.with_name(f".{path.name}.tmp") for path in files}
-    try:
-        for path, content in files.items():
-            _write_synced(temporary[path], content)
-        for path in files:
-            os.replace(temporary[path], path)
-    except BaseException:
-        for path in temporary.values():
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-        raise
-    for folder in {path.parent for path in files}:
-        _sync_folder(folder)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    # some systems cannot sync a folder; the renames have happened all the same
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def check_dtypes(tensors: Mapping[str, Array], expected: Mapping[str, Any]) -> None:
+    """Check the number format of every tensor; raise CheckpointError, with the tensor, otherwise."""
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.dtype(expected[name]):
+            raise CheckpointError(f"checkpoint: {name} holds {tensor.dtype} numbers, expected {expected[name]}")
 
 
 def _transposed(name: str, tensor: Array) -> Array:
@@ -205,15 +171,41 @@ def _encode(kind: str, tensors: Mapping[str, Array], about: Mapping[str, Any]) -
     from safetensors.numpy import save as encode
 
     header = {"kind": kind, "format_version": FORMAT_VERSION, "vae_np_version": __version__, **about}
+    # As it will be read back: tuples are lists then.
+    header = json.loads(json.dumps(header, default=_plain))
     contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    metadata = {_METADATA_KEY: json.dumps(header, default=_plain)}
-    return encode(contiguous, metadata=metadata)
+    checksums = {
+        "header": _header_checksum(header),
+        "tensors": {name: _checksum(tensor) for name, tensor in contiguous.items()},
+    }
+    return encode(contiguous, metadata={_METADATA_KEY: json.dumps(header | {_CHECKSUMS: checksums})})
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} cannot be kept in a checkpoint's metadata")
+
+
+def _checksum(tensor: Array) -> str:
+    """SHA-256 of a tensor: its number format, its shape, and its bytes in C order."""
+    total = hashlib.sha256(f"{tensor.dtype.name} {tensor.shape}\n".encode())
+    total.update(np.asarray(tensor, order="C").data)
+    return total.hexdigest()
+
+
+def _header_checksum(header: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+
+
+def _first_non_finite(tensors: Mapping[str, Array]) -> str | None:
+    """Which tensor holds a number that is not finite, and where; None if all are finite."""
+    for name, tensor in tensors.items():
+        bad = np.argwhere(~np.isfinite(tensor))
+        if len(bad):
+            place = tuple(int(index) for index in bad[0])
+            return f"{name} has the value {tensor[place]} at {list(place)}"
+    return None
 
 
 def _decode(kind: str, path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -237,17 +229,67 @@ def _decode(kind: str, path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
             f"{path}: has format version {about['format_version']}, expected at most {FORMAT_VERSION}; "
             f"it was written by vae_np {about['vae_np_version']}, newer than this one"
         )
+    _verify(tensors, about, path)
     if about["kind"] != kind:
         raise CheckpointError(f"{path}: holds the {about['kind']} of a run, expected its {kind}")
-    absent = [key for key in _CONTENTS[kind] if key not in about]
-    if absent:
-        raise CheckpointError(f"{path}: is damaged, its header has no {absent[0]}")
+    _check_contents(kind, about, path)
+    unusable = _first_non_finite(tensors)
+    if unusable is not None:
+        raise CheckpointError(f"{path}: {unusable}, expected finite numbers")
     return tensors, about
 
 
 def _about(text: str, path: Path) -> dict[str, Any]:
     try:
         about = json.loads(text)
-        return about | {key: about[key] for key in ("format_version", "vae_np_version", "kind")}
-    except (ValueError, KeyError, TypeError) as error:
+        held = {key: about[key] for key in ("format_version", "vae_np_version", "kind")}
+    # RecursionError: brackets nested thousands deep
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: is damaged, its header cannot be read ({error!r})") from None
+    if not _is_count(held["format_version"]) or held["format_version"] < 1:
+        raise CheckpointError(
+            f"{path}: is damaged, its header has the format version {held['format_version']!r}, expected a whole number"
+        )
+    return dict(about)
+
+
+def _verify(tensors: Mapping[str, Array], about: dict[str, Any], path: Path) -> None:
+    """Hold header and tensors against their checksums; raise CheckpointError with what does not agree.
+
+    A file of an older format has none: a warning says so. The checksums are taken out of `about`.
+    """
+    checksums = about.pop(_CHECKSUMS, None)
+    if checksums is None and about["format_version"] < _WITH_CHECKSUMS:
+        warnings.warn(
+            f"{path}: has no checksums (vae_np {about['vae_np_version']} wrote it), so damage to it would not be seen",
+            UnverifiedWarning,
+            stacklevel=5,
+        )
+        return
+    try:
+        header, expected = checksums["header"], dict(checksums["tensors"])
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(f"{path}: is damaged, its header has no checksums") from None
+    if header != _header_checksum(about):
+        raise CheckpointError(f"{path}: is damaged, its header does not agree with its checksum")
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            raise CheckpointError(f"{path}: is damaged, {name} is not in it")
+        if expected.get(name) != _checksum(tensors[name]):
+            raise CheckpointError(f"{path}: is damaged, {name} does not agree with its checksum")
+
+
+def _check_contents(kind: str, about: Mapping[str, Any], path: Path) -> None:
+    for key in ("step", *_CONTENTS[kind]):
+        if key not in about:
+            raise CheckpointError(f"{path}: is damaged, its header has no {key}")
+        good = _is_count(about[key]) if key == "step" else isinstance(about[key], dict)
+        if not good:
+            expected = "a whole number >= 0" if key == "step" else "a table"
+            raise CheckpointError(
+                f"{path}: is damaged, its header has the {key} {repr(about[key])[:40]}, expected {expected}"
+            )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

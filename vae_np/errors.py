@@ -23,6 +23,14 @@ class CheckpointError(InputError):
     """A checkpoint is truncated, is not one, or belongs to another architecture."""
 
 
+class WriteError(InputError):
+    """A file cannot be written: the disk is full, the folder is gone, or it may not be."""
+
+
+class BusyError(InputError):
+    """Another process is writing the folder of a run."""
+
+
 class BackendError(InputError):
     """A backend is missing, or lacks what was asked of it."""
 
@@ -41,3 +49,7 @@ class MissingFileError(FileNotFoundError):
 
 class NonFiniteError(ArithmeticError):
     """A value stopped being finite during training; the message names the tensor and the step."""
+
+
+class UnverifiedWarning(UserWarning):
+    """A checkpoint is used that has no checksums: an older version or another program wrote it."""

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import backends, checkpoint, data, model, noise
+from vae_np import backends, checkpoint, data, model, noise, storage
 from vae_np._types import Array
 from vae_np.config import Config, load_toml
 from vae_np.distributions import bernoulli_sample, normal_sample
 from vae_np.elbo import Terms
-from vae_np.errors import CheckpointError, InputError
+from vae_np.errors import CheckpointError, InputError, WriteError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
 from vae_np.evaluation.importance import Estimate
@@ -246,9 +246,19 @@ class VAE:
         return estimate
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `checkpoint.safetensors`, `state.safetensors` and `config.toml` into `folder`."""
-        save_state(folder, self.arch, self.config, self._state, self._state.moments(), {})
-        checkpoint.write_atomic(Path(folder) / CONFIG_FILE, self.config.to_toml())
+        """Write `checkpoint.safetensors`, `state.safetensors` and `config.toml` into `folder`, old or new.
+
+        Raises BusyError while another process writes there, WriteError where the folder cannot be written, and
+        InputError where a parameter is not finite.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteError(f"{folder}: cannot be written ({storage.reason(error)})") from error
+        with storage.hold(folder):
+            save_state(folder, self.arch, self.config, self._state, self._state.moments(), {})
+            storage.write_atomic(folder / CONFIG_FILE, self.config.to_toml())
 
     @classmethod
     def load(cls, run: str | os.PathLike[str], *, backend: str = "auto", seed: int | None = None) -> VAE:
@@ -311,6 +321,8 @@ def architecture_of(weights: checkpoint.Weights | checkpoint.State, source: str 
         stored = dict(weights.architecture)
         arch = Architecture(**{**stored, "hidden": tuple(stored["hidden"])})
         checkpoint.check_shapes(weights.parameters, arch.shapes())
+        dtype = weights.parameters["decoder.out.bias"].dtype
+        checkpoint.check_dtypes(weights.parameters, dict.fromkeys(weights.parameters, dtype))
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(source)}: {error}") from None
     except (TypeError, KeyError, ValueError) as error:

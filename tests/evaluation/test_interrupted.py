@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vae_np import checkpoint, runs
+from vae_np import runs, storage
 from vae_np.config import Config
-from vae_np.errors import InputError
+from vae_np.errors import WriteError
 from vae_np.evaluation import interrupted
 from vae_np.evaluation.annealing import BidirectionalEstimate
 from vae_np.evaluation.importance import Estimate
@@ -94,9 +94,9 @@ def test_writing_waits_a_second_but_an_end_does_not(tmp_path: Path, monkeypatch:
 
 def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, content: bytes) -> None:
-        raise InputError(f"{path}: cannot be written")
+        raise WriteError(f"{path}: cannot be written")
 
-    monkeypatch.setattr(checkpoint, "write_atomic", refuse)
+    monkeypatch.setattr(storage, "write_atomic", refuse)
     kept = Partial(tmp_path, KEY, Estimate)
     kept.add(estimate(4))
     assert len(kept) == 4

@@ -5,6 +5,8 @@ Budget: about 4 s.
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from vae_np.errors import InputError
+from vae_np.errors import InputError, WriteError
 from vae_np.pictures import drawing, plots
 
 SHAPE = (4, 6)
@@ -329,12 +331,11 @@ def test_save_that_fails_leaves_the_old_picture(tmp_path: Path, monkeypatch: pyt
     target = tmp_path / "old.png"
     target.write_bytes(b"old")
 
-    def half(self: Figure, path: Path, **settings: Any) -> None:
-        path.write_bytes(b"half")
-        raise OSError("disk full")
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Figure, "savefig", half)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteError, match=r"old\.png: cannot be written \(No space left on device\)$"):
         plots.save(plots.curves([]), target)
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]

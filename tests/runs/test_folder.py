@@ -6,13 +6,15 @@ Budget: about 8 s, a quarter of it two processes that are killed.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +22,10 @@ import numpy as np
 import pytest
 from commandline import TINY, good, grey_bars, metrics, snapshot, vae_np
 
-from vae_np import VAE, checkpoint, runs
+from vae_np import VAE, checkpoint, runs, storage
 from vae_np.config import Config
 from vae_np.errors import CheckpointError, InputError, MissingFileError
+from vae_np.storage import atomic
 
 WEIGHTS, STATE = checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE
 
@@ -147,12 +150,14 @@ def test_a_kill_between_the_two_renames_is_survived(epoch: int) -> None:
 
 def test_a_full_disk_keeps_the_last_checkpoint() -> None:
     whole = train("whole")
-    # config.toml is the first file that is written, then each checkpoint has two: the fifth are the second's weights.
-    with dying(checkpoint, "_write_synced", 5, OSError(errno.ENOSPC, "No space left on device")):
+    # The lock's holder and config.toml come first, then two files a checkpoint: the sixth is the second's weights.
+    with dying(atomic, "_write_synced", 6, OSError(errno.ENOSPC, "No space left on device")):
         result = vae_np("train", "--data", "bars.npy", "--epochs", 3, *TINY, "--out", "cut")
-    assert result.code == 2
-    assert result.err.startswith("vae-np: cut: the checkpoint of step 10 cannot be written (No space left on device)")
-    assert len(result.err.splitlines()) == 1
+    assert (result.code, result.err) == (
+        2,
+        "vae-np: cut/checkpoint.safetensors: cannot be written at step 10 (No space left on device); "
+        "the checkpoint of step 5 is kept; go on with: vae-np train --resume cut\n",
+    )
     assert checkpoint.load_state("cut").step == checkpoint.load_weights("cut").step == 5
     good("train", "--resume", "cut", "--no-plots")
     same_run(whole, Path("cut"))
@@ -330,7 +335,10 @@ def test_a_state_of_other_shapes_is_refused() -> None:
 
 
 def test_a_new_folder_is_its_own_even_in_the_same_second(tmp_path: Path) -> None:
-    folders = [runs.claim(None, overwrite=False) for _ in range(3)]
+    folders = []
+    for _ in range(3):
+        with runs.claim(None, overwrite=False) as folder:
+            folders.append(folder)
     assert len(set(folders)) == 3
     assert all(folder.is_dir() and folder.parent == runs.ROOT for folder in folders)
 
@@ -374,18 +382,23 @@ def test_overwrite_replaces_a_run_and_leaves_the_rest() -> None:
 def test_overwrite_spares_a_folder_that_is_no_run() -> None:
     Path("photos").mkdir()
     Path("photos/cat.png").write_bytes(b"cat")
-    with pytest.raises(InputError, match=r"out: photos: holds cat.png and no run, so --overwrite leaves it alone"):
-        runs.check_writable(Path("photos"), overwrite=True)
-    with pytest.raises(InputError, match=r"out: photos: exists and is not empty; add --overwrite"):
-        runs.check_writable(Path("photos"), overwrite=False)
+    for overwrite, message in (
+        (True, r"out: photos: holds cat.png and no run, so --overwrite leaves it alone"),
+        (False, r"out: photos: exists and is not empty; add --overwrite"),
+    ):
+        with pytest.raises(InputError, match=message), runs.claim("photos", overwrite=overwrite):
+            pytest.fail("taken")
     assert os.listdir("photos") == ["cat.png"]
 
 
 def test_an_empty_folder_is_as_good_as_none() -> None:
     Path("empty").mkdir()
-    runs.check_writable(Path("empty"), overwrite=False)
-    runs.check_writable(Path("a/b/c"), overwrite=False)
-    assert os.listdir("empty") == os.listdir("a/b/c") == []
+    for name in ("empty", "a/b/c"):
+        # And so is one where a run ended before it had written anything.
+        for _ in range(2):
+            with runs.claim(name, overwrite=False) as folder:
+                assert folder == Path(name)
+        assert set(os.listdir(name)) <= {storage.LOCK}
 
 
 def test_a_runs_data_are_found_from_any_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -428,7 +441,7 @@ def test_the_run_folder_is_all_that_a_training_writes(tmp_path: Path) -> None:
     before = snapshot(tmp_path)
     run = train("run")
     expected = {"run"} | {f"run/{name}" for name in ("config.toml", "metrics.jsonl", WEIGHTS, STATE)}
-    assert set(snapshot(tmp_path)) - set(before) == expected
+    assert set(snapshot(tmp_path)) - set(before) - {f"run/{storage.LOCK}"} == expected
     keys = {"step", "epoch", "split", "elbo", "reconstruction", "kl", "objective", "beta", "seconds"}
     lines = runs.read_metrics(run)
     assert all(set(line) == keys for line in lines)
@@ -436,3 +449,172 @@ def test_the_run_folder_is_all_that_a_training_writes(tmp_path: Path) -> None:
         (5 * epoch, epoch, split) for epoch in (1, 2, 3) for split in ("train", "validation")
     ]
     assert all(np.isfinite(line["elbo"]) and line["kl"] >= 0 for line in lines)
+
+
+# One writer, and what a kill at the start leaves
+
+
+def test_a_run_that_is_being_written_is_refused_to_every_other_writer() -> None:
+    run = train("run")
+    before = snapshot(run)
+    with storage.hold(run):
+        inside = snapshot(run)
+        for arguments in (("--resume", run, "--epochs", 9), ("--data", "bars.npy", *TINY, "--out", run, "--overwrite")):
+            result = vae_np("train", *arguments)
+            assert result.code == 2
+            assert re.fullmatch(
+                rf"vae-np: (out: )?run: process {os.getpid()} on \S+ writes here; wait until it is done, or stop it\n",
+                result.err,
+            )
+        # Reading is free.
+        good("eval", run, "--samples", 2, "--no-plots")
+        assert snapshot(run) == inside
+    assert snapshot(run) == before
+
+
+def test_two_processes_that_resume_one_run_at_the_same_time_lose_no_line() -> None:
+    """Each is either refused, with one line, or finds the other's work done; the run is as if it had gone on alone."""
+    whole, run = train("whole", "--epochs", 120), train("run")
+    command = [sys.executable, "-m", "vae_np", "train", "--resume", str(run), "--epochs", "120", "--no-plots"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    ends = [(process.communicate(), process.returncode) for process in processes]
+    assert 0 in [code for _, code in ends]
+    for (_, err), code in ends:
+        assert code in (0, 2), err
+        if code == 2:
+            assert re.fullmatch(r"vae-np: run: .*process.* writes here; wait until it is done, or stop it\n", err)
+    same_run(whole, run)
+
+
+def test_a_name_that_is_taken_while_a_new_run_waits_for_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the first look at a folder and its lock another run may have begun and ended in it."""
+    hold = storage.hold
+
+    @contextmanager
+    def late(folder: Path) -> Iterator[None]:
+        (folder / "config.toml").write_text("")
+        with hold(folder):
+            yield
+
+    monkeypatch.setattr(storage, "hold", late)
+    with pytest.raises(InputError, match="out: run: exists and is not empty"), runs.claim("run", overwrite=False):
+        pytest.fail("taken")
+
+
+@pytest.mark.parametrize("fatal", range(1, 13))
+def test_what_a_kill_at_the_start_leaves_can_be_overwritten(fatal: int) -> None:
+    """A real kill -9 before each of the first calls that make, write, rename or remove something in the folder."""
+    script = (
+        "import builtins, os, signal, sys\n"
+        "from vae_np import cli\n"
+        "calls, fatal = iter(range(1, 10**6)), int(sys.argv.pop())\n"
+        "def killing(function):\n"
+        "    def counted(*arguments, **keywords):\n"
+        "        if 'cut' in str(arguments[0]) and next(calls) == fatal:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return function(*arguments, **keywords)\n"
+        "    return counted\n"
+        "for name in ('mkdir', 'open', 'replace', 'unlink'):\n"
+        "    setattr(os, name, killing(getattr(os, name)))\n"
+        "opened = builtins.open\n"
+        "builtins.open = killing(opened)\n"
+        "import io\n"
+        "io.open = builtins.open\n"
+        "cli.main()\n"
+    )
+    arguments = ["train", "--data", "bars.npy", "--epochs", "3", *TINY, "--out", "cut"]
+    process = subprocess.run([sys.executable, "-c", script, *arguments, str(fatal)], capture_output=True, text=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    train("cut", "--overwrite")
+    same_run(Path("cut"), train("whole"))
+    assert set(os.listdir("cut")) - {storage.LOCK} == {"config.toml", "metrics.jsonl", WEIGHTS, STATE}
+
+
+# A full disk, and a folder that is gone
+
+
+def at_metrics_line(number: int, do: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have something happen just before a metrics line is written."""
+    write, calls = runs.MetricsFile.write, iter(range(1, 1000))
+
+    def counted(self: runs.MetricsFile, line: dict[str, object]) -> None:
+        if next(calls) == number:
+            do()
+        write(self, line)
+
+    monkeypatch.setattr(runs.MetricsFile, "write", counted)
+
+
+@pytest.mark.parametrize("line", [1, 2, 3, 6])
+def test_a_folder_that_is_removed_while_it_trains_is_no_success(line: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_metrics_line(line, lambda: shutil.rmtree("run"), monkeypatch)
+    result = vae_np("train", "--data", "bars.npy", "--epochs", 3, *TINY, "--out", "run")
+    assert (result.code, result.err) == (
+        2,
+        "vae-np: run/metrics.jsonl: cannot be written (No such file or directory); the run's folder is gone\n",
+    )
+    assert not Path("run").exists()
+
+
+def test_a_folder_that_is_removed_after_the_last_line_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "save", lambda folder, trainer: shutil.rmtree(folder, ignore_errors=True))
+    result = vae_np("train", "--data", "bars.npy", "--epochs", 1, *TINY, "--out", "run")
+    assert (result.code, result.err) == (
+        2,
+        "vae-np: run/metrics.jsonl: cannot be written (No such file or directory); the run's folder is gone\n",
+    )
+
+
+def test_a_folder_that_another_takes_the_place_of_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exchange() -> None:
+        Path("run").rename("moved")
+        Path("run").mkdir()
+        Path("run/metrics.jsonl").write_text("mine")
+
+    with monkeypatch.context() as patch:
+        at_metrics_line(3, exchange, patch)
+        result = vae_np("train", "--data", "bars.npy", "--epochs", 3, *TINY, "--out", "run")
+    assert (result.code, result.err) == (
+        2,
+        "vae-np: run/metrics.jsonl: cannot be written (another file is in its place); there is no checkpoint yet\n",
+    )
+    assert snapshot(Path("run")) == {"metrics.jsonl": b"mine"}
+    good("train", "--resume", "moved", "--no-plots")
+    same_run(Path("moved"), train("whole"))
+
+
+@pytest.mark.parametrize(("line", "kept"), [(1, None), (2, None), (4, 5)])
+def test_a_full_disk_while_metrics_are_written_cuts_no_line(
+    line: int, kept: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes 7 bytes more, then none."""
+
+    class Full(io.FileIO):
+        def write(self, content: object) -> int:
+            if full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if ready:
+                full.append(True)
+                return super().write(bytes(content)[:7])  # type: ignore[call-overload]
+            return super().write(content)  # type: ignore[arg-type]
+
+    ready: list[bool] = []
+    full: list[bool] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("vae_np.runs.folder.open", lambda path, *_, **__: Full(path, "ab"), raising=False)
+        at_metrics_line(line, lambda: ready.append(True), patch)
+        result = vae_np("train", "--data", "bars.npy", "--epochs", 3, *TINY, "--out", "cut")
+    assert full
+    said = "there is no checkpoint yet"
+    if kept is not None:
+        said = f"the checkpoint of step {kept} is kept; go on with: vae-np train --resume cut"
+    assert (result.code, result.err) == (
+        2,
+        f"vae-np: cut/metrics.jsonl: cannot be written (No space left on device); {said}\n",
+    )
+    text = Path("cut/metrics.jsonl").read_text()
+    assert len(text.splitlines()) == line - 1
+    assert text == "" or text.endswith("}\n")
+    if kept is not None:
+        good("train", "--resume", "cut", "--no-plots")
+        same_run(Path("cut"), train("whole"))

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from vae_np import __version__, checkpoint
+from vae_np import __version__, storage
 from vae_np.errors import InputError
 
 # What a command returns that Ctrl-C or SIGTERM has ended.
@@ -86,7 +86,7 @@ class Output:
                 # A device or a pipe is written to; a rename would replace it by a file.
                 path.write_text(text, encoding="utf-8")
             else:
-                checkpoint.write_atomic(path, text)
+                storage.write_atomic(path, text)
 
 
 class _Console(Console):

@@ -6,20 +6,20 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from vae_np import backends, checkpoint, config, data, runs
+from vae_np import backends, checkpoint, config, data, runs, storage
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
 from vae_np.cli.drawn import reconstruction_picture
 from vae_np.cli.options import JsonFile, runs_here, with_config_options, words
 from vae_np.cli.output import INTERRUPTED, Output, with_error
 from vae_np.config import Config
-from vae_np.errors import ConfigError, DeviceError, NonFiniteError
+from vae_np.errors import CheckpointError, ConfigError, DeviceError, MissingFileError, NonFiniteError, WriteError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Binarized
 from vae_np.optim import staged_epochs
@@ -66,34 +66,42 @@ def command(
 ) -> int:
     """Train a VAE; with no options on the built-in MNIST, leaving pictures and a checkpoint in runs/."""
     output = Output(json_file)
-    if resume is None:
-        base = config.load(config_file) if config_file is not None else Config()
-        settings = config.merge(base, _with_stages(overrides, stages, base))
-    else:
-        _refuse_with_resume(config=config_file, out=out, overwrite=overwrite or None)
-        settings = _resumed_settings(overrides, stages, runs.find(resume))
-    # Messages name the data as they were given; a run keeps the full path, so that it can be used from any folder.
-    dataset = runs.load_data(settings)
-    settings = runs.with_absolute_paths(settings)
-    trainer = _trainer(settings, backends.choose(settings.backend), dataset)
-    if resume is None:
-        folder = runs.claim(out, overwrite=overwrite)
-        runs.start(folder, settings)
-    else:
-        folder = runs.find(resume)
-        runs.resume(folder, trainer)
-        runs.drop_metrics_after(folder, trainer.state.step)
-        runs.start_again(folder, trainer)
-    _introduce(output, trainer, dataset, folder, resumed=resume is not None)
+    with ExitStack() as held:
+        if resume is None:
+            base = config.load(config_file) if config_file is not None else Config()
+            settings = config.merge(base, _with_stages(overrides, stages, base))
+        else:
+            _refuse_with_resume(config=config_file, out=out, overwrite=overwrite or None)
+            folder = runs.find(resume)
+            held.enter_context(storage.hold(folder))
+            settings = _resumed_settings(overrides, stages, folder)
+        # Messages name the data as they were given; a run keeps the full path, so that it can be used from any folder.
+        dataset = runs.load_data(settings)
+        settings = runs.with_absolute_paths(settings)
+        trainer = _trainer(settings, backends.choose(settings.backend), dataset)
+        if resume is None:
+            folder = held.enter_context(runs.claim(out, overwrite=overwrite))
+            runs.start(folder, settings)
+        else:
+            runs.resume(folder, trainer)
+            runs.drop_metrics_after(folder, trainer.state.step)
+            runs.start_again(folder, trainer)
+        _introduce(output, trainer, dataset, folder, resumed=resume is not None)
+        return _train_and_tell(output, trainer, dataset, folder, draw=not no_plots)
+
+
+def _train_and_tell(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, draw: bool) -> int:
     try:
-        finished = _run(trainer, folder, output)
-        if finished:
-            _close(output, trainer, dataset, folder, draw=not no_plots)
+        if _run(trainer, folder, output):
+            _close(output, trainer, dataset, folder, draw=draw)
             return 0
         runs.save(folder, trainer)
     except (NonFiniteError, DeviceError) as error:
         output.warn(f"{error}; {_what_is_kept(folder)}")
         return 1
+    except WriteError as error:
+        output.warn(f"{error}; {_what_is_kept(folder)}")
+        return 2
     except KeyboardInterrupt:
         output.warn(f"stopped at once; {_what_is_kept(folder)}")
         return INTERRUPTED
@@ -102,9 +110,12 @@ def command(
 
 
 def _what_is_kept(folder: Path) -> str:
-    if not (folder / checkpoint.STATE_FILE).exists():
-        return "there is no checkpoint yet"
-    step = checkpoint.load_state(folder).step
+    try:
+        step = checkpoint.load_state(folder).step
+    except MissingFileError:
+        return "there is no checkpoint yet" if folder.exists() else "the run's folder is gone"
+    except CheckpointError as error:
+        return f"{error}"
     return f"the checkpoint of step {step} is kept; go on with: vae-np train --resume {shlex.quote(str(folder))}"
 
 
@@ -230,13 +241,15 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
                 saved = time.monotonic()
 
         try:
-            return loop.run(
+            finished = loop.run(
                 trainer,
                 on_step=None if progress.disable else on_step,
                 on_metrics=on_metrics,
                 on_epoch=on_epoch,
                 should_stop=asked_to_stop,
             )
+            metrics.check()
+            return finished
         finally:
             metrics.close()
 

@@ -5,8 +5,8 @@ A field states its default, its kind (what it accepts), its metavar and its help
 `load` reads them from TOML; `Config(...)` checks them when the library is called from Python. All three raise
 the same one-line `ConfigError`.
 
-No library (pydantic, attrs) stands behind it: what is ours here is one kind that reads text, checks values and words the
-message for all three doors. A library would take over the bounds alone, for 10 MB and 0.1 s of import.
+No library (pydantic, attrs) stands behind it: what is ours here is one kind that reads text, checks values and words
+the message for all three doors. A library would take over the bounds alone, for 10 MB and 0.1 s of import.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from typing import Any, Generic
 
 import numpy as np
 
-from vae_np import checkpoint
+from vae_np import storage
 from vae_np._types import Array
-from vae_np.errors import InputError
+from vae_np.errors import WriteError
 from vae_np.evaluation.importance import AnyEstimate
 
 PATTERN = "eval-*.partial.npz"
@@ -83,8 +83,8 @@ class Partial(Generic[AnyEstimate]):
         content = io.BytesIO()
         np.savez(content, key=np.array(self._key), seconds=np.array(self.seconds), **arrays)
         try:
-            checkpoint.write_atomic(self.path, content.getvalue())
-        except InputError as error:
+            storage.write_atomic(self.path, content.getvalue())
+        except WriteError as error:
             self.problem = str(error)
             return
         self._kept, self._written = self.done, time.perf_counter()

@@ -10,8 +10,8 @@ are points of the plane (D == 2), as a scatter.
 
 from __future__ import annotations
 
+import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vae_np import storage
 from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.pictures.drawing import (
@@ -325,17 +326,13 @@ def save(figure: Figure, path: str | Path) -> None:
     """Write the figure as a PNG at `path`, whole or not at all.
 
     Neither a date nor a software version goes into the file, so that the same picture gives the same bytes.
-    Raises `OSError` where the folder is missing or can't be written.
+    Raises WriteError where it cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # Said outright, because savefig's defaults are the user's settings.
-        look: dict[str, Any] = {"dpi": figure.dpi, "facecolor": figure.get_facecolor()}
-        figure.savefig(temporary, format="png", metadata={"Software": None}, **look)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    # Said outright, because savefig's defaults are the user's settings.
+    look: dict[str, Any] = {"dpi": figure.dpi, "facecolor": figure.get_facecolor()}
+    figure.savefig(content, format="png", metadata={"Software": None}, **look)
+    storage.write_atomic(path, content.getvalue())
 
 
 def _joined_points(originals: Array, reconstructed: Array, title: str | None) -> Figure:

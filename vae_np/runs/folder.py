@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from vae_np import checkpoint, data
+from vae_np import checkpoint, data, storage
 from vae_np.config import Config, load_toml
-from vae_np.errors import CheckpointError, InputError, MissingFileError
+from vae_np.errors import CheckpointError, InputError, MissingFileError, WriteError
 from vae_np.evaluation import interrupted
 from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import CONFIG_FILE, architecture_of, save_state
@@ -26,14 +28,39 @@ FILES = (CONFIG, METRICS, checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, *PICTU
 _MAY_CHANGE = ("epochs", "data", "test_data", "image_shape")
 
 
-def claim(out: str | None, *, overwrite: bool) -> Path:
-    """The folder of a new run, there and writable: the one that was named, or a new one; raises InputError."""
-    if out is None:
-        return _new_folder()
-    if not out:
-        raise InputError("out: got '', expected the name of a folder")
-    check_writable(Path(out), overwrite=overwrite)
-    return Path(out)
+@contextlib.contextmanager
+def claim(out: str | None, *, overwrite: bool) -> Iterator[Path]:
+    """The folder of a new run, there and locked: the one that was named, empty or to be overwritten, or a new one.
+
+    Raises InputError, or BusyError where another process writes there; nothing that was there is changed.
+    """
+    with contextlib.ExitStack() as held:
+        if out is None:
+            folder = _new_folder()
+            held.enter_context(storage.hold(folder))
+        elif not out:
+            raise InputError("out: got '', expected the name of a folder")
+        else:
+            folder = Path(out)
+            _check_free(folder, overwrite=overwrite)
+            _make_and_hold(folder, held)
+            # Once more, now that nobody else can write here: another run may have begun and ended since.
+            _check_free(folder, overwrite=overwrite)
+        yield folder
+
+
+def _make_and_hold(folder: Path, held: contextlib.ExitStack) -> None:
+    """Create `folder` where it is missing, and lock it; where that fails, nothing of it is left."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held.enter_context(storage.hold(folder))
+    except (OSError, WriteError) as error:
+        for place in made:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        why = f"{folder}: cannot be written ({storage.reason(error)})" if isinstance(error, OSError) else str(error)
+        raise InputError(f"out: {why}") from None
 
 
 def _new_folder() -> Path:
@@ -48,10 +75,13 @@ def _new_folder() -> Path:
             folder.mkdir(parents=True)
             return folder
         except FileExistsError:
+            # What is in the way may be a file in the place of the folder above.
+            if not folder.exists():
+                raise InputError(f"out: {folder}: cannot be written ({ROOT} is a file)") from None
             n += 1
             folder = ROOT / f"{stamp}-{n}"
         except OSError as error:
-            raise InputError(f"out: {folder}: cannot be written ({error.strerror or error})") from None
+            raise InputError(f"out: {folder}: cannot be written ({storage.reason(error)})") from None
 
 
 def every() -> list[Path]:
@@ -83,45 +113,41 @@ def find(run: str | None) -> Path:
     return folder
 
 
-def check_writable(folder: Path, *, overwrite: bool) -> None:
-    """Create `folder` and see that it can be written; refuse one that is not empty, unless `overwrite`.
+def _check_free(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that is not empty, unless it holds a run and `overwrite` says so; raises InputError.
 
-    Raises InputError; nothing that was there is changed.
+    What a run that was killed at its very start has left is a run's.
     """
-    if folder.exists() and not folder.is_dir():
+    if not folder.exists():
+        return
+    if not folder.is_dir():
         raise InputError(f"out: {folder}: is a file, expected a folder")
-    if folder.exists() and any(folder.iterdir()):
-        if not overwrite:
-            raise InputError(
-                f"out: {folder}: exists and is not empty; add --overwrite to replace the run in it, "
-                f"or go on with it: --resume {folder}"
-            )
-        foreign = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
-        if CONFIG not in os.listdir(folder) and foreign:
-            raise InputError(f"out: {folder}: holds {foreign[0]} and no run, so --overwrite leaves it alone")
-    probe = folder / ".write-test"
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        for place in new:
-            with contextlib.suppress(OSError):
-                place.rmdir()
-        raise InputError(f"out: {folder}: cannot be written ({error.strerror or error})") from None
+    held = sorted(path.name for path in folder.iterdir() if not _is_ours_and_empty(path.name))
+    if held and not overwrite:
+        raise InputError(
+            f"out: {folder}: exists and is not empty; add --overwrite to replace the run in it, "
+            f"or go on with it: --resume {folder}"
+        )
+    foreign = [name for name in held if name not in FILES and not Path(name).match(interrupted.PATTERN)]
+    if foreign and CONFIG not in held:
+        raise InputError(f"out: {folder}: holds {foreign[0]} and no run, so --overwrite leaves it alone")
+
+
+def _is_ours_and_empty(name: str) -> bool:
+    """Whether a file is one of those that every writer of a folder makes and that hold nothing."""
+    return name in (storage.LOCK, storage.HOLDER) or storage.is_temporary(name)
 
 
 def start(folder: Path, config: Config) -> None:
     """Clear an earlier run's files from `folder` and write `config.toml`."""
     for path in (*(folder / name for name in FILES), *folder.glob(interrupted.PATTERN)):
         path.unlink(missing_ok=True)
-    checkpoint.write_atomic(folder / CONFIG, config.to_toml())
+    storage.write_atomic(folder / CONFIG, config.to_toml())
 
 
 def start_again(folder: Path, trainer: Trainer) -> None:
     """Bring a resumed run's files up to date: a changed setting, or weights that a kill left a checkpoint behind."""
-    checkpoint.write_atomic(folder / CONFIG, trainer.config.to_toml())
+    storage.write_atomic(folder / CONFIG, trainer.config.to_toml())
     save(folder, trainer)
 
 
@@ -179,8 +205,8 @@ def resume(folder: Path, trainer: Trainer) -> None:
         raise CheckpointError(f"epochs: got {trainer.config.epochs}, but {folder} has trained for {done} already")
     try:
         trainer.restore(state.parameters, state.moments, state.step, state.extra)
-    except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"resume: {folder / checkpoint.STATE_FILE}: is damaged ({error!r})") from None
+    except CheckpointError as error:
+        raise CheckpointError(f"resume: {folder / checkpoint.STATE_FILE}: {error}") from None
 
 
 def shortened(settings: Config, rows: int, step: int) -> str | None:
@@ -206,18 +232,46 @@ def read_metrics(folder: Path) -> list[Metrics]:
 def drop_metrics_after(folder: Path, step: int) -> None:
     """Drop the lines past a checkpoint: the steps they tell of will be made again."""
     kept = [line for line in read_metrics(folder) if line["step"] <= step]
-    checkpoint.write_atomic(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+    storage.write_atomic(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 class MetricsFile:
-    """`metrics.jsonl`, appended to a line at a time and flushed, so that it can be followed while training runs."""
+    """`metrics.jsonl`, appended to a line at a time and at once, so that it can be followed while training runs.
+
+    Raises WriteError, with the file, where it cannot be written, or is no longer there.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._file: IO[str] = open(folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self.path = folder / METRICS
+        with self._telling():
+            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
 
     def write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        """Append a line, whole or not at all."""
+        self.check()
+        content = (json.dumps(line) + "\n").encode()
+        before = os.fstat(self._file.fileno()).st_size
+        with self._telling():
+            try:
+                while content:
+                    content = content[self._file.write(content) :]
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(before)
+                raise
+
+    def check(self) -> None:
+        """See that the run's folder is still there, and this file in it: a file that is removed can be written to."""
+        with self._telling():
+            if not os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno())):
+                raise FileNotFoundError(errno.ENOENT, "another file is in its place")
 
     def close(self) -> None:
         self._file.close()
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise WriteError(f"{self.path}: cannot be written ({storage.reason(error)})") from error

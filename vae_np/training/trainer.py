@@ -6,6 +6,7 @@ It prints nothing and touches no file. The loops around it, and what they tell t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import data, noise
+from vae_np import checkpoint, data, noise
 from vae_np._types import Array
 from vae_np.backends import Backend, FusedStep
 from vae_np.config import Config
 from vae_np.elbo import Terms
-from vae_np.errors import ConfigError, NonFiniteError
+from vae_np.errors import CheckpointError, ConfigError, NonFiniteError
 from vae_np.model import Architecture, Model, initialise
 from vae_np.optim import linear_warmup, staged_lr
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
@@ -77,6 +78,13 @@ class Running:
 def _mean(values: Array) -> float:
     # `values.mean()` takes thrice as long, at a step of a third of a millisecond.
     return float(np.add.reduce(values)) / len(values)
+
+
+def _number(progress: Mapping[str, Any], name: str) -> float:
+    value = progress.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise CheckpointError(f"checkpoint: {name} is {value!r}, expected a finite number")
+    return float(value)
 
 
 @dataclass
@@ -257,13 +265,19 @@ class Trainer:
     def restore(
         self, parameters: Mapping[str, Array], moments: Mapping[str, Array], step: int, progress: Mapping[str, float]
     ) -> None:
-        """Go on from where a checkpoint was written."""
+        """Go on from where a checkpoint was written.
+
+        Raises CheckpointError, before anything is changed, for tensors and numbers that are not this training's.
+        """
+        for held, own in ((parameters, self.state.parameters), (moments, self.moments())):
+            checkpoint.check_shapes(held, {name: array.shape for name, array in own.items()})
+            checkpoint.check_dtypes(held, {name: array.dtype for name, array in own.items()})
+        reconstruction, kl = _number(progress, "reconstruction"), _number(progress, "kl")
+        # A checkpoint of an older version has no objective; then it was the ELBO.
+        objective = _number(progress, "objective") if "objective" in progress else reconstruction - kl
+        running = Running(reconstruction, kl, objective, int(_number(progress, "steps")))
+        self.seconds = _number(progress, "seconds")
         self.state.parameters.assign(parameters)
         for name, array in self.moments().items():
             array[...] = moments[name]
-        self.state.step = step
-        reconstruction, kl = progress["reconstruction"], progress["kl"]
-        # A checkpoint of an older version has no objective; then it was the ELBO.
-        objective = progress.get("objective", reconstruction - kl)
-        self.running = Running(reconstruction, kl, objective, int(progress["steps"]))
-        self.seconds = progress["seconds"]
+        self.state.step, self.running = step, running
