@@ -31,8 +31,8 @@ def check_layer(x: Array, weight: Array, bias: Array, activation: str) -> None:
 
 def noise_counters(rows: Any, sample: Any) -> tuple[Array, Array]:
     """The rows (N,) and the samples (N,) or (1,) that address noise. Raises InputError as `vae_np.noise` does. [D37]"""
-    row = noise._check_integers("rows", rows, 2**32)
-    samples = noise._check_integers("sample", sample, 2**24)
+    row = noise.check_integers("rows", rows, 2**32)
+    samples = noise.check_integers("sample", sample, 2**24)
     if samples.size not in (1, row.size):
         raise InputError(f"sample must be one integer or one for each of {row.size} rows, got {samples.size}")
     return row, samples

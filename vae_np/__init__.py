@@ -6,8 +6,8 @@
     history = vae.fit(x, epochs=10)
 
 `VAE` is the whole model as one object; `vae_np.ops` is the contract that every backend implements. The files are short
-and named after what they hold: the mathematics is in `layers`, `distributions`, `model`, `elbo`, `optim` and
-`likelihood`. Importing this package costs NumPy and little more.
+and named after what they hold: the mathematics is in `layers`, `distributions`, `model`, `elbo`, `objectives` and
+`optim`. Importing this package costs NumPy and little more.
 """
 
 from vae_np._version import __version__

@@ -82,8 +82,8 @@ def words(
     step = _check_integer("step", step, 2**32)
     stream = _check_integer("stream", stream, 2**8)
     columns = _check_integer("columns", columns, 2**34)
-    row = _check_integers("rows", rows, 2**32)
-    samples = _check_integers("sample", sample, 2**24)
+    row = check_integers("rows", rows, 2**32)
+    samples = check_integers("sample", sample, 2**24)
     if samples.size not in (1, row.size):
         raise InputError(f"sample must be one integer or one for each of {row.size} rows, got {samples.size}")
     last = np.uint32(256) * samples + np.uint32(stream)
@@ -121,7 +121,7 @@ def bernoulli(
     A pixel is 1 iff u < p in float32, with p = grey / 255 for uint8 `grey` (B, D) and p = grey for floats in
     [0, 1]; so p = 0 never gives 1 and p = 1 always does. Raises InputError for another type, shape or range.
     """
-    probability = _probability(grey)
+    probability = grey_probability(grey)
     drawn = uniform(rows, grey.shape[1], seed=seed, stream=stream, step=step, sample=sample)
     if drawn.shape != grey.shape:
         raise InputError(f"rows must name one row for each of {grey.shape[0]} examples, got {drawn.shape[0]}")
@@ -235,7 +235,7 @@ def _horner(x: Array, coefficients: tuple[float, ...]) -> Array:
     return result
 
 
-def _probability(grey: Array) -> Array:
+def grey_probability(grey: Array) -> Array:
     """Return grey values as float32 probabilities; raises InputError for what cannot be read as such."""
     if grey.ndim != 2:
         raise InputError(f"grey must have shape (B, D), got {grey.shape}")
@@ -260,7 +260,7 @@ def _check_integer(name: str, value: Any, limit: int) -> int:
     return number
 
 
-def _check_integers(name: str, values: ArrayLike, limit: int) -> Array:
+def check_integers(name: str, values: ArrayLike, limit: int) -> Array:
     """Return integers as uint32 (N,); raises InputError unless 0 <= value < limit for each, limit <= 2^32."""
     array = np.atleast_1d(np.asarray(values))
     if array.ndim != 1 or not (array.size == 0 or np.issubdtype(array.dtype, np.integer)):

@@ -192,10 +192,10 @@ class VAE:
         rows, dtype = np.arange(_count("n", n)), self.parameters.dtype
         return noise.normal(rows, self.arch.latent, seed=seed, stream=noise.PRIOR, dtype=dtype)
 
-    def simulated(self, n: int, seed: int = 0) -> tuple[held_out.Binarized, Array]:
+    def simulated(self, n: int, seed: int = 0) -> tuple[held_out.Examples, Array]:
         """`sample(n, seed)` as examples to evaluate, and the z (n, K) that each was decoded from. [D63]"""
         values: data.Values = "binary" if self.arch.is_bernoulli else "real"
-        return held_out.Binarized(self.sample(n, seed), values, "none", seed), self.prior(n, seed)
+        return held_out.Examples(self.sample(n, seed), values, "none", seed), self.prior(n, seed)
 
     def reconstruct(self, x: Array, *, binarize: str | None = None) -> Array:
         """E[x|z] at z = the posterior mean of x, (N, D)."""
@@ -301,9 +301,9 @@ class VAE:
         data.check_values(name, (rows,), values, self.arch.likelihood, mode)
         return mode
 
-    def _examples(self, x: Array, binarize: str | None, seed: int, name: str = "x") -> held_out.Binarized:
+    def _examples(self, x: Array, binarize: str | None, seed: int, name: str = "x") -> held_out.Examples:
         rows, values = self._rows(x, name)
-        return held_out.Binarized(rows, values, self._mode(rows, values, binarize, name), seed)
+        return held_out.Examples(rows, values, self._mode(rows, values, binarize, name), seed)
 
 
 def _count(name: str, value: int) -> int:

@@ -48,7 +48,7 @@ def philox_bernoulli(grey: Array, *, seed: int, stream: int, step: int, rows: Ar
     noise.bernoulli(_on_host(grey[:0]), seed=seed, stream=stream, step=step, rows=rows[:0])
     if grey.dtype != np.uint8:
         # The range is a matter of every value; what passes is compared as float32, as in the reference.
-        noise._probability(_on_host(grey))
+        noise.grey_probability(_on_host(grey))
     if rows.size != len(grey):
         raise InputError(f"rows must name one row for each of {len(grey)} examples, got {rows.size}")
     out = empty(grey.shape, np.uint8)

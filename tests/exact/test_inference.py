@@ -20,7 +20,7 @@ from vae_np.exact import amortisation, enumeration, inference, quadrature
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import ELBO, ClosedFormELBO, Family, Rule, maximise, maximise_best
 from vae_np.exact.linear_gaussian import LinearGaussian, from_parameters, ppca_log_likelihood, to_parameters
-from vae_np.exact.nested_and_joint import joint, nested
+from vae_np.exact.nested_and_joint import joint_ascent, nested_ascent
 from vae_np.model import Architecture, Model
 from vae_np.optim import adam_update
 from vae_np.step import Optimiser, TrainingState
@@ -214,7 +214,7 @@ def _logit_decoder() -> tuple[Decoder, np.ndarray, np.ndarray]:
 def test_nested_and_joint_reach_the_same_optimum_and_never_step_down() -> None:
     decoder, x, weights = _logit_decoder()
     rule = Rule.gauss_hermite(1, 40)
-    one, other = nested(decoder, x, rule, weights=weights), joint(decoder, x, rule, weights=weights)
+    one, other = nested_ascent(decoder, x, rule, weights=weights), joint_ascent(decoder, x, rule, weights=weights)
     assert one.elbo == pytest.approx(other.elbo, abs=1e-4)
     np.testing.assert_allclose(one.lam, other.lam, atol=1e-2)
     for optimum in (one, other):
@@ -231,11 +231,11 @@ def test_nested_and_joint_reach_the_same_optimum_and_never_step_down() -> None:
 
 def test_a_climb_that_exploits_a_coarse_rule_is_flagged() -> None:
     decoder, x, _ = _logit_decoder()
-    found = joint(decoder, x[[3, 12]], Rule.gauss_hermite(1, 2), weights=np.array([0.5, 0.5]), iterations=200)
+    found = joint_ascent(decoder, x[[3, 12]], Rule.gauss_hermite(1, 2), weights=np.array([0.5, 0.5]), iterations=200)
     assert found.elbo > -np.log(2) + 0.1  # above what any model of two equally frequent x can score
     assert found.rule_error > 1e-6
     assert not found.converged
-    assert np.isnan(joint(decoder, x, Rule.common_noise(np.array([[0.3], [-1.0]])), iterations=2).rule_error)
+    assert np.isnan(joint_ascent(decoder, x, Rule.common_noise(np.array([[0.3], [-1.0]])), iterations=2).rule_error)
 
 
 def test_nested_with_a_family_that_holds_the_posterior_raises_log_p_to_ppcas() -> None:
@@ -247,7 +247,7 @@ def test_nested_with_a_family_that_holds_the_posterior_raises_log_p_to_ppcas() -
     def note(there: Decoder, lam: np.ndarray) -> None:
         log_p.append(float(from_parameters(there.arch, there.parameters).log_prob(x).mean()))
 
-    found = nested(decoder, x, Rule.gauss_hermite(1, 3), on_step=note)
+    found = nested_ascent(decoder, x, Rule.gauss_hermite(1, 3), on_step=note)
     assert found.converged
     assert (np.diff(log_p) >= -1e-10).all()
     assert log_p[-1] == pytest.approx(ppca_log_likelihood(x, 1), abs=1e-6)
@@ -454,7 +454,7 @@ def test_bad_input_is_one_clear_line() -> None:
         (lambda: amortisation.split_gap(decoder, x, np.zeros((16, 3)), np.zeros((16, 3))), "latent: got 3"),
         (lambda: maximise(bound, np.zeros((16, 3))), "start: got shape"),
         (lambda: maximise(bound, np.full((16, 2), 900.0)), "start"),
-        (lambda: nested(_decoder(), x, bound.rule, weights=np.ones(3)), "weights: got shape"),
+        (lambda: nested_ascent(_decoder(), x, bound.rule, weights=np.ones(3)), "weights: got shape"),
         (lambda: LocalPosterior(np.zeros((2, 1)), np.zeros((2, 2))), "mu, logvar"),
     ):
         with np.errstate(all="ignore"), pytest.raises(InputError, match=message) as caught:

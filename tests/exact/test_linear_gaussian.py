@@ -237,7 +237,7 @@ def test_a_normal_decoder_has_scipys_density() -> None:
         decoder = Decoder.of(arch, model.initialise(arch, seed=3, dtype=np.float64))
         decoder.parameters["likelihood.logvar"][...] = logvar
         z = RNG.normal(size=(4, 2))
-        table = decoder.log_likelihood_matrix(x, z)
+        table = decoder.loglik_matrix(x, z)
         wanted = stats.norm(decoder.output(z), np.exp(logvar / 2)).logpdf(x[:, None]).sum(axis=2)
         np.testing.assert_allclose(table, wanted, rtol=1e-12)
 

@@ -283,7 +283,7 @@ def test_prior_monte_carlo_is_biased_low_less_with_more_samples_and_more_with_mo
                 np.arange(repeats * samples), 1, seed=2, stream=noise.PRIOR, step=samples, dtype=np.float64
             )
             one = decoder.prior_monte_carlo(x, draws[:samples])[0]
-            log_p = decoder.log_likelihood_matrix(x.astype(np.float64), draws)[0].reshape(repeats, samples)
+            log_p = decoder.loglik_matrix(x.astype(np.float64), draws)[0].reshape(repeats, samples)
             estimates = np.log(np.exp(log_p).mean(axis=1))
             assert one == pytest.approx(estimates[0], rel=1e-12)
             bias[features, samples] = estimates.mean() - truth

@@ -17,6 +17,7 @@ from vae_np import noise
 from vae_np import ops as reference
 from vae_np.elbo import Terms, elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
+from vae_np.evaluation.importance import log_weights
 from vae_np.kernels import gpu
 from vae_np.kernels.check import compare
 from vae_np.kernels.gpu import _device, fused
@@ -375,7 +376,7 @@ def test_log_weights_agree_with_the_reference_whatever_the_chunk(
     samples = 13
     (mu, logvar), _ = importance.encode_forward(reference, arch, wide, x)
     eps = noise.normal_samples(rows, arch.latent, seed=7, stream=noise.EVAL_EPS, count=samples, dtype=np.float64)
-    expected = importance.log_weights(Model(reference, arch, wide), x, mu, logvar, eps)
+    expected = log_weights(Model(reference, arch, wide), x, mu, logvar, eps)
     tolerance = TOLERANCE[np.dtype(dtype).name]
     found = gpu.log_weights(gpu, arch, ours, x, rows, samples=samples, seed=7)
     compare(found, expected).check(tolerance)

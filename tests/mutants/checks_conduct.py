@@ -60,8 +60,8 @@ def _pixels(rows: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 2, (rows, ARCH.features)).astype(np.uint8)
 
 
-def _examples(rows: int, first: int = 0) -> held_out.Binarized:
-    return held_out.Binarized(_pixels(rows), "binary", "none", seed=0, first=first)
+def _examples(rows: int, first: int = 0) -> held_out.Examples:
+    return held_out.Examples(_pixels(rows), "binary", "none", seed=0, first=first)
 
 
 PARAMETERS = initialise(ARCH, seed=0, dtype=np.float64)
@@ -111,8 +111,8 @@ def every_example_is_evaluated_once() -> None:
 @rule
 def evaluation_repeats_itself() -> None:
     grey = np.random.default_rng(1).integers(0, 256, (6, 4)).astype(np.uint8)
-    whole = held_out.Binarized(grey, "byte", "dynamic", seed=0)
-    tail = held_out.Binarized(grey[2:], "byte", "dynamic", seed=0, first=2)
+    whole = held_out.Examples(grey, "byte", "dynamic", seed=0)
+    tail = held_out.Examples(grey[2:], "byte", "dynamic", seed=0, first=2)
     x, places = whole.batch(slice(0, 6))
     again, _ = whole.batch(slice(0, 6))
     close(again, x, 0.0)
@@ -327,7 +327,7 @@ def metrics_are_means_over_the_steps() -> None:
     assert loop.run(trainer, on_metrics=lines.append)
     line, *_ = lines
     x = _pixels(14)[noise.order(14, seed=0, epoch=0)[:12]]
-    mu_logvar = held_out.posterior_moments(trainer.model, held_out.Binarized(x, "binary", "none", seed=0))
+    mu_logvar = held_out.posterior_moments(trainer.model, held_out.Examples(x, "binary", "none", seed=0))
     close(line["kl"], held_out.kl_per_dimension(*mu_logvar).sum(), 1e-9)
     close(line["elbo"], line["reconstruction"] - line["kl"], 1e-15)
 

@@ -44,7 +44,7 @@ def _gradient_of_weighted_log_likelihood() -> None:
     z, weights = np.random.default_rng(17).normal(size=(3, 2)), np.array([[0.2, 0.5, 0.1], [0.9, 0.0, 0.4]])
     for decoder, x in ((BINARY, PIXELS), (NORMAL, X)):
         check_grad(
-            lambda flat, d=decoder, x=x: (weights * d.moved(flat).log_likelihood_matrix(x, z)).sum(),
+            lambda flat, d=decoder, x=x: (weights * d.moved(flat).loglik_matrix(x, z)).sum(),
             lambda flat, d=decoder, x=x: d.moved(flat).weighted_gradient(x, z, weights).flat,
             decoder.parameters.flat,
         ).raise_if_failed()
@@ -102,7 +102,7 @@ def em_climbs_to_the_best_likelihood() -> None:
 def every_pair_of_x_and_z_has_its_log_likelihood() -> None:
     z = np.random.default_rng(20).normal(size=(3, 2))
     for decoder, x in ((BINARY, PIXELS), (NORMAL, X)):
-        matrix = decoder.log_likelihood_matrix(x, z)
+        matrix = decoder.loglik_matrix(x, z)
         for b, m in np.ndindex(matrix.shape):
             out = decoder.output(z[m : m + 1])
             alone, _ = loglik_forward(ops, decoder.arch, decoder.parameters, x[b : b + 1], out)

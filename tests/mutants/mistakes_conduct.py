@@ -73,7 +73,7 @@ _NOISE = (
     ),
     _one(
         "grey / 256: a white pixel can turn black",
-        "noise:_probability",
+        "noise:grey_probability",
         "np.float32(255)",
         "np.float32(256)",
         statistics.pixels_have_the_probability_of_their_grey,
@@ -185,14 +185,14 @@ _EVALUATION = (
     _one("test noise from the training stream", "evaluation.held_out:elbo_terms", "noise.EVAL_EPS", "noise.EPS", ONCE),
     _one(
         "rows numbered from the start of each part",
-        "evaluation.held_out:Binarized.batch",
+        "evaluation.held_out:Examples.batch",
         "self.first + np.arange",
         "np.arange",
         AGAIN,
     ),
     _one(
         "test pixels those of the training stream",
-        "evaluation.held_out:Binarized.batch",
+        "evaluation.held_out:Examples.batch",
         "noise.EVAL_BINARIZE",
         "noise.BINARIZE",
         AGAIN,

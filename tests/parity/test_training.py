@@ -87,7 +87,7 @@ def test_one_thread_or_all_and_again_give_the_same_bits(settings: dict[str, Any]
 
 def test_the_likelihood_is_fused_where_it_can_be_and_the_same_for_any_threads() -> None:
     state = trained("numba").state
-    examples = held_out.Binarized(BITS, "binary", "none", 0)
+    examples = held_out.Examples(BITS, "binary", "none", 0)
     arch = trained("numpy", epochs=1).arch
     backend = backends.choose("numba")
     fused, model = backend.fused_log_weights(arch), Model(backend.ops, arch, state.parameters)

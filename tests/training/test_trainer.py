@@ -17,7 +17,7 @@ from vae_np.config import Config
 from vae_np.data import bars, rings
 from vae_np.elbo import Terms
 from vae_np.errors import ConfigError, NonFiniteError
-from vae_np.evaluation.held_out import Binarized, validation
+from vae_np.evaluation.held_out import Examples, validation
 from vae_np.step import first_non_finite
 from vae_np.training import loop
 from vae_np.training import trainer as training
@@ -48,7 +48,7 @@ def trainer(**settings: Any) -> Trainer:
     config = Config(**{**SMALL, **settings})
     images, _ = bars(4, ROWS + HELD_OUT, 3)
     grey = np.where(images == 1, 230, 25).astype(np.uint8)
-    held_out = Binarized(grey[ROWS:], "byte", config.binarization, config.seed, first=ROWS)
+    held_out = Examples(grey[ROWS:], "byte", config.binarization, config.seed, first=ROWS)
     judged = validation(held_out, seed=config.seed, z_samples=config.z_samples)
     return Trainer(config, backends.choose("numpy"), grey[:ROWS], "byte", judged)
 

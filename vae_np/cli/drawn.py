@@ -15,7 +15,7 @@ from vae_np.cli.output import Output, writing
 from vae_np.config import Config
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
-from vae_np.evaluation.held_out import Binarized
+from vae_np.evaluation.held_out import Examples
 from vae_np.pictures import plots
 from vae_np.vae import VAE
 
@@ -75,7 +75,7 @@ def file_to_write(out: str | None, default: Path, suffixes: tuple[str, ...], ove
     return target
 
 
-def reconstruction_picture(vae: VAE, examples: Binarized, dataset: data.Dataset) -> Any:
+def reconstruction_picture(vae: VAE, examples: Examples, dataset: data.Dataset) -> Any:
     """Examples above their reconstructions E[x|z] at the posterior mean."""
     originals: Array = examples.batch(slice(0, len(examples)))[0]
     mu, _ = held_out.posterior_moments(vae.model, examples)

@@ -15,7 +15,7 @@ from vae_np.config import Config
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
-from vae_np.evaluation.held_out import Binarized, mean_and_stderr
+from vae_np.evaluation.held_out import Examples, mean_and_stderr
 from vae_np.evaluation.importance import DEGENERATE_ESS, Estimate
 from vae_np.evaluation.interrupted import Partial, digest
 from vae_np.vae import VAE
@@ -62,7 +62,7 @@ class Estimation:
 class EvaluationData:
     """What is evaluated: `examples` out of `available`, what text calls them, and their `latents` if simulated."""
 
-    examples: Binarized
+    examples: Examples
     available: int
     name: str
     latents: Array | None = None

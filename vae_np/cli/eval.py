@@ -21,7 +21,7 @@ from vae_np.data import BINARIZATIONS
 from vae_np.elbo import Terms
 from vae_np.errors import CheckpointError, DataError, InputError
 from vae_np.evaluation import held_out
-from vae_np.evaluation.held_out import Binarized, Surgery, mean_and_stderr
+from vae_np.evaluation.held_out import Examples, Surgery, mean_and_stderr
 from vae_np.evaluation.importance import Estimate
 from vae_np.pictures import plots
 from vae_np.vae import VAE
@@ -185,7 +185,7 @@ def _test_examples(
         raise CheckpointError(
             f"{error}; the run was saved from Python, so its data are not known: name them with --data FILE"
         ) from None
-    examples = Binarized(dataset.test[:images], dataset.values, settings.binarization, settings.seed)
+    examples = Examples(dataset.test[:images], dataset.values, settings.binarization, settings.seed)
     name = f"{dataset.name}: {len(examples)} test rows, {describe_values(dataset, settings)}"
     return EvaluationData(examples, len(dataset.test), name)
 
@@ -334,7 +334,7 @@ def _check_npz(name: str) -> None:
         raise InputError(f"per_example: got {name!r}, expected {expected}")
 
 
-def _write_npz(name: str, examples: Binarized, arrays: dict[str, Array]) -> None:
+def _write_npz(name: str, examples: Examples, arrays: dict[str, Array]) -> None:
     """One entry per example and array, and `row`, the examples' places in the data; NaN where one was not computed."""
     count = len(examples)
     whole: dict[str, Any] = {

@@ -15,7 +15,7 @@ from vae_np.cli.drawn import OpenRun, file_to_write, save_picture
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
-from vae_np.evaluation.held_out import Binarized
+from vae_np.evaluation.held_out import Examples
 from vae_np.pictures import plots
 from vae_np.vae import VAE
 
@@ -44,7 +44,7 @@ def command(
     targets = [file_to_write(path, place / name, (".png",), overwrite) for path, name in zip(given, names, strict=True)]
     output.say(f"run      {opened.folder}")
     dataset = runs.load_data(settings)
-    examples = Binarized(dataset.test[:_SCATTER_EXAMPLES], dataset.values, settings.binarization, opened.seed)
+    examples = Examples(dataset.test[:_SCATTER_EXAMPLES], dataset.values, settings.binarization, opened.seed)
     mu, _ = held_out.posterior_moments(vae.model, examples)
     pairs = min(count, len(mu) // 2)
     if pairs == 0:

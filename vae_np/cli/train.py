@@ -21,7 +21,7 @@ from vae_np.cli.output import INTERRUPTED, Output, with_error
 from vae_np.config import Config
 from vae_np.errors import CheckpointError, ConfigError, DeviceError, MissingFileError, NonFiniteError, WriteError
 from vae_np.evaluation import held_out
-from vae_np.evaluation.held_out import Binarized
+from vae_np.evaluation.held_out import Examples
 from vae_np.optim import staged_epochs
 from vae_np.pictures import plots
 from vae_np.training import loop
@@ -154,7 +154,7 @@ def _trainer(settings: Config, backend: backends.Backend, dataset: data.Dataset)
     rows, kept_back = data.split_validation(len(dataset.train), validation_rows(settings, len(dataset.train)))
     validation = None
     if kept_back:
-        examples = Binarized(dataset.train[rows:], dataset.values, settings.binarization, settings.seed, first=rows)
+        examples = Examples(dataset.train[rows:], dataset.values, settings.binarization, settings.seed, first=rows)
         validation = held_out.validation(examples, seed=settings.seed, z_samples=settings.z_samples)
     return Trainer(settings, backend, dataset.train[:rows], dataset.values, validation)
 
@@ -275,7 +275,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 
 def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, draw: bool) -> None:
     settings = trainer.config
-    examples = Binarized(dataset.test, dataset.values, settings.binarization, settings.seed)
+    examples = Examples(dataset.test, dataset.values, settings.binarization, settings.seed)
     terms = held_out.elbo_terms(trainer.model, examples, seed=settings.seed, z_samples=settings.z_samples)
     figures = term_figures(terms)
     speed = train_figures(trainer.state.step, trainer.seconds)
@@ -305,7 +305,7 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
     )
 
 
-def draw_pictures(folder: Path, vae: VAE, examples: Binarized, dataset: data.Dataset) -> None:
+def draw_pictures(folder: Path, vae: VAE, examples: Examples, dataset: data.Dataset) -> None:
     """Write `samples.png`, `reconstructions.png` and `curves.png` into the run's folder."""
     samples = vae.sample(_PICTURE_SAMPLES, vae.config.seed, mean=dataset.image_shape is not None)
     title = "Samples: E[x|z], z ~ N(0, I)" if dataset.image_shape is not None else "Samples from the model"

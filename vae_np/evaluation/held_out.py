@@ -38,8 +38,8 @@ _MIXTURE_ROWS = 256
 
 
 @dataclass(frozen=True)
-class Binarized:
-    """Rows of a data set as the model sees them at evaluation: grey pixels drawn once, from EVAL_BINARIZE.
+class Examples:
+    """Rows of a data set as a model sees them at evaluation: as they are, or grey pixels drawn once from EVAL_BINARIZE.
 
     `rows` (N, D) as stored, `first` the place of the first one in its data set, `values` and `mode` as in
     `vae_np.data.prepare`. A batch is prepared when it is asked for, so a memory-mapped file is never held whole.
@@ -77,7 +77,7 @@ def posterior(model: Model, x: Array, places: Array, *, seed: int) -> tuple[Arra
     return found.mu, found.logvar
 
 
-def elbo_terms(model: Model, examples: Binarized, *, seed: int, z_samples: int = 1) -> Terms:
+def elbo_terms(model: Model, examples: Examples, *, seed: int, z_samples: int = 1) -> Terms:
     """The ELBO's terms of every example, (N,) each in nats, with `z_samples` draws of ε from EVAL_EPS. [D21]"""
     parts = []
     for start in range(0, len(examples), _BATCH):
@@ -98,12 +98,12 @@ def elbo_terms(model: Model, examples: Binarized, *, seed: int, z_samples: int =
     )
 
 
-def validation(examples: Binarized, *, seed: int, z_samples: int = 1) -> Callable[[Model], Terms]:
+def validation(examples: Examples, *, seed: int, z_samples: int = 1) -> Callable[[Model], Terms]:
     """`elbo_terms` of these examples for whichever model: what a `Trainer` judges itself by between epochs."""
     return partial(elbo_terms, examples=examples, seed=seed, z_samples=z_samples)
 
 
-def posterior_moments(model: Model, examples: Binarized, *, seed: int = 0) -> tuple[Array, Array]:
+def posterior_moments(model: Model, examples: Examples, *, seed: int = 0) -> tuple[Array, Array]:
     """mu and logvar of q(z|x) for every example, (N, K) each; `seed` matters only where there is no encoder. [D19]"""
     parts = [
         posterior(model, *examples.batch(slice(start, start + _BATCH)), seed=seed)
@@ -122,7 +122,7 @@ def check_estimator(arch: Architecture) -> None:
 
 
 def _in_batches(
-    examples: Binarized,
+    examples: Examples,
     size: int,
     estimate: Callable[[Array, Array], AnyEstimate],
     on_batch: Callable[[AnyEstimate], None] | None,
@@ -139,7 +139,7 @@ def _in_batches(
 
 def log_likelihood(
     model: Model,
-    examples: Binarized,
+    examples: Examples,
     *,
     samples: int,
     seed: int,
@@ -167,7 +167,7 @@ def log_likelihood(
 
 def annealed_log_likelihood(
     model: Model,
-    examples: Binarized,
+    examples: Examples,
     how: Annealing,
     *,
     seed: int,

@@ -26,7 +26,7 @@ def single_point(decoder: Decoder, x: Array, z: Array, q: Normals) -> Array:
 
     Were q* the posterior, every z would give log p(x). As it is not, z's spread around it, and some exceed it.
     """
-    loglik, _ = decoder.log_likelihood_forward(decoder.check(x), z.reshape(-1, z.shape[-1]))
+    loglik, _ = decoder.loglik_forward(decoder.check(x), z.reshape(-1, z.shape[-1]))
     log_joint = loglik.reshape(z.shape[:-1]) + standard_normal_log_prob(z)
     mu, chol = (np.broadcast_to(part, (len(z), *part.shape)) for part in q)
     return log_joint - full_normal_log_prob_forward(z, mu, chol)[0]

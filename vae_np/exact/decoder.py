@@ -110,7 +110,7 @@ class Decoder:
             return bernoulli_sample(self.output(z), noise)
         return normal_sample(self.output(z), self.logvar(), noise)
 
-    def log_likelihood_matrix(self, x: Array, z: Array) -> Array:
+    def loglik_matrix(self, x: Array, z: Array) -> Array:
         """log p(x_b | z_m) for every pair, (B, M) in nats, from x (B, D) and z (M, K). [D4] [D5]
 
         One matrix product a block of nodes instead of B·M·D numbers: Σ_d x l is bilinear in x and logits, and so is
@@ -137,7 +137,7 @@ class Decoder:
 
     def log_joint_matrix(self, x: Array, z: Array) -> Array:
         """log p(x_b, z_m) for every pair, (B, M) in nats."""
-        return self.log_likelihood_matrix(x, z) + standard_normal_log_prob(z)
+        return self.loglik_matrix(x, z) + standard_normal_log_prob(z)
 
     def weighted_gradient(self, x: Array, z: Array, weights: Array) -> Parameters:
         """Σ_b Σ_m w_bm ∇_θ log p(x_b | z_m) by hand, for weights (B, M). [D10] [D29]
@@ -169,13 +169,13 @@ class Decoder:
         """A buffer for gradients of `parameters`, zero."""
         return self.parameters.zeros_like()
 
-    def log_likelihood_forward(self, x: Array, z: Array) -> tuple[Array, Any]:
+    def loglik_forward(self, x: Array, z: Array) -> tuple[Array, Any]:
         """log p(x_b | z_sb), (S·B,) in nats, for z (S·B, K) sample-major, and what backward needs. [D4] [D5]"""
         out, decoder_cache = decode_forward(*self.model, z)
         loglik, loglik_cache = loglik_forward(*self.model, x, out)
         return loglik, (decoder_cache, loglik_cache)
 
-    def log_likelihood_backward(self, dloglik: Array, cache: Any, gradients: Parameters | None) -> Array:
+    def loglik_backward(self, dloglik: Array, cache: Any, gradients: Parameters | None) -> Array:
         """dz (S·B, K) from dloglik (S·B,); writes the gradient of every parameter into `gradients`, if any. [D29]"""
         decoder_cache, loglik_cache = cache
         dout = loglik_backward(self.model.ops, self.arch, dloglik, loglik_cache, gradients)
@@ -183,4 +183,4 @@ class Decoder:
 
     def prior_monte_carlo(self, x: Array, z: Array) -> Array:
         """log (1/S) Σ_s p(x|z_s) for z (S, K) drawn from the prior: (B,) in nats, biased low. [D9]"""
-        return self.model.ops.log_mean_exp_weights(self.log_likelihood_matrix(self.check(x), z).T)[0]
+        return self.model.ops.log_mean_exp_weights(self.loglik_matrix(self.check(x), z).T)[0]

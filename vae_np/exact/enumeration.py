@@ -77,7 +77,7 @@ def marginal(
 
 def conditional(decoder: Decoder, z: Array) -> Table:
     """p(x|z) for every x, at one z (K,): pixels are independent here, and not in `marginal`."""
-    log_prob = decoder.log_likelihood_matrix(states(decoder.arch.features).astype(np.float64), z[None])[:, 0]
+    log_prob = decoder.loglik_matrix(states(decoder.arch.features).astype(np.float64), z[None])[:, 0]
     return Table(log_prob, np.zeros_like(log_prob), np.ones(len(log_prob), dtype=bool))
 
 

@@ -203,10 +203,10 @@ class ELBO:
         eps = self.rule.of(rows)
         z, sample_cache = full_normal_sample_forward(mu, chol, eps)
         x = self.x[rows]
-        loglik, cache = self.decoder.log_likelihood_forward(x, z.reshape(-1, mu.shape[1]))
+        loglik, cache = self.decoder.loglik_forward(x, z.reshape(-1, mu.shape[1]))
         kl, kl_cache = full_normal_kl_forward(mu, chol)
         value = self.rule.weights @ loglik.reshape(len(eps), -1) - kl
-        dz = self.decoder.log_likelihood_backward(np.outer(self.rule.weights, weights).reshape(-1), cache, gradients)
+        dz = self.decoder.loglik_backward(np.outer(self.rule.weights, weights).reshape(-1), cache, gradients)
         dmu, dchol = full_normal_sample_backward(dz.reshape(z.shape), sample_cache)
         dmu_kl, dchol_kl = full_normal_kl_backward(-weights, kl_cache)
         return value, self.family.backward(dmu.sum(axis=0) + dmu_kl, dchol.sum(axis=0) + dchol_kl, chol)

@@ -100,7 +100,7 @@ def _lbfgs(
     return optimize.minimize(negative, start, jac=True, method="L-BFGS-B", callback=on_iterate, options=options)
 
 
-def nested(
+def nested_ascent(
     decoder: Decoder,
     x: Array,
     rule: Rule,
@@ -147,7 +147,7 @@ def nested(
     return _finished(bound, weights, decoder.moved(result.x), lam, trace, count, bool(result.success))
 
 
-def joint(
+def joint_ascent(
     decoder: Decoder,
     x: Array,
     rule: Rule,

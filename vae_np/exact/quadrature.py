@@ -121,19 +121,19 @@ def _log_sum_exp(values: Array) -> Array:
 def _fixed(decoder: Decoder, x: Array, rule: str, nodes: int, tolerance: float) -> GridPosterior:
     if rule == "trapezoid":
         z, log_weights = trapezoid_grid(decoder.latent, nodes)
-        joint = decoder.log_joint_matrix(x, z)
+        log_joint = decoder.log_joint_matrix(x, z)
         # Every other node of the same rule is the rule at twice the spacing.
         coarse = np.isin(z, np.linspace(-EDGE, EDGE, nodes)[::2]).all(axis=1)
-        rough = _log_sum_exp((joint + log_weights)[:, coarse]) + decoder.latent * math.log(2)
+        rough = _log_sum_exp((log_joint + log_weights)[:, coarse]) + decoder.latent * math.log(2)
         edge = (np.abs(z) == EDGE).any(axis=1)
-        cut_off = joint[:, edge].max(axis=1) > joint.max(axis=1) - _EDGE_DEPTH
-        terms = joint + log_weights
+        cut_off = log_joint[:, edge].max(axis=1) > log_joint.max(axis=1) - _EDGE_DEPTH
+        terms = log_joint + log_weights
     else:
         z, weights = gauss_hermite_rule(decoder.latent, nodes)
         few, few_weights = gauss_hermite_rule(decoder.latent, max(1, nodes // 2))
         with np.errstate(divide="ignore"):  # the outermost weights of a large rule underflow to 0, rightly
-            terms = decoder.log_likelihood_matrix(x, z) + np.log(weights)
-            rough = _log_sum_exp(decoder.log_likelihood_matrix(x, few) + np.log(few_weights))
+            terms = decoder.loglik_matrix(x, z) + np.log(weights)
+            rough = _log_sum_exp(decoder.loglik_matrix(x, few) + np.log(few_weights))
         cut_off = np.zeros(len(x), dtype=bool)
     log_prob = _log_sum_exp(terms)
     error = np.where(cut_off, np.inf, np.abs(log_prob - rough))

@@ -152,7 +152,7 @@ def _normal(seed: int) -> list[Claim]:
         out = decoder.output(z)
         expected = norm.logpdf(x, out, np.exp(0.5 * decoder.logvar())).sum(axis=1)
         found, _ = model.loglik_forward(*decoder.model, x, out)
-        every = np.diag(decoder.log_likelihood_matrix(x, z))
+        every = np.diag(decoder.loglik_matrix(x, z))
         worst = max(np.abs(found - expected).max(), np.abs(every - expected).max())
         claims.append(equal(7, f"log N(x; f(z), σ²) − SciPy's, largest of 40: {name}", worst, 0, 1e-12))
     rings, _, _ = models.rings_decoder(seed)
@@ -216,7 +216,7 @@ def _mixture_figure(seed: int) -> Figure:
     axes[0].scatter(points[:, 0], points[:, 1], s=7, color=BLUE, alpha=opacity(len(points)), linewidths=0)
     for ax, count in ((axes[1], 8), (axes[2], 40)):
         middles = np.array([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])[:, None]
-        parts = np.exp(decoder.log_likelihood_matrix(places, middles)).mean(axis=1)
+        parts = np.exp(decoder.loglik_matrix(places, middles)).mean(axis=1)
         _draw_density(ax, parts, reach, float(np.quantile(parts, 0.995)))
         _draw_circles(ax, decoder.output(middles), 2 * math.exp(0.5 * decoder.logvar()[0]))
     _draw_density(axes[3], density, reach, top)

@@ -116,7 +116,7 @@ def _prior_monte_carlo(seed: int, width: int) -> Bias:
     draws = noise.normal(
         EXAMPLES + np.arange(DRAWS[width]), 1, seed=seed, stream=noise.PRIOR, dtype=np.float64
     )
-    ratio = decoder.log_likelihood_matrix(x, draws) - grid.log_prob[:, None]
+    ratio = decoder.loglik_matrix(x, draws) - grid.log_prob[:, None]
     bias, error = [], []
     for samples in SAMPLES:
         groups = ratio.reshape(EXAMPLES, -1, samples)

@@ -23,7 +23,7 @@ from vae_np.exact.linear_gaussian import (
     ppca_log_likelihood,
     to_parameters,
 )
-from vae_np.exact.nested_and_joint import Optimum, joint, nested
+from vae_np.exact.nested_and_joint import Optimum, joint_ascent, nested_ascent
 from vae_np.model import Architecture, initialise
 from vae_np.study import gradient_noise, models
 from vae_np.study.claims import Claim, Result, at_least, at_most, equal
@@ -95,13 +95,13 @@ def _climbs(seed: int) -> Climbs:
         log_prob.append(float(from_parameters(there.arch, there.parameters).log_prob(x).mean()))
 
     linear = (
-        nested(decoder, x, squares, kind="full", on_step=note),
-        joint(decoder, x, squares, kind="full", tolerance=1e-7),
+        nested_ascent(decoder, x, squares, kind="full", on_step=note),
+        joint_ascent(decoder, x, squares, kind="full", tolerance=1e-7),
     )
     _, em = expectation_maximisation(start, x, steps=200, isotropic=True)
     logistic, images, share = _logistic(seed)
     rule = Rule.gauss_hermite(1, 40)
-    both = nested(logistic, images, rule, weights=share), joint(logistic, images, rule, weights=share)
+    both = nested_ascent(logistic, images, rule, weights=share), joint_ascent(logistic, images, rule, weights=share)
     return Climbs(linear, log_prob, em, ppca_log_likelihood(x, 2), both, float(share @ np.log(share)))
 
 

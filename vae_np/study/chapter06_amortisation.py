@@ -16,7 +16,7 @@ from vae_np.exact.amortisation import Gap, split_gap
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import ELBO, Family, Rule, Solution, maximise
 from vae_np.exact.linear_gaussian import LinearGaussian, from_parameters, ppca_log_likelihood, to_parameters
-from vae_np.exact.nested_and_joint import joint
+from vae_np.exact.nested_and_joint import joint_ascent
 from vae_np.study import models, trained
 from vae_np.study.claims import Claim, Result, at_least, at_most, equal
 from vae_np.training import local
@@ -93,7 +93,7 @@ def _own_lambdas(seed: int) -> list[Claim]:
     x = truth.sample(random.standard_normal((rows, latent)), random.standard_normal((rows, 4)))
     start = Decoder.of(*to_parameters(LinearGaussian(0.3 * random.standard_normal((4, latent)), x.mean(axis=0), 1.0)))
     # The integrand is a square, for which three nodes an axis are exact.
-    end = joint(start, x, Rule.gauss_hermite(latent, 3), kind="full", tolerance=1e-7)
+    end = joint_ascent(start, x, Rule.gauss_hermite(latent, 3), kind="full", tolerance=1e-7)
     model = from_parameters(end.decoder.arch, end.decoder.parameters)
     mean, covariance = model.posterior(x)
     family = Family("full", latent)

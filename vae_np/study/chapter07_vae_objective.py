@@ -145,7 +145,7 @@ def _loss(found: Bars, seed: int) -> list[Claim]:
         mu, logvar = encode_forward(ops, arch, moved, x)[0]
         z = mu + np.exp(0.5 * logvar) * eps
         decoder = Decoder.of(arch, moved)
-        loglik = np.diagonal(decoder.log_likelihood_matrix(decoder.check(x), z))
+        loglik = np.diagonal(decoder.loglik_matrix(decoder.check(x), z))
         return float(np.mean(loglik - full_normal_kl_forward(mu, np.exp(0.5 * logvar)[:, :, None] * np.eye(2))[0]))
 
     step = 1e-4

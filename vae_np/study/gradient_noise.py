@@ -61,8 +61,8 @@ def _pathwise(seed: int) -> list[Claim]:
     mu, logvar = np.full((1, 2), 0.3), np.full((1, 2), -0.5)
     decoder, eps, sigma = Decoder.of(*to_parameters(model)), random.standard_normal((100_000, 2)), np.exp(logvar / 2)
     z = normal_sample(mu, logvar, eps)
-    loglik, cache = decoder.log_likelihood_forward(x, z)
-    slope = decoder.log_likelihood_backward(np.ones(len(z)), cache, None)
+    loglik, cache = decoder.loglik_forward(x, z)
+    slope = decoder.loglik_backward(np.ones(len(z)), cache, None)
     # The KL's gradient needs no draws: only the reconstruction's is estimated.
     exactly = np.hstack(model.elbo_gradient(x, mu, logvar))
     of_kl = np.hstack(normal_kl_backward(np.ones(1), (mu, logvar)))

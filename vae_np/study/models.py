@@ -76,9 +76,9 @@ def fit_exactly(
     for step in range(1, steps + 1):
         rows = np.arange((step - 1) * batch, step * batch) % len(x)
         share = everything[rows] * (len(x) / batch)
-        joint = decoder.log_joint_matrix(x[rows], z) + log_spacing
-        top = joint.max(axis=1, keepdims=True)
-        mass = np.exp(joint - top)
+        log_joint = decoder.log_joint_matrix(x[rows], z) + log_spacing
+        top = log_joint.max(axis=1, keepdims=True)
+        mass = np.exp(log_joint - top)
         total = mass.sum(axis=1, keepdims=True)
         trace.append(float(share @ (top + np.log(total))[:, 0]))
         gradient = decoder.weighted_gradient(x[rows], z, mass * (share[:, None] / total))

@@ -20,9 +20,9 @@ from vae_np.errors import InputError
 from vae_np.model import Architecture, Model
 from vae_np.step import Optimiser, TrainingState, apply_gradients
 
-# Measured on 20,000 rows of MNIST, 20 latents: with one step of 0.1 a visit, q stays near the prior for many epochs.
 # What a LocalPosterior holds, and a checkpoint of it.
 ARRAYS = ("mu", "logvar", "first_moment", "second_moment", "visits")
+# Measured on 20,000 rows of MNIST, 20 latents: with one step of 0.1 a visit, q stays near the prior for many epochs.
 LOCAL_LR = 0.3
 LOCAL_STEPS = 4
 
@@ -88,7 +88,7 @@ def local_training_step(
     """Update θ in `state` and the λ of `rows` (B,) in `local`, both in place, on the batch x (B, D) of those rows.
 
     With `local_steps` 1 both move along one gradient, at the same ε. Each further local step moves λ alone first, with
-    ε of its own (the EPS stream's next sample). Returns the batch's terms before the joint update. [D16] [D17]
+    ε of its own (the EPS stream's next sample). Returns the batch's terms before θ moves. [D16] [D17]
     """
     of_rows = Optimiser("adam", local_lr, optimiser.beta1, optimiser.beta2, optimiser.eps)
     for sample in reversed(range(local_steps)):
