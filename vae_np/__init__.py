@@ -11,6 +11,7 @@ and named after what they hold: the mathematics is in `layers`, `distributions`,
 """
 
 from vae_np._version import __version__
+from vae_np.training.progress import EarlyStopping, StopTraining
 from vae_np.vae import VAE, History
 
-__all__ = ["VAE", "History", "__version__"]
+__all__ = ["VAE", "EarlyStopping", "History", "StopTraining", "__version__"]

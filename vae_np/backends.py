@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +55,10 @@ class Backend:
     name: str
     ops: ModuleType
     reason: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By name: a module cannot be pickled, and another machine may have none of that name.
+        return _again, (self.name, self.reason)
 
     def unfused(self, arch: Architecture) -> str | None:
         """Why steps and evaluation of an architecture are composed; None if they are fused."""
@@ -194,6 +198,11 @@ def choose(name: str = "auto") -> Backend:
     if why is not None:
         raise BackendError(f"backend: got {name!r}, but {why}; expected one of auto, {', '.join(present())}")
     return _load(name, "asked for")
+
+
+def _again(name: str, reason: str) -> Backend:
+    """A backend that has been copied or unpickled; raises BackendError where it is missing here."""
+    return replace(choose(name), reason=reason)
 
 
 def _load(name: str, reason: str) -> Backend:

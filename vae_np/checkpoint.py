@@ -33,6 +33,8 @@ FORMAT_VERSION = 2
 _WITH_CHECKSUMS = 2
 WEIGHTS_FILE = "checkpoint.safetensors"
 STATE_FILE = "state.safetensors"
+# What a state of `VAE.save` has as its source.
+PYTHON = "python"
 
 # All metadata goes under one key, because safetensors writes several keys in an order that changes from
 # process to process, and equal runs shall leave equal files.
@@ -61,6 +63,11 @@ class State:
     config: dict[str, Any]
     step: int
     extra: dict[str, Any]
+
+    @property
+    def from_python(self) -> bool:
+        """Whether `VAE.save` wrote it, so that it names no data, and not a run of the command line."""
+        return not self.extra or self.extra.get("source") == PYTHON
 
 
 def save(

@@ -120,6 +120,10 @@ class Parameters(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copied one by one, the views would no longer look into the buffer.
+        return _with_buffer, (self.shapes, self.dtype, self.flat)
+
     @property
     def count(self) -> int:
         """The number of parameters, padding not counted."""
@@ -150,6 +154,13 @@ class Model(NamedTuple):
     ops: ModuleType
     arch: Architecture
     parameters: Parameters
+
+
+def _with_buffer(shapes: Mapping[str, tuple[int, ...]], dtype: Any, flat: Array) -> Parameters:
+    """Parameters that have been copied or unpickled."""
+    parameters = Parameters(shapes, dtype)
+    parameters.flat[...] = flat
+    return parameters
 
 
 def aligned_zeros(size: int, dtype: np.dtype[Any]) -> Array:

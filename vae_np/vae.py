@@ -15,7 +15,7 @@ from vae_np._types import Array
 from vae_np.config import Config, load_toml
 from vae_np.distributions import bernoulli_sample, normal_sample
 from vae_np.elbo import Terms
-from vae_np.errors import CheckpointError, InputError, WriteError
+from vae_np.errors import CheckpointError, ConfigError, InputError, WriteError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
 from vae_np.evaluation.importance import Estimate
@@ -23,6 +23,8 @@ from vae_np.layers import sigmoid
 from vae_np.model import Architecture, Model, Parameters
 from vae_np.step import TrainingState
 from vae_np.training import loop
+from vae_np.training.local import LocalPosterior
+from vae_np.training.progress import Kept, Progress, StopTraining
 from vae_np.training.trainer import Metrics, Trainer, architecture
 
 CONFIG_FILE = "config.toml"
@@ -79,7 +81,21 @@ class VAE:
         )
         self.backend = backends.choose(backend)
         self.arch: Architecture = architecture(self.config, features)
-        self._state = TrainingState(model.initialise(self.arch, seed=seed, dtype=dtype, scheme=init))
+        self._seed = self.config.seed
+        self.reset()
+
+    def reset(self, *, parameters: bool = True) -> None:
+        """A fresh start: forget steps, epochs, moments and history, so that `fit` begins anew.
+
+        The parameters are drawn again from the seed that the model was made with; with `parameters=False` they stay.
+        """
+        fresh = model.initialise(self.arch, seed=self._seed, dtype=self.config.dtype, scheme=self.config.init)
+        if not parameters:
+            fresh.assign(self.parameters)
+        self._state = TrainingState(fresh)
+        self._progress = Progress()
+        #: Every metrics line of the model's training, of all calls of `fit` since it was made, loaded or reset.
+        self.history = History()
 
     def __repr__(self) -> str:
         sizes = "-".join(map(str, (self.arch.features, *self.arch.hidden, self.arch.latent)))
@@ -100,25 +116,45 @@ class VAE:
         self,
         x: Array,
         *,
-        validation: Array | None = None,
+        validation: Array | int | None = None,
         epochs: int = 10,
         batch_size: int = 128,
         lr: float = 1e-3,
+        schedule: str = "constant",
         optimizer: str = "adam",
+        adam_beta1: float = 0.9,
+        adam_beta2: float = 0.999,
+        adam_eps: float = 1e-8,
         objective: str = "elbo",
         samples: int = 1,
         beta: float = 1.0,
         beta_warmup: int = 0,
         binarize: str | None = None,
+        z_samples: int = 1,
         seed: int | None = None,
         on_metrics: Callable[[Metrics], None] | None = None,
     ) -> History:
-        """Maximise the mean ELBO of x (N, D) over `epochs`, from the present parameters and with fresh moments.
+        """Maximise the mean ELBO of x (N, D) for `epochs` more epochs, from where the model stands. [D24]
+
+        Steps, epochs, moments, the schedule and the warm-up go on from call to call: thirty calls with `epochs=1` leave
+        the very bits that one with `epochs=30` does. `reset` is a fresh start. Settings may change between calls, and
+        are those of the call; only another `optimizer` is refused, since the moments are the other one's. With another
+        number of rows or another `batch_size` a new epoch begins; where there is no encoder, the λ of other rows begin
+        at the prior.
 
         `objective` names what else is to be maximised (`vae_np.objectives`), with `samples` draws of z per example.
-        `beta` weighs the KL in the objective, after a linear warm-up over `beta_warmup` epochs. `seed` (the model's own
-        unless given) draws order, pixels and ε. Returns the metrics lines, which `on_metrics` also gets as they come.
-        Raises NonFiniteError, with the tensor and the step, if a value stops being finite. [D24]
+        `beta` weighs the KL in the objective, after a linear warm-up over the training's first `beta_warmup` epochs.
+        `validation` is other data, or how many of the last rows of x are held out; after each epoch it is judged by
+        `z_samples` draws of ε. `seed` (the model's own unless given) draws order, pixels and ε.
+
+        Returns this call's metrics lines, which `on_metrics` also gets as they come; `history` has those of all calls.
+        `on_metrics` may end the training by raising `StopTraining`, as `EarlyStopping` does:
+
+            vae.fit(x, validation=5000, epochs=1000, on_metrics=EarlyStopping(patience=5))
+
+        On Ctrl-C, or an error in `on_metrics`, the model keeps the state that it has reached, at worst that of the last
+        metrics line, and `fit` can go on from there. So it is with NonFiniteError, which is raised, with the tensor and
+        the step, if a value stops being finite.
         """
         rows, values = self._rows(x, "x")
         mode = self._mode(rows, values, binarize, "x")
@@ -128,32 +164,85 @@ class VAE:
                 "epochs": epochs,
                 "batch_size": batch_size,
                 "lr": lr,
-                "schedule": "constant",
+                "schedule": schedule,
                 "optimizer": optimizer,
+                "adam_beta1": adam_beta1,
+                "adam_beta2": adam_beta2,
+                "adam_eps": adam_eps,
                 "objective": objective,
                 "samples": samples,
                 "beta": beta,
                 "beta_warmup": beta_warmup,
                 "binarize": mode,
+                "z_samples": z_samples,
                 "seed": self.config.seed if seed is None else seed,
             }
         )
-        judged = None
-        if validation is not None:
+        examples = None
+        if validation is not None and not isinstance(validation, int | np.integer):
             examples = self._examples(validation, binarize, config.seed, "validation")
+        elif validation:
+            kept, _ = data.split_validation(len(rows), int(validation))
+            examples = held_out.Binarized(rows[kept:], values, mode, config.seed, first=kept)
+            rows = rows[:kept]
+        trainer = self._trainer(config, rows, values, examples)
+        return self._run(trainer, on_metrics)
+
+    def _trainer(
+        self, config: Config, rows: Array, values: data.Values, examples: held_out.Binarized | None
+    ) -> Trainer:
+        """A trainer that goes on from where the model stands, in the model's own buffers."""
+        trained_with = self.config.optimizer
+        if self._state.step and self._progress.rows is not None and config.optimizer != trained_with:
+            raise InputError(
+                f"optimizer: got {config.optimizer!r}, expected {trained_with!r}, whose moments the model has; "
+                "reset(parameters=False) forgets them"
+            )
+        if config.batch_size > len(rows):
+            raise ConfigError(f"batch_size: got {config.batch_size}, expected at most the {len(rows)} training rows")
+        # A model of weights alone has no moments: Adam's correction has to begin at the first step.
+        step = 0 if self._progress.rows is None else self._state.step
+        progress, done = self._progress.resumed(step, len(rows), config.batch_size)
+        judged = None
+        if examples is not None:
             judged = held_out.validation(examples, seed=config.seed, z_samples=config.z_samples)
-        trainer = Trainer(config, self.backend, rows, values, judged)
-        trainer.state.parameters.assign(self.parameters)
-        history = History()
+        trainer = Trainer(
+            replace(config, epochs=done + config.epochs),
+            self.backend,
+            rows,
+            values,
+            judged,
+            state=self._state,
+            running=progress.running,
+            seconds=progress.seconds,
+            origin=progress.origin,
+        )
+        if progress.local is not None and trainer.local_rows == progress.local_rows:
+            trainer.local = progress.local
+        self._state.step = step
+        return trainer
+
+    def _run(self, trainer: Trainer, on_metrics: Callable[[Metrics], None] | None) -> History:
+        """Run a trainer, and keep what it reaches whatever ends it."""
+        lines, kept, stopped = History(), Kept(trainer), False
 
         def record(line: Metrics) -> None:
-            history.lines.append(line)
-            if on_metrics is not None:
-                on_metrics(line)
+            nonlocal stopped
+            lines.lines.append(line)
+            self.history.lines.append(line)
+            kept.take()
+            try:
+                if on_metrics is not None:
+                    on_metrics(line)
+            except StopTraining:
+                stopped = True
 
-        loop.run(trainer, on_metrics=record)
-        self._state, self.config = trainer.state, config
-        return history
+        try:
+            loop.run(trainer, on_metrics=record, on_epoch=lambda _: kept.take(), should_stop=lambda: stopped)
+        finally:
+            kept.give_back()
+            self._progress, self.config = Progress.after(trainer), trainer.config
+        return lines
 
     def encode(self, x: Array, *, binarize: str | None = None) -> tuple[Array, Array]:
         """mu and logvar (log σ²) of q(z|x), (N, K) each; solved for, where the model has no encoder. [D19] [D11]"""
@@ -256,15 +345,22 @@ class VAE:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WriteError(f"{folder}: cannot be written ({storage.reason(error)})") from error
+        moments, local = self._state.moments(), self._progress.local
+        if local is not None:
+            moments |= local.arrays()
+        extra = {**self._progress.to_mapping(), "source": checkpoint.PYTHON}
         with storage.hold(folder):
-            save_state(folder, self.arch, self.config, self._state, self._state.moments(), {})
+            save_state(folder, self.arch, self.config, self._state, moments, extra)
             storage.write_atomic(folder / CONFIG_FILE, self.config.to_toml())
 
     @classmethod
-    def load(cls, run: str | os.PathLike[str], *, backend: str = "auto", seed: int | None = None) -> VAE:
+    def load(
+        cls, run: str | os.PathLike[str], *, backend: str = "auto", seed: int | None = None, moments: bool = True
+    ) -> VAE:
         """The model of a run's folder, with the run's settings, or of a `checkpoint.safetensors` alone.
 
-        `seed` is by default the run's, so that a model which was saved gives the same numbers when it is loaded.
+        `seed` is by default the run's, so that a model which was saved gives the same numbers when it is loaded. From a
+        folder `fit` goes on where the run stands; with `moments=False`, or from the weights alone, it begins anew.
         Raises MissingFileError where there is none, CheckpointError where it cannot be used.
         """
         weights = checkpoint.load_weights(run)
@@ -284,7 +380,30 @@ class VAE:
         vae.config = replace(config, **own)
         vae.parameters.assign(weights.parameters)
         vae._state.step = weights.step
+        if moments and (Path(run) / checkpoint.STATE_FILE).exists():
+            vae._restore(checkpoint.load_state(run), Path(run))
         return vae
+
+    def _restore(self, state: checkpoint.State, run: Path) -> None:
+        """Take over a run's moments and how far it is."""
+        source = run / checkpoint.STATE_FILE
+        if architecture_of(state, source) != self.arch:
+            raise CheckpointError(f"{source}: belongs to another architecture than {checkpoint.WEIGHTS_FILE} beside it")
+        own, held, local = self._state.moments(), state.moments, None
+        if self.arch.inference == "local":
+            local = LocalPosterior.prior(len(held.get("local.mu", ())), self.arch.latent, self.config.dtype)
+            own |= local.arrays()
+        try:
+            progress = Progress.from_mapping(state.extra, self.config.batch_size)
+            checkpoint.check_shapes(held, {name: array.shape for name, array in own.items()})
+            checkpoint.check_dtypes(held, {name: array.dtype for name, array in own.items()})
+        except CheckpointError as error:
+            raise CheckpointError(f"{source}: {error}") from None
+        # Where a kill came between the two files, the state is the newer one, and complete in itself.
+        self.parameters.assign(state.parameters)
+        for name, array in own.items():
+            array[...] = held[name]
+        self._state.step, self._progress = state.step, replace(progress, local=local)
 
     def _rows(self, x: Array, name: str) -> tuple[Array, data.Values]:
         array = np.asarray(x)

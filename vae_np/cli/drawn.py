@@ -36,7 +36,7 @@ class OpenRun:
         output = Output(json_file)
         folder = runs.find(run)
         settings = runs.load_config(folder)
-        vae = VAE.load(folder, backend=settings.backend, seed=settings.seed)
+        vae = VAE.load(folder, backend=settings.backend, seed=settings.seed, moments=False)
         given = setting("seed", seed)
         return cls(folder, settings, vae, settings.seed if given is None else given, output)
 

@@ -160,7 +160,10 @@ def _open(
 ) -> tuple[VAE, Config]:
     """A run's model, and its settings with what was given in their place."""
     vae = VAE.load(
-        folder, backend=settings.backend if backend is None else backend, seed=settings.seed if seed is None else seed
+        folder,
+        backend=settings.backend if backend is None else backend,
+        seed=settings.seed if seed is None else seed,
+        moments=False,
     )
     given: dict[str, Any] = {"binarize": binarize} if binarize is not None else {}
     if data_file is not None:
@@ -191,7 +194,7 @@ def _test_examples(
 
 
 def _saved_from_python(folder: Path) -> bool:
-    return (folder / checkpoint.STATE_FILE).exists() and not checkpoint.load_state(folder).extra
+    return (folder / checkpoint.STATE_FILE).exists() and checkpoint.load_state(folder).from_python
 
 
 def _trained(folder: Path) -> dict[str, Any]:

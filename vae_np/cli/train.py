@@ -280,7 +280,8 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
     figures = term_figures(terms)
     speed = train_figures(trainer.state.step, trainer.seconds)
     if draw:
-        draw_pictures(folder, VAE.load(folder, backend=settings.backend, seed=settings.seed), examples, dataset)
+        vae = VAE.load(folder, backend=settings.backend, seed=settings.seed, moments=False)
+        draw_pictures(folder, vae, examples, dataset)
     shortened = settings.shortened()
     output.table(
         f"Test set, {len(examples)} examples, nats ± standard error over examples"

@@ -187,7 +187,7 @@ def save(folder: Path, trainer: Trainer) -> None:
 def resume(folder: Path, trainer: Trainer) -> None:
     """Bring a fresh trainer to where the run's checkpoint stands; raises MissingFileError or CheckpointError."""
     state = checkpoint.load_state(folder)
-    if not state.extra:
+    if state.from_python:
         raise CheckpointError(f"resume: {folder}: was saved from Python; only a run of vae-np train can be resumed")
     # Filled up with defaults: settings that a later version added are not in an older file.
     wanted, trained = trainer.config.to_mapping(), Config().to_mapping() | state.config

@@ -14,7 +14,7 @@ from vae_np import data, noise
 from vae_np.errors import NonFiniteError
 from vae_np.step import first_non_finite
 from vae_np.training.listeners import Listeners
-from vae_np.training.trainer import Metrics, Trainer
+from vae_np.training.trainer import Metrics, Origin, Trainer
 
 # Steps in one part, where no metrics line ends it sooner: so long does a stop wait.
 _MOST_STEPS = 500
@@ -27,6 +27,9 @@ def resident_steps(trainer: Trainer) -> Any:
     """
     config, arch = trainer.config, trainer.arch
     if trainer.fused is None or config.optimizer != "adam":
+        return None
+    # A device takes the epoch, and the place in its order, from the step's number alone.
+    if trainer.origin != Origin():
         return None
     draw = trainer.values == "byte" and config.binarization == "dynamic"
     if trainer.values == "unit" and config.binarization == "dynamic":
@@ -67,6 +70,18 @@ def run(trainer: Trainer, steps: Any, listeners: Listeners) -> bool:
 
     Raises NonFiniteError with the first step that left something not finite, and what its backend raises.
     """
+    try:
+        return _run(trainer, steps, listeners)
+    except NonFiniteError:
+        raise
+    except BaseException:
+        # What the device has done meanwhile is the state that was reached.
+        steps.pull()
+        trainer.settled = True
+        raise
+
+
+def _run(trainer: Trainer, steps: Any, listeners: Listeners) -> bool:
     per_epoch, total, state = trainer.steps_per_epoch, trainer.total_steps, trainer.state
     ordered: int | None = None
     following = trainer.order(state.step // per_epoch)
@@ -79,6 +94,7 @@ def run(trainer: Trainer, steps: Any, listeners: Listeners) -> bool:
             steps.learning_rate(trainer.optimiser(epoch).lr)
             ordered = epoch
         end = _end(trainer, state.step)
+        trainer.settled = False
         part = _Part(steps.steps(end - state.step), end)
         epoch_ends = end % per_epoch == 0
         if epoch_ends and state.step < total:
@@ -88,14 +104,17 @@ def run(trainer: Trainer, steps: Any, listeners: Listeners) -> bool:
         if epoch_ends:
             lines += _read(trainer, steps, part)
             steps.pull()
+            trainer.settled = True
         waiting = None if epoch_ends else part
         trainer.seconds += time.perf_counter() - started
         _tell(trainer, lines, listeners)
         if epoch_ends:
             listeners.epoch(trainer)
     if waiting is not None:
-        _tell(trainer, _read(trainer, steps, waiting), listeners)
+        lines = _read(trainer, steps, waiting)
         steps.pull()
+        trainer.settled = True
+        _tell(trainer, lines, listeners)
     return state.step >= total
 
 

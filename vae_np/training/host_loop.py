@@ -17,7 +17,7 @@ def run(trainer: Trainer, listeners: Listeners) -> bool:
         if listeners.should_stop():
             return False
         started = time.perf_counter()
-        epoch, batch = divmod(trainer.state.step, per_epoch)
+        epoch, batch = trainer.place(trainer.state.step)
         if order is None or batch == 0:
             order, optimiser = trainer.order(epoch), trainer.optimiser(epoch)
         trainer.step(order[batch * size : (batch + 1) * size], optimiser)

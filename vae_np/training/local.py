@@ -53,6 +53,10 @@ class LocalPosterior:
         """`rows` copies of N(0, I): 2K numbers a row, n·2K in all."""
         return cls(np.zeros((rows, latent), dtype=dtype), np.zeros((rows, latent), dtype=dtype))
 
+    def arrays(self) -> dict[str, Array]:
+        """What a checkpoint holds of it, by name."""
+        return {f"local.{name}": getattr(self, name) for name in ARRAYS}
+
     def update(self, rows: Array, dmu: Array, dlogvar: Array, *, optimiser: Optimiser) -> None:
         """One Adam step, with bias correction, on these rows alone; rows (B,) all different. [D31]
 

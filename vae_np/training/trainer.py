@@ -6,10 +6,12 @@ It prints nothing and touches no file. The loops around it, and what they tell t
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,6 @@ from vae_np.errors import CheckpointError, ConfigError, NonFiniteError
 from vae_np.model import Architecture, Model, initialise
 from vae_np.optim import linear_warmup, staged_lr
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
-from vae_np.training.local import ARRAYS as LOCAL_ARRAYS
 from vae_np.training.local import LocalPosterior, local_training_step
 
 # A metrics line about so many steps, and one an epoch in long runs, from this epoch on.
@@ -80,11 +81,24 @@ def _mean(values: Array) -> float:
     return float(np.add.reduce(values)) / len(values)
 
 
-def _number(progress: Mapping[str, Any], name: str) -> float:
+def finite_number(progress: Mapping[str, Any], name: str) -> float:
+    """A number out of a checkpoint; raises CheckpointError where it is none, or not finite."""
     value = progress.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise CheckpointError(f"checkpoint: {name} is {value!r}, expected a finite number")
     return float(value)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a training on these data began: after so many steps and epochs on others, if there were any."""
+
+    step: int = 0
+    epoch: int = 0
+
+    def position(self, step: int, steps_per_epoch: int) -> int:
+        """How many steps a training would have made by `step` if it had had these data all along."""
+        return self.epoch * steps_per_epoch + step - self.step
 
 
 @dataclass
@@ -94,6 +108,9 @@ class Trainer:
     `rows` (N, D) are the training rows as stored; `validation` gives the ELBO's terms of what is held out, as
     `vae_np.evaluation.held_out.validation` does. Where there is no encoder, `local` has every training row's mu and
     logvar. `state`, `local`, `running` and `seconds`, the wall time of all sittings together, are all that changes.
+
+    A `state` that is handed in is trained on, in place. Where earlier steps were on other data, `origin`
+    says at which step and epoch these began; `config.epochs` counts all epochs.
     """
 
     config: Config
@@ -101,10 +118,14 @@ class Trainer:
     rows: Array
     values: data.Values
     validation: Callable[[Model], Terms] | None = None
-    state: TrainingState = field(init=False)
+    state: TrainingState = None  # type: ignore[assignment]  # made where it is not given
     running: Running = field(default_factory=Running)
     seconds: float = 0.0
     local: LocalPosterior | None = field(init=False, default=None)
+    origin: Origin = field(default_factory=lambda: Origin())
+    # Whether parameters, moments and sums are those of one and the same step: not within a step, nor while a device is
+    # ahead of them.
+    settled: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
         if self.config.batch_size > len(self.rows):
@@ -112,10 +133,10 @@ class Trainer:
                 f"batch_size: got {self.config.batch_size}, expected at most the {len(self.rows)} training rows"
             )
         self.arch = architecture(self.config, self.rows.shape[1])
-        mean = self._mean_pixel() if self.config.init == "glorot" else None
-        self.state = TrainingState(
-            initialise(self.arch, seed=self.config.seed, dtype=self.config.dtype, scheme=self.config.init, mean=mean)
-        )
+        if self.state is None:
+            mean = self._mean_pixel() if self.config.init == "glorot" else None
+            how: dict[str, Any] = {"seed": self.config.seed, "dtype": self.config.dtype, "scheme": self.config.init}
+            self.state = TrainingState(initialise(self.arch, mean=mean, **how))
         if self.arch.inference == "local":
             self.local = LocalPosterior.prior(len(self.rows), self.arch.latent, self.config.dtype)
         self.fused: FusedStep | None = None
@@ -129,6 +150,11 @@ class Trainer:
         scale = 255.0 if self.values == "byte" else 1.0
         return self.rows.mean(axis=0, dtype=np.float64) / scale
 
+    @cached_property
+    def local_rows(self) -> str | None:
+        """SHA-256 of the training rows, whose own every λ is; None where there is an encoder."""
+        return None if self.local is None else hashlib.sha256(np.ascontiguousarray(self.rows).data).hexdigest()
+
     @property
     def steps_per_epoch(self) -> int:
         """Full batches in the training rows; an incomplete last one is dropped."""
@@ -136,7 +162,12 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        return self.steps_per_epoch * self.config.epochs
+        """The step at which all epochs are done."""
+        return self.origin.step + self.steps_per_epoch * (self.config.epochs - self.origin.epoch)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """The epoch, from 0, and the batch in it, from 0, that come after so many steps."""
+        return divmod(self.origin.position(step, self.steps_per_epoch), self.steps_per_epoch)
 
     @property
     def model(self) -> Model:
@@ -155,7 +186,8 @@ class Trainer:
 
     def beta(self, step: int) -> float:
         """The KL's weight in the objective at `step`, from 0. [D24] [D33]"""
-        return linear_warmup(step, steps=self.config.beta_warmup * self.steps_per_epoch, final=self.config.beta)
+        position = self.origin.position(step, self.steps_per_epoch)
+        return linear_warmup(position, steps=self.config.beta_warmup * self.steps_per_epoch, final=self.config.beta)
 
     def step(self, rows: Array, optimiser: Optimiser) -> None:
         """One step on the training rows with these numbers (B,).
@@ -163,6 +195,7 @@ class Trainer:
         Raises NonFiniteError, with the tensor's name and the step, where something that it left is not finite.
         """
         beta = self.beta(self.state.step)
+        self.settled = False
         # What overflows here is told by name below, not by a warning of NumPy's as well.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if self.fused is not None:
@@ -174,6 +207,7 @@ class Trainer:
         reconstruction, kl = _mean(terms.reconstruction), _mean(terms.kl)
         objective = reconstruction - beta * kl if terms.bound is None else _mean(terms.bound)
         self.running.add(reconstruction, kl, objective)
+        self.settled = True
 
     def _fused_step(
         self, step: FusedStep, rows: Array, optimiser: Optimiser, beta: float
@@ -208,7 +242,7 @@ class Trainer:
 
     def line_is_due(self, step: int) -> bool:
         """Whether a metrics line follows `step`, from 1: an epoch has equal parts of about METRICS_STEPS steps."""
-        epoch, batch = divmod(step - 1, self.steps_per_epoch)
+        epoch, batch = self.place(step - 1)
         if batch == self.steps_per_epoch - 1 or epoch >= _LONG:
             return batch == self.steps_per_epoch - 1
         parts = max(1, round(self.steps_per_epoch / METRICS_STEPS))
@@ -235,7 +269,7 @@ class Trainer:
     def _line(self, step: int, split: str, reconstruction: float, kl: float, objective: float | None) -> Metrics:
         return {
             "step": step,
-            "epoch": (step - 1) // self.steps_per_epoch + 1,
+            "epoch": self.place(step - 1)[0] + 1,
             "split": split,
             "elbo": reconstruction - kl,
             "reconstruction": reconstruction,
@@ -249,10 +283,10 @@ class Trainer:
         """The optimiser's moments, and all λ where there is no encoder: what a checkpoint holds beside parameters."""
         held = self.state.moments()
         if self.local is not None:
-            held |= {f"local.{name}": getattr(self.local, name) for name in LOCAL_ARRAYS}
+            held |= self.local.arrays()
         return held
 
-    def progress(self) -> Mapping[str, float]:
+    def progress(self) -> Mapping[str, Any]:
         """What a resumed run needs beside parameters and moments."""
         return {
             "seconds": self.seconds,
@@ -260,10 +294,12 @@ class Trainer:
             "kl": self.running.kl,
             "objective": self.running.objective,
             "steps": self.running.steps,
+            "rows": len(self.rows),
+            "local_rows": self.local_rows,
         }
 
     def restore(
-        self, parameters: Mapping[str, Array], moments: Mapping[str, Array], step: int, progress: Mapping[str, float]
+        self, parameters: Mapping[str, Array], moments: Mapping[str, Array], step: int, progress: Mapping[str, Any]
     ) -> None:
         """Go on from where a checkpoint was written.
 
@@ -272,11 +308,11 @@ class Trainer:
         for held, own in ((parameters, self.state.parameters), (moments, self.moments())):
             checkpoint.check_shapes(held, {name: array.shape for name, array in own.items()})
             checkpoint.check_dtypes(held, {name: array.dtype for name, array in own.items()})
-        reconstruction, kl = _number(progress, "reconstruction"), _number(progress, "kl")
+        reconstruction, kl = finite_number(progress, "reconstruction"), finite_number(progress, "kl")
         # A checkpoint of an older version has no objective; then it was the ELBO.
-        objective = _number(progress, "objective") if "objective" in progress else reconstruction - kl
-        running = Running(reconstruction, kl, objective, int(_number(progress, "steps")))
-        self.seconds = _number(progress, "seconds")
+        objective = finite_number(progress, "objective") if "objective" in progress else reconstruction - kl
+        running = Running(reconstruction, kl, objective, int(finite_number(progress, "steps")))
+        self.seconds = finite_number(progress, "seconds")
         self.state.parameters.assign(parameters)
         for name, array in self.moments().items():
             array[...] = moments[name]
