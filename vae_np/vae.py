@@ -183,13 +183,13 @@ class VAE:
             examples = self._examples(validation, binarize, config.seed, "validation")
         elif validation:
             kept, _ = data.split_validation(len(rows), int(validation))
-            examples = held_out.Binarized(rows[kept:], values, mode, config.seed, first=kept)
+            examples = held_out.Examples(rows[kept:], values, mode, config.seed, first=kept)
             rows = rows[:kept]
         trainer = self._trainer(config, rows, values, examples)
         return self._run(trainer, on_metrics)
 
     def _trainer(
-        self, config: Config, rows: Array, values: data.Values, examples: held_out.Binarized | None
+        self, config: Config, rows: Array, values: data.Values, examples: held_out.Examples | None
     ) -> Trainer:
         """A trainer that goes on from where the model stands, in the model's own buffers."""
         trained_with = self.config.optimizer
