@@ -133,6 +133,15 @@ def test_every_tensor_is_an_aligned_view_of_one_buffer(dtype: str, hidden: tuple
     assert len(parameters) == len(parameters.shapes)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+def test_an_offset_is_where_a_tensor_begins_in_the_flat_buffer(dtype: str) -> None:
+    parameters = Parameters({"a": (3, 5), "b": (2,), "c": (7, 1)}, dtype)
+    parameters.flat[...] = np.arange(parameters.flat.size)
+    for name, view in parameters.items():
+        start = parameters.offset(name)
+        assert np.array_equal(view.reshape(-1), np.arange(start, start + view.size))
+
+
 def test_writing_a_view_writes_the_buffer_and_leaves_the_padding_zero() -> None:
     parameters = Parameters({"a": (3, 5), "b": (2,)}, "float64")
     assert parameters.flat.size == 16 + 8

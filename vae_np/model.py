@@ -100,15 +100,15 @@ class Parameters(Mapping[str, Array]):
         self.shapes = dict(shapes)
         self.dtype = np.dtype(dtype)
         lane = _ALIGNMENT // self.dtype.itemsize
-        offsets: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
         end = 0
         for name, shape in self.shapes.items():
-            offsets[name] = end
+            self._offsets[name] = end
             end += -(-math.prod(shape) // lane) * lane
         self.flat = aligned_zeros(end, self.dtype)
         self._views = {
-            name: self.flat[offsets[name] : offsets[name] + math.prod(shape)].reshape(shape)
-            for name, shape in self.shapes.items()
+            name: self.flat[start : start + math.prod(self.shapes[name])].reshape(self.shapes[name])
+            for name, start in self._offsets.items()
         }
 
     def __getitem__(self, name: str) -> Array:
@@ -123,6 +123,10 @@ class Parameters(Mapping[str, Array]):
     def __reduce__(self) -> tuple[Any, ...]:
         # Copied one by one, the views would no longer look into the buffer.
         return _with_buffer, (self.shapes, self.dtype, self.flat)
+
+    def offset(self, name: str) -> int:
+        """Where a tensor begins in the flat buffer, in entries."""
+        return self._offsets[name]
 
     @property
     def count(self) -> int:

@@ -512,9 +512,6 @@ def _lay_out(arch: Architecture, parameters: Parameters, batch: int, samples: in
         entries = -(-count // lane) * lane
         return entries + (lane if entries * itemsize % 1024 == 0 else 0)
 
-    def offset(name: str) -> int:
-        return (parameters[name].ctypes.data - parameters.flat.ctypes.data) // itemsize
-
     decoded = batch * max(1, samples)
     z, eps, dz = (take(decoded * arch.latent) for _ in range(3))
     plan = np.zeros(_HEADER + _LAYER * len(names), np.int64)
@@ -534,7 +531,7 @@ def _lay_out(arch: Architecture, parameters: Parameters, batch: int, samples: in
         gradient = result if is_last else take(rows * ld)
         turned = number > 0 and rows // threads < _TURN_ROWS
         layers[number] = (
-            inputs, outputs, offset(f"{name}.weight"), offset(f"{name}.bias"), source, result, gradient,
+            inputs, outputs, parameters.offset(f"{name}.weight"), parameters.offset(f"{name}.bias"), source, result, gradient,
             take(row(inputs) * outputs) if turned else 0,
             inputs if number in (0, encoder + 2) else layers[before, _LD], ld, row(inputs), rows,
         )  # fmt: skip

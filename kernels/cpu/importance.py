@@ -86,8 +86,8 @@ def log_weights(
         [
             (
                 *parameters[f"{name}.weight"].shape,
-                (parameters[f"{name}.weight"].ctypes.data - buffer.ctypes.data) // buffer.itemsize,
-                (parameters[f"{name}.bias"].ctypes.data - buffer.ctypes.data) // buffer.itemsize,
+                parameters.offset(f"{name}.weight"),
+                parameters.offset(f"{name}.bias"),
             )
             for name in names
         ],

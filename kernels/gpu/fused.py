@@ -156,28 +156,24 @@ class _Steps:
         return (first if number == 0 else f"{part}.hidden.{number - 1}"), f"d {name}"
 
     def _layers(self) -> Array:
-        table = np.zeros(len(self._names), _LAYER)
+        table, parameters = np.zeros(len(self._names), _LAYER), self.state.parameters
         block = 0
         for entry, name in zip(table, self._names, strict=True):
-            inputs, outputs = self.state.parameters[f"{name}.weight"].shape
+            inputs, outputs = parameters[f"{name}.weight"].shape
             source, gradient = self._sources(name)
             entry["x"], entry["da"] = (device().address(self.at[buffer]) for buffer in (source, gradient))
             entry["rows"], entry["inputs"], entry["outputs"] = self._rows(name), inputs, outputs
-            entry["weight_at"], entry["bias_at"] = self._offset(f"{name}.weight"), self._offset(f"{name}.bias")
+            entry["weight_at"], entry["bias_at"] = (parameters.offset(f"{name}.{kind}") for kind in ("weight", "bias"))
             entry["binary"], entry["first_block"] = int(source == "bits"), block
             block += blocks(inputs + 1, self.weights_edge) * blocks(outputs, self.weights_edge)
         self._weight_blocks = block
         return table.view(np.uint64).reshape(len(table), -1)
 
-    def _offset(self, tensor: str) -> int:
-        parameters = self.state.parameters
-        return (parameters[tensor].ctypes.data - parameters.flat.ctypes.data) // parameters.dtype.itemsize
-
     def _tensors(self, layer: str) -> tuple[Any, Any]:
         """A layer's weight and bias, as views of the parameters on the device."""
-        flat = self.at["parameters"]
-        first, second = (self._offset(f"{layer}.{kind}") for kind in ("weight", "bias"))
-        inputs, outputs = self.state.parameters[f"{layer}.weight"].shape
+        flat, parameters = self.at["parameters"], self.state.parameters
+        first, second = (parameters.offset(f"{layer}.{kind}") for kind in ("weight", "bias"))
+        inputs, outputs = parameters[f"{layer}.weight"].shape
         return flat[first : first + inputs * outputs], flat[second : second + outputs]
 
     def launches(self, *, keep: bool, update: bool) -> list[Launch]:
