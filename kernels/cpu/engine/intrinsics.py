@@ -1,4 +1,4 @@
-"""Single words: the bits of a float, and a product and sum in one.
+"""Single words: the bits of a float, and a product and sum in one; and arrays without their count of references.
 
 With compilation switched off (NUMBA_DISABLE_JIT) the plain Python below runs instead.
 """
@@ -44,6 +44,24 @@ def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
     return a(a, a, a), code
 
 
+@intrinsic
+def borrowed(typing, arrays):  # type: ignore[no-untyped-def]
+    """The same arrays (a tuple of them) without their counts of references: the caller keeps them alive.
+
+    Numba counts each array of a named tuple up and down at every function that is handed it, with atomic additions.
+    """
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        found = []
+        for i, kind in enumerate(sig.args[0]):
+            array = context.make_array(kind)(context, builder, builder.extract_value(args[0], i))
+            array.meminfo = array.meminfo.type(None)
+            found.append(array._getvalue())
+        return context.make_tuple(builder, sig.return_type, found)
+
+    return arrays(arrays), code
+
+
 if config.DISABLE_JIT:
 
     def bits32(value):  # type: ignore[no-untyped-def]
@@ -60,3 +78,6 @@ if config.DISABLE_JIT:
 
     def fma(a, b, c):  # type: ignore[no-untyped-def]
         return a * b + c
+
+    def borrowed(arrays):  # type: ignore[no-untyped-def]
+        return arrays
