@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from commandline import TINY, good, grey_bars, vae_np
+from safetensors import safe_open
+from safetensors.numpy import save as encode
 
-from vae_np import VAE, data, runs
+from vae_np import VAE, __version__, data, runs
 from vae_np.data import bars
 from vae_np.evaluation import annealing, held_out, importance, interrupted
 from vae_np.evaluation.annealing import Annealing
@@ -311,3 +313,70 @@ def test_a_checkpoint_of_another_architecture(place: Path) -> None:
 def test_a_file_that_is_written_is_whole_json(place: Path) -> None:
     good("eval", place / "images", "--samples", 3, "--no-plots", "--json", "result.json")
     assert json.loads(Path("result.json").read_text())["test"]["samples"] == 3
+
+
+# Weights that have no checksums, or are too large
+
+
+def old_file(path: Path, **tensors: Any) -> None:
+    """Turn a file into one of version 1, without checksums, and put other numbers into its tensors."""
+    with safe_open(path, framework="numpy") as file:
+        about = json.loads(file.metadata()["vae_np"])
+        held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    del about["sha256"]
+    held |= {name: np.full_like(held[name], value) for name, value in tensors.items()}
+    path.write_bytes(encode(held, metadata={"vae_np": json.dumps(about | {"format_version": 1})}))
+
+
+def test_a_run_without_checksums_is_evaluated_with_a_note(place: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(place / "images", tmp_path / "old")
+    expected = good("eval", run, "--samples", 3, "--no-plots").out
+    old_file(run / "checkpoint.safetensors")
+    result = good("eval", run, "--samples", 3, "--no-plots")
+    assert result.out == expected
+    assert result.err == (
+        f"vae-np: note: {run}/checkpoint.safetensors: has no checksums (vae_np {__version__} wrote it), "
+        "so damage to it would not be seen\n"
+    )
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "nan"), (np.inf, "inf")])
+def test_weights_that_are_not_finite_are_no_evaluation(value: float, message: str, place: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(place / "images", tmp_path / "bad")
+    old_file(run / "checkpoint.safetensors", **{"decoder.out.bias": value})
+    result = vae_np("eval", run, "--samples", 3)
+    assert result.code == 2
+    said = f"decoder.out.bias has the value {message} at [0], expected finite numbers"
+    assert result.err.splitlines()[-1] == f"vae-np: {run}/checkpoint.safetensors: {said}"
+    assert "±" not in result.out
+
+
+def test_weights_that_overflow_are_no_nan_with_exit_0(place: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(place / "images", tmp_path / "huge")
+    old_file(run / "checkpoint.safetensors", **{"encoder.mu.weight": 1e200})
+    result = vae_np("eval", run, "--samples", 3)
+    assert result.code == 1
+    assert result.err.splitlines()[-1].startswith("vae-np: ELBO: 12 of 12 examples have no finite one, the first is ")
+    assert "±" not in result.out
+    assert "Warning" not in result.err
+
+
+def test_an_evaluation_of_a_run_that_trains_on_keeps_to_the_model_it_loaded(place: Path, tmp_path: Path) -> None:
+    """What is kept of an interrupted evaluation is named after what was loaded, not after what lies there by now."""
+    run = shutil.copytree(place / "images", tmp_path / "on")
+    load, other = VAE.load, VAE.load(run, backend="numpy")
+    other.parameters["decoder.out.bias"][...] += 1
+
+    def late(*arguments: Any, **keywords: Any) -> VAE:
+        vae = load(*arguments, **keywords)
+        other.save(run)
+        return vae
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VAE, "load", late)
+        patch.setattr(interrupted, "_SECONDS_BETWEEN", -1.0)
+        patch.setattr(interrupted.Partial, "remove", lambda partial: None)
+        good("eval", run, "--samples", 3, "--no-plots")
+    (left,) = run.glob(interrupted.PATTERN)
+    assert "going on" not in good("eval", run, "--samples", 3, "--no-plots").out
+    assert left.exists()

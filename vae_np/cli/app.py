@@ -8,14 +8,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 
 from vae_np import __version__
 from vae_np.cli.output import INTERRUPTED
-from vae_np.errors import InputError, MissingFileError
+from vae_np.errors import InputError, MissingFileError, NonFiniteError, UnverifiedWarning
 
 # In the order of the help; `vae_np/cli/NAME.py` has the command of that name: its options and its work.
 COMMANDS = ("train", "eval", "sample", "reconstruct", "latent", "verify", "study", "bench", "info")
@@ -40,7 +42,8 @@ def run() -> int:
 def _run_and_tell() -> int:
     """Run the command, tell what went wrong, and return the exit code."""
     try:
-        code = _run(sys.argv[1:])
+        with _notes():
+            code = _run(sys.argv[1:])
         # Here and not at exit, where what fails is told by a traceback.
         sys.stdout.flush()
         return code
@@ -48,12 +51,30 @@ def _run_and_tell() -> int:
         return _complain(error.format_message())
     except (InputError, MissingFileError) as error:
         return _complain(str(error))
+    except NonFiniteError as error:
+        return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:
         raise
     except OSError as error:
         return _complain(f"{error.filename or 'output'}: {error.strerror or error}")
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Have what the package warns of told as a line, where Python would add its source; other warnings stay."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, UnverifiedWarning):
+                print(f"vae-np: note: {message}", file=sys.stderr)
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = tell
+        yield
 
 
 def _run(arguments: Sequence[str]) -> int:

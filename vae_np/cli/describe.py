@@ -28,11 +28,11 @@ def tell_of_compilation(output: Output, backend: backends.Backend) -> None:
 
 
 def term_figures(terms: Terms) -> dict[str, dict[str, float]]:
-    """The ELBO and its parts with their standard errors, as in the JSON."""
+    """The ELBO and its parts with their standard errors, as in the JSON; raises NonFiniteError where one is none."""
     return {
-        "elbo": mean_and_stderr(terms.elbo),
-        "reconstruction": mean_and_stderr(terms.reconstruction),
-        "kl": mean_and_stderr(terms.kl),
+        "elbo": mean_and_stderr(terms.elbo, "ELBO"),
+        "reconstruction": mean_and_stderr(terms.reconstruction, "reconstruction"),
+        "kl": mean_and_stderr(terms.kl, "KL"),
     }
 
 

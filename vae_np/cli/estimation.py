@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_np import __version__, checkpoint
+from vae_np import __version__
 from vae_np._types import Array
 from vae_np.cli.output import Output, with_error
 from vae_np.config import Config
@@ -106,7 +106,8 @@ def kept(evaluation: Evaluation) -> Partial[Any]:
         "annealing": None if estimation.annealing is None else vars(estimation.annealing),
         "seed": evaluation.seed,
         "backend": evaluation.vae.backend.name,
-        "checkpoint": digest((evaluation.folder / checkpoint.WEIGHTS_FILE).read_bytes()),
+        # Of what was loaded: the file may be another one by now, if the run goes on training.
+        "model": digest(repr(evaluation.vae.arch).encode(), evaluation.vae.parameters.flat),
         "data": digest(examples.rows),
         "binarize": examples.mode,
     }
@@ -173,14 +174,14 @@ def figures(estimate: Estimate | None) -> dict[str, Any]:
     if estimate is None:
         return {}
     found: dict[str, Any] = {
-        "log_likelihood": mean_and_stderr(estimate.log_likelihood),
+        "log_likelihood": mean_and_stderr(estimate.log_likelihood, "log p(x)"),
         "ess": mean_and_stderr(estimate.ess),
         "degenerate": int(estimate.degenerate.sum()),
     }
     if isinstance(estimate, AnnealedEstimate):
         found["acceptance"] = mean_and_stderr(estimate.acceptance)
     if isinstance(estimate, BidirectionalEstimate):
-        found["log_likelihood_upper"] = mean_and_stderr(estimate.upper)
+        found["log_likelihood_upper"] = mean_and_stderr(estimate.upper, "log p(x) from above")
         found["gap"] = mean_and_stderr(estimate.upper - estimate.log_likelihood)
     return found
 

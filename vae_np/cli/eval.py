@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from vae_np import checkpoint, data, runs
+from vae_np import checkpoint, data, runs, storage
 from vae_np._types import Array
 from vae_np.cli import estimation, machine
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
@@ -245,8 +246,8 @@ class Result:
         """Means over the examples, with their standard errors, as in the JSON."""
         return {
             **term_figures(self.terms),
-            "mutual_information": mean_and_stderr(self.surgery.mutual_information),
-            "marginal_kl": mean_and_stderr(self.surgery.marginal_kl),
+            "mutual_information": mean_and_stderr(self.surgery.mutual_information, "mutual information"),
+            "marginal_kl": mean_and_stderr(self.surgery.marginal_kl, "marginal KL"),
             **estimation.figures(self.estimate),
         }
 
@@ -254,7 +255,11 @@ class Result:
 def _compute(output: Output, evaluation: Evaluation) -> Result:
     """Every figure of the evaluation; where the estimate of log p(x) is interrupted, say so and exit."""
     vae, examples, seed = evaluation.vae, evaluation.data.examples, evaluation.seed
-    terms = held_out.elbo_terms(vae.model, examples, seed=seed, z_samples=evaluation.z_samples)
+    # What overflows is told by name, not by a warning of NumPy's as well.
+    with np.errstate(over="ignore", invalid="ignore"):
+        terms = held_out.elbo_terms(vae.model, examples, seed=seed, z_samples=evaluation.z_samples)
+    # Said at once, and not after an hour of sampling.
+    term_figures(terms)
     mu, logvar = held_out.posterior_moments(vae.model, examples)
     surgery = held_out.elbo_surgery(vae.backend.ops, mu, logvar, seed=seed)
     estimate, seconds = None, None
@@ -344,9 +349,11 @@ def _write_npz(name: str, examples: Examples, arrays: dict[str, Array]) -> None:
         key: np.concatenate([value, np.full(count - len(value), np.nan)]) for key, value in arrays.items()
     }
     path = Path(name)
+    content = io.BytesIO()
+    np.savez(content, row=examples.first + np.arange(count), **whole)
     with writing("per_example", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, row=examples.first + np.arange(count), **whole)
+        storage.write_atomic(path, content.getvalue())
 
 
 def _environment() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vae_np import __version__, storage
-from vae_np.errors import InputError
+from vae_np.errors import InputError, WriteError
 
 # What a command returns that Ctrl-C or SIGTERM has ended.
 INTERRUPTED = 130
@@ -107,7 +107,9 @@ def writing(option: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{option}: {path}: cannot be written ({error.strerror or error})") from None
+        raise InputError(f"{option}: {path}: cannot be written ({storage.reason(error)})") from None
+    except WriteError as error:
+        raise InputError(f"{option}: {error}") from None
 
 
 def check_target(option: str, name: str | None, expected: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import Annotated
 
 import numpy as np
 import typer
 
-from vae_np import runs
+from vae_np import runs, storage
 from vae_np.cli.drawn import OpenRun, file_to_write, save_picture
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
 from vae_np.cli.output import writing
@@ -31,9 +32,11 @@ def command(
     opened.output.say(f"run      {opened.folder}")
     images = opened.vae.sample(count, opened.seed, mean=not draws)
     if target.suffix == ".npy":
+        content = io.BytesIO()
+        np.save(content, images)
         with writing("out", target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            np.save(target, images)
+            storage.write_atomic(target, content.getvalue())
     else:
         shape = runs.load_data(opened.settings).image_shape
         title = "Samples: x ~ p(x|z), z ~ N(0, I)" if draws else "Samples: E[x|z], z ~ N(0, I)"

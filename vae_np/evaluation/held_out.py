@@ -17,7 +17,7 @@ from vae_np import data, noise
 from vae_np._types import Array
 from vae_np.distributions import LOG_2PI, normal_kl_forward
 from vae_np.elbo import Terms, posterior_elbo_forward, posterior_log_prob
-from vae_np.errors import InputError
+from vae_np.errors import InputError, NonFiniteError
 from vae_np.evaluation import annealing, importance
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing
 from vae_np.evaluation.importance import AnyEstimate, Estimate
@@ -250,8 +250,17 @@ def active_units(mu: Array) -> Array:
     return mu.var(axis=0, dtype=np.float64) > ACTIVE_UNIT_VARIANCE
 
 
-def mean_and_stderr(values: Array) -> dict[str, float]:
-    """The mean over examples and its standard error, the standard deviation over √N."""
+def mean_and_stderr(values: Array, name: str = "value") -> dict[str, float]:
+    """The mean over examples and its standard error, the standard deviation over √N.
+
+    Raises NonFiniteError, with the example, where a value is not finite: there is no mean then, and no error of it.
+    """
     wide = np.asarray(values, dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(wide))
+    if len(bad):
+        raise NonFiniteError(
+            f"{name}: {len(bad)} of {len(wide)} examples have no finite one, the first is example {bad[0]} with "
+            f"{wide[bad[0]]}; the weights, or the data, are too large"
+        )
     spread = wide.std(ddof=1) if len(wide) > 1 else 0.0
     return {"mean": float(wide.mean()), "stderr": float(spread / np.sqrt(len(wide)))}
