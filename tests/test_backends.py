@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from vae_np import VAE, backends, config, ops
+from vae_np import VAE, backends, config, data, ops
 from vae_np.errors import BackendError
 from vae_np.model import Architecture
 from vae_np.training.trainer import Trainer
@@ -88,7 +88,7 @@ def test_a_step_is_fused_for_the_objectives_that_the_kernels_name(kernels: Modul
     rows, settings = np.zeros((6, 4), np.uint8), {"hidden": (2,), "latent": 1, "batch_size": 2}
 
     def steps(objective: str, samples: int) -> str:
-        Trainer(config.Config(objective=objective, samples=samples, **settings), backend, rows, "binary")
+        Trainer(config.Config(objective=objective, samples=samples, **settings), backend, rows, data.BINARY)
         return backend.describe("steps", arch, objective, samples)
 
     assert steps("elbo", 1) == "fused steps"

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -358,15 +358,15 @@ def test_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 # Checksums
 
 
-def rewritten(path: Path, **header: Any) -> None:
+def rewritten(path: Path, *, without: Sequence[str] = (), **header: Any) -> None:
     """Change a file's header, and its tensors where `tensors` are given, as another program would: without checksums
     unless the header names some."""
     with safe_open(path, framework="numpy") as file:
         about = json.loads(file.metadata()["vae_np"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     tensors |= header.pop("tensors", {})
-    if "sha256" not in header:
-        about.pop("sha256", None)
+    for key in (*without, *(() if "sha256" in header else ("sha256",))):
+        about.pop(key, None)
     path.write_bytes(encode(tensors, metadata={"vae_np": json.dumps(about | header)}))
 
 
@@ -480,6 +480,27 @@ def test_a_header_of_the_wrong_kinds_is_refused(tmp_path: Path, header: dict[str
     with pytest.raises(CheckpointError) as error:
         checkpoint.load_state(tmp_path)
     assert str(error.value) == f"{tmp_path / STATE}: is damaged, {message}"
+
+
+# What the data mean
+
+
+def test_what_the_data_mean_and_are_known_by_comes_back(tmp_path: Path) -> None:
+    values, fingerprint = {"kind": "real", "scale": 1.0, "mean": [0.1, 1e300]}, {"rows": 3, "sha256": "ab"}
+    checkpoint.save(tmp_path, **made(), values=values, fingerprint=fingerprint)
+    assert checkpoint.load_weights(tmp_path).values == checkpoint.load_state(tmp_path).values == values
+    assert checkpoint.load_state(tmp_path).fingerprint == fingerprint
+
+
+@pytest.mark.filterwarnings("ignore::vae_np.errors.UnverifiedWarning")
+def test_files_of_version_1_kept_no_record_of_the_data(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, **made())
+    assert checkpoint.load_weights(tmp_path).values is None
+    for path, _ in loaders(tmp_path):
+        rewritten(path, without=("values", "fingerprint"), format_version=1)
+    assert checkpoint.load_weights(tmp_path).values == checkpoint.load_state(tmp_path).values == {}
+    assert checkpoint.load_state(tmp_path).fingerprint == {}
+    assert_state_is(tmp_path, made())
 
 
 def test_missing_files(tmp_path: Path) -> None:

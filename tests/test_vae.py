@@ -14,8 +14,17 @@ import pytest
 
 from vae_np import VAE, History, checkpoint, model, noise, ops
 from vae_np._types import Array
-from vae_np.data import bars, rings
-from vae_np.errors import BackendError, CheckpointError, InputError, MissingFileError, NonFiniteError, WriteError
+from vae_np.data import REAL, UNIT, bars, rings
+from vae_np.errors import (
+    BackendError,
+    CheckpointError,
+    DataError,
+    InputError,
+    MissingFileError,
+    NonFiniteError,
+    WriteError,
+)
+from vae_np.evaluation.annealing import Annealing
 
 BINARY = bars(4, 60, 0)[0]
 GREY = np.where(BINARY == 1, 230, 25).astype(np.uint8)
@@ -180,7 +189,7 @@ def test_the_elbo_is_below_the_log_likelihood_and_more_draws_change_it_little() 
 
 
 def test_evaluation_has_the_models_seed_unless_another_is_given() -> None:
-    vae = fitted()
+    vae = fitted(GREY)
     np.testing.assert_array_equal(vae.elbo(GREY).elbo, vae.elbo(GREY, seed=3).elbo)
     assert (vae.elbo(GREY).elbo != vae.elbo(GREY, seed=4).elbo).any()
     first, second = (vae.log_likelihood(GREY, 5, seed=seed).log_likelihood for seed in (3, 4))
@@ -189,20 +198,261 @@ def test_evaluation_has_the_models_seed_unless_another_is_given() -> None:
 
 
 def test_grey_is_drawn_once_for_evaluation_and_thresholded_if_asked() -> None:
-    vae = fitted()
-    np.testing.assert_array_equal(vae.elbo(GREY, binarize="threshold").elbo, vae.elbo(BINARY).elbo)
-    np.testing.assert_array_equal(vae.elbo(GREY).elbo, vae.elbo(GREY / 255.0).elbo)
+    vae = fitted(GREY)
+    np.testing.assert_array_equal(vae.elbo(GREY, binarize="threshold").elbo, vae.elbo(BINARY, values="binary").elbo)
+    np.testing.assert_array_equal(vae.elbo(GREY).elbo, vae.elbo(GREY / 255.0, values="unit").elbo)
     np.testing.assert_array_equal(vae.encode(GREY)[0], vae.encode(GREY)[0])
 
 
-def test_real_rows_that_are_whole_numbers_by_chance_are_no_bytes() -> None:
-    """Nor is a batch within [0, 1] anything else: each row has the ELBO that it has among its neighbours."""
-    vae = fitted(POINTS, likelihood="normal", dtype="float64")
-    x = np.array([[2.0, 0.0], [0.0, 1.0], [0.1, 0.7], [-1.5, 300.25]])
-    whole = vae.encode(x)[0]
-    for row in range(4):
-        # One row goes through a matrix-vector product, which sums in another order.
-        np.testing.assert_allclose(vae.encode(x[row : row + 1])[0], whole[row : row + 1], rtol=1e-12)
+def test_evaluation_binarises_as_the_model_was_fitted() -> None:
+    vae = small()
+    vae.fit(GREY, epochs=1, batch_size=20, binarize="threshold")
+    np.testing.assert_array_equal(vae.elbo(GREY).elbo, vae.elbo(GREY, binarize="threshold").elbo)
+    assert (vae.elbo(GREY).elbo != vae.elbo(GREY, binarize="dynamic").elbo).any()
+
+
+# What the numbers mean
+
+
+DOORS: dict[str, Callable[..., Array]] = {
+    "elbo": lambda vae, x, **how: vae.elbo(x, **how).elbo,
+    "encode": lambda vae, x, **how: vae.encode(x, **how)[0],
+    "reconstruct": lambda vae, x, **how: vae.reconstruct(x, **how),
+    "log_likelihood": lambda vae, x, **how: vae.log_likelihood(x, 5, **how).log_likelihood,
+    "annealed": lambda vae, x, **how: vae.annealed_log_likelihood(
+        x, Annealing(temperatures=5, chains=2, leapfrog=2), **how
+    ).log_likelihood,
+}
+# One row goes through a matrix-vector product, which sums in another order.
+SAME: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-10}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+@pytest.mark.parametrize("is_fitted", [True, False])
+def test_a_row_of_a_table_is_worth_the_same_alone_and_beside_negative_ones(
+    door: str, dtype: type, is_fitted: bool
+) -> None:
+    x = np.array([[5, 10], [-1, 3], [2, 0], [0, 1]], dtype)
+    vae = small(2, likelihood="normal", dtype="float64")
+    if is_fitted:
+        vae.fit(x, epochs=2, batch_size=2)
+    whole = DOORS[door](vae, x)
+    for part in (slice(0, 1), slice(2, 4), slice(0, 3)):
+        # The noise of an example is its place's: only the first rows of x have the places that they have alone.
+        if part.start == 0 or door in ("encode", "reconstruct"):
+            np.testing.assert_allclose(DOORS[door](vae, x[part]), whole[part], **SAME)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_row_of_bytes_nearly_black_is_no_binary_row(door: str) -> None:
+    x = np.where(np.arange(16) % 3 == 0, 1, 0) * np.ones((20, 1), np.uint8)
+    x[1:] = GREY[1:20]
+    x = x.astype(np.uint8)
+    vae = fitted(x, dtype="float64")
+    assert vae.values.kind == "byte"
+    whole = DOORS[door](vae, x)
+    for alone in (x[:1], x[:1].astype(float), x[:1].astype(np.int64)):
+        np.testing.assert_allclose(DOORS[door](vae, alone), whole[:1], **SAME)
+    as_binary = DOORS[door](vae, x[:1], values="binary")
+    assert np.abs(as_binary - whole[:1]).max() > 1e-3
+    np.testing.assert_allclose(DOORS[door](vae, x[:1].astype(bool)), as_binary, **SAME)
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "settings"),
+    [
+        (np.array([[5, 10], [-1, 3]] * 10), np.array([[5, 10], [7, 2]]), {"likelihood": "normal"}),
+        (GREY, np.where(BINARY == 1, 1, 0)[:5], {}),
+        (GREY / 255, BINARY[:5], {}),
+    ],
+    ids=["real", "byte", "unit"],
+)
+def test_validation_is_read_as_the_training_rows_are(train: Array, held_out: Array, settings: dict[str, Any]) -> None:
+    vae = small(train.shape[1], dtype="float64", **settings)
+    line = vae.fit(train, validation=held_out, epochs=1, batch_size=10).split("validation")[0]
+    assert line["elbo"] == pytest.approx(vae.elbo(held_out).elbo.mean(), rel=1e-12)
+    beside = np.concatenate([held_out, train])
+    assert line["elbo"] == pytest.approx(vae.elbo(beside).elbo[: len(held_out)].mean(), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("x", "bad", "message"),
+    [
+        (GREY, GREY / 255, "values from .* expected whole numbers from 0 to 255 .* from 25 to 230; .*'unit'"),
+        (GREY, GREY.astype(int) - 30, "whole numbers from -5 to 200, expected whole numbers from 0 to 255"),
+        (BINARY, GREY, "whole numbers from 25 to 230, expected only 0 and 1 .* from 0 to 1; .* values 'byte'"),
+        (GREY / 255, GREY, "whole numbers from 25 to 230, expected numbers from 0 to 1 .*; .* values 'byte'"),
+    ],
+    ids=["unit to byte", "negative to byte", "byte to binary", "byte to unit"],
+)
+def test_a_later_array_that_does_not_fit_is_refused_with_both_ranges(x: Array, bad: Array, message: str) -> None:
+    vae = fitted(x)
+    before = bits(vae)
+    for door in DOORS.values():
+        with pytest.raises(DataError, match=f"^x: has {message}"):
+            door(vae, bad)
+    with pytest.raises(DataError, match=f"^x: has {message}"):
+        vae.fit(bad, epochs=1, batch_size=20)
+    with pytest.raises(DataError, match=f"^validation: has {message}"):
+        vae.fit(x, validation=bad, epochs=1, batch_size=20)
+    assert bits(vae) == before
+
+
+def test_an_unfitted_model_reads_numbers_by_its_likelihood() -> None:
+    assert (small().values, small(likelihood="normal").values) == (UNIT, REAL)
+    with pytest.raises(DataError, match=r"^x: has whole numbers from 25 to 230, expected numbers from 0 to 1 .*'byte'"):
+        small().elbo(GREY)
+    np.testing.assert_array_equal(small(values="byte").elbo(GREY).elbo, small().elbo(GREY, values="byte").elbo)
+
+
+def test_levels_are_asked_for_and_kept() -> None:
+    levels = np.where(BINARY == 1, 15, 1)
+    with pytest.raises(DataError, match=r"^scale: x has whole numbers from 1 to 15, .* scale=15"):
+        small().fit(levels)
+    vae, grey = small(), small()
+    vae.fit(levels, scale=16, epochs=2, batch_size=20)
+    grey.fit(levels / 16, epochs=2, batch_size=20)
+    assert (vae.values.kind, vae.values.scale, vae.config.scale) == ("unit", 16, 16)
+    assert bits(vae) == bits(grey)
+    np.testing.assert_array_equal(vae.elbo(levels).elbo, grey.elbo(levels / 16).elbo)
+    with pytest.raises(DataError, match="x: has whole numbers from 2 to 30, expected numbers from 0 to 16"):
+        vae.elbo(levels * 2)
+
+
+def test_what_was_decided_stays_through_later_fits() -> None:
+    vae = small(values="byte")
+    dark = np.where(BINARY == 1, 9, 1)
+    vae.fit(dark, epochs=1, batch_size=20)
+    assert vae.values.span is not None
+    vae.fit(GREY, epochs=1, batch_size=20)
+    assert vae.values.span.high == 9
+    for named in ({"values": "unit"}, {"values": "real"}, {"scale": 9}):
+        with pytest.raises(DataError, match=r"^(values|scale): got .* but the model has grey, bytes over 255; a"):
+            vae.fit(dark, epochs=1, batch_size=20, **named)
+
+
+def test_the_kind_that_an_array_is_named_has_to_mean_the_same() -> None:
+    with pytest.raises(DataError, match=r"^values: got 'real', but the model was fitted to 'byte' values"):
+        fitted(GREY).elbo(GREY, values="real")
+    with pytest.raises(DataError, match=r"^values: got 'byte', but the model was fitted to 'real' values"):
+        fitted(POINTS, likelihood="normal").elbo(POINTS, values="byte")
+    with pytest.raises(DataError, match=r"^values: got 'grey', expected one of binary, byte, unit, real"):
+        fitted(GREY).elbo(GREY, values="grey")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_masked_cells_are_refused_at_every_door(door: str) -> None:
+    vae = fitted(POINTS, likelihood="normal")
+    masked = np.ma.masked_array(POINTS, POINTS > 1)
+    count = int((POINTS > 1).sum())
+    with pytest.raises(DataError, match=rf"^x: has {count} of 120 cells masked, expected none; .* x.filled\(value\)"):
+        DOORS[door](vae, masked)
+    whole = np.ma.masked_array(POINTS, False)
+    np.testing.assert_array_equal(DOORS[door](vae, whole), DOORS[door](vae, POINTS))
+
+
+def test_masked_cells_are_refused_by_fit_and_decode() -> None:
+    vae = small(2, likelihood="normal")
+    masked = np.ma.masked_array(POINTS, POINTS > 1)
+    with pytest.raises(DataError, match=r"^x: has \d+ of 120 cells masked"):
+        vae.fit(masked, batch_size=20)
+    with pytest.raises(DataError, match=r"^validation: has \d+ of 120 cells masked"):
+        vae.fit(POINTS, validation=masked, batch_size=20)
+    with pytest.raises(DataError, match=r"^z: has \d+ of 120 cells masked"):
+        vae.decode(masked)
+
+
+# Standardisation
+
+
+def table(rows: int = 60) -> Array:
+    """Columns of very different scales, and one that is constant."""
+    z = np.random.default_rng(0).normal(size=(rows, 1))
+    noise_ = np.random.default_rng(1).normal(size=(rows, 4))
+    return (z + 0.3 * noise_) * (3e4, 0.02, 500, 0) + (1e5, -4, 0, 7)
+
+
+def test_a_standardised_fit_is_the_fit_of_standardised_data() -> None:
+    x = table()
+    mean, sigma = x.mean(axis=0), np.where([True, True, True, False], x.std(axis=0), 1)
+    vae, plain = (small(4, likelihood="normal-diagonal", dtype="float64") for _ in range(2))
+    settings: dict[str, Any] = {"epochs": 3, "batch_size": 20, "lr": 0.01}
+    history = vae.fit(x, standardize=True, validation=x[:9], **settings)
+    assert vae.values.standardisation is not None
+    seen = vae.values.to_model(x)
+    np.testing.assert_allclose(seen, (x - mean) / sigma, rtol=1e-8, atol=1e-8)
+    reference = plain.fit(seen, values="real", validation=seen[:9], **settings)
+    assert bits(vae) == bits(plain)
+    log_det = -np.log(sigma).sum()
+    assert vae.values.log_det_jacobian == pytest.approx(log_det, rel=1e-12)
+    # Log-densities of the data: those of what the model sees, less Σ log σ.
+    for name in ("elbo", "reconstruction", "objective"):
+        for line, other in zip(history.split("train"), reference.split("train"), strict=True):
+            assert line[name] == pytest.approx(other[name] + log_det, rel=1e-10)
+    for line, other in zip(history.split("validation"), reference.split("validation"), strict=True):
+        assert line["elbo"] == pytest.approx(other["elbo"] + log_det, rel=1e-10)
+        assert line["kl"] == pytest.approx(other["kl"], rel=1e-10)
+    for door in ("elbo", "log_likelihood", "annealed"):
+        np.testing.assert_allclose(DOORS[door](vae, x), DOORS[door](plain, seen) + log_det, rtol=1e-10)
+    np.testing.assert_allclose(vae.encode(x)[0], plain.encode(seen)[0], rtol=1e-12)
+    np.testing.assert_allclose(vae.reconstruct(x), plain.reconstruct(seen) * sigma + mean, rtol=1e-10)
+    np.testing.assert_allclose(vae.sample(9), plain.sample(9) * sigma + mean, rtol=1e-10)
+    np.testing.assert_allclose(vae.sample(9, mean=True), plain.sample(9, mean=True) * sigma + mean, rtol=1e-10)
+    both, of_plain = (each.bidirectional(3, Annealing(temperatures=5, chains=2, leapfrog=2)) for each in (vae, plain))
+    np.testing.assert_allclose(both.log_likelihood, of_plain.log_likelihood + log_det, rtol=1e-6)
+    np.testing.assert_allclose(both.upper, of_plain.upper + log_det, rtol=1e-6)
+
+
+def test_the_density_of_a_standardised_model_integrates_to_one() -> None:
+    """Against quadrature, on the data's own scale: a missing or doubled Σ log σ would make it σ or 1/σ."""
+    x = np.random.default_rng(2).normal(50, 20, (200, 1))
+    vae = small(1, likelihood="normal", dtype="float64", latent=1)
+    vae.fit(x, standardize=True, epochs=5, batch_size=20, lr=0.01)
+    places = np.linspace(-250, 350, 1201)[:, None]
+    density = np.exp(vae.log_likelihood(places, 400).log_likelihood)
+    assert np.trapezoid(density, places[:, 0]) == pytest.approx(1, abs=0.02)
+
+
+def test_standardisation_is_kept_with_the_model(tmp_path: Path) -> None:
+    x = table()
+    vae = small(4, likelihood="normal")
+    vae.fit(x, standardize=True, epochs=2, batch_size=20)
+    vae.save(tmp_path)
+    loaded = VAE.load(tmp_path, backend="numpy")
+    assert loaded.config.standardize
+    assert loaded.values.to_mapping() == vae.values.to_mapping()
+    for door in DOORS.values():
+        assert door(loaded, x).tobytes() == door(vae, x).tobytes()
+        assert door(loaded, x[:3]).tobytes() == door(vae, x[:3]).tobytes()
+    assert loaded.sample(5).tobytes() == vae.sample(5).tobytes()
+    alone = VAE.load(tmp_path / checkpoint.WEIGHTS_FILE, backend="numpy", seed=3)
+    assert alone.sample(5).tobytes() == vae.sample(5).tobytes()
+    loaded.fit(x[:40] * 2, epochs=1, batch_size=20)
+    assert loaded.values.to_mapping() == vae.values.to_mapping()
+
+
+def test_standardisation_needs_real_data_and_is_decided_once() -> None:
+    with pytest.raises(InputError, match=r"^x: likelihood 'bernoulli' takes values"):
+        small().fit(BINARY, standardize=True)
+    with pytest.raises(DataError, match=r"^standardize: x holds binary, 0 and 1, expected real values"):
+        small(likelihood="normal").fit(BINARY, standardize=True, values="binary")
+    plain = fitted(POINTS, likelihood="normal")
+    with pytest.raises(DataError, match=r"^standardize: got True, but the model was fitted to data that are not"):
+        plain.fit(POINTS, standardize=True)
+
+
+@pytest.mark.parametrize("lr", [1e-9, 1e-3])
+def test_what_dies_of_the_datas_scale_is_told_so_at_any_lr(lr: float) -> None:
+    x = np.random.default_rng(0).normal(0, 1e7, (60, 4))
+    with pytest.raises(NonFiniteError) as raised:
+        small(4, likelihood="normal").fit(x, batch_size=20, lr=lr)
+    message = str(raised.value)
+    assert message.startswith("step 1: ")
+    assert "the data have values from -" in message
+    assert "standardize=True" in message
+    assert "lr" not in message
+    small(4, likelihood="normal").fit(x, batch_size=20, lr=lr, standardize=True)
 
 
 # Saving and loading
@@ -259,10 +509,10 @@ def test_its_name_says_what_it_is() -> None:
         (lambda v: v.elbo(np.where(BINARY == 1, np.inf, 0)), r"x has the value inf at row"),
         (lambda v: v.elbo("digits"), r"x holds <U6, expected numbers"),
         (lambda v: v.fit(BINARY * 300.0), r"x: likelihood 'bernoulli' takes values in \[0, 1\] or whole numbers"),
-        (lambda v: v.fit(BINARY - 1.0), r"they run from -1 to 0; use likelihood 'normal' with binarize 'none'"),
+        (lambda v: v.fit(BINARY - 1.0), r"have whole numbers from -1 to 0; use likelihood 'normal' with"),
         (lambda v: v.fit(GREY, binarize="none"), r"x: likelihood 'bernoulli' is none for grey values; use binarize"),
-        (lambda v: v.elbo(GREY, binarize="none"), r"x: likelihood 'bernoulli' is none for grey values"),
-        (lambda v: v.elbo(GREY, binarize="coin"), r"binarize 'coin': expected one of dynamic, fixed"),
+        (lambda v: v.elbo(GREY / 255, binarize="none"), r"x: likelihood 'bernoulli' is none for grey values"),
+        (lambda v: v.elbo(BINARY, binarize="coin"), r"binarize 'coin': expected one of dynamic, fixed"),
         (lambda v: v.fit(BINARY, validation=BINARY[:, :3]), r"validation has shape \(60, 3\), expected \(N, 16\)"),
         (lambda v: v.fit(BINARY, epochs=0), r"epochs: got 0, expected a whole number >= 1"),
         (lambda v: v.fit(BINARY, lr=-0.1), r"lr: got -0.1, expected a number > 0"),

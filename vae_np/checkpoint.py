@@ -28,6 +28,7 @@ from vae_np._types import Array
 from vae_np._version import __version__
 from vae_np.errors import CheckpointError, InputError, MissingFileError, UnverifiedWarning, WriteError
 
+# Version 2 has checksums, and says what the values of the data mean.
 FORMAT_VERSION = 2
 # The first version whose files have checksums: from it on, a file without them is a damaged one.
 _WITH_CHECKSUMS = 2
@@ -46,16 +47,24 @@ _CONTENTS = {"weights": ("architecture",), "state": ("architecture", "config", "
 
 @dataclass(frozen=True)
 class Weights:
-    """The parameters of a model, weights (in, out) as in memory, and the architecture they belong to."""
+    """The parameters of a model, weights (in, out) as in memory, and the architecture they belong to.
+
+    `values` is what the data mean to the model (`vae_np.data.Values.to_mapping`): None where it was fitted to none, and
+    empty where an earlier version kept no record of it.
+    """
 
     parameters: dict[str, Array]
     architecture: dict[str, Any]
     step: int
+    values: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
 class State:
-    """All that resuming a run needs; weights (in, out) as in memory."""
+    """All that resuming a run needs; weights (in, out) as in memory.
+
+    `values` as in `Weights`; `fingerprint` is what the run's data are known by.
+    """
 
     parameters: dict[str, Array]
     moments: dict[str, Array]
@@ -63,6 +72,8 @@ class State:
     config: dict[str, Any]
     step: int
     extra: dict[str, Any]
+    values: dict[str, Any] | None
+    fingerprint: dict[str, Any]
 
     @property
     def from_python(self) -> bool:
@@ -79,6 +90,8 @@ def save(
     config: Mapping[str, Any],
     step: int,
     extra: Mapping[str, Any],
+    values: Mapping[str, Any] | None = None,
+    fingerprint: Mapping[str, Any] | None = None,
 ) -> None:
     """Write both files of a checkpoint into `folder`.
 
@@ -87,7 +100,7 @@ def save(
     WriteError, with the file, where it cannot be written; an earlier checkpoint in the folder is then untouched.
     """
     folder = Path(folder)
-    about = {"step": int(step), "architecture": dict(architecture)}
+    about = {"step": int(step), "architecture": dict(architecture), "values": None if values is None else dict(values)}
     state = {_PARAMETER + name: tensor for name, tensor in parameters.items()}
     state |= {_MOMENT + name: tensor for name, tensor in moments.items()}
     unusable = _first_non_finite(state)
@@ -95,7 +108,11 @@ def save(
         raise InputError(f"{folder}: the checkpoint of step {step} is not written: {unusable}")
     weights = {name: _transposed(name, tensor) for name, tensor in parameters.items()}
     files = {
-        folder / STATE_FILE: _encode("state", state, about | {"config": dict(config), "extra": dict(extra)}),
+        folder / STATE_FILE: _encode(
+            "state",
+            state,
+            about | {"config": dict(config), "extra": dict(extra), "fingerprint": dict(fingerprint or {})},
+        ),
         folder / WEIGHTS_FILE: _encode("weights", weights, about),
     }
     try:
@@ -121,7 +138,7 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
         path = path / WEIGHTS_FILE
     tensors, about = _decode("weights", path)
     parameters = {name: _transposed(name, tensor) for name, tensor in tensors.items()}
-    return Weights(parameters, about["architecture"], about["step"])
+    return Weights(parameters, about["architecture"], about["step"], about.get("values", {}))
 
 
 def load_state(folder: str | os.PathLike[str]) -> State:
@@ -138,6 +155,8 @@ def load_state(folder: str | os.PathLike[str]) -> State:
         config=about["config"],
         step=about["step"],
         extra=about["extra"],
+        values=about.get("values", {}),
+        fingerprint=about.get("fingerprint", {}),
     )
 
 

@@ -15,7 +15,7 @@ from vae_np._types import Array
 from vae_np.config import Config, load_toml
 from vae_np.distributions import bernoulli_sample, normal_sample
 from vae_np.elbo import Terms
-from vae_np.errors import CheckpointError, ConfigError, InputError, WriteError
+from vae_np.errors import CheckpointError, ConfigError, DataError, InputError, MissingFileError, WriteError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
 from vae_np.evaluation.importance import Estimate
@@ -44,10 +44,16 @@ class History:
 class VAE:
     """A variational autoencoder: encoder q(z|x), decoder p(x|z), prior N(0, I).
 
-    Inputs `x` are (N, D) or (N, H, W): bytes 0..255, values in [0, 1], binary, or, for a normal likelihood, any finite
-    floats, which are taken as they are. Where the likelihood is Bernoulli and x is grey, pixels are drawn as 1 with
-    their grey value's probability: anew at each visit in `fit`, once and for all in the other methods. All methods are
-    pure in the seed they are given.
+    Inputs `x` are (N, D) or (N, H, W). What their numbers mean is a property of the model, `values`: decided by `fit`
+    from all rows that it is given, or named, and kept with the model. So a row has the same ELBO whatever rows stand
+    beside it, and an array that does not fit is refused. Before `fit`, numbers are grey in [0, 1] for a Bernoulli
+    likelihood, and real for a normal one.
+
+    Where the likelihood is Bernoulli and x is grey, pixels are drawn as 1 with their grey value's probability: anew at
+    each visit in `fit`, once and for all in the other methods. All methods are pure in the seed they are given.
+
+    `values` in the methods names what x holds where that is not what the model was fitted to: bytes, [0, 1] and binary
+    mean the same pixels. It is a kind (`binary`, `byte`, `unit`, `real`) or a `vae_np.data.Values`.
 
     Raises InputError (a ValueError) where an argument cannot be used.
     """
@@ -66,6 +72,7 @@ class VAE:
         dtype: str = "float32",
         backend: str = "auto",
         seed: int = 0,
+        values: data.Values | str | None = None,
     ) -> None:
         self.config = Config(
             hidden=hidden,
@@ -82,15 +89,19 @@ class VAE:
         self.backend = backends.choose(backend)
         self.arch: Architecture = architecture(self.config, features)
         self._seed = self.config.seed
+        self._named = None if values is None else _named(values)
         self.reset()
 
     def reset(self, *, parameters: bool = True) -> None:
         """A fresh start: forget steps, epochs, moments and history, so that `fit` begins anew.
 
-        The parameters are drawn again from the seed that the model was made with; with `parameters=False` they stay.
+        The parameters are drawn again from the seed that the model was made with, and the next `fit` decides anew what
+        the numbers in its data mean; with `parameters=False` both stay.
         """
         fresh = model.initialise(self.arch, seed=self._seed, dtype=self.config.dtype, scheme=self.config.init)
-        if not parameters:
+        if parameters:
+            self._values = self._named
+        else:
             fresh.assign(self.parameters)
         self._state = TrainingState(fresh)
         self._progress = Progress()
@@ -106,6 +117,13 @@ class VAE:
     def model(self) -> Model:
         """The model as the functions of `vae_np.evaluation` take it: operations, architecture and parameters."""
         return Model(self.backend.ops, self.arch, self.parameters)
+
+    @property
+    def values(self) -> data.Values:
+        """What the numbers in the data mean to the model: kind, scale, the range it was fitted to, standardisation."""
+        if self._values is not None:
+            return self._values
+        return data.UNIT if self.arch.is_bernoulli else data.REAL
 
     @property
     def parameters(self) -> Parameters:
@@ -131,6 +149,9 @@ class VAE:
         beta_warmup: int = 0,
         binarize: str | None = None,
         z_samples: int = 1,
+        values: data.Values | str | None = None,
+        scale: float | None = None,
+        standardize: bool = False,
         seed: int | None = None,
         on_metrics: Callable[[Metrics], None] | None = None,
     ) -> History:
@@ -147,6 +168,10 @@ class VAE:
         `validation` is other data, or how many of the last rows of x are held out; after each epoch it is judged by
         `z_samples` draws of ε. `seed` (the model's own unless given) draws order, pixels and ε.
 
+        The first `fit` decides what the numbers in x mean, as far as `values` and `scale` (the number that is white)
+        do not name it; later ones read x by it. `standardize` brings each column of real data to mean 0 and standard
+        deviation 1, of the rows that are trained on; samples and log-densities stay on the data's own scale. [D65]
+
         Returns this call's metrics lines, which `on_metrics` also gets as they come; `history` has those of all calls.
         `on_metrics` may end the training by raising `StopTraining`, as `EarlyStopping` does:
 
@@ -156,8 +181,9 @@ class VAE:
         metrics line, and `fit` can go on from there. So it is with NonFiniteError, which is raised, with the tensor and
         the step, if a value stops being finite.
         """
-        rows, values = self._rows(x, "x")
-        mode = self._mode(rows, values, binarize, "x")
+        kept_back = int(validation) if isinstance(validation, int | np.integer) else 0
+        rows, held, kept = self._fitted_rows(x, kept_back, values, scale, standardize)
+        mode = self._mode(held, binarize, "x")
         config = Config(
             **{
                 **self.config.to_mapping(),
@@ -173,19 +199,20 @@ class VAE:
                 "samples": samples,
                 "beta": beta,
                 "beta_warmup": beta_warmup,
-                "binarize": mode,
+                "binarize": mode if held.is_grey else binarize,
+                "values": held.kind,
+                "scale": held.scale if held.is_grey else None,
+                "standardize": held.standardisation is not None,
                 "z_samples": z_samples,
                 "seed": self.config.seed if seed is None else seed,
             }
         )
         examples = None
-        if validation is not None and not isinstance(validation, int | np.integer):
-            examples = self._examples(validation, binarize, config.seed, "validation")
-        elif validation:
-            kept, _ = data.split_validation(len(rows), int(validation))
-            examples = held_out.Examples(rows[kept:], values, mode, config.seed, first=kept)
-            rows = rows[:kept]
-        trainer = self._trainer(config, rows, values, examples)
+        if kept < len(rows):
+            examples = held_out.Examples(rows[kept:], held, mode, config.seed, first=kept)
+        elif validation is not None and not isinstance(validation, int | np.integer):
+            examples = self._examples_of(held, validation, binarize, config.seed, "validation")
+        trainer = self._trainer(config, rows[:kept], held, examples)
         return self._run(trainer, on_metrics)
 
     def _trainer(
@@ -241,22 +268,27 @@ class VAE:
             loop.run(trainer, on_metrics=record, on_epoch=lambda _: kept.take(), should_stop=lambda: stopped)
         finally:
             kept.give_back()
-            self._progress, self.config = Progress.after(trainer), trainer.config
+            self._progress, self.config, self._values = Progress.after(trainer), trainer.config, trainer.values
         return lines
 
-    def encode(self, x: Array, *, binarize: str | None = None) -> tuple[Array, Array]:
+    def encode(
+        self, x: Array, *, binarize: str | None = None, values: data.Values | str | None = None
+    ) -> tuple[Array, Array]:
         """mu and logvar (log σ²) of q(z|x), (N, K) each; solved for, where the model has no encoder. [D19] [D11]"""
-        return held_out.posterior_moments(self.model, self._examples(x, binarize, self.config.seed))
+        return held_out.posterior_moments(self.model, self._examples(x, binarize, self.config.seed, values))
 
     def decode(self, z: Array) -> Array:
-        """E[x|z] for z (N, K): probabilities in [0, 1] (Bernoulli) or means (normal), (N, D). [D3]"""
-        z = np.atleast_2d(np.asarray(z, dtype=self.parameters.dtype))
+        """E[x|z] for z (N, K), (N, D): probabilities in [0, 1] (Bernoulli), or means on the data's scale (normal). [D3]
+
+        Grey is on the scale [0, 1], whatever that of the data was.
+        """
+        z = np.atleast_2d(np.asarray(data.unmasked(z, "z"), dtype=self.parameters.dtype))
         data.check_columns(z, self.arch.latent, "z")
         out, _ = model.decode_forward(*self.model, z)
-        return sigmoid(out) if self.arch.is_bernoulli else out
+        return sigmoid(out) if self.arch.is_bernoulli else self.values.from_model(out)
 
     def sample(self, n: int, seed: int = 0, *, mean: bool = False) -> Array:
-        """n draws from the model: z ~ N(0, I), then x ~ p(x|z), (n, D): bytes 0 or 1, or floats. [D6]
+        """n draws from the model: z ~ N(0, I), then x ~ p(x|z), (n, D): bytes 0 or 1, or floats as in `decode`. [D6]
 
         `mean=True` returns E[x|z] instead of a draw, which is what pictures usually show.
         """
@@ -269,7 +301,8 @@ class VAE:
         address = {"seed": seed, "stream": noise.PRIOR, "sample": 1}
         if self.arch.is_bernoulli:
             return bernoulli_sample(out, noise.uniform(rows, self.arch.features, **address))
-        return normal_sample(out, self._logvar(), noise.normal(rows, self.arch.features, dtype=dtype, **address))
+        eps = noise.normal(rows, self.arch.features, dtype=dtype, **address)
+        return self.values.from_model(normal_sample(out, self._logvar(), eps))
 
     def _logvar(self) -> Array:
         if self.arch.likelihood == "normal-fixed":
@@ -283,29 +316,47 @@ class VAE:
 
     def simulated(self, n: int, seed: int = 0) -> tuple[held_out.Examples, Array]:
         """`sample(n, seed)` as examples to evaluate, and the z (n, K) that each was decoded from. [D63]"""
-        values: data.Values = "binary" if self.arch.is_bernoulli else "real"
+        # A normal's draws of grey are not confined to [0, 1].
+        values = self.values if self.values.kind == "real" else data.REAL
+        values = data.BINARY if self.arch.is_bernoulli else values
         return held_out.Examples(self.sample(n, seed), values, "none", seed), self.prior(n, seed)
 
-    def reconstruct(self, x: Array, *, binarize: str | None = None) -> Array:
-        """E[x|z] at z = the posterior mean of x, (N, D)."""
-        return self.decode(self.encode(x, binarize=binarize)[0])
+    def reconstruct(
+        self, x: Array, *, binarize: str | None = None, values: data.Values | str | None = None
+    ) -> Array:
+        """E[x|z] at z = the posterior mean of x, (N, D), as in `decode`."""
+        return self.decode(self.encode(x, binarize=binarize, values=values)[0])
 
-    def elbo(self, x: Array, *, seed: int | None = None, z_samples: int = 1, binarize: str | None = None) -> Terms:
+    def elbo(
+        self,
+        x: Array,
+        *,
+        seed: int | None = None,
+        z_samples: int = 1,
+        binarize: str | None = None,
+        values: data.Values | str | None = None,
+    ) -> Terms:
         """Per-example `elbo`, `reconstruction` and `kl`, (N,) each in nats, with `z_samples` draws of ε. [D21]"""
         seed = self.config.seed if seed is None else seed
         return held_out.elbo_terms(
             self.model,
-            self._examples(x, binarize, seed),
+            self._examples(x, binarize, seed, values),
             seed=seed,
             z_samples=_count("z_samples", z_samples),
         )
 
     def log_likelihood(
-        self, x: Array, samples: int = 5000, *, seed: int | None = None, binarize: str | None = None
+        self,
+        x: Array,
+        samples: int = 5000,
+        *,
+        seed: int | None = None,
+        binarize: str | None = None,
+        values: data.Values | str | None = None,
     ) -> Estimate:
         """Per-example log p(x) in nats by importance sampling, with its error and effective sample size. [D34]"""
         seed = self.config.seed if seed is None else seed
-        examples = self._examples(x, binarize, seed)
+        examples = self._examples(x, binarize, seed, values)
         return held_out.log_likelihood(
             self.model,
             examples,
@@ -315,11 +366,17 @@ class VAE:
         )
 
     def annealed_log_likelihood(
-        self, x: Array, annealing: Annealing | None = None, *, seed: int | None = None, binarize: str | None = None
+        self,
+        x: Array,
+        annealing: Annealing | None = None,
+        *,
+        seed: int | None = None,
+        binarize: str | None = None,
+        values: data.Values | str | None = None,
     ) -> AnnealedEstimate:
         """Per-example log p(x) in nats by annealed importance sampling, which needs no encoder. [D60]"""
         seed = self.config.seed if seed is None else seed
-        examples = self._examples(x, binarize, seed)
+        examples = self._examples(x, binarize, seed, values)
         return held_out.annealed_log_likelihood(self.model, examples, annealing or Annealing(), seed=seed)
 
     def bidirectional(
@@ -350,25 +407,33 @@ class VAE:
             moments |= local.arrays()
         extra = {**self._progress.to_mapping(), "source": checkpoint.PYTHON}
         with storage.hold(folder):
-            save_state(folder, self.arch, self.config, self._state, moments, extra)
+            save_state(folder, self.arch, self.config, self._state, moments, extra, self._values)
             storage.write_atomic(folder / CONFIG_FILE, self.config.to_toml())
 
     @classmethod
     def load(
-        cls, run: str | os.PathLike[str], *, backend: str = "auto", seed: int | None = None, moments: bool = True
+        cls,
+        run: str | os.PathLike[str],
+        *,
+        backend: str = "auto",
+        seed: int | None = None,
+        moments: bool = True,
+        values: data.Values | str | None = None,
     ) -> VAE:
         """The model of a run's folder, with the run's settings, or of a `checkpoint.safetensors` alone.
 
         `seed` is by default the run's, so that a model which was saved gives the same numbers when it is loaded. From a
         folder `fit` goes on where the run stands; with `moments=False`, or from the weights alone, it begins anew.
-        Raises MissingFileError where there is none, CheckpointError where it cannot be used.
+        `values` names what the data mean where an earlier version kept no record of it; unless it is named, it is what
+        the run's data imply. Raises MissingFileError where there is none, CheckpointError where it cannot be used.
         """
         weights = checkpoint.load_weights(run)
         arch = architecture_of(weights, run)
         settings = Path(run) / CONFIG_FILE
-        config = load_toml(settings) if settings.exists() else Config()
-        if settings.exists():
-            _check_architecture(arch, config, settings)
+        of_run = load_toml(settings) if settings.exists() else None
+        config = of_run or Config()
+        if of_run is not None:
+            _check_architecture(arch, of_run, settings)
         own: dict[str, Any] = {
             **arch.as_dict(),
             "hidden": arch.hidden,
@@ -378,6 +443,7 @@ class VAE:
         }
         vae = cls(own.pop("features"), **own)
         vae.config = replace(config, **own)
+        vae._values = values_of(weights, of_run, run) if values is None else _named(values)
         vae.parameters.assign(weights.parameters)
         vae._state.step = weights.step
         if moments and (Path(run) / checkpoint.STATE_FILE).exists():
@@ -405,24 +471,94 @@ class VAE:
             array[...] = held[name]
         self._state.step, self._progress = state.step, replace(progress, local=local)
 
-    def _rows(self, x: Array, name: str) -> tuple[Array, data.Values]:
-        array = np.asarray(x)
-        rows, values = data.as_rows(array, name)
-        data.check_columns(rows, self.arch.features, name)
-        if array.dtype.kind == "f" and values != "real" and not self.arch.is_bernoulli:
-            # A few rows of real data may be whole numbers by chance, and are no bytes for that.
-            return array.reshape(rows.shape), "real"
-        return rows, values
+    def _fitted_rows(
+        self, x: Array, kept_back: int, values: data.Values | str | None, scale: float | None, standardize: bool
+    ) -> tuple[Array, data.Values, int]:
+        """x as rows, stored as the model's values say; those values, decided here if they were not before; and how many
+        of the rows are trained on, all but the last `kept_back`."""
+        rows, _ = data.flatten(x, "x")
+        data.check_columns(rows, self.arch.features, "x")
+        span = data.scan(rows, "x")
+        kept, _ = data.split_validation(len(rows), kept_back)
+        named = values.kind if isinstance(values, data.Values) else values
+        scale = values.scale if isinstance(values, data.Values) and scale is None and values.is_grey else scale
+        if standardize:
+            named = "real" if named is None else named
+        known = self._values
+        if known is None:
+            held = data.decide(span, rows.dtype, self.arch.likelihood, kind=named, scale=scale, what="x")
+        else:
+            wanted = known if named is None else data.Values.named(named, scale)
+            if (wanted.kind, scale or wanted.scale) != (known.kind, known.scale):
+                raise DataError(f"values: got {wanted}, but the model has {known}; a new VAE can be fitted to others")
+            known.check(span, "x")
+            held = known if known.span is not None else replace(known, span=span)
+        if standardize and held.standardisation is None:
+            if known is not None and known.span is not None:
+                raise DataError("standardize: got True, but the model was fitted to data that are not standardized")
+            held = held.standardised(rows[:kept], "x")
+        return held.convert(rows), held, kept
 
-    def _mode(self, rows: Array, values: data.Values, binarize: str | None, name: str) -> str:
-        grey = values in ("byte", "unit") and self.arch.likelihood == "bernoulli"
-        mode = binarize if binarize is not None else ("dynamic" if grey else "none")
-        data.check_values(name, (rows,), values, self.arch.likelihood, mode)
+    def _read_as(self, dtype: np.dtype[Any], named: data.Values | str | None) -> data.Values:
+        """What an array holds: what the model was fitted to, or what it is named, if that means the same pixels."""
+        if named is None:
+            # True and False are no bytes, and no levels.
+            return data.BINARY if dtype == np.bool_ and self.values.is_grey else self.values
+        held = _named(named)
+        if self._values is not None and held.kind != self._values.kind and "real" in (held.kind, self._values.kind):
+            raise DataError(f"values: got {held.kind!r}, but the model was fitted to {self._values.kind!r} values")
+        return self.values if held.kind == "real" else held
+
+    def _mode(self, values: data.Values, binarize: str | None, name: str) -> str:
+        grey = values.is_grey and self.arch.likelihood == "bernoulli"
+        mode = binarize if binarize is not None else self.config.binarization if grey else "none"
+        data.check_values(name, values, self.arch.likelihood, mode)
         return mode
 
-    def _examples(self, x: Array, binarize: str | None, seed: int, name: str = "x") -> held_out.Examples:
-        rows, values = self._rows(x, name)
-        return held_out.Examples(rows, values, self._mode(rows, values, binarize, name), seed)
+    def _examples(
+        self, x: Array, binarize: str | None, seed: int, values: data.Values | str | None = None
+    ) -> held_out.Examples:
+        array = data.unmasked(x, "x")
+        return self._examples_of(self._read_as(array.dtype, values), array, binarize, seed, "x")
+
+    def _examples_of(
+        self, values: data.Values, x: Array, binarize: str | None, seed: int, name: str
+    ) -> held_out.Examples:
+        rows, _ = data.flatten(x, name)
+        data.check_columns(rows, self.arch.features, name)
+        values.check(data.scan(rows, name), name)
+        return held_out.Examples(values.convert(rows), values, self._mode(values, binarize, name), seed)
+
+
+def _named(values: data.Values | str) -> data.Values:
+    return values if isinstance(values, data.Values) else data.Values.named(values)
+
+
+def values_of(
+    stored: checkpoint.Weights | checkpoint.State, config: Config | None, source: str | os.PathLike[str]
+) -> data.Values | None:
+    """What the data mean to a model that was stored; None where nothing tells, and the likelihood alone has to.
+
+    An earlier version kept no record: then it is what the data that `config` names imply, if they are still there and
+    are the model's. Raises CheckpointError, which names `source`, where the record is damaged.
+    """
+    features = int(stored.architecture["features"])
+    if stored.values is None:
+        return None
+    if stored.values:
+        try:
+            return data.Values.from_mapping(stored.values, features)
+        except DataError as error:
+            raise CheckpointError(f"{os.fspath(source)}: {error}") from None
+    if config is None:
+        return None
+    try:
+        implied = data.load(config.data, test=config.test_data, seed=config.seed, as_before=True)
+        data.check_columns(implied.train, features)
+        data.check_for(implied, config.likelihood, config.binarization)
+    except (DataError, MissingFileError):
+        return None
+    return implied.values
 
 
 def _count(name: str, value: int) -> int:
@@ -467,6 +603,8 @@ def save_state(
     state: TrainingState,
     moments: Mapping[str, Array],
     extra: Mapping[str, Any],
+    values: data.Values | None = None,
+    fingerprint: Mapping[str, Any] | None = None,
 ) -> None:
     """Write both files of a checkpoint; `moments` and `extra` are what resuming needs beside the parameters."""
     checkpoint.save(
@@ -477,4 +615,6 @@ def save_state(
         config=config.to_mapping(),
         step=state.step,
         extra=extra,
+        values=None if values is None else values.to_mapping(),
+        fingerprint=fingerprint,
     )

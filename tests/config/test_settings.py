@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from vae_np import backends, config
 from vae_np.config import Config
-from vae_np.data import BINARIZATIONS
+from vae_np.data import BINARIZATIONS, BINARY, BYTE, REAL, Values
 from vae_np.errors import ConfigError, MissingFileError
 from vae_np.layers import ACTIVATIONS as LAYER_ACTIVATIONS
 from vae_np.model import LIKELIHOODS
@@ -34,6 +35,8 @@ CONFIGS = st.builds(
     # typed on the command line, "none" is no file
     test_data=st.none() | TEXT.filter(lambda text: text != "none"),
     image_shape=st.none() | st.tuples(SIZE, SIZE),
+    values=st.sampled_from((None, "unit")),
+    scale=st.none() | POSITIVE,
     hidden=st.lists(SIZE, max_size=4).map(tuple),
     latent=SIZE,
     activation=st.sampled_from(config.ACTIVATIONS),
@@ -64,6 +67,7 @@ CONFIGS = st.builds(
 def test_defaults_are_the_documented_ones() -> None:
     assert Config().to_mapping() == {
         "data": "mnist",
+        "standardize": False,
         "hidden": [400],
         "latent": 20,
         "activation": "relu",
@@ -88,7 +92,8 @@ def test_defaults_are_the_documented_ones() -> None:
         "backend": "auto",
         "seed": 0,
     }
-    assert (Config().test_data, Config().image_shape, Config().validation) == (None, None, None)
+    absent = ("test_data", "image_shape", "values", "scale", "binarize", "validation")
+    assert [getattr(Config(), name) for name in absent] == [None] * len(absent)
 
 
 def test_binarization_follows_the_likelihood_unless_it_is_given() -> None:
@@ -148,6 +153,12 @@ BAD_VALUES = [
     ("hidden", "400", f"hidden: got '400', {HIDDEN}"),
     ("image_shape", (28,), "image_shape: got 28, expected a height and a width, such as 28,28, or none"),
     ("image_shape", (28, 0), "image_shape: got 28,0, expected a height and a width, such as 28,28, or none"),
+    ("values", "grey", "values: got 'grey', expected one of binary, byte, unit, real, or none"),
+    ("values", "reel", "values: got 'reel', expected one of binary, byte, unit, real, or none (did you mean 'real'?)"),
+    ("scale", 0, "scale: got 0, expected a number > 0, or none"),
+    ("scale", float("inf"), "scale: got inf, expected a number > 0, or none (finite)"),
+    ("standardize", "yes", "standardize: got 'yes', expected true or false"),
+    ("standardize", 1, "standardize: got 1, expected true or false"),
     ("data", " ", "data: got ' ', expected the name of a built-in data set or the path of a file"),
     ("data", 3, "data: got 3, expected the name of a built-in data set or the path of a file"),
     ("test_data", "", "test_data: got '', expected the path of a file, or none"),
@@ -271,6 +282,9 @@ def test_round_trips_are_exact(made: Config) -> None:
         ("lr", "3e-4", 3e-4),
         ("lr", "1", 1.0),
         ("binarize", "none", "none"),
+        ("values", "none", None),
+        ("scale", "16", 16.0),
+        ("standardize", "true", True),
         ("seed", str(2**64 - 1), 2**64 - 1),
     ],
 )
@@ -318,9 +332,49 @@ def test_options_describe_every_field() -> None:
     assert options["test_data"].usage == options["test_data"].help
     for option in options.values():
         assert option.help.endswith(".")
-        assert option.metavar
+        assert option.metavar or isinstance(option.kind, config.Flag)
         if option.default is not None:
             assert option.parse(option.default_text) == option.default
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"values": "byte", "scale": 16.0}, "scale: got 16, expected 255 for values 'byte'"),
+        ({"values": "real", "scale": 16.0}, "scale: got 16, but values 'real' have none"),
+        ({"standardize": True}, "standardize: got true with likelihood 'bernoulli', expected a normal one"),
+        ({"standardize": True, "likelihood": "normal", "values": "byte"}, "standardize: got true with values 'byte'"),
+        ({"standardize": True, "likelihood": "normal", "scale": 2.0}, "standardize: got true with scale 2"),
+    ],
+)
+def test_values_scale_and_standardisation_have_to_belong_together(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        Config(**settings)
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        (BYTE, ("byte", 255.0)),
+        (Values("unit", 16.0), ("unit", 16.0)),
+        (BINARY, ("binary", None)),
+        (REAL, ("real", None)),
+    ],
+)
+def test_decided_values_are_kept_and_come_back(values: Values, kept: tuple[str, float | None]) -> None:
+    made = Config(likelihood="normal").with_values(values)
+    assert (made.values, made.scale) == kept
+    assert Config.from_mapping(tomllib.loads(made.to_toml())) == made
+    assert (Values.named(made.values, made.scale).kind, Values.named(made.values, made.scale).scale) == (
+        values.kind,
+        values.scale,
+    )
+
+
+def test_standardisation_is_a_truth_value_in_toml() -> None:
+    made = Config(likelihood="normal", standardize=True)
+    assert "standardize = true\n" in made.to_toml()
+    assert Config.from_mapping(tomllib.loads(made.to_toml())) == made
 
 
 def test_merge_lets_the_overrides_win() -> None:

@@ -1,53 +1,22 @@
-"""Data sets: built-in ones, files of every format, kinds of values, binarisation, and every refusal.
+"""Data sets: built-in ones, arrays that are checked and split, and every refusal.
 
 Budget: about 2 s.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import os
 import struct
-import zipfile
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from samples import grey
 
-from vae_np import data, noise
-from vae_np.data import dataset
-from vae_np.errors import ConfigError, DataError, InputError, MissingFileError
-
-
-def idx_bytes(array: np.ndarray) -> bytes:
-    codes = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
-    head = struct.pack(">BBBB", 0, 0, codes[array.dtype.str[1:]], array.ndim)
-    return (
-        head
-        + struct.pack(f">{array.ndim}I", *array.shape)
-        + array.astype(array.dtype.newbyteorder(">")).tobytes()
-    )
-
-
-def grey(rows: int, *shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (rows, *shape), dtype=np.uint8)
-
-
-def write_mnist_folder(folder: Path, *, suffix: str = "") -> dict[str, np.ndarray]:
-    arrays = {
-        "train-images-idx3-ubyte": grey(12, 3, 2),
-        "train-labels-idx1-ubyte": np.arange(12, dtype=np.uint8),
-        "t10k-images-idx3-ubyte": grey(5, 3, 2, seed=1),
-        "t10k-labels-idx1-ubyte": np.arange(5, dtype=np.uint8),
-    }
-    for name, array in arrays.items():
-        content = idx_bytes(array)
-        (folder / (name + suffix)).write_bytes(gzip.compress(content) if suffix else content)
-    return arrays
+from vae_np import data
+from vae_np.data import BINARY, BYTE, REAL, UNIT, Values, mapped
+from vae_np.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +41,7 @@ class TestBuiltIn:
         assert hashlib.md5(content).hexdigest() == md5
 
     def test_mnist_is_grey_with_its_shape_and_labels(self, mnist: data.Dataset) -> None:
-        assert (mnist.name, mnist.values, mnist.image_shape) == ("mnist", "byte", (28, 28))
+        assert (mnist.name, mnist.values.kind, mnist.image_shape) == ("mnist", "byte", (28, 28))
         assert mnist.train.shape == (60000, 784)
         assert mnist.test.shape == (10000, 784)
         assert mnist.train.dtype == mnist.test.dtype == np.uint8
@@ -94,7 +63,7 @@ class TestBuiltIn:
         self, name: str, features: int, values: str, image_shape: tuple[int, int] | None, dtype: type
     ) -> None:
         loaded = data.load(name, seed=3)
-        assert (loaded.values, loaded.image_shape) == (values, image_shape)
+        assert (loaded.values.kind, loaded.image_shape) == (values, image_shape)
         assert loaded.train.shape == (20_000, features)
         assert loaded.test.shape == (2_000, features)
         assert loaded.train.dtype == loaded.test.dtype == dtype
@@ -156,162 +125,69 @@ class TestSynthetic:
         assert np.abs(x.mean(axis=0)).max() < 4 * np.sqrt(1.26 / 40_000)
 
 
-class TestFiles:
-    def test_npy_is_memory_mapped_and_its_last_tenth_is_the_test_set(self, tmp_path: Path) -> None:
-        x = grey(25, 9)
-        np.save(tmp_path / "digits.npy", x)
-        loaded = data.load(str(tmp_path / "digits.npy"))
-        assert (loaded.name, loaded.values, loaded.image_shape) == ("digits.npy", "byte", (3, 3))
-        assert isinstance(loaded.train, np.memmap)
-        assert np.array_equal(loaded.train, x[:23])
-        assert np.array_equal(loaded.test, x[23:])
-        assert loaded.train_labels is None
-        assert loaded.test_labels is None
-
-    def test_at_least_one_row_is_the_test_set(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "x.npy", grey(3, 4))
-        assert data.load(str(tmp_path / "x.npy")).test.shape == (1, 4)
-
-    def test_a_test_file_of_its_own(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "a.npy", grey(4, 6))
-        np.savez(tmp_path / "b.npz", x_train=grey(2, 6), x_test=grey(3, 6, seed=2), y_test=np.arange(3))
-        np.save(tmp_path / "c.npy", grey(2, 6, seed=3))
-        whole = data.load(str(tmp_path / "a.npy"), test=str(tmp_path / "c.npy"))
-        assert whole.train.shape == (4, 6)
-        assert np.array_equal(whole.test, grey(2, 6, seed=3))
-        from_npz = data.load(str(tmp_path / "a.npy"), test=str(tmp_path / "b.npz"))
-        assert np.array_equal(from_npz.test, grey(3, 6, seed=2))
-        assert np.array_equal(from_npz.test_labels, [0, 1, 2])
-
+class TestArrays:
     @pytest.mark.parametrize(
-        "keys",
-        [("train", "test", "train_labels", "test_labels"), ("x_train", "x_test", "y_train", "y_test")],
-        ids=["ours", "keras"],
-    )
-    def test_npz_keys(self, tmp_path: Path, keys: tuple[str, ...]) -> None:
-        arrays = (grey(4, 3, 2), grey(2, 3, 2, seed=1), np.arange(4), np.arange(2)[:, None])
-        np.savez(tmp_path / "x.npz", **dict(zip(keys, arrays, strict=True)), unrelated=np.zeros(1))
-        loaded = data.load(str(tmp_path / "x.npz"))
-        assert loaded.image_shape == (3, 2)
-        assert np.array_equal(loaded.train, arrays[0].reshape(4, 6))
-        assert np.array_equal(loaded.test, arrays[1].reshape(2, 6))
-        assert np.array_equal(loaded.train_labels, [0, 1, 2, 3])
-        assert np.array_equal(loaded.test_labels, [0, 1])
-
-    def test_npz_with_a_single_array(self, tmp_path: Path) -> None:
-        np.savez_compressed(tmp_path / "x.npz", anything=grey(20, 5))
-        loaded = data.load(str(tmp_path / "x.npz"))
-        assert np.array_equal(np.concatenate([loaded.train, loaded.test]), grey(20, 5))
-        assert loaded.test.shape == (2, 5)
-
-    def test_labels_are_split_with_their_rows(self, tmp_path: Path) -> None:
-        np.savez(tmp_path / "x.npz", train=grey(20, 5), train_labels=np.arange(20))
-        loaded = data.load(str(tmp_path / "x.npz"))
-        assert np.array_equal(loaded.train_labels, np.arange(18))
-        assert np.array_equal(loaded.test_labels, [18, 19])
-
-    @pytest.mark.parametrize("suffix", ["", ".gz"])
-    @pytest.mark.parametrize("target", ["", "train-images-idx3-ubyte"])
-    def test_idx_folder_takes_all_four_files(self, tmp_path: Path, suffix: str, target: str) -> None:
-        arrays = write_mnist_folder(tmp_path, suffix=suffix)
-        loaded = data.load(str(tmp_path / (target + suffix) if target else tmp_path))
-        assert isinstance(loaded.train, np.memmap) is (suffix == "")
-        assert loaded.image_shape == (3, 2)
-        assert np.array_equal(loaded.train, arrays["train-images-idx3-ubyte"].reshape(12, 6))
-        assert np.array_equal(loaded.test, arrays["t10k-images-idx3-ubyte"].reshape(5, 6))
-        assert np.array_equal(loaded.train_labels, arrays["train-labels-idx1-ubyte"])
-        assert np.array_equal(loaded.test_labels, arrays["t10k-labels-idx1-ubyte"])
-
-    def test_a_folder_as_test_gives_its_test_images(self, tmp_path: Path) -> None:
-        arrays = write_mnist_folder(tmp_path)
-        np.save(tmp_path / "x.npy", grey(4, 6))
-        loaded = data.load(str(tmp_path / "x.npy"), test=str(tmp_path))
-        assert np.array_equal(loaded.test, arrays["t10k-images-idx3-ubyte"].reshape(5, 6))
-
-    def test_a_named_idx_test_file_is_used_itself_and_replaces_the_sibling(self, tmp_path: Path) -> None:
-        arrays = write_mnist_folder(tmp_path)
-        name = str(tmp_path / "train-images-idx3-ubyte")
-        loaded = data.load(name, test=name)
-        assert np.array_equal(loaded.test, arrays["train-images-idx3-ubyte"].reshape(12, 6))
-        assert np.array_equal(loaded.test_labels, arrays["train-labels-idx1-ubyte"])
-
-    def test_idx_images_alone_are_known_by_their_magic_number(self, tmp_path: Path) -> None:
-        (tmp_path / "plain.bin").write_bytes(idx_bytes(grey(10, 2, 3)))
-        (tmp_path / "zipped.bin").write_bytes(gzip.compress(idx_bytes(grey(10, 2, 3))))
-        for name in ("plain.bin", "zipped.bin"):
-            loaded = data.load(str(tmp_path / name))
-            assert np.array_equal(loaded.train, grey(10, 2, 3)[:9].reshape(9, 6))
-            assert loaded.test_labels is None
-
-    @pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "f4", "f8"])
-    def test_idx_of_other_types(self, tmp_path: Path, dtype: str) -> None:
-        x = np.arange(-6, 6).reshape(4, 3).astype(dtype)
-        (tmp_path / "x.idx").write_bytes(idx_bytes(x))
-        loaded = data.load(str(tmp_path / "x.idx"))
-        assert loaded.values == "real"
-        assert loaded.train.dtype == (np.float64 if dtype in ("i4", "f8") else np.float32)
-        assert np.array_equal(loaded.train, x[:3])
-
-    def test_a_built_in_name_wins_over_a_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        with (tmp_path / "xor").open("wb") as file:
-            np.save(file, grey(10, 7))
-        monkeypatch.chdir(tmp_path)
-        assert data.load("xor").train.shape[1] == 4
-        assert data.load("./xor").train.shape[1] == 7
-
-
-class TestValues:
-    @pytest.mark.parametrize(
-        ("values", "dtype", "kind", "stored"),
+        ("train", "likelihood", "values"),
         [
-            ([0, 1, 1, 0], np.uint8, "binary", np.uint8),
-            ([0, 2, 1, 0], np.uint8, "byte", np.uint8),
-            ([0, 1, 1, 0], bool, "binary", np.uint8),
-            ([0, 1, 1, 0], np.int64, "binary", np.uint8),
-            ([0, 1, 1, 0], np.float64, "binary", np.uint8),
-            ([0, 255, 1, 0], np.int64, "byte", np.uint8),
-            ([0, 255, 1, 0], np.float32, "byte", np.uint8),
-            ([0, 256, 1, 0], np.int16, "real", np.float32),
-            ([0, 256, 1, 0], np.int32, "real", np.float64),
-            ([0, -1, 1, 0], np.int8, "real", np.float32),
-            ([0, 0.5, 1, 0], np.float64, "unit", np.float32),
-            ([0, 0.5, 1, 0], np.float16, "unit", np.float32),
-            ([0, 0.5, 1, 0], ">f4", "unit", np.float32),
-            ([0, 0.5, 2, 0], np.float32, "real", np.float32),
-            ([0, 0.5, 2, 0], np.float64, "real", np.float64),
-            ([0, -0.5, 1, 0], ">f8", "real", np.float64),
+            ([[0, 1], [1, 0]], "bernoulli", BINARY),
+            ([[0, 200], [1, 0]], "bernoulli", BYTE),
+            ([[0, 0.3], [1, 0]], "bernoulli", UNIT),
+            ([[0, 0.3], [1, 0]], "normal", REAL),
+            ([[0, 7], [-1, 0]], "normal", REAL),
         ],
     )
-    def test_kind_and_dtype(self, values: list[float], dtype: object, kind: str, stored: type) -> None:
-        x = np.array([values, values], dtype)
-        loaded = data.from_arrays(x)
-        assert loaded.values == kind
-        assert loaded.train.dtype == loaded.test.dtype == stored
-        assert loaded.train.dtype.isnative
-        assert np.array_equal(loaded.train, x[:1].astype(stored))
+    def test_the_values_are_decided_from_all_training_rows(
+        self, train: list[list[float]], likelihood: str, values: Values
+    ) -> None:
+        x = np.array(train)
+        loaded = data.from_arrays(x, likelihood=likelihood)
+        assert (loaded.values.kind, loaded.values.scale) == (values.kind, values.scale)
+        assert loaded.values.span == data.scan(x, "x")
 
     @pytest.mark.parametrize(
         ("train", "test", "kind"),
         [
-            ([[0, 1]], [[0, 7]], "byte"),
-            ([[0, 7]], [[0, 1]], "byte"),
-            ([[0, 1]], [[0, 0.5]], "unit"),
-            ([[0, 0.5]], [[0, 2.5]], "real"),
-            ([[0, 7]], [[0, -1]], "real"),
+            ([[0, 200]], [[0, 1]], "byte"),
+            ([[0, 0.5]], [[0, 1]], "unit"),
+            ([[0, -7]], [[0, 1]], "real"),
         ],
     )
-    def test_train_and_test_take_the_wider_kind(
+    def test_test_rows_are_read_as_the_training_rows_are(
         self, train: list[list[float]], test: list[list[float]], kind: str
     ) -> None:
         loaded = data.from_arrays(np.array(train), np.array(test))
-        assert loaded.values == kind
+        assert loaded.values.kind == kind
         assert loaded.train.dtype == loaded.test.dtype or kind == "real"
         assert np.array_equal(loaded.train, train)
         assert np.array_equal(loaded.test, test)
 
-    def test_two_grey_scales_are_refused(self) -> None:
-        with pytest.raises(DataError, match=r"train values are in \[0, 1\], test values whole numbers"):
-            data.from_arrays(np.array([[0, 0.5]]), np.array([[0.0, 255.0]]))
+    @pytest.mark.parametrize(
+        ("train", "test", "message"),
+        [
+            ([[0, 1]], [[0, 7]], "has whole numbers from 0 to 7, expected only 0 and 1 .*whole numbers from 0 to 1"),
+            ([[0, 0.5]], [[0, 2.5]], r"has values from 0 to 2.5, expected numbers from 0 to 1 .*values from 0 to 0.5"),
+            ([[0, 200]], [[0, -1]], "has whole numbers from -1 to 0, expected whole numbers from 0 to 255"),
+            ([[0, 0.5]], [[0.0, 255.0]], "has whole numbers from 0 to 255, expected numbers from 0 to 1 .*'byte'"),
+            ([[0, 200]], [[0, 0.5]], "has values from 0 to 0.5, expected whole numbers from 0 to 255 .*'unit'"),
+        ],
+    )
+    def test_test_rows_of_another_kind_are_refused_with_both_ranges(
+        self, train: list[list[float]], test: list[list[float]], message: str
+    ) -> None:
+        with pytest.raises(DataError, match=f"^data: test: {message}"):
+            data.from_arrays(np.array(train), np.array(test))
+
+    def test_values_that_a_model_knows_are_not_decided_again(self) -> None:
+        x = np.array([[0, 1], [1, 0]])
+        loaded = data.from_arrays(x, values=BYTE)
+        assert loaded.values is BYTE
+        with pytest.raises(DataError, match=r"^data 'data': has whole numbers from 0 to 300, expected .* 255"):
+            data.from_arrays(x * 300, values=BYTE)
+
+    def test_named_values_and_scales(self) -> None:
+        levels = np.arange(17)[None].repeat(2, axis=0)
+        assert data.from_arrays(levels, scale=16.0).values.scale == 16
+        assert data.from_arrays(levels, values="real", likelihood="normal").values.kind == "real"
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
     def test_arrays_that_fit_are_not_copied(self, dtype: type) -> None:
@@ -319,12 +195,12 @@ class TestValues:
         assert np.shares_memory(data.from_arrays(x).train, x)
 
     def test_the_scan_looks_at_every_chunk(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(dataset, "_CHUNK_ELEMENTS", 7)
+        monkeypatch.setattr(mapped, "_CHUNK_ELEMENTS", 7)
         x = np.zeros((10, 3))
-        assert data.from_arrays(x).values == "binary"
+        assert data.from_arrays(x).values.kind == "binary"
         for row in range(10):
             x[row, 1] = 0.5
-            assert data.from_arrays(x).values == "unit"
+            assert data.from_arrays(x).values.kind == "unit"
             x[row, 1] = np.nan
             with pytest.raises(DataError, match=f"train has the value nan at row {row}, column 1 "):
                 data.from_arrays(x)
@@ -345,142 +221,6 @@ class TestValues:
         for wrong in ((4, 5), (-4, -4), (0, 16)):
             with pytest.raises(DataError, match=f"image shape {wrong[0]},{wrong[1]}: .*product is 16"):
                 data.from_arrays(grey(3, 16), image_shape=wrong)
-
-
-class TestRefusedFiles:
-    def refuse(self, path: Path, *words: str, test: Path | None = None) -> None:
-        with pytest.raises(DataError) as caught:
-            data.load(str(path), test=None if test is None else str(test))
-        message = str(caught.value)
-        assert "\n" not in message
-        for word in words:
-            assert word in message
-
-    def test_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            MissingFileError, match="'mnst': no such file, and not one of mnist, bars, xor, rings"
-        ):
-            data.load("mnst")
-        np.save(tmp_path / "x.npy", grey(3, 4))
-        with pytest.raises(MissingFileError, match=r"gone\.npy: no such data file"):
-            data.load(str(tmp_path / "x.npy"), test=str(tmp_path / "gone.npy"))
-        for odd in ("", "\0", "x" * 5000):
-            with pytest.raises(MissingFileError):
-                data.load(odd)
-
-    @pytest.mark.parametrize(
-        ("content", "word"),
-        [
-            (b"", "empty"),
-            (b"hello, world\n", "not a data file"),
-            (b"\x89PNG\r\n\x1a\n", "not a data file"),
-            (b"\x80\x04K\x01.", "not a data file"),
-            (gzip.compress(b"hello", mtime=0), "not a data file"),
-            (gzip.compress(idx_bytes(grey(9, 3, 3)), mtime=0)[:40], "cannot be read"),
-            (b"PK\x03\x04 and no more", "cannot be read"),
-            (b"\x93NUMPY and no more", "cannot be read"),
-            (b"\x00\x00", "not a data file"),
-            (b"\x00\x00\x08\x03\x00\x00", "truncated"),
-            (idx_bytes(grey(9, 3, 3))[:-1], "96 bytes, but its IDX header announces 97"),
-            (idx_bytes(grey(9, 3, 3)) + b"!", "98 bytes, but its IDX header announces 97"),
-            (idx_bytes(grey(0, 3, 3)), "train is empty"),
-            (idx_bytes(np.arange(9, dtype=np.uint8)), "shape (9,), expected (N, D) or (N, H, W)"),
-        ],
-    )
-    def test_content(self, tmp_path: Path, content: bytes, word: str) -> None:
-        path = tmp_path / "x.npy"
-        path.write_bytes(content)
-        self.refuse(path, "x.npy", word)
-
-    def test_truncated_npy_and_npz(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "x.npy", grey(50, 50))
-        np.savez(tmp_path / "x.npz", grey(50, 50))
-        for name in ("x.npy", "x.npz"):
-            content = (tmp_path / name).read_bytes()
-            (tmp_path / name).write_bytes(content[: len(content) // 2])
-            self.refuse(tmp_path / name, name, "cannot be read")
-
-    def test_pickles_are_never_loaded(self, tmp_path: Path) -> None:
-        objects = np.array([[{}, {}]], dtype=object)
-        np.save(tmp_path / "x.npy", objects)
-        np.savez(tmp_path / "x.npz", train=objects)
-        self.refuse(tmp_path / "x.npy", "cannot be read")
-        self.refuse(tmp_path / "x.npz", "cannot be read", "allow_pickle=False")
-
-    def test_npz_contents(self, tmp_path: Path) -> None:
-        np.savez(tmp_path / "two.npz", a=grey(2, 2), b=grey(2, 2))
-        self.refuse(tmp_path / "two.npz", "'train' or 'x_train'", "found a, b")
-        np.savez(tmp_path / "none.npz")
-        self.refuse(tmp_path / "none.npz", "found nothing")
-        with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
-            archive.writestr("train", "not an array")
-        self.refuse(tmp_path / "text.npz", "'train' is not an array")
-
-    def test_folders(self, tmp_path: Path) -> None:
-        self.refuse(tmp_path, "a folder without data", "train-images-idx3-ubyte")
-
-    def test_no_regular_file(self, tmp_path: Path) -> None:
-        os.mkfifo(tmp_path / "pipe")
-        self.refuse(tmp_path / "pipe", "not a regular file")
-
-    def test_columns(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "a.npy", grey(4, 6))
-        np.save(tmp_path / "b.npy", grey(4, 5))
-        self.refuse(
-            tmp_path / "a.npy", "a.npy: test has shape (4, 5), expected (N, 6)", test=tmp_path / "b.npy"
-        )
-
-    @pytest.mark.parametrize(
-        "labels",
-        [np.arange(3), np.arange(8).reshape(4, 2), np.array(["a", "b", "c", "d"])],
-        ids=["count", "shape", "text"],
-    )
-    def test_labels(self, tmp_path: Path, labels: np.ndarray) -> None:
-        np.savez(tmp_path / "x.npz", train=grey(4, 6), train_labels=labels)
-        self.refuse(tmp_path / "x.npz", "train labels are", "one number for each of 4 rows")
-
-    def test_damaged_idx_sibling_is_named(self, tmp_path: Path) -> None:
-        write_mnist_folder(tmp_path)
-        (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"garbage")
-        self.refuse(tmp_path, "t10k-labels-idx1-ubyte", "not a data file")
-
-    @settings(
-        max_examples=150,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
-    )
-    @given(
-        kind=st.sampled_from(["npy", "npz", "idx", "gz"]),
-        cut=st.floats(0, 1),
-        changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=3),
-        in_head=st.booleans(),
-    )
-    def test_a_damaged_file_loads_or_is_refused_in_one_line(
-        self, tmp_path: Path, kind: str, cut: float, changes: list[tuple[float, int]], in_head: bool
-    ) -> None:
-        path = tmp_path / "damaged"
-        with path.open("wb") as file:
-            if kind == "npy":
-                np.save(file, grey(6, 4) / 255)
-            elif kind == "npz":
-                np.savez_compressed(file, train=grey(6, 4), test=grey(2, 4))
-            else:
-                content = idx_bytes(grey(6, 2, 2))
-                file.write(gzip.compress(content) if kind == "gz" else content)
-        content = bytearray(path.read_bytes())
-        for place, byte in changes:
-            content[int(place * (min(len(content), 128) if in_head else len(content)))] = byte
-        path.write_bytes(content[: len(content) if cut > 0.5 else int(2 * cut * len(content))])
-        message = ""
-        try:
-            loaded = data.load(str(path))
-        except InputError as error:
-            message = str(error)
-        else:
-            assert loaded.train.shape[1] == loaded.test.shape[1]
-        assert "\n" not in message
 
 
 class TestRefusedArrays:
@@ -518,161 +258,65 @@ class TestRefusedArrays:
         with pytest.raises(DataError, match="validation -1"):
             data.split_validation(3, -1)
 
+    def test_masked_cells_are_refused(self) -> None:
+        x = np.ma.masked_array([[1.0, 2.0], [3.0, 4.0]], [[False, True], [False, False]])
+        for arrays in ((x, None), (x.data, x)):
+            with pytest.raises(DataError, match=r"has 1 of 4 cells masked, expected none; drop .* x.filled\(value\)"):
+                data.from_arrays(*arrays)
+        with pytest.raises(DataError, match="train labels: has 1 of 4 cells masked"):
+            data.from_arrays(np.ones((4, 2)), train_labels=x.reshape(4))
+        nothing_masked = np.ma.masked_array(x.data, False)
+        assert np.array_equal(data.from_arrays(nothing_masked, x.data, likelihood="normal").train, x.data)
 
-BINARY = data.from_arrays(np.array([[0, 1], [1, 0]]))
-BYTE = data.from_arrays(np.array([[0, 200], [1, 0]]))
-UNIT = data.from_arrays(np.array([[0, 0.3], [1, 0]]))
-REAL = data.from_arrays(np.array([[0, -0.3], [1, 400.0]]))
 
+class TestOrder:
+    """Rows that are sorted by label leave other classes to the test than to the training."""
 
-class TestCheckFor:
-    @pytest.mark.parametrize(
-        ("dataset", "likelihood", "binarize"),
-        [
-            *(
-                (BINARY, likelihood, mode)
-                for likelihood in ("bernoulli", "normal")
-                for mode in data.BINARIZATIONS
-            ),
-            *(
-                (grey, "bernoulli", mode)
-                for grey in (BYTE, UNIT)
-                for mode in ("dynamic", "fixed", "threshold")
-            ),
-            *(
-                (grey, name, "none")
-                for grey in (BYTE, UNIT)
-                for name in ("bernoulli-grey", "normal", "normal-fixed")
-            ),
-            *((REAL, name, "none") for name in ("normal", "normal-fixed", "normal-diagonal")),
-        ],
-    )
-    def test_allowed(self, dataset: data.Dataset, likelihood: str, binarize: str) -> None:
-        data.check_for(dataset, likelihood, binarize)
+    LABELS = np.repeat(np.arange(5), 8)
+
+    def dataset(self, labels: np.ndarray | None, **arguments: np.ndarray) -> data.Dataset:
+        return data.from_arrays(grey(40, 3), train_labels=labels, **arguments)
 
     @pytest.mark.parametrize(
-        ("dataset", "likelihood", "binarize", "remedy"),
-        [
-            (
-                BYTE,
-                "bernoulli",
-                "none",
-                "use binarize 'dynamic', 'fixed' or 'threshold', or .*'bernoulli-grey'",
-            ),
-            (
-                UNIT,
-                "bernoulli",
-                "none",
-                "use binarize 'dynamic', 'fixed' or 'threshold', or .*'bernoulli-grey'",
-            ),
-            (BYTE, "normal", "dynamic", "use binarize 'none'"),
-            (BYTE, "bernoulli-grey", "fixed", "use binarize 'none', or likelihood 'bernoulli'"),
-            (REAL, "bernoulli", "dynamic", "run from -0.3 to 400; use likelihood 'normal'"),
-            (REAL, "bernoulli-grey", "none", "run from -0.3 to 400; use likelihood 'normal'"),
-            (REAL, "normal", "dynamic", "use binarize 'none'"),
-        ],
+        "labels",
+        [LABELS, LABELS[::-1], np.repeat([3, 1, 4, 0, 2], 8), np.arange(40) / 7],
+        ids=["rising", "falling", "blocks", "numbers"],
     )
-    def test_refused_with_the_remedy(
-        self, dataset: data.Dataset, likelihood: str, binarize: str, remedy: str
-    ) -> None:
-        with pytest.raises(DataError, match=remedy):
-            data.check_for(dataset, likelihood, binarize)
+    def test_sorted_labels_are_seen(self, labels: np.ndarray) -> None:
+        assert self.dataset(labels).is_sorted_by_label
 
-    def test_unknown_binarisation(self) -> None:
-        with pytest.raises(
-            ConfigError, match="binarize 'static': expected one of dynamic, fixed, threshold, none"
-        ):
-            data.check_for(BINARY, "bernoulli", "static")
+    @pytest.mark.parametrize(
+        "labels",
+        [None, np.random.default_rng(0).permutation(LABELS), np.zeros(40), np.tile(np.arange(5), 8)],
+        ids=["none", "shuffled", "one class", "in turns"],
+    )
+    def test_other_labels_are_not_sorted(self, labels: np.ndarray | None) -> None:
+        assert not self.dataset(labels).is_sorted_by_label
+
+    def test_few_labels_say_nothing(self) -> None:
+        few = data.from_arrays(grey(12, 3), train_labels=np.repeat([0, 1], 6))
+        assert not few.is_sorted_by_label
+
+    def test_the_test_rows_count_only_where_they_were_split_off(self) -> None:
+        shuffled = np.random.default_rng(0).permutation(self.LABELS)
+        own = self.dataset(shuffled, test=grey(5, 3), test_labels=np.arange(5))
+        assert not own.was_split
+        assert not own.is_sorted_by_label
+        assert self.dataset(shuffled).was_split
 
 
-class TestPrepare:
-    def prepare(
-        self,
-        batch: np.ndarray,
-        values: data.Values,
-        mode: str,
-        *,
-        stream: int = noise.BINARIZE,
-        step: int = 7,
-    ) -> np.ndarray:
-        rows = np.arange(100, 100 + len(batch))
-        return data.prepare(batch, values, mode, seed=5, stream=stream, step=step, rows=rows)
+class TestDigest:
+    def test_it_changes_with_every_value_type_and_shape(self) -> None:
+        x = grey(6, 4)
+        other = x.copy()
+        other[5, 3] ^= 1
+        digests = {data.digest_of_rows(rows) for rows in (x, other, x.reshape(4, 6), x.view(np.int8), x[::-1], x[:5])}
+        assert len(digests) == 6
 
-    def draw(self, batch: np.ndarray, *, stream: int, step: int) -> np.ndarray:
-        return noise.bernoulli(batch, seed=5, stream=stream, step=step, rows=np.arange(100, 100 + len(batch)))
-
-    def test_dynamic_is_the_draw_of_stream_step_and_rows(self) -> None:
-        x = grey(20, 30)
-        drawn = self.prepare(x, "byte", "dynamic")
-        assert drawn.dtype == np.uint8
-        assert np.array_equal(drawn, self.draw(x, stream=noise.BINARIZE, step=7))
-        assert not np.array_equal(drawn, self.prepare(x, "byte", "dynamic", step=8))
-
-    def test_dynamic_draws_with_the_grey_probability(self) -> None:
-        x = np.full((200, 500), 51, np.uint8)
-        p = 0.2
-        drawn = self.prepare(x, "byte", "dynamic")
-        assert abs(drawn.mean() - p) < 4 * np.sqrt(p * (1 - p) / drawn.size)
-        assert np.array_equal(
-            drawn, self.prepare(np.full((200, 500), 51 / 255, np.float32), "unit", "dynamic")
-        )
-
-    def test_a_row_keeps_its_draw_however_the_batch_is_split(self) -> None:
-        x = grey(10, 30)
-        whole = self.prepare(x, "byte", "dynamic")
-        part = data.prepare(
-            x[4:7], "byte", "dynamic", seed=5, stream=noise.BINARIZE, step=7, rows=np.arange(104, 107)
-        )
-        assert np.array_equal(whole[4:7], part)
-
-    def test_fixed_gives_training_rows_one_draw_for_all_steps(self) -> None:
-        x = grey(20, 30)
-        drawn = self.prepare(x, "byte", "fixed", step=7)
-        assert np.array_equal(drawn, self.prepare(x, "byte", "fixed", step=8))
-        assert np.array_equal(drawn, self.draw(x, stream=noise.FIXED_BINARIZE, step=0))
-
-    def test_fixed_leaves_the_evaluation_streams_alone(self) -> None:
-        x = grey(20, 30)
-        drawn = self.prepare(x, "byte", "fixed", stream=noise.EVAL_BINARIZE, step=0)
-        assert np.array_equal(drawn, self.draw(x, stream=noise.EVAL_BINARIZE, step=0))
-        assert np.array_equal(drawn, self.prepare(x, "byte", "dynamic", stream=noise.EVAL_BINARIZE, step=0))
-
-    def test_threshold_is_at_one_half(self) -> None:
-        drawn = self.prepare(np.array([[0, 127, 128, 255]], np.uint8), "byte", "threshold")
-        assert drawn.dtype == np.uint8
-        assert drawn.tolist() == [[0, 0, 1, 1]]
-        assert self.prepare(np.array([[0.49, 0.5, 1]], np.float32), "unit", "threshold").tolist() == [
-            [0, 1, 1]
-        ]
-
-    def test_none_gives_grey_as_float32_in_the_unit_interval(self) -> None:
-        x = np.arange(256, dtype=np.uint8)[None]
-        prepared = self.prepare(x, "byte", "none")
-        assert prepared.dtype == np.float32
-        assert np.array_equal(prepared, x.astype(np.float32) / np.float32(255))
-        unit = np.array([[0.25, 1]], np.float32)
-        assert np.array_equal(self.prepare(unit, "unit", "none"), unit)
-
-    @pytest.mark.parametrize("mode", data.BINARIZATIONS)
-    def test_binary_data_stay_as_they_are(self, mode: str) -> None:
-        x = np.array([[0, 1, 1, 0]], np.uint8)
-        prepared = self.prepare(x, "binary", mode)
-        assert prepared.dtype == np.uint8
-        assert np.array_equal(prepared, x)
-
-    def test_real_values_pass_and_are_never_binarised(self) -> None:
-        x = np.array([[0.5, -3.0]])
-        assert np.array_equal(self.prepare(x, "real", "none"), x)
-        for mode in ("dynamic", "fixed", "threshold"):
-            with pytest.raises(DataError, match="use binarize 'none'"):
-                self.prepare(x, "real", mode)
-
-    def test_memory_mapped_rows_become_plain_arrays(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "x.npy", grey(20, 4))
-        loaded = data.load(str(tmp_path / "x.npy"))
-        for mode in data.BINARIZATIONS:
-            assert type(self.prepare(loaded.train[:5], "byte", mode)) is np.ndarray
-
-    def test_unknown_mode(self) -> None:
-        with pytest.raises(ConfigError, match="binarize 'static'"):
-            self.prepare(grey(1, 4), "byte", "static")
+    def test_it_is_the_same_in_memory_and_in_a_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        x = grey(60, 4)
+        whole = data.digest_of_rows(x)
+        np.save(tmp_path / "x.npy", x)
+        monkeypatch.setattr(mapped, "_CHUNK_ELEMENTS", 7)
+        assert data.digest_of_rows(np.load(tmp_path / "x.npy", mmap_mode="r")) == whole
+        assert data.digest_of_rows(np.asfortranarray(x)) == whole

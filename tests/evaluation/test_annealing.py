@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numeric import central_difference, error, make_problem
 
-from vae_np import backends, noise, ops
+from vae_np import backends, data, noise, ops
 from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.evaluation import annealing, held_out
@@ -363,7 +363,7 @@ def test_progress_goes_from_nothing_to_all() -> None:
 def test_over_a_data_set_each_example_meets_its_own_posterior_sample() -> None:
     arch, parameters, _ = decoder_problem()
     x, z = simulate(arch, parameters, 9)
-    examples, heard, progress = held_out.Examples(x, "binary", "none", 0), [], []
+    examples, heard, progress = held_out.Examples(x, data.BINARY, "none", 0), [], []
     settings = Annealing(chains=128, temperatures=3, leapfrog=1)
     assert settings.batch == 2
     options: Any = {"seed": 0, "posterior": z}
@@ -447,7 +447,7 @@ def test_an_acceptance_that_makes_no_sense_is_refused(value: float) -> None:
 
 def test_a_cross_entropy_on_grey_values_has_no_likelihood() -> None:
     arch, parameters, x = decoder_problem("bernoulli-grey")
-    examples = held_out.Examples(x, "unit", "none", 0)
+    examples = held_out.Examples(x, data.UNIT, "none", 0)
     with pytest.raises(InputError, match="no log p"):
         held_out.annealed_log_likelihood(Model(ops, arch, parameters), examples, FEW, seed=0)
     with pytest.raises(InputError, match="no log p"):

@@ -47,14 +47,14 @@ def binary(rows: int = N) -> np.ndarray:
 
 
 def examples(rows: int = N) -> Examples:
-    return Examples(binary(rows), "binary", "none", 0)
+    return Examples(binary(rows), data.BINARY, "none", 0)
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------
 
 
 def test_a_batch_is_drawn_at_the_places_of_its_rows() -> None:
-    whole = Examples(grey(20), "byte", "dynamic", seed=4, first=100)
+    whole = Examples(grey(20), data.BYTE, "dynamic", seed=4, first=100)
     x, places = whole.batch(slice(5, 12))
     assert len(whole) == 20
     assert np.array_equal(places, np.arange(105, 112))
@@ -64,13 +64,13 @@ def test_a_batch_is_drawn_at_the_places_of_its_rows() -> None:
 
 
 def test_a_row_is_drawn_the_same_in_every_batch_and_at_every_visit() -> None:
-    whole = Examples(grey(20), "byte", "dynamic", seed=4)
+    whole = Examples(grey(20), data.BYTE, "dynamic", seed=4)
     everything, _ = whole.batch(slice(0, 20))
     pieces = [whole.batch(slice(start, start + 7))[0] for start in range(0, 20, 7)]
     assert np.array_equal(np.concatenate(pieces), everything)
-    tail = Examples(grey(20)[13:], "byte", "dynamic", seed=4, first=13)
+    tail = Examples(grey(20)[13:], data.BYTE, "dynamic", seed=4, first=13)
     assert np.array_equal(tail.batch(slice(0, 7))[0], everything[13:])
-    assert not np.array_equal(Examples(grey(20), "byte", "dynamic", seed=5).batch(slice(0, 20))[0], everything)
+    assert not np.array_equal(Examples(grey(20), data.BYTE, "dynamic", seed=5).batch(slice(0, 20))[0], everything)
 
 
 def test_a_batch_past_the_end_is_what_is_left() -> None:
@@ -80,7 +80,7 @@ def test_a_batch_past_the_end_is_what_is_left() -> None:
 
 @pytest.mark.parametrize("mode", data.BINARIZATIONS)
 def test_binary_rows_are_left_as_they_are(mode: str) -> None:
-    x, _ = Examples(binary(9), "binary", mode, 3).batch(slice(0, 9))
+    x, _ = Examples(binary(9), data.BINARY, mode, 3).batch(slice(0, 9))
     assert np.array_equal(x, binary(9))
 
 
@@ -138,11 +138,11 @@ def test_log_likelihood_covers_every_example_once() -> None:
 def test_log_likelihood_of_a_part_is_that_part_of_the_whole() -> None:
     """The last rows, evaluated alone at their places: the same pixels, the same ε, the same numbers."""
     w = parameters()
-    whole = log_likelihood(Model(ops, ARCH, w), Examples(grey(30), "byte", "dynamic", 2), samples=5, seed=7)
-    tail = Examples(grey(30)[18:], "byte", "dynamic", 2, first=18)
+    whole = log_likelihood(Model(ops, ARCH, w), Examples(grey(30), data.BYTE, "dynamic", 2), samples=5, seed=7)
+    tail = Examples(grey(30)[18:], data.BYTE, "dynamic", 2, first=18)
     part = log_likelihood(Model(ops, ARCH, w), tail, samples=5, seed=7)
     assert error(part.log_likelihood, whole.log_likelihood[18:]) < 1e-12
-    both = (tail, Examples(grey(30), "byte", "dynamic", 2))
+    both = (tail, Examples(grey(30), data.BYTE, "dynamic", 2))
     terms = [elbo_terms(Model(ops, ARCH, w), each, seed=7).elbo for each in both]
     assert error(terms[0], terms[1][18:]) < 1e-12
 
@@ -156,7 +156,7 @@ def test_no_samples_are_refused() -> None:
 @pytest.mark.parametrize("stored", ["float32", "float64"])
 def test_the_model_fixes_the_precision_of_what_is_measured(dtype: str, stored: str) -> None:
     arch = Architecture(6, 3, (4,), "tanh", "normal")
-    rows = Examples(np.random.default_rng(1).normal(size=(9, 6)).astype(stored), "real", "none", 0)
+    rows = Examples(np.random.default_rng(1).normal(size=(9, 6)).astype(stored), data.REAL, "none", 0)
     w = parameters(arch, dtype)
     terms = elbo_terms(Model(ops, arch, w), rows, seed=0)
     estimate = log_likelihood(Model(ops, arch, w), rows, samples=3, seed=0)

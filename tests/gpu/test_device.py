@@ -189,7 +189,7 @@ def test_a_step_allocates_nothing(digits: Any) -> None:
 def test_the_likelihood_of_images_agrees_with_the_cpus(digits: Any) -> None:
     arch = ARCHITECTURES["iwae"][0]
     parameters = initialise(arch, seed=3)
-    examples = held_out.Examples(digits[:64], "byte", "dynamic", 1)
+    examples = held_out.Examples(digits[:64], data.BYTE, "dynamic", 1)
     found, expected = (
         held_out.log_likelihood(
             Model(backend.ops, arch, parameters), examples, samples=1000, seed=2, fused=backend.fused_log_weights(arch)

@@ -15,7 +15,7 @@ import pytest
 import shimlib
 from commandline import TINY, good, grey_bars, metrics, vae_np
 
-from vae_np import VAE, backends
+from vae_np import VAE, backends, data
 from vae_np.config import Config
 from vae_np.data import bars
 from vae_np.errors import BackendError, DeviceError, NonFiniteError
@@ -47,7 +47,7 @@ def door(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any
     return request.getfixturevalue("shim") if request.param == "shim" else _device.device()
 
 
-def new_trainer(backend: str, rows: Any = GREY, values: Any = "byte", **settings: Any) -> Trainer:
+def new_trainer(backend: str, rows: Any = GREY, values: Any = data.BYTE, **settings: Any) -> Trainer:
     how = {"hidden": (8,), "latent": 2, "batch_size": 10, "epochs": 3, "lr": 0.01, "dtype": "float64", "seed": 4}
     return Trainer(Config(**{**how, **settings}), backends.choose(backend), rows, values)
 
@@ -95,7 +95,7 @@ def test_training_gives_the_references_parameters_and_metrics(
     assert ours.state.step == theirs.state.step
 
 
-@pytest.mark.parametrize(("rows", "values"), [(BITS, "binary"), ((GREY / 255).astype(np.float32), "unit")])
+@pytest.mark.parametrize(("rows", "values"), [(BITS, data.BINARY), ((GREY / 255).astype(np.float32), data.UNIT)])
 def test_other_kinds_of_data(rows: Any, values: Any, door: Any) -> None:
     ours, theirs = new_trainer("cupy", rows, values), new_trainer("numpy", rows, values)
     assert_same_lines(lines_of(ours), lines_of(theirs))

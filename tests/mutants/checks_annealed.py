@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vae_np import noise, ops
+from vae_np import data, noise, ops
 from vae_np.errors import InputError
 from vae_np.evaluation import annealing, held_out, importance
 from vae_np.evaluation.annealing import Annealing, State, Target
@@ -130,7 +130,7 @@ def annealing_does_not_depend_on_blocks() -> None:
 @count
 def what_is_done_already_is_not_done_again() -> None:
     x = np.repeat(_X, 203, axis=0)
-    examples, heard = held_out.Examples(x, "real", "none", 0), []
+    examples, heard = held_out.Examples(x, data.REAL, "none", 0), []
     options: Any = {"samples": 2, "seed": 0}
     whole = held_out.log_likelihood(Model(ops, _ARCH, _PARAMETERS), examples, on_batch=heard.append, **options)
     again = held_out.log_likelihood(Model(ops, _ARCH, _PARAMETERS), examples, done=heard[0], **options)
@@ -158,6 +158,7 @@ def information_is_that_of_the_mixture() -> None:
 
 @rule
 def a_likelihood_is_refused_to_a_cross_entropy() -> None:
-    arch, grey = held_out.Architecture(2, 1, (), likelihood="bernoulli-grey"), held_out.Examples(_X, "unit", "none", 0)
+    arch = held_out.Architecture(2, 1, (), likelihood="bernoulli-grey")
+    grey = held_out.Examples(_X, data.UNIT, "none", 0)
     with pytest.raises(InputError, match="no likelihood"):
         held_out.log_likelihood(Model(ops, arch, _PARAMETERS), grey, samples=1, seed=0)

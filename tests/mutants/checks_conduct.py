@@ -61,7 +61,7 @@ def _pixels(rows: int, seed: int = 0) -> np.ndarray:
 
 
 def _examples(rows: int, first: int = 0) -> held_out.Examples:
-    return held_out.Examples(_pixels(rows), "binary", "none", seed=0, first=first)
+    return held_out.Examples(_pixels(rows), data.BINARY, "none", seed=0, first=first)
 
 
 PARAMETERS = initialise(ARCH, seed=0, dtype=np.float64)
@@ -111,15 +111,15 @@ def every_example_is_evaluated_once() -> None:
 @rule
 def evaluation_repeats_itself() -> None:
     grey = np.random.default_rng(1).integers(0, 256, (6, 4)).astype(np.uint8)
-    whole = held_out.Examples(grey, "byte", "dynamic", seed=0)
-    tail = held_out.Examples(grey[2:], "byte", "dynamic", seed=0, first=2)
+    whole = held_out.Examples(grey, data.BYTE, "dynamic", seed=0)
+    tail = held_out.Examples(grey[2:], data.BYTE, "dynamic", seed=0, first=2)
     x, places = whole.batch(slice(0, 6))
     again, _ = whole.batch(slice(0, 6))
     close(again, x, 0.0)
     same, tail_places = tail.batch(slice(0, 4))
     close(same, x[2:], 0.0)
     close(tail_places, places[2:], 0.0)
-    training = data.prepare(grey, "byte", "dynamic", seed=0, stream=noise.BINARIZE, step=0, rows=np.arange(6))
+    training = data.prepare(grey, data.BYTE, "dynamic", seed=0, stream=noise.BINARIZE, step=0, rows=np.arange(6))
     assert (training != x).any()
 
 
@@ -152,15 +152,15 @@ def mean_comes_with_the_error_of_the_mean() -> None:
 def bernoulli_refuses_grey_values() -> None:
     grey = np.array([[0.0, 0.25, 1.0]], dtype=np.float32)
     with pytest.raises(DataError, match="none for grey values"):
-        data.check_values("x", (grey,), "unit", "bernoulli", "none")
+        data.check_values("x", data.UNIT, "bernoulli", "none")
     for mode in ("dynamic", "fixed", "threshold"):
-        seen = data.prepare(grey, "unit", mode, seed=0, stream=noise.BINARIZE, step=0, rows=np.arange(1))
+        seen = data.prepare(grey, data.UNIT, mode, seed=0, stream=noise.BINARIZE, step=0, rows=np.arange(1))
         assert set(np.unique(seen)) <= {0, 1}
 
 
 def _prepare(mode: str, step: int, stream: int = noise.BINARIZE) -> np.ndarray:
     grey = np.full((8, 16), 100, dtype=np.uint8)
-    return data.prepare(grey, "byte", mode, seed=0, stream=stream, step=step, rows=np.arange(8))
+    return data.prepare(grey, data.BYTE, mode, seed=0, stream=stream, step=step, rows=np.arange(8))
 
 
 @rule
@@ -174,10 +174,10 @@ def dynamic_pixels_are_drawn_anew_and_fixed_ones_are_not() -> None:
 def grey_bytes_become_values_up_to_one() -> None:
     grey = np.array([[0, 51, 127, 128, 255]], dtype=np.uint8)
     address = {"seed": 0, "stream": noise.BINARIZE, "step": 0, "rows": np.arange(1)}
-    close(data.prepare(grey, "byte", "none", **address), [[0, 0.2, 127 / 255, 128 / 255, 1]], 1e-7)
-    close(data.prepare(grey, "byte", "threshold", **address), [[0, 0, 0, 1, 1]], 0.0)
+    close(data.prepare(grey, data.BYTE, "none", **address), [[0, 0.2, 127 / 255, 128 / 255, 1]], 1e-7)
+    close(data.prepare(grey, data.BYTE, "threshold", **address), [[0, 0, 0, 1, 1]], 0.0)
     half = np.array([[0.5]], dtype=np.float32)
-    close(data.prepare(half, "unit", "threshold", **address), [[1]], 0.0)
+    close(data.prepare(half, data.UNIT, "threshold", **address), [[1]], 0.0)
 
 
 @rule
@@ -277,7 +277,7 @@ def _trainer(**settings: Any) -> Trainer:
             **settings,
         }
     )
-    return Trainer(config, Backend("numpy", ops, "a check"), _pixels(14), "binary")
+    return Trainer(config, Backend("numpy", ops, "a check"), _pixels(14), data.BINARY)
 
 
 @count
@@ -327,7 +327,7 @@ def metrics_are_means_over_the_steps() -> None:
     assert loop.run(trainer, on_metrics=lines.append)
     line, *_ = lines
     x = _pixels(14)[noise.order(14, seed=0, epoch=0)[:12]]
-    mu_logvar = held_out.posterior_moments(trainer.model, held_out.Examples(x, "binary", "none", seed=0))
+    mu_logvar = held_out.posterior_moments(trainer.model, held_out.Examples(x, data.BINARY, "none", seed=0))
     close(line["kl"], held_out.kl_per_dimension(*mu_logvar).sum(), 1e-9)
     close(line["elbo"], line["reconstruction"] - line["kl"], 1e-15)
 

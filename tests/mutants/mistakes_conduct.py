@@ -91,27 +91,27 @@ _NOISE = (
 _DATA = (
     _one(
         "dynamic binarisation that never changes",
-        "data.dataset:prepare",
+        "data.binarization:prepare",
         "stream=stream, step=step",
         "stream=stream, step=0",
         DYNAMIC,
     ),
     _one(
         "fixed binarisation drawn anew at every step",
-        "data.dataset:prepare",
+        "data.binarization:prepare",
         'mode == "fixed" and',
         "False and",
         DYNAMIC,
     ),
     _one(
         "fixed pixels of the test set those of the training set",
-        "data.dataset:prepare",
+        "data.binarization:prepare",
         "and stream == noise.BINARIZE",
         "",
         DYNAMIC,
     ),
-    _one("grey bytes not divided by 255", "data.dataset:_probabilities", "unit / np.float32(255)", "unit", GREY),
-    _one("a threshold that grey ½ does not reach", "data.dataset:prepare", ">= 0.5", "> 0.5", GREY),
+    _one("grey bytes not divided by 255", "data.values:Values.to_model", "grey / np.float32(self.scale)", "grey", GREY),
+    _one("a threshold that grey ½ does not reach", "data.binarization:prepare", ">= 0.5", "> 0.5", GREY),
     _one(
         "validation rows trained on",
         "data.dataset:split_validation",
@@ -231,7 +231,7 @@ _SAMPLING = (
     _one(
         "logits handed out as probabilities",
         "vae:VAE.decode",
-        "sigmoid(out) if self.arch.is_bernoulli else out",
+        "sigmoid(out) if self.arch.is_bernoulli else self.values.from_model(out)",
         "out",
         statistics.samples_of_the_model_follow_the_decoder,
     ),

@@ -83,7 +83,7 @@ MUTANTS = (
         "cross-entropy of grey values reported as a likelihood",
         (
             Edit(
-                "data.dataset:check_values",
+                "data.binarization:check_values",
                 'elif likelihood == "bernoulli" and binarize == "none":',
                 "elif False:",
             ),

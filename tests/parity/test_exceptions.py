@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vae_np import backends
+from vae_np import backends, data
 from vae_np.config import Config
 from vae_np.errors import InputError, NonFiniteError
 from vae_np.training import loop
@@ -54,7 +54,7 @@ def test_bad_input_leaves_the_step_as_it_was() -> None:
 def test_a_run_that_is_not_finite_leaves_the_next_one_its_bits() -> None:
     def run(lr: float) -> Any:
         config = Config(hidden=(8,), latent=2, batch_size=10, epochs=2, lr=lr)
-        trainer = Trainer(config, backends.choose("numba"), GREY, "byte")
+        trainer = Trainer(config, backends.choose("numba"), GREY, data.BYTE)
         loop.run(trainer)
         return trainer.state.parameters.flat.copy()
 

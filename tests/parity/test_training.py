@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vae_np import VAE, backends
+from vae_np import VAE, backends, data
 from vae_np.config import Config
 from vae_np.data import bars
 from vae_np.errors import NonFiniteError
@@ -37,7 +37,7 @@ def _threads_restored() -> Iterator[None]:
     cpu.set_threads(before)
 
 
-def trained(backend: str, rows: Any = GREY, values: Any = "byte", **settings: Any) -> Trainer:
+def trained(backend: str, rows: Any = GREY, values: Any = data.BYTE, **settings: Any) -> Trainer:
     how = {"hidden": (8,), "latent": 2, "batch_size": 10, "epochs": 3, "lr": 0.01, "dtype": "float64", "seed": 4}
     trainer = Trainer(Config(**{**how, **settings}), backends.choose(backend), rows, values)
     loop.run(trainer)
@@ -68,7 +68,7 @@ def test_both_backends_train_to_the_same_parameters(settings: dict[str, Any]) ->
     assert theirs.fused is None
 
 
-@pytest.mark.parametrize(("rows", "values"), [(BITS, "binary"), ((GREY / 255).astype(np.float32), "unit")])
+@pytest.mark.parametrize(("rows", "values"), [(BITS, data.BINARY), ((GREY / 255).astype(np.float32), data.UNIT)])
 def test_other_kinds_of_data_take_the_fused_step_too(rows: Any, values: Any) -> None:
     ours, theirs = trained("numba", rows, values), trained("numpy", rows, values)
     assert ours.fused is not None
@@ -87,7 +87,7 @@ def test_one_thread_or_all_and_again_give_the_same_bits(settings: dict[str, Any]
 
 def test_the_likelihood_is_fused_where_it_can_be_and_the_same_for_any_threads() -> None:
     state = trained("numba").state
-    examples = held_out.Examples(BITS, "binary", "none", 0)
+    examples = held_out.Examples(BITS, data.BINARY, "none", 0)
     arch = trained("numpy", epochs=1).arch
     backend = backends.choose("numba")
     fused, model = backend.fused_log_weights(arch), Model(backend.ops, arch, state.parameters)

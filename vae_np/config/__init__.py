@@ -1,7 +1,7 @@
 """A run's configuration: its settings and their kinds, read from TOML files and from the command line."""
 
 from vae_np.config.files import load, load_toml, shipped
-from vae_np.config.kinds import Choice, Integer, Real, Sizes, Text
+from vae_np.config.kinds import Choice, Flag, Integer, Real, Sizes, Text
 from vae_np.config.option import Option
 from vae_np.config.settings import (
     ACTIVATIONS,
@@ -24,6 +24,7 @@ __all__ = [
     "SCHEDULES",
     "Choice",
     "Config",
+    "Flag",
     "Integer",
     "Option",
     "Real",

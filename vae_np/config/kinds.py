@@ -68,6 +68,25 @@ class Choice(Kind):
 
 
 @dataclass(frozen=True)
+class Flag(Kind):
+    """Yes or no: a TOML boolean; on the command line an option without a value, or `--no-` and its name."""
+
+    @property
+    def expected(self) -> str:
+        return "true or false"
+
+    def read(self, text: str) -> bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError
+        return text.lower() == "true"
+
+    def check(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise TypeError
+        return value
+
+
+@dataclass(frozen=True)
 class Integer(Kind):
     """A whole number at or above a bound, and below another where one is given."""
 

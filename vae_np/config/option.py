@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vae_np.config.kinds import Choice, Kind, shown, typed
+from vae_np.config.kinds import Choice, Flag, Kind, shown, typed
 from vae_np.errors import ConfigError
 
 
@@ -36,7 +36,8 @@ class Option:
     def usage(self) -> str:
         """The help with the choices and the default, as the command line shows it."""
         choices = f" {self.kind.expected.capitalize()}." if isinstance(self.kind, Choice) else ""
-        return self.help + choices + (f" (default: {self.default_text})" if self.default_text else "")
+        has_default = self.default_text and not isinstance(self.kind, Flag)
+        return self.help + choices + (f" (default: {self.default_text})" if has_default else "")
 
     @property
     def expected(self) -> str:

@@ -18,10 +18,10 @@ from functools import cache
 from typing import Any
 
 from vae_np import backends
-from vae_np.config.kinds import Choice, Integer, Kind, Real, Sizes, Text, did_you_mean, shown
+from vae_np.config.kinds import Choice, Flag, Integer, Kind, Real, Sizes, Text, did_you_mean, shown
 from vae_np.config.option import Option
-from vae_np.data import BINARIZATIONS
-from vae_np.errors import ConfigError
+from vae_np.data import BINARIZATIONS, KINDS, Values
+from vae_np.errors import ConfigError, DataError
 from vae_np.model import INFERENCES, LIKELIHOODS
 from vae_np.objectives import OBJECTIVES
 from vae_np.optim import STAGES, stage_of, staged_epochs
@@ -62,6 +62,23 @@ class Config:
         Sizes("a height and a width, such as 28,28", count=2),
         "H,W",
         "Shape of one image in pictures; by default a square where the columns form one.",
+    )
+    values: str | None = _option(
+        None,
+        Choice(KINDS),
+        "KIND",
+        "What the numbers in the data are: 0 and 1; bytes over 255; between 0 and a scale; or real, as they are. By "
+        "default decided from all training rows.",
+    )
+    scale: float | None = _option(
+        None, Real(above=0), "X", "The number that is white, such as 16 for levels from 0 to 16; bytes have 255."
+    )
+    standardize: bool = _option(
+        False,
+        Flag(),
+        "",
+        "Bring each column of real data to mean 0 and standard deviation 1; the model keeps both, samples are on the "
+        "data's own scale, and so are log-densities.",
     )
     hidden: tuple[int, ...] = _option(
         (400,),
@@ -154,6 +171,7 @@ class Config:
         """Bring every field to its own type; raises ConfigError at the first that is not allowed."""
         for option in options():
             object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
+        self._check_values()
         if self.objective == "score" and self.samples < 2:
             raise ConfigError(
                 f"samples: got {self.samples}, expected at least 2 for objective score, whose baseline is the mean of "
@@ -168,6 +186,26 @@ class Config:
             raise ConfigError(
                 f"epochs: got {self.epochs}, expected at most the {staged_epochs(STAGES)} of schedule {self.schedule}"
             )
+
+    def _check_values(self) -> None:
+        if self.values is not None:
+            try:
+                Values.named(self.values, self.scale)
+            except DataError as error:
+                raise ConfigError(str(error)) from None
+        if not self.standardize:
+            return
+        if not self.likelihood.startswith("normal"):
+            raise ConfigError(
+                f"standardize: got true with likelihood {self.likelihood!r}, expected a normal one: its data are real"
+            )
+        if self.values not in (None, "real") or self.scale is not None:
+            given = f"values {self.values!r}" if self.values is not None else f"scale {self.scale:g}"
+            raise ConfigError(f"standardize: got true with {given}, expected values 'real', which have no scale")
+
+    def with_values(self, values: Values) -> Config:
+        """The same settings with the values that were decided, so that nobody decides them again."""
+        return dataclasses.replace(self, values=values.kind, scale=values.scale if values.is_grey else None)
 
     def shortened(self, epochs: int | None = None) -> str | None:
         """Which part of its schedule a run has after `epochs` (all it asks for, unless given); None for all of it."""

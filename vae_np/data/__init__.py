@@ -1,40 +1,64 @@
-"""Data sets: what comes with the package, what a file holds, and how rows reach the model."""
+"""Data sets: what comes with the package, what a file holds, what its values mean, and how rows reach the model."""
 
+from vae_np.data.binarization import BINARIZATIONS, check_values, prepare
 from vae_np.data.builtin import BUILT_IN, built_in, mnist
 from vae_np.data.dataset import (
-    BINARIZATIONS,
     Dataset,
-    Values,
-    as_rows,
     check_columns,
     check_for,
-    check_values,
+    digest_of_rows,
     from_arrays,
     load,
-    prepare,
     split_validation,
 )
 from vae_np.data.files import Parts, read
+from vae_np.data.mapped import check_length
 from vae_np.data.synthetic import bars, rings, xor
+from vae_np.data.values import (
+    BINARY,
+    BYTE,
+    KINDS,
+    REAL,
+    UNIT,
+    Span,
+    Standardisation,
+    Values,
+    decide,
+    flatten,
+    scan,
+    unmasked,
+)
 
 __all__ = [
     "BINARIZATIONS",
+    "BINARY",
     "BUILT_IN",
+    "BYTE",
+    "KINDS",
+    "REAL",
+    "UNIT",
     "Dataset",
     "Parts",
+    "Span",
+    "Standardisation",
     "Values",
-    "as_rows",
     "bars",
     "built_in",
     "check_columns",
     "check_for",
+    "check_length",
     "check_values",
+    "decide",
+    "digest_of_rows",
+    "flatten",
     "from_arrays",
     "load",
     "mnist",
     "prepare",
     "read",
     "rings",
+    "scan",
     "split_validation",
+    "unmasked",
     "xor",
 ]

@@ -8,7 +8,8 @@ of all examples of a batch move at once: rows are chain-major, c·B + b. (Neal 2
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -89,6 +90,10 @@ class BidirectionalEstimate(AnnealedEstimate):
     def degenerate(self) -> Array:
         """Which examples' weights have collapsed on either side, (B,) bool. [D35]"""
         return super().degenerate | ~(self.upper_ess >= importance.DEGENERATE_ESS)
+
+    def shifted(self, by: float) -> Self:
+        """The same estimates with `by` nats added to every log-density, on both sides."""
+        return replace(super().shifted(by), upper=self.upper + by)
 
 
 @dataclass(frozen=True)

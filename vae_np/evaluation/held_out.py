@@ -56,6 +56,7 @@ class Examples:
 
     def batch(self, part: slice) -> tuple[Array, Array]:
         """x (B, D) and the places (B,) of its rows in their data set."""
+        data.check_length(self.rows, "data")
         places = self.first + np.arange(len(self.rows))[part]
         x = data.prepare(
             self.rows[part],
@@ -93,9 +94,9 @@ def elbo_terms(model: Model, examples: Examples, *, seed: int, z_samples: int = 
         )
         mu, logvar = posterior(model, x, places, seed=seed)
         parts.append(posterior_elbo_forward(*model, x, mu, logvar, eps)[0])
-    return Terms(
-        np.concatenate([part.reconstruction for part in parts]), np.concatenate([part.kl for part in parts])
-    )
+    # What the model sees may be standardised; a log-density of the data differs from one of that by a constant. [D65]
+    reconstruction = np.concatenate([part.reconstruction for part in parts]) + examples.values.log_det_jacobian
+    return Terms(reconstruction, np.concatenate([part.kl for part in parts]))
 
 
 def validation(examples: Examples, *, seed: int, z_samples: int = 1) -> Callable[[Model], Terms]:
@@ -128,10 +129,14 @@ def _in_batches(
     on_batch: Callable[[AnyEstimate], None] | None,
     done: AnyEstimate | None,
 ) -> AnyEstimate:
-    """`estimate` of x (B, D) and places (B,), a batch of `size` at a time, behind those that are done already."""
+    """`estimate` of x (B, D) and places (B,), a batch of `size` at a time, behind those that are done already.
+
+    The estimates are log-densities of the data, also where the model sees them standardised. [D65]
+    """
     parts = [] if done is None else [done]
     for start in range(0 if done is None else len(done.ess), len(examples), size):
-        parts.append(estimate(*examples.batch(slice(start, start + size))))
+        of_batch = estimate(*examples.batch(slice(start, start + size)))
+        parts.append(of_batch.shifted(examples.values.log_det_jacobian))
         if on_batch is not None:
             on_batch(importance.concatenate(parts))
     return importance.concatenate(parts)

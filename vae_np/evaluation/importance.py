@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import ModuleType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,10 @@ class Estimate:
     def degenerate(self) -> Array:
         """Which examples' weights have collapsed onto one or two draws, (B,) bool: not to be trusted. [D35]"""
         return ~(self.ess >= DEGENERATE_ESS)
+
+    def shifted(self, by: float) -> Self:
+        """The same estimates with `by` nats added to every log-density."""
+        return replace(self, log_likelihood=self.log_likelihood + by)
 
 
 AnyEstimate = TypeVar("AnyEstimate", bound=Estimate)

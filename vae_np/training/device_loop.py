@@ -31,12 +31,13 @@ def resident_steps(trainer: Trainer) -> Any:
     # A device takes the epoch, and the place in its order, from the step's number alone.
     if trainer.origin != Origin():
         return None
-    draw = trainer.values == "byte" and config.binarization == "dynamic"
-    if trainer.values == "unit" and config.binarization == "dynamic":
+    draw = trainer.values.kind == "byte" and config.binarization == "dynamic"
+    if trainer.values.kind == "unit" and config.binarization == "dynamic":
         return None
     make = trainer.backend.fused_run(arch)
     if make is None:
         return None
+    data.check_length(trainer.rows, "data")
     rows = trainer.rows
     if not draw:
         places = np.arange(len(rows))
@@ -133,13 +134,13 @@ def _read(trainer: Trainer, steps: Any, part: _Part) -> list[Metrics]:
         steps.pull()
         with np.errstate(over="ignore", invalid="ignore"):
             what = first_non_finite(trainer.state, terms) or "a parameter or second moment"
-        raise NonFiniteError(f"step {bad + 1}: {what} is not finite; a smaller lr often helps")
+        raise trainer.not_finite(bad + 1, what)
     objective = terms.bound
     if objective is None:
         beta = [trainer.beta(part.queued.first + number) for number in range(len(terms.kl))]
         objective = terms.reconstruction - np.array(beta) * terms.kl
     for means in zip(terms.reconstruction.tolist(), terms.kl.tolist(), objective.tolist(), strict=True):
-        trainer.running.add(*means)
+        trainer.add(*means)
     # Steps beyond this part may be on their way.
     return [trainer.train_line(part.end)] if trainer.line_is_due(part.end) else []
 

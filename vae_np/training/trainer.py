@@ -6,7 +6,6 @@ It prints nothing and touches no file. The loops around it, and what they tell t
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -105,9 +104,10 @@ class Origin:
 class Trainer:
     """Training of one model on one data set: what to do, and how far it is.
 
-    `rows` (N, D) are the training rows as stored; `validation` gives the ELBO's terms of what is held out, as
-    `vae_np.evaluation.held_out.validation` does. Where there is no encoder, `local` has every training row's mu and
-    logvar. `state`, `local`, `running` and `seconds`, the wall time of all sittings together, are all that changes.
+    `rows` (N, D) are the training rows as stored, and `values` what they mean; `validation` gives the ELBO's terms of
+    what is held out, as `vae_np.evaluation.held_out.validation` does. Where there is no encoder, `local` has every
+    training row's mu and logvar. `state`, `local`, `running` and `seconds`, the wall time of all sittings together, are
+    all that changes. `fingerprint` is what a checkpoint keeps to know the data again.
 
     A `state` that is handed in is trained on, in place. Where earlier steps were on other data, `origin`
     says at which step and epoch these began; `config.epochs` counts all epochs.
@@ -118,6 +118,7 @@ class Trainer:
     rows: Array
     values: data.Values
     validation: Callable[[Model], Terms] | None = None
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
     state: TrainingState = None  # type: ignore[assignment]  # made where it is not given
     running: Running = field(default_factory=Running)
     seconds: float = 0.0
@@ -134,7 +135,9 @@ class Trainer:
             )
         self.arch = architecture(self.config, self.rows.shape[1])
         if self.state is None:
-            mean = self._mean_pixel() if self.config.init == "glorot" else None
+            mean = None
+            if self.config.init == "glorot":
+                mean = self.values.to_model(self.rows.mean(axis=0, dtype=np.float64))
             how: dict[str, Any] = {"seed": self.config.seed, "dtype": self.config.dtype, "scheme": self.config.init}
             self.state = TrainingState(initialise(self.arch, mean=mean, **how))
         if self.arch.inference == "local":
@@ -146,14 +149,10 @@ class Trainer:
                 self.arch, self.state, self.config.batch_size, None if objective == "elbo" else samples
             )
 
-    def _mean_pixel(self) -> Array:
-        scale = 255.0 if self.values == "byte" else 1.0
-        return self.rows.mean(axis=0, dtype=np.float64) / scale
-
     @cached_property
     def local_rows(self) -> str | None:
         """SHA-256 of the training rows, whose own every λ is; None where there is an encoder."""
-        return None if self.local is None else hashlib.sha256(np.ascontiguousarray(self.rows).data).hexdigest()
+        return None if self.local is None else data.digest_of_rows(self.rows)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -203,17 +202,34 @@ class Trainer:
             else:
                 terms, bad = self._composed_step(rows, optimiser, beta)
         if bad is not None:
-            raise NonFiniteError(f"step {self.state.step}: {bad} is not finite; a smaller lr often helps")
+            raise self.not_finite(self.state.step, bad)
         reconstruction, kl = _mean(terms.reconstruction), _mean(terms.kl)
-        objective = reconstruction - beta * kl if terms.bound is None else _mean(terms.bound)
-        self.running.add(reconstruction, kl, objective)
+        self.add(reconstruction, kl, reconstruction - beta * kl if terms.bound is None else _mean(terms.bound))
         self.settled = True
+
+    def add(self, reconstruction: float, kl: float, objective: float) -> None:
+        """Count a step's means into the next metrics line, as log-densities of the data themselves. [D65]"""
+        log_det = self.values.log_det_jacobian
+        self.running.add(reconstruction + log_det, kl, objective + log_det)
+
+    def not_finite(self, step: int, what: str) -> NonFiniteError:
+        """What to raise where `what` is not finite after `step`, from 1; it says where the data's scale may be why."""
+        remedy = "a smaller lr often helps"
+        span = self.values.span or data.scan(self.rows, "data")
+        if self.values.is_far_from_standard(span):
+            # Before the first update the learning rate has not been used.
+            also = "" if step == 1 else ", and a smaller lr may"
+            remedy = (
+                f"the data have {span}, and a model starts from numbers near 0 and 1: --standardize (in Python "
+                f"standardize=True) helps{also}"
+            )
+        return NonFiniteError(f"step {step}: {what} is not finite; {remedy}")
 
     def _fused_step(
         self, step: FusedStep, rows: Array, optimiser: Optimiser, beta: float
     ) -> tuple[Terms, str | None]:
-        draws = self.values == "byte" and self.config.binarization == "dynamic"
-        x = self.rows[rows] if draws else self._prepare(rows)
+        draws = self.values.kind == "byte" and self.config.binarization == "dynamic"
+        x = self._take(rows) if draws else self._prepare(rows)
         terms = step(x, rows, seed=self.config.seed, optimiser=optimiser, beta=beta, grey=draws)
         if step.finite:
             return terms, None
@@ -229,9 +245,13 @@ class Trainer:
             terms = local_training_step(ops, self.arch, self.state, self.local, x, rows, **how)
         return terms, first_non_finite(self.state, terms)
 
+    def _take(self, rows: Array) -> Array:
+        data.check_length(self.rows, "data")
+        return self.rows[rows]
+
     def _prepare(self, rows: Array) -> Array:
         return data.prepare(
-            self.rows[rows],
+            self._take(rows),
             self.values,
             self.config.binarization,
             seed=self.config.seed,
@@ -263,7 +283,7 @@ class Trainer:
         means = {name: float(getattr(terms, name).mean(dtype=np.float64)) for name in ("reconstruction", "kl")}
         for name, mean in means.items():
             if not np.isfinite(mean):
-                raise NonFiniteError(f"step {self.state.step}: validation {name} is not finite")
+                raise self.not_finite(self.state.step, f"validation {name}")
         return self._line(self.state.step, "validation", means["reconstruction"], means["kl"], None)
 
     def _line(self, step: int, split: str, reconstruction: float, kl: float, objective: float | None) -> Metrics:
