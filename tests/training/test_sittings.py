@@ -10,6 +10,8 @@ import inspect
 import json
 import math
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -422,6 +424,14 @@ def test_early_stopping_ends_a_training_that_no_longer_rises() -> None:
     assert len(elbos) < 2000
     assert stopping.best is not None
     assert stopping.best["elbo"] == max(elbos) == elbos[-4]
+
+
+def test_the_example_prints_what_the_documentation_says() -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    printed = subprocess.run(
+        [sys.executable, docs / "examples" / "sittings.py"], capture_output=True, text=True, check=True
+    )
+    assert f"```\n{printed.stdout}```" in (docs / "training.md").read_text(encoding="utf-8")
 
 
 # The loop on a device, which runs ahead

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import time
-import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -61,11 +61,16 @@ class Partial(Generic[AnyEstimate]):
             with np.load(self.path, allow_pickle=False) as held:
                 if str(held["key"]) != self._key:
                     return None
-                self.seconds = float(held["seconds"])
-                return self._kind(*(held[field.name] for field in fields(self._kind)))
+                seconds = float(held["seconds"])
+                arrays = [held[field.name] for field in fields(self._kind)]
+                if not math.isfinite(seconds) or any(array.shape != (len(arrays[0]),) for array in arrays):
+                    raise ValueError
+                self.seconds = seconds
+                return self._kind(*arrays)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except Exception:
+            # On a damaged file NumPy's and zip's readers raise a dozen unrelated classes.
             self.problem = f"{self.path}: is damaged and not used"
             return None
 

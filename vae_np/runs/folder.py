@@ -20,6 +20,8 @@ from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import CONFIG_FILE, architecture_of, save_state
 
 ROOT = Path("runs")
+# No figure of a training is as large: it would not fit into a float.
+_HUGE = 1e300
 CONFIG, METRICS = CONFIG_FILE, "metrics.jsonl"
 PICTURES = ("samples.png", "reconstructions.png", "curves.png")
 LATER_PICTURES = ("kl.png", "interpolations.png", "manifold.png", "scatter.png")
@@ -219,14 +221,28 @@ def shortened(settings: Config, rows: int, step: int) -> str | None:
 
 
 def read_metrics(folder: Path) -> list[Metrics]:
-    """Every complete line of `metrics.jsonl`, in order; a line cut short by a crash is left out."""
+    """Every metrics line of `metrics.jsonl`, in order; what a crash cut short, or others put there, is left out."""
     path = folder / METRICS
     lines: list[Metrics] = []
     if path.exists():
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                lines.append(json.loads(text))
+            # RecursionError: brackets nested thousands deep
+            with contextlib.suppress(ValueError, RecursionError):
+                line = json.loads(text)
+                if _is_metrics(line):
+                    lines.append(line)
     return lines
+
+
+def _is_metrics(line: Any) -> bool:
+    """Whether a line has a step and a split, and numbers, or None, in all else."""
+    if not isinstance(line, dict) or not isinstance(line.get("split"), str):
+        return False
+    counts, numbers = [line.get(name) for name in ("step", "epoch")], [line[name] for name in line if name != "split"]
+    return all(isinstance(count, int) and count >= 0 for count in counts) and all(
+        number is None or (isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < _HUGE)
+        for number in numbers
+    )
 
 
 def drop_metrics_after(folder: Path, step: int) -> None:
