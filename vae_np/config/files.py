@@ -54,6 +54,8 @@ def _from_toml(content: bytes, source: str) -> Config:
         settings = tomllib.loads(content.decode())
     except ValueError as error:
         raise ConfigError(f"config: {source}: not valid TOML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"config: {source}: brackets are nested too deeply to be read") from None
     try:
         return Config.from_mapping(settings)
     except ConfigError as error:
