@@ -279,7 +279,7 @@ def test_validation_is_read_as_the_training_rows_are(train: Array, held_out: Arr
 @pytest.mark.parametrize(
     ("x", "bad", "message"),
     [
-        (GREY, GREY / 255, "values from .* expected whole numbers from 0 to 255 .* from 25 to 230; .*'unit'"),
+        (GREY, GREY / 255, "numbers from .* expected whole numbers from 0 to 255 .* from 25 to 230; .*'unit'"),
         (GREY, GREY.astype(int) - 30, "whole numbers from -5 to 200, expected whole numbers from 0 to 255"),
         (BINARY, GREY, "whole numbers from 25 to 230, expected only 0 and 1 .* from 0 to 1; .* values 'byte'"),
         (GREY / 255, GREY, "whole numbers from 25 to 230, expected numbers from 0 to 1 .*; .* values 'byte'"),
@@ -449,7 +449,7 @@ def test_what_dies_of_the_datas_scale_is_told_so_at_any_lr(lr: float) -> None:
         small(4, likelihood="normal").fit(x, batch_size=20, lr=lr)
     message = str(raised.value)
     assert message.startswith("step 1: ")
-    assert "the data have values from -" in message
+    assert "the data have numbers from -" in message
     assert "standardize=True" in message
     assert "lr" not in message
     small(4, likelihood="normal").fit(x, batch_size=20, lr=lr, standardize=True)

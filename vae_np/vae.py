@@ -442,8 +442,10 @@ class VAE:
             "seed": config.seed if seed is None else seed,
         }
         vae = cls(own.pop("features"), **own)
-        vae.config = replace(config, **own)
         vae._values = values_of(weights, of_run, run) if values is None else _named(values)
+        vae.config = replace(config, **own)
+        if vae._values is not None:
+            vae.config = vae.config.with_values(vae._values)
         vae.parameters.assign(weights.parameters)
         vae._state.step = weights.step
         if moments and (Path(run) / checkpoint.STATE_FILE).exists():
@@ -499,11 +501,13 @@ class VAE:
             held = held.standardised(rows[:kept], "x")
         return held.convert(rows), held, kept
 
-    def _read_as(self, dtype: np.dtype[Any], named: data.Values | str | None) -> data.Values:
-        """What an array holds: what the model was fitted to, or what it is named, if that means the same pixels."""
+    def values_as(self, named: data.Values | str | None) -> data.Values:
+        """What data hold: what the model was fitted to, or what they are named, if that means the same pixels.
+
+        Raises DataError where it does not.
+        """
         if named is None:
-            # True and False are no bytes, and no levels.
-            return data.BINARY if dtype == np.bool_ and self.values.is_grey else self.values
+            return self.values
         held = _named(named)
         if self._values is not None and held.kind != self._values.kind and "real" in (held.kind, self._values.kind):
             raise DataError(f"values: got {held.kind!r}, but the model was fitted to {self._values.kind!r} values")
@@ -519,7 +523,10 @@ class VAE:
         self, x: Array, binarize: str | None, seed: int, values: data.Values | str | None = None
     ) -> held_out.Examples:
         array = data.unmasked(x, "x")
-        return self._examples_of(self._read_as(array.dtype, values), array, binarize, seed, "x")
+        if values is None and array.dtype == np.bool_ and self.values.is_grey:
+            # True and False are no bytes, and no levels.
+            values = data.BINARY
+        return self._examples_of(self.values_as(values), array, binarize, seed, "x")
 
     def _examples_of(
         self, values: data.Values, x: Array, binarize: str | None, seed: int, name: str

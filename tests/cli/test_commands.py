@@ -113,15 +113,17 @@ def test_train_says_what_it_does(place: Path) -> None:
     kind = "fused" if reason.name == "numba" else "composed"
     # Only where the cache of compiled code is cold.
     lines = [line for line in lines if not line.startswith("compiling")]
-    assert lines[:4] == [
-        "data     grey.npy: 101 training, 11 validation and 12 test rows of 16, binarize dynamic",
+    assert lines[:6] == [
+        "data     grey.npy: 101 training, 11 validation and 12 test rows of 16",
+        "values   whole numbers from 25 to 230: grey, bytes over 255, binarize dynamic",
+        "rows     0-100 train, 101-111 validation, 112-123 test, the last tenth",
         "model    16-8-2 relu, bernoulli: 340 parameters",
         f"backend  {reason.name} ({reason.reason}), float32, {kind} steps, seed 0",
         "run      run",
     ]
-    for epoch, line in enumerate(lines[4:6], start=1):
+    for epoch, line in enumerate(lines[6:8], start=1):
         assert line.startswith(f"epoch   {epoch}  validation ELBO -")
-    assert lines[6] == "Test set, 12 examples, nats ± standard error over examples"
+    assert lines[8] == "Test set, 12 examples, nats ± standard error over examples"
     assert [name for name in ("ELBO", "reconstruction", "KL") if any(f"│ {name} " in line for line in lines)]
     assert lines[-2].startswith("trained  10 steps in ")
     assert lines[-1] == "run      run"
@@ -149,13 +151,13 @@ def test_train_without_validation_tells_of_training(place: Path) -> None:
 def test_train_says_what_is_not_a_matter_of_course(place: Path) -> None:
     out = good("train", "--data", place / "twelve.npy", "--epochs", 1, *TINY, "--out", "a").out
     assert "note     12 columns form no square: pictures are heat maps unless --image-shape is given" in out
-    assert "of 12, binary values" in out
+    assert "\nvalues   whole numbers from 0 to 1: binary, 0 and 1\n" in out
     out = good("train", "--data", place / "twelve.npy", "--epochs", 1, *TINY, "--image-shape", "3,4", "--out", "b").out
     assert "heat map" not in out
     grey = ("--likelihood", "bernoulli-grey")
     out = good("train", "--data", place / "grey.npy", "--epochs", 1, *TINY, *grey, "--out", "c").out
     assert "note     bernoulli-grey is a cross-entropy on grey values: its ELBO bounds no likelihood" in out
-    assert "of 16, grey values as they are" in out
+    assert "\nvalues   whole numbers from 25 to 230: grey, bytes over 255\n" in out
 
 
 def test_the_command_line_wins_over_the_file(place: Path) -> None:

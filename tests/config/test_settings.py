@@ -153,7 +153,7 @@ BAD_VALUES = [
     ("hidden", "400", f"hidden: got '400', {HIDDEN}"),
     ("image_shape", (28,), "image_shape: got 28, expected a height and a width, such as 28,28, or none"),
     ("image_shape", (28, 0), "image_shape: got 28,0, expected a height and a width, such as 28,28, or none"),
-    ("values", "grey", "values: got 'grey', expected one of binary, byte, unit, real, or none"),
+    ("values", "xyz", "values: got 'xyz', expected one of binary, byte, unit, real, or none"),
     ("values", "reel", "values: got 'reel', expected one of binary, byte, unit, real, or none (did you mean 'real'?)"),
     ("scale", 0, "scale: got 0, expected a number > 0, or none"),
     ("scale", float("inf"), "scale: got inf, expected a number > 0, or none (finite)"),

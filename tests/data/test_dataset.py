@@ -165,10 +165,10 @@ class TestArrays:
         ("train", "test", "message"),
         [
             ([[0, 1]], [[0, 7]], "has whole numbers from 0 to 7, expected only 0 and 1 .*whole numbers from 0 to 1"),
-            ([[0, 0.5]], [[0, 2.5]], r"has values from 0 to 2.5, expected numbers from 0 to 1 .*values from 0 to 0.5"),
+            ([[0, 0.5]], [[0, 2.5]], r"has numbers from 0 to 2.5, expected .* from 0 to 1 .*numbers from 0 to 0.5"),
             ([[0, 200]], [[0, -1]], "has whole numbers from -1 to 0, expected whole numbers from 0 to 255"),
             ([[0, 0.5]], [[0.0, 255.0]], "has whole numbers from 0 to 255, expected numbers from 0 to 1 .*'byte'"),
-            ([[0, 200]], [[0, 0.5]], "has values from 0 to 0.5, expected whole numbers from 0 to 255 .*'unit'"),
+            ([[0, 200]], [[0, 0.5]], "has numbers from 0 to 0.5, expected whole numbers from 0 to 255 .*'unit'"),
         ],
     )
     def test_test_rows_of_another_kind_are_refused_with_both_ranges(

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from commandline import TINY, good, grey_bars
 
-from vae_np import VAE, EarlyStopping, StopTraining, backends
+from vae_np import VAE, EarlyStopping, StopTraining, backends, data
 from vae_np._types import Array
 from vae_np.config import Config
 from vae_np.data import bars, rings
@@ -451,7 +451,7 @@ def test_a_device_loop_pulls_what_it_has_done_when_it_is_broken_off() -> None:
         def pull(self) -> None:
             pulled.append(True)
 
-    trainer = Trainer(Config(batch_size=20, hidden=(8,), latent=2), backends.choose("numpy"), GREY, "byte")
+    trainer = Trainer(Config(batch_size=20, hidden=(8,), latent=2), backends.choose("numpy"), GREY, data.BYTE)
     with pytest.raises(KeyboardInterrupt):
         device_loop.run(trainer, Steps(), Listeners())
     assert pulled == [True]
@@ -471,7 +471,7 @@ def test_a_damaged_or_foreign_state_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_trainer_is_handed_a_state_and_changes_it_in_place() -> None:
     vae = small()
     held = TrainingState(vae.parameters)
-    trainer = Trainer(Config(batch_size=20, hidden=(8,), latent=2, epochs=1), vae.backend, GREY, "byte", state=held)
+    trainer = Trainer(Config(batch_size=20, hidden=(8,), latent=2, epochs=1), vae.backend, GREY, data.BYTE, state=held)
     from vae_np.training.listeners import Listeners
 
     assert host_loop.run(trainer, Listeners())

@@ -13,11 +13,10 @@ from vae_np.evaluation.held_out import mean_and_stderr
 TERM_NAMES = (("ELBO", "elbo"), ("reconstruction", "reconstruction"), ("KL", "kl"))
 
 
-def describe_values(dataset: data.Dataset, settings: Config) -> str:
-    """What the model sees of the data, in a few words."""
-    if dataset.values in ("binary", "real"):
-        return f"{dataset.values} values"
-    return "grey values as they are" if settings.binarization == "none" else f"binarize {settings.binarization}"
+def describe_values(values: data.Values, span: data.Span | None, settings: Config) -> str:
+    """What the numbers in the data run from and to and are, and what the model sees of them, in a few words."""
+    seen = f"{span}: {values}" if span is not None else f"{values}"
+    return f"{seen}, binarize {settings.binarization}" if values.is_grey and settings.binarization != "none" else seen
 
 
 def tell_of_compilation(output: Output, backend: backends.Backend) -> None:

@@ -40,6 +40,14 @@ class OpenRun:
         given = setting("seed", seed)
         return cls(folder, settings, vae, settings.seed if given is None else given, output)
 
+    def dataset(self) -> data.Dataset:
+        """The run's data, as the model was fitted to read them; raises DataError where the test rows have changed."""
+        values = None if self.vae.config.values is None else self.vae.values
+        dataset = runs.load_data(self.settings, values)
+        if self.settings.data not in data.BUILT_IN:
+            runs.check_unchanged(self.folder, dataset, ("test",), "the pictures of a run show the rows that it had")
+        return dataset
+
     def report(self, command: str, written: list[Path], numbers: dict[str, int]) -> None:
         """Say which files were written, and write the JSON."""
         for path in written:
@@ -79,4 +87,5 @@ def reconstruction_picture(vae: VAE, examples: Examples, dataset: data.Dataset) 
     """Examples above their reconstructions E[x|z] at the posterior mean."""
     originals: Array = examples.batch(slice(0, len(examples)))[0]
     mu, _ = held_out.posterior_moments(vae.model, examples)
-    return plots.reconstructions(np.asarray(originals, dtype=np.float64), vae.decode(mu), dataset.image_shape)
+    shown = examples.values.from_model(np.asarray(originals, dtype=np.float64))
+    return plots.reconstructions(shown, vae.decode(mu), dataset.image_shape)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_np import __version__
+from vae_np import __version__, data
 from vae_np._types import Array
 from vae_np.cli.output import Output, with_error
 from vae_np.config import Config
@@ -60,12 +60,16 @@ class Estimation:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """What is evaluated: `examples` out of `available`, what text calls them, and their `latents` if simulated."""
+    """What is evaluated: `examples` out of `available`, what text calls them, and their `latents` if simulated.
+
+    `span` is what the data run from and to, where they were not simulated.
+    """
 
     examples: Examples
     available: int
     name: str
     latents: Array | None = None
+    span: data.Span | None = None
 
     @property
     def title(self) -> str:
@@ -109,6 +113,7 @@ def kept(evaluation: Evaluation) -> Partial[Any]:
         # Of what was loaded: the file may be another one by now, if the run goes on training.
         "model": digest(repr(evaluation.vae.arch).encode(), evaluation.vae.parameters.flat),
         "data": digest(examples.rows),
+        "values": examples.values.to_mapping(),
         "binarize": examples.mode,
     }
     return Partial(evaluation.folder, key, kinds[str(estimation.estimator)])

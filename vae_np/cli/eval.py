@@ -18,7 +18,7 @@ from vae_np.cli.estimation import Estimation, Evaluation, EvaluationData
 from vae_np.cli.options import JsonFile, Run, RunBackend, RunSeed, setting, whole, words
 from vae_np.cli.output import INTERRUPTED, Output, check_target, with_error, writing
 from vae_np.config import Config
-from vae_np.data import BINARIZATIONS
+from vae_np.data import BINARIZATIONS, KINDS
 from vae_np.elbo import Terms
 from vae_np.errors import CheckpointError, DataError, InputError
 from vae_np.evaluation import held_out
@@ -68,6 +68,18 @@ def command(
         str | None,
         typer.Option("--data", metavar="DATA", help="Other data than the run's own: a built-in name or a file."),
     ] = None,
+    values: Annotated[
+        str | None,
+        typer.Option(
+            "--values",
+            metavar="KIND",
+            help="What the numbers in --data are, where they are not what the run's are: binary, byte or unit.",
+            autocompletion=words(*KINDS),
+        ),
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option("--scale", metavar="X", help="The number in --data that is white.")
+    ] = None,
     binarize: Annotated[
         str | None,
         typer.Option(
@@ -101,6 +113,7 @@ def command(
         images=whole("images", images, None),
         z_samples=whole("z_samples", z_samples, None),
         data_file=data_file,
+        named=_named(setting("values", values), setting("scale", scale), data_file),
         binarize=setting("binarize", binarize),
         backend=setting("backend", backend),
         seed=setting("seed", seed),
@@ -130,6 +143,7 @@ def _resolve(
     images: int | None,
     z_samples: int | None,
     data_file: str | None,
+    named: data.Values | None,
     binarize: str | None,
     backend: str | None,
     seed: int | None,
@@ -147,8 +161,17 @@ def _resolve(
             raise InputError("data: cannot be given together with --estimator bdmc, which simulates its own")
         evaluated = _simulated(vae, images or _SIMULATED, settings.seed)
     else:
-        evaluated = _test_examples(folder, vae, settings, data_file, images)
+        evaluated = _test_examples(folder, vae, settings, data_file, images, named)
     return Evaluation(folder, vae, settings, settings.z_samples if z_samples is None else z_samples, how, evaluated)
+
+
+def _named(kind: str | None, scale: float | None, data_file: str | None) -> data.Values | None:
+    """What the numbers in `--data` were named; None where they were not."""
+    if kind is None and scale is None:
+        return None
+    if data_file is None:
+        raise InputError("values, scale: they say what is in --data; the run knows what its own data are")
+    return data.Values.named(kind or ("byte" if scale == 255 else "unit"), scale)
 
 
 def _open(
@@ -178,9 +201,10 @@ def _simulated(vae: VAE, count: int, seed: int) -> EvaluationData:
 
 
 def _test_examples(
-    folder: Path, vae: VAE, settings: Config, data_file: str | None, images: int | None
+    folder: Path, vae: VAE, settings: Config, data_file: str | None, images: int | None, named: data.Values | None
 ) -> EvaluationData:
-    dataset = runs.load_data(settings)
+    known = None if vae.config.values is None and named is None else vae.values_as(named)
+    dataset = runs.load_data(settings, known)
     try:
         data.check_columns(dataset.test, vae.arch.features, f"data {dataset.name!r}: test")
     except DataError as error:
@@ -189,9 +213,14 @@ def _test_examples(
         raise CheckpointError(
             f"{error}; the run was saved from Python, so its data are not known: name them with --data FILE"
         ) from None
+    if data_file is None and settings.data not in data.BUILT_IN:
+        again = "to evaluate on what is there now, name it: --data FILE"
+        runs.check_unchanged(folder, dataset, ("test",), again)
     examples = Examples(dataset.test[:images], dataset.values, settings.binarization, settings.seed)
-    name = f"{dataset.name}: {len(examples)} test rows, {describe_values(dataset, settings)}"
-    return EvaluationData(examples, len(dataset.test), name)
+    first = len(dataset.train)
+    place = f" (rows {first}-{first + len(examples) - 1}, from the last tenth)" if dataset.was_split else ""
+    name = f"{dataset.name}: {len(examples)} test rows{place}"
+    return EvaluationData(examples, len(dataset.test), name, span=dataset.test_span)
 
 
 def _saved_from_python(folder: Path) -> bool:
@@ -217,6 +246,10 @@ def _introduce(output: Output, evaluation: Evaluation, shortened: str | None, da
     vae, settings = evaluation.vae, evaluation.settings
     output.say(f"run      {evaluation.folder}")
     output.say(f"data     {evaluation.data.name}")
+    values, span = evaluation.data.examples.values, evaluation.data.span
+    output.say(f"values   {describe_values(values, span, settings)}")
+    if span is not None and values.is_grey and values.scale > 1 and data.BINARY.fits(span):
+        output.say("note     only 0 and 1, on that scale nearly black; if they are pixels, name them: --values binary")
     if data_file is None and evaluation.data.latents is None and _saved_from_python(evaluation.folder):
         output.say(f"note     the run was saved from Python, so its data are not known: taken to be {settings.data}")
     if shortened is not None:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from vae_np import runs
 from vae_np._types import Array
 from vae_np.cli.drawn import OpenRun, file_to_write, save_picture
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
@@ -43,7 +42,7 @@ def command(
     given = [None if out is None else str(place / name) for name in names]
     targets = [file_to_write(path, place / name, (".png",), overwrite) for path, name in zip(given, names, strict=True)]
     output.say(f"run      {opened.folder}")
-    dataset = runs.load_data(settings)
+    dataset = opened.dataset()
     examples = Examples(dataset.test[:_SCATTER_EXAMPLES], dataset.values, settings.binarization, opened.seed)
     mu, _ = held_out.posterior_moments(vae.model, examples)
     pairs = min(count, len(mu) // 2)

@@ -85,7 +85,7 @@ def with_config_options(command: Callable[..., int]) -> Callable[..., int]:
     ]
     fields = [
         inspect.Parameter(
-            option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_as_text(option)
+            option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(option)
         )
         for option in config.options()
     ]
@@ -93,9 +93,9 @@ def with_config_options(command: Callable[..., int]) -> Callable[..., int]:
 
     def wrapped(**arguments: Any) -> int:
         overrides = {
-            name: config.parse_field(name, text)
-            for name, text in arguments.items()
-            if name in names and text is not None
+            name: given if isinstance(given, bool) else config.parse_field(name, given)
+            for name, given in arguments.items()
+            if name in names and given is not None
         }
         return command(overrides, **{name: value for name, value in arguments.items() if name not in names})
 
@@ -106,7 +106,10 @@ def with_config_options(command: Callable[..., int]) -> Callable[..., int]:
     return wrapped
 
 
-def _as_text(option: config.Option) -> Any:
+def _annotation(option: config.Option) -> Any:
+    if isinstance(option.kind, config.Flag):
+        both = f"{option.flag}/--no-{option.flag.removeprefix('--')}"
+        return Annotated[bool | None, typer.Option(both, help=option.usage, show_default=False)]
     choices = option.kind.choices if isinstance(option.kind, config.Choice) else ()
     said = typer.Option(
         option.flag,

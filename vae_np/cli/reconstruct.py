@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from vae_np import runs
 from vae_np.cli.drawn import OpenRun, file_to_write, reconstruction_picture, save_picture
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
 from vae_np.evaluation.held_out import Examples
@@ -26,7 +25,7 @@ def command(
     settings, vae = opened.settings, opened.vae
     target = file_to_write(out, opened.folder / f"reconstructions-n{count}-seed{opened.seed}.png", (".png",), overwrite)
     opened.output.say(f"run      {opened.folder}")
-    dataset = runs.load_data(settings)
+    dataset = opened.dataset()
     examples = Examples(dataset.test[:count], dataset.values, settings.binarization, opened.seed)
     save_picture(reconstruction_picture(vae, examples, dataset), target)
     opened.report("reconstruct", [target], {"n": len(examples)})

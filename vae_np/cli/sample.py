@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from vae_np import runs, storage
+from vae_np import storage
 from vae_np.cli.drawn import OpenRun, file_to_write, save_picture
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
 from vae_np.cli.output import writing
@@ -38,7 +38,7 @@ def command(
             target.parent.mkdir(parents=True, exist_ok=True)
             storage.write_atomic(target, content.getvalue())
     else:
-        shape = runs.load_data(opened.settings).image_shape
+        shape = opened.dataset().image_shape
         title = "Samples: x ~ p(x|z), z ~ N(0, I)" if draws else "Samples: E[x|z], z ~ N(0, I)"
         save_picture(plots.samples(images, shape, title=title), target)
     opened.report("sample", [target], {"n": count})

@@ -19,7 +19,15 @@ from vae_np.cli.drawn import reconstruction_picture
 from vae_np.cli.options import JsonFile, runs_here, with_config_options, words
 from vae_np.cli.output import INTERRUPTED, Output, with_error
 from vae_np.config import Config
-from vae_np.errors import CheckpointError, ConfigError, DeviceError, MissingFileError, NonFiniteError, WriteError
+from vae_np.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DeviceError,
+    MissingFileError,
+    NonFiniteError,
+    WriteError,
+)
 from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Examples
 from vae_np.optim import staged_epochs
@@ -32,6 +40,8 @@ from vae_np.vae import VAE
 _LONG, _CHECKPOINT_SECONDS = 100, 30.0
 _DRAW_SECONDS = 0.1
 _PICTURE_EXAMPLES = 32
+# What may be another when a run is resumed; the data have to hold the same rows.
+_RESUMED = ("epochs", "data", "test_data")
 _PICTURE_SAMPLES = 64
 
 
@@ -76,9 +86,9 @@ def command(
             held.enter_context(storage.hold(folder))
             settings = _resumed_settings(overrides, stages, folder)
         # Messages name the data as they were given; a run keeps the full path, so that it can be used from any folder.
-        dataset = runs.load_data(settings)
-        settings = runs.with_absolute_paths(settings)
-        trainer = _trainer(settings, backends.choose(settings.backend), dataset)
+        dataset = runs.load_data(settings) if resume is None else _resumed_data(folder, settings, overrides)
+        settings = runs.with_absolute_paths(settings).with_values(dataset.values)
+        dataset, trainer = _trainer(settings, backends.choose(settings.backend), dataset)
         if resume is None:
             folder = held.enter_context(runs.claim(out, overwrite=overwrite))
             runs.start(folder, settings)
@@ -99,7 +109,7 @@ def _train_and_tell(output: Output, trainer: Trainer, dataset: data.Dataset, fol
     except (NonFiniteError, DeviceError) as error:
         output.warn(f"{error}; {_what_is_kept(folder)}")
         return 1
-    except WriteError as error:
+    except (WriteError, DataError) as error:
         output.warn(f"{error}; {_what_is_kept(folder)}")
         return 2
     except KeyboardInterrupt:
@@ -136,12 +146,29 @@ def _resumed_settings(overrides: Mapping[str, Any], stages: str | None, folder: 
     settings = runs.with_absolute_paths(config.merge(base, overrides))
     for name in overrides:
         given, trained = getattr(settings, name), getattr(base, name)
-        if name != "epochs" and given != trained:
+        if name not in _RESUMED and given != trained:
             raise ConfigError(
                 f"{name}: got {given!r}, but {folder} was trained with {trained!r}; "
-                "a resumed run can only change epochs"
+                "a resumed run can only change epochs, and where its data lie"
             )
     return settings
+
+
+def _resumed_data(folder: Path, settings: Config, overrides: Mapping[str, Any]) -> data.Dataset:
+    """A run's data, where they lie now; raises DataError, or MissingFileError, unless they are the same rows."""
+    moved = [name for name in ("data", "test_data") if name in overrides]
+    if moved and not checkpoint.load_state(folder).fingerprint:
+        raise DataError(
+            f"{moved[0]}: got {overrides[moved[0]]!r}, but {folder} was trained by an earlier version, which kept no "
+            "digest of its data, so that nothing tells whether these are the same rows"
+        )
+    try:
+        dataset = runs.load_data(settings, runs.load_values(folder, settings))
+    except MissingFileError as error:
+        again = shlex.quote(str(folder))
+        raise MissingFileError(f"{error}; if it was moved, name where it is: --resume {again} --data FILE") from None
+    runs.check_unchanged(folder, dataset, ("train", "test"), "a resumed run goes on with the rows that it had")
+    return dataset
 
 
 def _refuse_with_resume(**options: Any) -> None:
@@ -150,13 +177,20 @@ def _refuse_with_resume(**options: Any) -> None:
             raise ConfigError(f"{name}: cannot be given together with --resume, which goes on in the run's own folder")
 
 
-def _trainer(settings: Config, backend: backends.Backend, dataset: data.Dataset) -> Trainer:
+def _trainer(
+    settings: Config, backend: backends.Backend, dataset: data.Dataset
+) -> tuple[data.Dataset, Trainer]:
+    """A fresh trainer, and the data as it reads them: standardised, if they are to be, by the rows it trains on."""
     rows, kept_back = data.split_validation(len(dataset.train), validation_rows(settings, len(dataset.train)))
+    if settings.standardize and dataset.values.standardisation is None:
+        values = dataset.values.standardised(dataset.train[:rows], f"data {dataset.name!r}")
+        dataset = replace(dataset, values=values)
     validation = None
     if kept_back:
         examples = Examples(dataset.train[rows:], dataset.values, settings.binarization, settings.seed, first=rows)
         validation = held_out.validation(examples, seed=settings.seed, z_samples=settings.z_samples)
-    return Trainer(settings, backend, dataset.train[:rows], dataset.values, validation)
+    known = runs.fingerprint(dataset)
+    return dataset, Trainer(settings, backend, dataset.train[:rows], dataset.values, validation, known)
 
 
 def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, resumed: bool) -> None:
@@ -165,8 +199,10 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: 
     kept_back = len(dataset.train) - len(trainer.rows)
     output.say(
         f"data     {dataset.name}: {len(trainer.rows)} training, {kept_back} validation and {len(dataset.test)} "
-        f"test rows of {arch.features}, {describe_values(dataset, settings)}"
+        f"test rows of {arch.features}"
     )
+    output.say(f"values   {describe_values(dataset.values, dataset.values.span, settings)}")
+    _tell_which_rows(output, dataset, len(trainer.rows))
     output.say(f"model    {sizes} {arch.activation}, {arch.likelihood}: {trainer.state.parameters.count} parameters")
     output.say(
         f"backend  {trainer.backend.name} ({trainer.backend.reason}), {settings.dtype}, "
@@ -183,6 +219,25 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: 
     tell_of_compilation(output, trainer.backend)
     # Now, so that it counts as no step's time.
     trainer.backend.warmup(arch, settings.dtype, evaluation=False)
+
+
+def _tell_which_rows(output: Output, dataset: data.Dataset, trained: int) -> None:
+    """Say which rows are held out, and warn where their order makes them others than those that are trained on."""
+    rows, test = len(dataset.train), len(dataset.test)
+    parts = [f"0-{trained - 1} train", *([f"{trained}-{rows - 1} validation"] if trained < rows else [])]
+    if dataset.was_split:
+        parts.append(f"{rows}-{rows + test - 1} test, the last tenth")
+    else:
+        parts.append("test rows of their own")
+    output.say(f"rows     {', '.join(parts)}")
+    if dataset.is_sorted_by_label and (dataset.was_split or trained < rows):
+        output.warn(
+            f"data {dataset.name!r}: its labels show that the rows are sorted, so the last ones, which are held out, "
+            "are of other classes than those that are trained on; shuffle them, or name test rows with --test-data"
+        )
+    span = dataset.values.span
+    if span is not None and dataset.values.is_far_from_standard(span):
+        output.say("note     a model starts from numbers near 0 and 1: --standardize brings these columns there")
 
 
 def note_no_image(output: Output, dataset: data.Dataset) -> None:

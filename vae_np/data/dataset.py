@@ -14,7 +14,7 @@ from vae_np._types import Array
 from vae_np.data import builtin
 from vae_np.data.binarization import check_values
 from vae_np.data.mapped import chunks
-from vae_np.data.values import Values, decide, decide_as_before, flatten, scan, unmasked
+from vae_np.data.values import Span, Values, decide, decide_as_before, flatten, scan, unmasked
 from vae_np.errors import DataError, MissingFileError
 
 BUILT_IN = builtin.BUILT_IN
@@ -28,8 +28,8 @@ class Dataset:
     """Rows to train on and rows to test on, with the same columns and the same values.
 
     train (N, D), test (M, D), stored as `Values.convert` says; labels (N,), (M,) or None: for colouring only.
-    `image_shape` (H, W) with H·W = D, or None where D is no square. `was_split` where the test rows are the last tenth
-    of what was given.
+    `image_shape` (H, W) with H·W = D, or None where D is no square. `test_span` is what the test rows, or where
+    `was_split` made them the last tenth of what was given, all of these run from and to.
     """
 
     name: str
@@ -39,7 +39,8 @@ class Dataset:
     test_labels: Array | None
     image_shape: tuple[int, int] | None
     values: Values
-    was_split: bool = False
+    test_span: Span
+    was_split: bool
 
     @property
     def is_sorted_by_label(self) -> bool:
@@ -158,6 +159,7 @@ def from_arrays(
         test_labels=test_labels,
         image_shape=_choose_image_shape(train_rows.shape[1], image_shape, stored_shape),
         values=values,
+        test_span=test_span,
         was_split=test is None,
     )
 

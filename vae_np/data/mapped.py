@@ -22,7 +22,8 @@ def check_length(array: Array, what: str) -> None:
     base: Any = array
     offset, file = 0, ""
     while isinstance(base, np.ndarray | memoryview):
-        if isinstance(base, np.memmap):
+        # A copy of a part of a map is of that class, too, and maps nothing.
+        if isinstance(base, np.memmap) and base.offset is not None:
             offset, file = int(base.offset), str(base.filename)
         base = base.obj if isinstance(base, memoryview) else base.base
     if not isinstance(base, mmap.mmap):

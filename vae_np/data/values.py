@@ -41,7 +41,7 @@ class Span:
     whole: bool
 
     def __str__(self) -> str:
-        return f"{'whole numbers' if self.whole else 'values'} from {self.low:.6g} to {self.high:.6g}"
+        return f"{'whole numbers' if self.whole else 'numbers'} from {self.low:.6g} to {self.high:.6g}"
 
     def within(self, low: float, high: float) -> bool:
         """Whether all values lie in [low, high]."""

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,10 +14,10 @@ from typing import Any
 
 from vae_np import checkpoint, data, storage
 from vae_np.config import Config, load_toml
-from vae_np.errors import CheckpointError, InputError, MissingFileError, WriteError
+from vae_np.errors import CheckpointError, DataError, InputError, MissingFileError, WriteError
 from vae_np.evaluation import interrupted
 from vae_np.training.trainer import Metrics, Trainer, validation_rows
-from vae_np.vae import CONFIG_FILE, architecture_of, save_state
+from vae_np.vae import CONFIG_FILE, architecture_of, save_state, values_of
 
 ROOT = Path("runs")
 # No figure of a training is as large: it would not fit into a float.
@@ -174,16 +174,72 @@ def load_config(folder: Path) -> Config:
     return load_toml(path)
 
 
-def load_data(config: Config) -> data.Dataset:
-    """The data that a configuration names, checked against its likelihood; raises MissingFileError or DataError."""
-    dataset = data.load(config.data, test=config.test_data, image_shape=config.image_shape, seed=config.seed)
+def load_data(config: Config, values: data.Values | None = None) -> data.Dataset:
+    """The data that a configuration names, checked against its likelihood; raises MissingFileError or DataError.
+
+    What they mean is what a model was fitted to, `values`; without a model it is what the configuration names, and else
+    is decided here.
+    """
+    named = "real" if config.standardize else config.values
+    dataset = data.load(
+        config.data,
+        test=config.test_data,
+        image_shape=config.image_shape,
+        seed=config.seed,
+        values=named if values is None else values,
+        scale=config.scale,
+        likelihood=config.likelihood,
+    )
     data.check_for(dataset, config.likelihood, config.binarization)
     return dataset
 
 
+def load_values(folder: Path, config: Config) -> data.Values | None:
+    """What the data mean to the model of a run; raises MissingFileError or CheckpointError."""
+    return values_of(checkpoint.load_state(folder), config, folder / checkpoint.STATE_FILE)
+
+
+def fingerprint(dataset: data.Dataset) -> dict[str, Any]:
+    """What a run knows its data by: how many rows there are for training (and validation) and for the test, and SHA-256
+    of each."""
+    return {
+        part: {"rows": len(rows), "sha256": data.digest_of_rows(rows, f"data {dataset.name!r}")}
+        for part, rows in (("train", dataset.train), ("test", dataset.test))
+    }
+
+
+def check_unchanged(folder: Path, dataset: data.Dataset, parts: Sequence[str], remedy: str) -> None:
+    """Raise DataError, with `remedy`, where the rows for these `parts` are not those that the run had.
+
+    A run of an earlier version kept nothing to know them by.
+    """
+    if not (folder / checkpoint.STATE_FILE).exists():
+        return
+    kept = checkpoint.load_state(folder).fingerprint
+    for part in parts:
+        if part not in kept:
+            continue
+        rows = {"train": dataset.train, "test": dataset.test}[part]
+        digest = data.digest_of_rows(rows, f"data {dataset.name!r}")
+        if digest != kept[part]["sha256"]:
+            raise DataError(
+                f"data: {dataset.name!r} has changed since {folder} was trained: it had {kept[part]['rows']} {part} "
+                f"rows with the digest {kept[part]['sha256'][:12]}, and has {len(rows)} with {digest[:12]}; {remedy}"
+            )
+
+
 def save(folder: Path, trainer: Trainer) -> None:
     """Write the checkpoint of a training as it stands."""
-    save_state(folder, trainer.arch, trainer.config, trainer.state, trainer.moments(), trainer.progress())
+    save_state(
+        folder,
+        trainer.arch,
+        trainer.config,
+        trainer.state,
+        trainer.moments(),
+        trainer.progress(),
+        trainer.values,
+        trainer.fingerprint,
+    )
 
 
 def resume(folder: Path, trainer: Trainer) -> None:
@@ -194,6 +250,8 @@ def resume(folder: Path, trainer: Trainer) -> None:
     # Filled up with defaults: settings that a later version added are not in an older file.
     wanted, trained = trainer.config.to_mapping(), Config().to_mapping() | state.config
     for name in {**trained, **wanted}:
+        if name in ("values", "scale") and not state.values:
+            continue
         if name not in _MAY_CHANGE and wanted.get(name) != trained.get(name):
             raise CheckpointError(
                 f"{name}: {folder / CONFIG} has {wanted.get(name)!r}, but the checkpoint beside it was trained with "
