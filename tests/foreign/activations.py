@@ -1,4 +1,5 @@
 """Activation functions and their derivatives (elementwise unless noted)."""
+
 import numpy as np
 from scipy.special import erf
 
@@ -70,18 +71,18 @@ def gelu(x):
 
 
 def gelu_grad(x):
-    return 0.5 * (1 + erf(x / SQRT_2)) + x * np.exp(-0.5 * x ** 2) / SQRT_2_PI
+    return 0.5 * (1 + erf(x / SQRT_2)) + x * np.exp(-0.5 * x**2) / SQRT_2_PI
 
 
 def gelu_tanh(x):
     """The tanh approximation."""
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x ** 3)))
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
 def gelu_tanh_grad(x):
     k = np.sqrt(2 / np.pi)
-    t = np.tanh(k * (x + 0.044715 * x ** 3))
-    return 0.5 * (1 + t) + 0.5 * x * (1 - t ** 2) * k * (1 + 0.044715 * x ** 2)
+    t = np.tanh(k * (x + 0.044715 * x**3))
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t**2) * k * (1 + 0.044715 * x**2)
 
 
 def swish(x, beta=1.0):
@@ -99,7 +100,7 @@ def mish(x):
 
 def mish_grad(x):
     t = np.tanh(softplus(x))
-    return t + x * (1 - t ** 2) * sigmoid(x)
+    return t + x * (1 - t**2) * sigmoid(x)
 
 
 def softsign(x):

@@ -12,8 +12,8 @@ def init_layers(nn_architecture, seed=99):
     params_values = {}
     for idx, layer in enumerate(nn_architecture):
         layer_idx = idx + 1
-        params_values['W' + str(layer_idx)] = np.random.randn(layer["output_dim"], layer["input_dim"]) * 0.5
-        params_values['b' + str(layer_idx)] = np.random.randn(layer["output_dim"], 1) * 0.1
+        params_values["W" + str(layer_idx)] = np.random.randn(layer["output_dim"], layer["input_dim"]) * 0.5
+        params_values["b" + str(layer_idx)] = np.random.randn(layer["output_dim"], 1) * 0.1
     return params_values
 
 
@@ -41,7 +41,7 @@ def tanh(Z):
 
 
 def tanh_backward(dA, Z):
-    return dA * (1 - Z ** 2)
+    return dA * (1 - Z**2)
 
 
 def single_layer_forward_propagation(A_prev, W_curr, b_curr, activation="relu"):
@@ -57,7 +57,8 @@ def full_forward_propagation(X, params_values, nn_architecture):
         layer_idx = idx + 1
         A_prev = A_curr
         A_curr, Z_curr = single_layer_forward_propagation(
-            A_prev, params_values["W" + str(layer_idx)], params_values["b" + str(layer_idx)], layer["activation"])
+            A_prev, params_values["W" + str(layer_idx)], params_values["b" + str(layer_idx)], layer["activation"]
+        )
         memory["A" + str(idx)] = A_prev
         memory["Z" + str(layer_idx)] = Z_curr
     return A_curr, memory
@@ -86,8 +87,13 @@ def full_backward_propagation(Y_hat, Y, memory, params_values, nn_architecture):
         layer_idx_curr = layer_idx_prev + 1
         dA_curr = dA_prev
         dA_prev, dW_curr, db_curr = single_layer_backward_propagation(
-            dA_curr, params_values["W" + str(layer_idx_curr)], params_values["b" + str(layer_idx_curr)],
-            memory["Z" + str(layer_idx_curr)], memory["A" + str(layer_idx_prev)], layer["activation"])
+            dA_curr,
+            params_values["W" + str(layer_idx_curr)],
+            params_values["b" + str(layer_idx_curr)],
+            memory["Z" + str(layer_idx_curr)],
+            memory["A" + str(layer_idx_prev)],
+            layer["activation"],
+        )
         grads_values["dW" + str(layer_idx_curr)] = dW_curr
         grads_values["db" + str(layer_idx_curr)] = db_curr
     return grads_values

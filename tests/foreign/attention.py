@@ -12,21 +12,21 @@ def attention_forward(q, k, v, mask=None):
     q: (B, T, D), k: (B, S, D), v: (B, S, E); mask: (T, S), True where attention is allowed
     """
     scale = 1.0 / np.sqrt(q.shape[-1])
-    scores = np.einsum('btd,bsd->bts', q, k) * scale
+    scores = np.einsum("btd,bsd->bts", q, k) * scale
     if mask is not None:
         scores = np.where(mask, scores, -1e9)
     p = softmax(scores)
-    out = np.einsum('bts,bse->bte', p, v)
+    out = np.einsum("bts,bse->bte", p, v)
     return out, (q, k, v, p, scale)
 
 
 def attention_backward(dout, cache):
     q, k, v, p, scale = cache
-    dv = np.einsum('bts,bte->bse', p, dout)
-    dp = np.einsum('bte,bse->bts', dout, v)
+    dv = np.einsum("bts,bte->bse", p, dout)
+    dp = np.einsum("bte,bse->bts", dout, v)
     ds = p * (dp - (dp * p).sum(axis=-1, keepdims=True)) * scale
-    dq = np.einsum('bts,bsd->btd', ds, k)
-    dk = np.einsum('bts,btd->bsd', ds, q)
+    dq = np.einsum("bts,bsd->btd", ds, k)
+    dk = np.einsum("bts,btd->bsd", ds, q)
     return dq, dk, dv
 
 
@@ -58,8 +58,8 @@ class MultiHeadAttention:
         rng = np.random.default_rng(seed)
         self.h = n_heads
         self.d = d_model // n_heads
-        s = d_model ** -0.5
-        self.params = {n: rng.normal(0, s, (d_model, d_model)) for n in ('Wq', 'Wk', 'Wv', 'Wo')}
+        s = d_model**-0.5
+        self.params = {n: rng.normal(0, s, (d_model, d_model)) for n in ("Wq", "Wk", "Wv", "Wo")}
         self.grads = {}
 
     def _split(self, x):
@@ -72,26 +72,26 @@ class MultiHeadAttention:
 
     def forward(self, x):
         P = self.params
-        q, k, v = (self._split(x @ P[n]) for n in ('Wq', 'Wk', 'Wv'))
+        q, k, v = (self._split(x @ P[n]) for n in ("Wq", "Wk", "Wv"))
         s = q @ k.transpose(0, 1, 3, 2) / np.sqrt(self.d)
         a = softmax(s)
         c = self._merge(a @ v)
         self.cache = x, q, k, v, a, c
-        return c @ P['Wo']
+        return c @ P["Wo"]
 
     def backward(self, dout):
         P, G = self.params, self.grads
         x, q, k, v, a, c = self.cache
-        G['Wo'] = np.einsum('btc,btd->cd', c, dout)
-        dc = self._split(dout @ P['Wo'].T)
+        G["Wo"] = np.einsum("btc,btd->cd", c, dout)
+        dc = self._split(dout @ P["Wo"].T)
         da = dc @ v.transpose(0, 1, 3, 2)
         dv = a.transpose(0, 1, 3, 2) @ dc
         ds = a * (da - (da * a).sum(-1, keepdims=True)) / np.sqrt(self.d)
         dq = ds @ k
         dk = ds.transpose(0, 1, 3, 2) @ q
         dx = 0
-        for n, g in (('Wq', dq), ('Wk', dk), ('Wv', dv)):
+        for n, g in (("Wq", dq), ("Wk", dk), ("Wv", dv)):
             g = self._merge(g)
-            G[n] = np.einsum('btc,btd->cd', x, g)
+            G[n] = np.einsum("btc,btd->cd", x, g)
             dx = dx + g @ P[n].T
         return dx

@@ -4,6 +4,7 @@ Every ``forward`` here has the shape ``X -> (Y, backprop)`` and every
 ``backprop`` the shape ``dY -> dX``. Parameter gradients are collected in the
 ``grads`` dictionary that is handed in when the layer is made.
 """
+
 from typing import Callable, Dict, List, Tuple
 
 import numpy as np
@@ -50,12 +51,12 @@ def softmax(X: Array) -> Tuple[Array, Backprop]:
 def layernorm(X: Array, eps: float = 1e-8) -> Tuple[Array, Backprop]:
     mu = X.mean(axis=1, keepdims=True)
     var = X.var(axis=1, keepdims=True) + eps
-    Y = (X - mu) * var ** -0.5
+    Y = (X - mu) * var**-0.5
 
     def backprop(dY: Array) -> Array:
         N = X.shape[1]
         dist, sum_dy, sum_dy_dist = X - mu, dY.sum(1, keepdims=True), (dY * (X - mu)).sum(1, keepdims=True)
-        return (N * dY - sum_dy - dist * var ** -1.0 * sum_dy_dist) * var ** -0.5 / N
+        return (N * dY - sum_dy - dist * var**-1.0 * sum_dy_dist) * var**-0.5 / N
 
     return Y, backprop
 

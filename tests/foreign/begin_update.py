@@ -1,4 +1,5 @@
 """Models with ``begin_update``: it returns the output and a ``finish_update`` that takes the gradient."""
+
 import numpy as np
 
 
@@ -69,13 +70,13 @@ def expand_window(X, nW=1):
     """each row gets its neighbours: (N, D) -> (N, (2 nW + 1) D), zeros outside"""
     N, D = X.shape
     P = np.pad(X, ((nW, nW), (0, 0)))
-    Y = np.concatenate([P[k:k + N] for k in range(2 * nW + 1)], axis=1)
+    Y = np.concatenate([P[k : k + N] for k in range(2 * nW + 1)], axis=1)
 
     def finish_update(dY):
         dP = np.zeros_like(P)
         for k in range(2 * nW + 1):
-            dP[k:k + N] += dY[:, k * D:(k + 1) * D]
-        return dP[nW:nW + N]
+            dP[k : k + N] += dY[:, k * D : (k + 1) * D]
+        return dP[nW : nW + N]
 
     return Y, finish_update
 
@@ -88,7 +89,7 @@ def concatenate(*layers):
         def finish_update(dY):
             start, dX = 0, 0
             for width, callback in zip(widths, callbacks):
-                dX = dX + callback(dY[..., start:start + width])
+                dX = dX + callback(dY[..., start : start + width])
                 start += width
             return dX
 

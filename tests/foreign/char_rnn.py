@@ -1,9 +1,10 @@
 """
 Minimal character-level vanilla RNN. Python 3.
 """
+
 import numpy as np
 
-data = 'hello world, this is a very short text to learn from. '
+data = "hello world, this is a very short text to learn from. "
 chars = sorted(set(data))
 data_size, vocab_size = len(data), len(chars)
 char_to_ix = {ch: i for i, ch in enumerate(chars)}
@@ -65,16 +66,16 @@ def main(steps=1000):
         if p + seq_length + 1 >= data_size or n == 0:
             hprev = np.zeros((hidden_size, 1))
             p = 0
-        inputs = [char_to_ix[ch] for ch in data[p:p + seq_length]]
-        targets = [char_to_ix[ch] for ch in data[p + 1:p + seq_length + 1]]
+        inputs = [char_to_ix[ch] for ch in data[p : p + seq_length]]
+        targets = [char_to_ix[ch] for ch in data[p + 1 : p + seq_length + 1]]
         loss, *grads, hprev = lossFun(inputs, targets, hprev)
         if n % 100 == 0:
-            print('iter %d, loss: %f' % (n, loss))
+            print("iter %d, loss: %f" % (n, loss))
         for param, dparam, m in zip((Wxh, Whh, Why, bh, by), grads, mem):
             m += dparam * dparam
             param += -learning_rate * dparam / np.sqrt(m + 1e-8)
         p += seq_length
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -1,4 +1,5 @@
 """Linear-chain conditional random field for one sentence."""
+
 import numpy as np
 
 

@@ -12,8 +12,8 @@ def sigmoid_prime(z):
 
 class DigitsNet:
     def __init__(self, n_in=64, n_hidden=30, n_out=10):
-        self.w1 = np.random.normal(0, n_in ** -0.5, (n_in, n_hidden))
-        self.w2 = np.random.normal(0, n_hidden ** -0.5, (n_hidden, n_out))
+        self.w1 = np.random.normal(0, n_in**-0.5, (n_in, n_hidden))
+        self.w2 = np.random.normal(0, n_hidden**-0.5, (n_hidden, n_out))
 
     def forward(self, x):
         self.x = x

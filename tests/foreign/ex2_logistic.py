@@ -1,7 +1,7 @@
 import numpy as np
 
 # exercise 2: exam scores
-data = np.loadtxt('ex2data1.txt', delimiter=',')
+data = np.loadtxt("ex2data1.txt", delimiter=",")
 X = np.c_[np.ones(len(data)), data[:, :2]]
 y = data[:, 2]
 
@@ -19,4 +19,4 @@ theta = np.zeros(X.shape[1])
 for _ in range(400):
     cost, grad = costFunction(theta, X, y)
     theta -= 0.001 * grad
-print('cost', cost)
+print("cost", cost)

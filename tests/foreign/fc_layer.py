@@ -92,7 +92,7 @@ class Network:
                 error = self.loss_prime(y, output)
                 for layer in reversed(self.layers):
                     error = layer.backward_propagation(error, learning_rate)
-            print('epoch %d/%d   error=%f' % (i + 1, epochs, err / len(x_train)))
+            print("epoch %d/%d   error=%f" % (i + 1, epochs, err / len(x_train)))
 
 
 if __name__ == "__main__":

@@ -11,20 +11,20 @@ class AffineCoupling:
         self.Wt = 0.3 * np.random.randn(self.k, r)
 
     def forward(self, x):
-        x1, x2 = x[:, :self.k], x[:, self.k:]
+        x1, x2 = x[:, : self.k], x[:, self.k :]
         s = np.tanh(x1 @ self.Ws)
         y2 = x2 * np.exp(s) + x1 @ self.Wt
         self.cache = x1, x2, s
         return np.hstack([x1, y2]), s.sum(axis=1)
 
     def inverse(self, y):
-        y1, y2 = y[:, :self.k], y[:, self.k:]
+        y1, y2 = y[:, : self.k], y[:, self.k :]
         return np.hstack([y1, (y2 - y1 @ self.Wt) * np.exp(-np.tanh(y1 @ self.Ws))])
 
     def backward(self, dy, dlogdet):
         x1, x2, s = self.cache
-        dy1, dy2 = dy[:, :self.k], dy[:, self.k:]
-        ds = (dy2 * x2 * np.exp(s) + dlogdet[:, None]) * (1 - s ** 2)
+        dy1, dy2 = dy[:, : self.k], dy[:, self.k :]
+        ds = (dy2 * x2 * np.exp(s) + dlogdet[:, None]) * (1 - s**2)
         self.dWs = x1.T @ ds
         self.dWt = x1.T @ dy2
         dx1 = dy1 + ds @ self.Ws.T + dy2 @ self.Wt.T
@@ -56,9 +56,9 @@ def radial_forward(x, log_a, b):
 def radial_backward(dy, cache):
     x, log_a, b, r, h = cache
     dot = np.sum(dy * x, axis=1, keepdims=True)
-    dx = dy * (1 + b * h) - b * h ** 2 * dot * x / r
+    dx = dy * (1 + b * h) - b * h**2 * dot * x / r
     db = np.sum(h * dot)
-    dlog_a = -np.sum(b * h ** 2 * dot) * np.exp(log_a)
+    dlog_a = -np.sum(b * h**2 * dot) * np.exp(log_a)
     return dx, dlog_a, db
 
 

@@ -8,14 +8,14 @@ from scipy.optimize import minimize
 def unpack(theta, K, D):
     """theta = [K mixture logits, K*D means, K*D log standard deviations]"""
     logits = theta[:K]
-    means = theta[K:K + K * D].reshape(K, D)
-    log_std = theta[K + K * D:].reshape(K, D)
+    means = theta[K : K + K * D].reshape(K, D)
+    log_std = theta[K + K * D :].reshape(K, D)
     return logits, means, log_std
 
 
 def component_log_prob(X, means, log_std):
     z = (X[:, None, :] - means[None]) / np.exp(log_std)[None]
-    return -0.5 * np.sum(z ** 2, axis=2) - np.sum(log_std, axis=1) - 0.5 * X.shape[1] * np.log(2 * np.pi)
+    return -0.5 * np.sum(z**2, axis=2) - np.sum(log_std, axis=1) - 0.5 * X.shape[1] * np.log(2 * np.pi)
 
 
 def neg_log_likelihood(theta, X, K):
@@ -34,7 +34,7 @@ def neg_log_likelihood_grad(theta, X, K):
     g_logits = R.sum(axis=0) - N * np.exp(log_w)
     z = (X[:, None, :] - means[None]) / np.exp(log_std)[None]
     g_means = np.sum(R[:, :, None] * z / np.exp(log_std)[None], axis=0)
-    g_log_std = np.sum(R[:, :, None] * (z ** 2 - 1), axis=0)
+    g_log_std = np.sum(R[:, :, None] * (z**2 - 1), axis=0)
     return -np.concatenate([g_logits, g_means.ravel(), g_log_std.ravel()])
 
 
@@ -42,7 +42,7 @@ def fit(X, K, seed=0):
     rng = np.random.RandomState(seed)
     D = X.shape[1]
     theta = np.concatenate([np.zeros(K), X[rng.choice(len(X), K, replace=False)].ravel(), np.zeros(K * D)])
-    return minimize(neg_log_likelihood, theta, args=(X, K), jac=neg_log_likelihood_grad, method='L-BFGS-B')
+    return minimize(neg_log_likelihood, theta, args=(X, K), jac=neg_log_likelihood_grad, method="L-BFGS-B")
 
 
 def mixture_logpdf_and_grad(x, weights, mus, sigmas):
@@ -51,9 +51,9 @@ def mixture_logpdf_and_grad(x, weights, mus, sigmas):
     respect to the means and standard deviations.
     """
     d = (x[:, None] - mus) / sigmas
-    comp = weights / (sigmas * np.sqrt(2 * np.pi)) * np.exp(-0.5 * d ** 2)
+    comp = weights / (sigmas * np.sqrt(2 * np.pi)) * np.exp(-0.5 * d**2)
     total = comp.sum(axis=1)
     r = comp / total[:, None]
     dmus = (r * d / sigmas).sum(axis=0)
-    dsigmas = (r * d ** 2 / sigmas).sum(axis=0)
+    dsigmas = (r * d**2 / sigmas).sum(axis=0)
     return np.log(total), dmus, dsigmas

@@ -11,10 +11,10 @@ class RBF:
         l, s = np.exp(self.theta)
         Z = X if Y is None else Y
         d2 = ((X[:, None, :] - Z[None, :, :]) ** 2).sum(-1)
-        K = s * np.exp(-0.5 * d2 / l ** 2)
+        K = s * np.exp(-0.5 * d2 / l**2)
         if not eval_gradient:
             return K
-        return K, np.dstack([K * d2 / l ** 2, K])
+        return K, np.dstack([K * d2 / l**2, K])
 
 
 class Periodic:
@@ -26,11 +26,11 @@ class Periodic:
         Z = X if Y is None else Y
         d = np.sqrt(((X[:, None, :] - Z[None, :, :]) ** 2).sum(-1))
         a = np.pi * d / p
-        K = np.exp(-2 * np.sin(a) ** 2 / l ** 2)
+        K = np.exp(-2 * np.sin(a) ** 2 / l**2)
         if not eval_gradient:
             return K
-        dl = K * 4 * np.sin(a) ** 2 / l ** 3
-        dp = K * 4 * a / l ** 2 * np.sin(a) * np.cos(a)
+        dl = K * 4 * np.sin(a) ** 2 / l**3
+        dp = K * 4 * a / l**2 * np.sin(a) * np.cos(a)
         return K, np.dstack([dl, dp])
 
 
@@ -39,21 +39,23 @@ def gp_nll(theta, X, y):
     l, sf, sn = np.exp(theta)
     n = len(y)
     d2 = ((X[:, None] - X[None]) ** 2).sum(-1)
-    Kf = sf ** 2 * np.exp(-0.5 * d2 / l ** 2)
-    c = cho_factor(Kf + sn ** 2 * np.eye(n), lower=True)
+    Kf = sf**2 * np.exp(-0.5 * d2 / l**2)
+    c = cho_factor(Kf + sn**2 * np.eye(n), lower=True)
     alpha = cho_solve(c, y)
     nll = 0.5 * y @ alpha + np.log(np.diag(c[0])).sum() + 0.5 * n * np.log(2 * np.pi)
 
     W = cho_solve(c, np.eye(n)) - np.outer(alpha, alpha)
-    grad = 0.5 * np.array([
-        np.sum(W * Kf * d2 / l ** 2),
-        np.sum(W * 2 * Kf),
-        np.trace(W) * 2 * sn ** 2,
-    ])
+    grad = 0.5 * np.array(
+        [
+            np.sum(W * Kf * d2 / l**2),
+            np.sum(W * 2 * Kf),
+            np.trace(W) * 2 * sn**2,
+        ]
+    )
     return nll, grad
 
 
 def matern32(r, l):
     """k(r) and dk/dr"""
     a = np.sqrt(3) * r / l
-    return (1 + a) * np.exp(-a), -3 * r / l ** 2 * np.exp(-a)
+    return (1 + a) * np.exp(-a), -3 * r / l**2 * np.exp(-a)

@@ -19,12 +19,12 @@ class GaussianHMM:
         )
 
     def _log_emission(self, x):
-        mu, ls = self.params['mu'], self.params['log_sigma']
+        mu, ls = self.params["mu"], self.params["log_sigma"]
         return -0.5 * ((x[:, None] - mu) / np.exp(ls)) ** 2 - ls - 0.5 * np.log(2 * np.pi)
 
     def _forward_backward(self, x):
-        log_pi = log_softmax(self.params['pi_logits'])
-        log_A = log_softmax(self.params['A_logits'], axis=1)
+        log_pi = log_softmax(self.params["pi_logits"])
+        log_A = log_softmax(self.params["A_logits"], axis=1)
         log_B = self._log_emission(x)
         T, K = log_B.shape
         la = np.zeros((T, K))
@@ -45,13 +45,13 @@ class GaussianHMM:
         gamma = np.exp(la + lb - ll)
         xi = np.exp(la[:-1, :, None] + log_A + (log_B[1:] + lb[1:])[:, None, :] - ll).sum(axis=0)
 
-        sigma = np.exp(self.params['log_sigma'])
-        z = (x[:, None] - self.params['mu']) / sigma
+        sigma = np.exp(self.params["log_sigma"])
+        z = (x[:, None] - self.params["mu"]) / sigma
         return dict(
             pi_logits=gamma[0] - np.exp(log_pi),
             A_logits=xi - xi.sum(axis=1, keepdims=True) * np.exp(log_A),
             mu=(gamma * z / sigma).sum(axis=0),
-            log_sigma=(gamma * (z ** 2 - 1)).sum(axis=0),
+            log_sigma=(gamma * (z**2 - 1)).sum(axis=0),
         )
 
 

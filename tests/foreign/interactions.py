@@ -11,12 +11,12 @@ class Bilinear:
 
     def forward(self, x1, x2):
         self.x1, self.x2 = x1, x2
-        return np.einsum('ni,kij,nj->nk', x1, self.W, x2) + self.b
+        return np.einsum("ni,kij,nj->nk", x1, self.W, x2) + self.b
 
     def backward(self, dout):
-        self.dW = np.einsum('nk,ni,nj->kij', dout, self.x1, self.x2)
+        self.dW = np.einsum("nk,ni,nj->kij", dout, self.x1, self.x2)
         self.db = dout.sum(0)
-        dx1 = np.einsum('nk,kij,nj->ni', dout, self.W, self.x2)
+        dx1 = np.einsum("nk,kij,nj->ni", dout, self.W, self.x2)
         dx2 = np.zeros_like(self.x2)
         return dx1, dx2
 
@@ -33,7 +33,7 @@ class Highway:
         return self.t * self.h + (1 - self.t) * x
 
     def backward(self, dy):
-        dah = dy * self.t * (1 - self.h ** 2)
+        dah = dy * self.t * (1 - self.h**2)
         dat = dy * (self.h - self.x) * self.t * (1 - self.t)
         self.dWh, self.dbh = self.x.T @ dah, dah.sum(0)
         self.dWt, self.dbt = self.x.T @ dat, dat.sum(0)
@@ -48,15 +48,15 @@ class FactorizationMachine:
 
     def predict(self, X):
         s = X @ self.V
-        return self.w0 + X @ self.w + 0.5 * np.sum(s ** 2 - (X ** 2) @ (self.V ** 2), axis=1)
+        return self.w0 + X @ self.w + 0.5 * np.sum(s**2 - (X**2) @ (self.V**2), axis=1)
 
     def gradients(self, X, dy):
         """dy: gradient of the loss for each prediction"""
         s = X @ self.V
         return {
-            'w0': np.array([dy.sum()]),
-            'w': X.T @ dy,
-            'V': X.T @ (dy[:, None] * s) - ((X ** 2).T @ dy)[:, None] * self.V,
+            "w0": np.array([dy.sum()]),
+            "w": X.T @ dy,
+            "V": X.T @ (dy[:, None] * s) - ((X**2).T @ dy)[:, None] * self.V,
         }
 
 
@@ -81,7 +81,7 @@ def concat_backward(dout, split):
 
 def pairwise_dist_forward(A, B):
     """squared distances between the rows of A and B"""
-    D = (A ** 2).sum(1)[:, None] - 2 * A @ B.T + (B ** 2).sum(1)[None]
+    D = (A**2).sum(1)[:, None] - 2 * A @ B.T + (B**2).sum(1)[None]
     return D, (A, B)
 
 

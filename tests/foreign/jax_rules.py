@@ -50,7 +50,7 @@ def _soft_clip_fwd(x, limit):
 
 
 def _soft_clip_bwd(limit, y, g):
-    return (g * (1 - y ** 2),)
+    return (g * (1 - y**2),)
 
 
 soft_clip.defvjp(_soft_clip_fwd, _soft_clip_bwd)

@@ -1,4 +1,5 @@
 """Forward mode: f(x) and f_jvp(x, dx), the derivative of f along dx."""
+
 import numpy as np
 
 

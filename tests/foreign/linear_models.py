@@ -50,7 +50,7 @@ class RidgeRegression:
 
     def cost(self, X, y):
         r = X @ self.coef_ + self.intercept_ - y
-        return np.mean(r ** 2) + self.alpha * np.sum(self.coef_ ** 2)
+        return np.mean(r**2) + self.alpha * np.sum(self.coef_**2)
 
     def gradient(self, X, y):
         r = X @ self.coef_ + self.intercept_ - y
@@ -83,11 +83,11 @@ class SoftmaxRegression:
         scores -= scores.max(axis=1, keepdims=True)
         p = np.exp(scores)
         p /= p.sum(axis=1, keepdims=True)
-        loss = -np.log(p[np.arange(n), y]).mean() + 0.5 * self.reg * np.sum(self.W ** 2)
+        loss = -np.log(p[np.arange(n), y]).mean() + 0.5 * self.reg * np.sum(self.W**2)
 
         p[np.arange(n), y] -= 1
         p /= n
-        grads = {'W': X.T.dot(p) + self.reg * self.W, 'b': p.sum(axis=0)}
+        grads = {"W": X.T.dot(p) + self.reg * self.W, "b": p.sum(axis=0)}
         return loss, grads
 
 

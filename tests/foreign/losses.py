@@ -7,7 +7,7 @@ def mse_loss(pred, target):
     Returns (loss, gradient wrt pred).
     """
     diff = pred - target
-    loss = np.mean(diff ** 2)
+    loss = np.mean(diff**2)
     grad = 2 * diff / pred.shape[0]
     return loss, grad
 
@@ -20,7 +20,7 @@ def l1_loss(pred, target):
 def huber_loss(pred, target, delta=1.0):
     r = pred - target
     small = np.abs(r) <= delta
-    loss = np.where(small, 0.5 * r ** 2, delta * (np.abs(r) - 0.5 * delta)).sum()
+    loss = np.where(small, 0.5 * r**2, delta * (np.abs(r) - 0.5 * delta)).sum()
     grad = np.where(small, r, delta * np.sign(r))
     return loss, grad
 
@@ -62,7 +62,7 @@ def kl_to_standard_normal(mu, logvar):
     Returns loss, dmu, dlogvar
     """
     n = mu.shape[0]
-    loss = -0.5 * np.sum(1 + logvar - mu ** 2 - np.exp(logvar)) / n
+    loss = -0.5 * np.sum(1 + logvar - mu**2 - np.exp(logvar)) / n
     dmu = mu / n
     dlogvar = 0.5 * (np.exp(logvar) - 1) / n
     return loss, dmu, dlogvar
@@ -91,8 +91,8 @@ def cosine_distance(a, b):
     na, nb = np.linalg.norm(a), np.linalg.norm(b)
     cos = a.dot(b) / (na * nb)
     grads = {
-        'a': -(b / (na * nb) - cos * a / na ** 2),
-        'b': -(a / (na * nb) - cos * b / nb ** 2),
+        "a": -(b / (na * nb) - cos * a / na**2),
+        "b": -(a / (na * nb) - cos * b / nb**2),
     }
     return 1 - cos, grads
 

@@ -48,7 +48,7 @@ def nnCostFunction(nn_params, input_layer_size, hidden_layer_size, num_labels, X
     Y = np.eye(num_labels)[y]
 
     J = np.sum(-Y * np.log(h) - (1 - Y) * np.log(1 - h)) / m
-    J += lambda_ / (2. * m) * (np.sum(Theta1[:, 1:] ** 2) + np.sum(Theta2[:, 1:] ** 2))
+    J += lambda_ / (2.0 * m) * (np.sum(Theta1[:, 1:] ** 2) + np.sum(Theta2[:, 1:] ** 2))
 
     d3 = h - Y
     d2 = d3.dot(Theta2)[:, 1:] * sigmoid(z2) * (1 - sigmoid(z2))
@@ -63,10 +63,10 @@ def nnCostFunction(nn_params, input_layer_size, hidden_layer_size, num_labels, X
 
 def cofiCostFunc(params, Y, R, num_users, num_movies, num_features, lambda_):
     # collaborative filtering
-    X = params[:num_movies * num_features].reshape(num_movies, num_features)
-    Theta = params[num_movies * num_features:].reshape(num_users, num_features)
+    X = params[: num_movies * num_features].reshape(num_movies, num_features)
+    Theta = params[num_movies * num_features :].reshape(num_users, num_features)
     E = (X.dot(Theta.T) - Y) * R
-    J = 0.5 * np.sum(E ** 2) + lambda_ / 2 * (np.sum(Theta ** 2) + np.sum(X ** 2))
+    J = 0.5 * np.sum(E**2) + lambda_ / 2 * (np.sum(Theta**2) + np.sum(X**2))
     X_grad = E.dot(Theta) + lambda_ * X
     Theta_grad = E.T.dot(X) + lambda_ * Theta
     return J, np.concatenate([X_grad.ravel(), Theta_grad.ravel()])

@@ -15,7 +15,7 @@ class LSTM:
         self.H = H
         self.W = np.random.randn(D + H, 4 * H) / np.sqrt(D + H)
         self.b = np.zeros(4 * H)
-        self.b[H:2 * H] = forget_bias
+        self.b[H : 2 * H] = forget_bias
         self.params = [self.W, self.b]
         self.grads = [np.zeros_like(self.W), np.zeros_like(self.b)]
 
@@ -28,8 +28,8 @@ class LSTM:
         for t in range(T):
             v = np.hstack([h, X[t]])
             a = v @ self.W + self.b
-            i, f, o = (sigmoid(a[:, k * H:(k + 1) * H]) for k in range(3))
-            g = np.tanh(a[:, 3 * H:])
+            i, f, o = (sigmoid(a[:, k * H : (k + 1) * H]) for k in range(3))
+            g = np.tanh(a[:, 3 * H :])
             c_prev, c = c, f * c + i * g
             h = o * np.tanh(c)
             self.tape.append((v, i, f, o, g, c_prev, c))
@@ -45,8 +45,10 @@ class LSTM:
             v, i, f, o, g, c_prev, c = self.tape[t]
             tc = np.tanh(c)
             dh = dh + dout[t]
-            dc = dc + dh * o * (1 - tc ** 2)
-            da = np.hstack([dc * g * i * (1 - i), dc * c_prev * f * (1 - f), dh * tc * o * (1 - o), dc * i * (1 - g ** 2)])
+            dc = dc + dh * o * (1 - tc**2)
+            da = np.hstack(
+                [dc * g * i * (1 - i), dc * c_prev * f * (1 - f), dh * tc * o * (1 - o), dc * i * (1 - g**2)]
+            )
             dW += v.T @ da
             db += da.sum(axis=0)
             dv = da @ self.W.T

@@ -3,6 +3,7 @@
 The name of each rule is that of the function with `_adjoint` appended; a bar
 marks the derivative of the objective with respect to that matrix.
 """
+
 import numpy as np
 from scipy.linalg import solve_triangular
 
@@ -53,8 +54,8 @@ def cholesky_adjoint(A, Lbar):
     L = np.linalg.cholesky(A)
     P = np.tril(L.T @ np.tril(Lbar))
     P[np.diag_indices_from(P)] *= 0.5
-    S = solve_triangular(L, P.T, lower=True, trans='T').T
-    S = solve_triangular(L, S, lower=True, trans='T')
+    S = solve_triangular(L, P.T, lower=True, trans="T").T
+    S = solve_triangular(L, S, lower=True, trans="T")
     return 0.5 * (S + S.T)
 
 

@@ -7,9 +7,9 @@ def contrastive_loss(x1, x2, y, margin=1.0):
     returns loss, dx1, dx2
     """
     diff = x1 - x2
-    d = np.sqrt(np.sum(diff ** 2, axis=1))
+    d = np.sqrt(np.sum(diff**2, axis=1))
     gap = np.maximum(margin - d, 0)
-    loss = np.mean(y * d ** 2 + (1 - y) * gap ** 2) / 2
+    loss = np.mean(y * d**2 + (1 - y) * gap**2) / 2
     coef = (y - (1 - y) * gap / d) / len(y)
     dx1 = coef[:, None] * diff
     return loss, dx1, -dx1
@@ -18,7 +18,7 @@ def contrastive_loss(x1, x2, y, margin=1.0):
 def triplet_loss(anchor, positive, negative, margin=0.2):
     ap = anchor - positive
     an = anchor - negative
-    h = (ap ** 2).sum(1) - (an ** 2).sum(1) + margin
+    h = (ap**2).sum(1) - (an**2).sum(1) + margin
     active = (h > 0)[:, None]
     n = len(anchor)
     loss = np.maximum(h, 0).mean()
@@ -54,7 +54,7 @@ def nt_xent(a, b, tau=0.5):
     ds /= 2 * N
     dz = (ds + ds.T) @ z / tau
     dx = _normalize_backward(dz, z, norm)
-    return loss, {'a': dx[:N], 'b': dx[N:]}
+    return loss, {"a": dx[:N], "b": dx[N:]}
 
 
 def clip_loss(image, text, logit_scale):
@@ -83,4 +83,4 @@ def center_loss(features, labels, centers):
     d = features - centers[labels]
     dc = np.zeros_like(centers)
     np.add.at(dc, labels, -d)
-    return 0.5 * np.sum(d ** 2), d, dc
+    return 0.5 * np.sum(d**2), d, dc

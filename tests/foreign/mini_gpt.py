@@ -1,14 +1,15 @@
 """One transformer block and a tiny language model, forward and backward by hand."""
+
 import numpy as np
 
 
 def gelu(x):
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x ** 3)))
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
 def gelu_backward(dy, x):
     c = np.sqrt(2 / np.pi)
-    t = np.tanh(c * (x + 0.044715 * x ** 3))
+    t = np.tanh(c * (x + 0.044715 * x**3))
     return dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x))
 
 
@@ -56,10 +57,19 @@ class GPT:
         n = lambda *s: 0.1 * rng.standard_normal(s)
         self.heads = heads
         self.p = {
-            "wte": n(vocab, C), "wpe": n(block_size, C),
-            "ln1_g": np.ones(C), "ln1_b": np.zeros(C), "qkv": n(C, 3 * C), "proj": n(C, C),
-            "ln2_g": np.ones(C), "ln2_b": np.zeros(C), "fc": n(C, 4 * C), "fc_b": np.zeros(4 * C), "out": n(4 * C, C),
-            "lnf_g": np.ones(C), "lnf_b": np.zeros(C),
+            "wte": n(vocab, C),
+            "wpe": n(block_size, C),
+            "ln1_g": np.ones(C),
+            "ln1_b": np.zeros(C),
+            "qkv": n(C, 3 * C),
+            "proj": n(C, C),
+            "ln2_g": np.ones(C),
+            "ln2_b": np.zeros(C),
+            "fc": n(C, 4 * C),
+            "fc_b": np.zeros(4 * C),
+            "out": n(4 * C, C),
+            "lnf_g": np.ones(C),
+            "lnf_b": np.zeros(C),
         }
 
     def loss(self, idx, targets):

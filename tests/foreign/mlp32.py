@@ -50,8 +50,8 @@ def conv1d_forward(x, w):
 def conv1d_backward(dy, cache):
     windows, w, L = cache
     K = len(w)
-    dw = np.einsum('nl,nlk->k', dy, windows)
+    dw = np.einsum("nl,nlk->k", dy, windows)
     dxp = np.zeros((dy.shape[0], L + 2 * (K // 2)), dtype=f32)
     for k in range(K):
-        dxp[:, k:k + dy.shape[1]] += dy * w[k]
+        dxp[:, k : k + dy.shape[1]] += dy * w[k]
     return dxp[:, :L], dw

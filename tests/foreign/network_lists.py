@@ -9,7 +9,6 @@ import numpy as np
 
 
 class Network(object):
-
     def __init__(self, sizes):
         """``sizes`` holds the number of neurons of each layer, e.g. [2, 3, 1].
         The first layer is the input and has no biases."""
@@ -34,7 +33,7 @@ class Network(object):
         for j in range(epochs):
             random.shuffle(training_data)
             for k in range(0, n, mini_batch_size):
-                self.update_mini_batch(training_data[k:k + mini_batch_size], eta)
+                self.update_mini_batch(training_data[k : k + mini_batch_size], eta)
             print("Epoch {0} complete".format(j))
 
     def update_mini_batch(self, mini_batch, eta):

@@ -39,7 +39,7 @@ class RBFSchicht:
     def vorwaerts(self, x):
         self.x = x
         self.diff = x[:, None, :] - self.zentren[None]
-        self.abstand = (self.diff ** 2).sum(axis=2)
+        self.abstand = (self.diff**2).sum(axis=2)
         self.aus = np.exp(-self.breiten * self.abstand)
         return self.aus
 
@@ -53,4 +53,4 @@ class RBFSchicht:
 
 def quadratischer_fehler(ausgabe, ziel):
     d = ausgabe - ziel
-    return 0.5 * (d ** 2).sum(), d
+    return 0.5 * (d**2).sum(), d

@@ -3,10 +3,8 @@ import numpy as np
 
 # Dense layer
 class Layer_Dense:
-
     # Layer initialization
-    def __init__(self, n_inputs, n_neurons,
-                 weight_regularizer_l2=0, bias_regularizer_l2=0):
+    def __init__(self, n_inputs, n_neurons, weight_regularizer_l2=0, bias_regularizer_l2=0):
         # Initialize weights and biases
         self.weights = 0.1 * np.random.randn(n_inputs, n_neurons)
         self.biases = np.zeros((1, n_neurons))
@@ -40,7 +38,6 @@ class Layer_Dense:
 
 # Dropout
 class Layer_Dropout:
-
     def __init__(self, rate):
         # Store the success rate
         self.rate = 1 - rate
@@ -58,7 +55,6 @@ class Layer_Dropout:
 
 # ReLU activation
 class Activation_ReLU:
-
     def forward(self, inputs):
         self.inputs = inputs
         self.output = np.maximum(0, inputs)
@@ -72,7 +68,6 @@ class Activation_ReLU:
 
 # Softmax activation
 class Activation_Softmax:
-
     def forward(self, inputs):
         self.inputs = inputs
         exp_values = np.exp(inputs - np.max(inputs, axis=1, keepdims=True))
@@ -88,7 +83,6 @@ class Activation_Softmax:
 
 # Sigmoid activation
 class Activation_Sigmoid:
-
     def forward(self, inputs):
         self.inputs = inputs
         self.output = 1 / (1 + np.exp(-inputs))
@@ -99,7 +93,6 @@ class Activation_Sigmoid:
 
 # Common loss class
 class Loss:
-
     # Calculates the data loss given model output and ground truth values
     def calculate(self, output, y):
         sample_losses = self.forward(output, y)
@@ -108,7 +101,6 @@ class Loss:
 
 # Cross-entropy loss
 class Loss_CategoricalCrossentropy(Loss):
-
     def forward(self, y_pred, y_true):
         samples = len(y_pred)
         # Clip both sides to not drag mean towards any value
@@ -132,8 +124,7 @@ class Loss_CategoricalCrossentropy(Loss):
 
 
 # Softmax classifier - combined activation and loss, for a faster backward step
-class Activation_Softmax_Loss_CategoricalCrossentropy():
-
+class Activation_Softmax_Loss_CategoricalCrossentropy:
     def __init__(self):
         self.activation = Activation_Softmax()
         self.loss = Loss_CategoricalCrossentropy()
@@ -155,7 +146,6 @@ class Activation_Softmax_Loss_CategoricalCrossentropy():
 
 # Mean squared error
 class Loss_MeanSquaredError(Loss):
-
     def forward(self, y_pred, y_true):
         return np.mean((y_true - y_pred) ** 2, axis=-1)
 
@@ -167,7 +157,6 @@ class Loss_MeanSquaredError(Loss):
 
 # Mean absolute error
 class Loss_MeanAbsoluteError(Loss):
-
     def forward(self, y_pred, y_true):
         return np.mean(np.abs(y_true - y_pred), axis=-1)
 

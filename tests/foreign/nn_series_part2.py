@@ -3,7 +3,6 @@ import numpy as np
 
 # Batch normalization
 class Layer_BatchNorm:
-
     def __init__(self, n_inputs, epsilon=1e-5, momentum=0.9):
         self.gammas = np.ones((1, n_inputs))
         self.betas = np.zeros((1, n_inputs))
@@ -34,13 +33,13 @@ class Layer_BatchNorm:
         self.dgammas = np.sum(dvalues * self.normalized, axis=0, keepdims=True)
         self.dbetas = np.sum(dvalues, axis=0, keepdims=True)
         # Gradient on values
-        self.dinputs = self.gammas / (samples * self.std) * (
-            samples * dvalues - self.dbetas - self.normalized * self.dgammas)
+        self.dinputs = (
+            self.gammas / (samples * self.std) * (samples * dvalues - self.dbetas - self.normalized * self.dgammas)
+        )
 
 
 # Convolution with one channel
 class Layer_Conv2D:
-
     def __init__(self, n_filters, size):
         self.weights = 0.1 * np.random.randn(n_filters, size, size)
         self.biases = np.zeros(n_filters)
@@ -53,7 +52,7 @@ class Layer_Conv2D:
         self.output = np.empty((n, len(self.weights), h - s + 1, w - s + 1))
         for i in range(h - s + 1):
             for j in range(w - s + 1):
-                patch = inputs[:, i:i + s, j:j + s]
+                patch = inputs[:, i : i + s, j : j + s]
                 self.output[:, :, i, j] = np.tensordot(patch, self.weights, axes=([1, 2], [1, 2])) + self.biases
 
     def backward(self, dvalues):
@@ -63,26 +62,25 @@ class Layer_Conv2D:
         self.dbiases = dvalues.sum(axis=(0, 2, 3))
         for i in range(dvalues.shape[2]):
             for j in range(dvalues.shape[3]):
-                patch = self.inputs[:, i:i + s, j:j + s]
+                patch = self.inputs[:, i : i + s, j : j + s]
                 self.dweights += np.tensordot(dvalues[:, :, i, j], patch, axes=([0], [0]))
-                self.dinputs[:, i:i + s, j:j + s] += np.tensordot(dvalues[:, :, i, j], self.weights[:, ::-1, ::-1],
-                                                                  axes=([1], [0]))
+                self.dinputs[:, i : i + s, j : j + s] += np.tensordot(
+                    dvalues[:, :, i, j], self.weights[:, ::-1, ::-1], axes=([1], [0])
+                )
 
 
 # Tanh activation
 class Activation_Tanh:
-
     def forward(self, inputs):
         self.inputs = inputs
         self.output = np.tanh(inputs)
 
     def backward(self, dvalues):
-        self.dinputs = dvalues * (1 - self.output ** 2)
+        self.dinputs = dvalues * (1 - self.output**2)
 
 
 # Leaky ReLU activation
 class Activation_LeakyReLU:
-
     def __init__(self, alpha=0.1):
         self.alpha = alpha
 
@@ -97,7 +95,6 @@ class Activation_LeakyReLU:
 
 # Linear activation
 class Activation_Linear:
-
     def forward(self, inputs):
         self.inputs = inputs
         self.output = inputs
@@ -109,7 +106,6 @@ class Activation_Linear:
 
 # Binary cross-entropy loss
 class Loss_BinaryCrossentropy:
-
     def calculate(self, output, y):
         return np.mean(self.forward(output, y))
 

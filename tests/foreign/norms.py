@@ -27,18 +27,18 @@ def rms_norm(x, weight, eps=1e-6):
 def rms_norm_backward(dy, x, weight, eps=1e-6):
     r = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + eps)
     g = dy * weight
-    dx = r * g - x * r ** 3 * (g * x).mean(-1, keepdims=True)
+    dx = r * g - x * r**3 * (g * x).mean(-1, keepdims=True)
     dweight = (dy * x * r).reshape(-1, x.shape[-1]).sum(0)
     return dx, dweight
 
 
 def l2_normalize(x, eps=1e-2):
-    n = np.sqrt((x ** 2).sum(-1, keepdims=True) + eps)
+    n = np.sqrt((x**2).sum(-1, keepdims=True) + eps)
     return x / n
 
 
 def l2_normalize_backward(dy, x, eps=1e-12):
-    n = np.sqrt((x ** 2).sum(-1, keepdims=True) + eps)
+    n = np.sqrt((x**2).sum(-1, keepdims=True) + eps)
     y = x / n
     return (dy - y * (dy * y).sum(-1, keepdims=True)) / n
 
@@ -53,7 +53,7 @@ def instance_norm(x, eps=1e-5):
 def instance_norm_backward(dy, cache):
     x, mu, s = cache
     M = x.shape[2] * x.shape[3]
-    dvar = (dy * (x - mu)).sum((2, 3), keepdims=True) * -0.5 * s ** -3
+    dvar = (dy * (x - mu)).sum((2, 3), keepdims=True) * -0.5 * s**-3
     dmu = -(dy / s).sum((2, 3), keepdims=True)
     return dy / s + dvar * 2 * (x - mu) / M + dmu / M
 

@@ -67,7 +67,7 @@ class Tanh:
 
     def grad2(self, x):
         t = np.tanh(x)
-        return -2 * t * (1 - t ** 2)
+        return -2 * t * (1 - t**2)
 
 
 class FullyConnected(LayerBase):

@@ -1,4 +1,5 @@
 """More layers in the same interface as npml_layers."""
+
 from npml_layers import LayerBase
 
 import numpy as np

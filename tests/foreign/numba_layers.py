@@ -82,7 +82,7 @@ def dtw_soft_backward(D, R, gamma):
             if i < n and j < m:
                 e += E[i + 1, j + 1] * np.exp((R[i + 1, j + 1] - D[i, j] - R[i, j]) / gamma)
             E[i, j] = e
-    return E[1:n + 1, 1:m + 1]
+    return E[1 : n + 1, 1 : m + 1]
 
 
 @njit

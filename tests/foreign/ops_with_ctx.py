@@ -1,4 +1,5 @@
 """The primitive operations of my toy autograd library."""
+
 import numpy as np
 
 
@@ -63,14 +64,14 @@ class Div(Function):
     @staticmethod
     def backward(ctx, grad):
         a, b = ctx.saved
-        return unbroadcast(grad / b, a.shape), unbroadcast(grad * a / b ** 2, b.shape)
+        return unbroadcast(grad / b, a.shape), unbroadcast(grad * a / b**2, b.shape)
 
 
 class Pow(Function):
     @staticmethod
     def forward(ctx, a, b):
         """a must be positive"""
-        out = a ** b
+        out = a**b
         ctx.save_for_backward(a, b, out)
         return out
 

@@ -1,4 +1,5 @@
 """Test functions for optimizers."""
+
 import numpy as np
 
 
@@ -16,27 +17,27 @@ def grad_f(x):
 
 def himmelblau(p):
     x, y = p
-    return (x ** 2 + y - 11) ** 2 + (x + y ** 2 - 7) ** 2
+    return (x**2 + y - 11) ** 2 + (x + y**2 - 7) ** 2
 
 
 def himmelblau_jac(p):
     x, y = p
-    a, b = x ** 2 + y - 11, x + y ** 2 - 7
+    a, b = x**2 + y - 11, x + y**2 - 7
     return np.array([4 * x * a + 2 * b, 2 * a + 4 * y * b])
 
 
 def beale(p, return_grad=False):
     x, y = p
-    r = np.array([1.5 - x + x * y, 2.25 - x + x * y ** 2, 2.625 - x + x * y ** 3])
+    r = np.array([1.5 - x + x * y, 2.25 - x + x * y**2, 2.625 - x + x * y**3])
     val = r @ r
     if not return_grad:
         return val
-    J = np.array([[y - 1, x], [y ** 2 - 1, 2 * x * y], [y ** 3 - 1, 3 * x * y ** 2]])
+    J = np.array([[y - 1, x], [y**2 - 1, 2 * x * y], [y**3 - 1, 3 * x * y**2]])
     return val, 2 * J.T @ r
 
 
 def rastrigin(x, A=10.0):
-    return A * x.size + np.sum(x ** 2 - A * np.cos(2 * np.pi * x))
+    return A * x.size + np.sum(x**2 - A * np.cos(2 * np.pi * x))
 
 
 def rastrigin_gradient(x, A=10.0):

@@ -1,4 +1,5 @@
 """Grab bag of layers. Sorry for the inconsistent argument order, these come from different projects."""
+
 import numpy as np
 
 
@@ -51,7 +52,7 @@ def conv1d_pullback(signal, kernel):
 
     def pullback(*, grad):
         d_signal = np.convolve(grad, kernel[::-1], mode="full")
-        d_kernel = np.array([grad @ signal[k - 1 - j:n - j] for j in range(k)])
+        d_kernel = np.array([grad @ signal[k - 1 - j : n - j] for j in range(k)])
         return d_signal, d_kernel
 
     return pullback

@@ -12,7 +12,7 @@ def affine(x, W, b):
 
 
 def sqrt_sum_squares(x):
-    n = np.sqrt((x ** 2).sum())
+    n = np.sqrt((x**2).sum())
     return n, lambda g: g * x / n
 
 
@@ -26,7 +26,7 @@ def softmin(x, t):
 
 def variance(x):
     d = x - x.mean()
-    return (d ** 2).mean(), lambda g: 2 * g * d / x.size
+    return (d**2).mean(), lambda g: 2 * g * d / x.size
 
 
 def cosine(a, b):

@@ -56,12 +56,12 @@ class PixelShuffle:
         N, C, H, W = x.shape
         r = self.r
         self.shape = x.shape
-        return x.reshape(N, C // r ** 2, r, r, H, W).transpose(0, 1, 4, 2, 5, 3).reshape(N, C // r ** 2, H * r, W * r)
+        return x.reshape(N, C // r**2, r, r, H, W).transpose(0, 1, 4, 2, 5, 3).reshape(N, C // r**2, H * r, W * r)
 
     def backward(self, grad):
         N, C, H, W = self.shape
         r = self.r
-        g = grad.reshape(N, C // r ** 2, H, r, W, r)
+        g = grad.reshape(N, C // r**2, H, r, W, r)
         return g.transpose(0, 1, 3, 5, 2, 4).reshape(self.shape)
 
 
@@ -82,7 +82,7 @@ class Pad:
 
     def forward(self, x):
         p = self.p
-        return np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)), mode='reflect')
+        return np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)), mode="reflect")
 
     def backward(self, grad):
         p = self.p

@@ -30,7 +30,7 @@ def rnn_step_backward(dnext_h, cache):
     Returns a tuple of dx, dprev_h, dWx, dWh, db
     """
     x, prev_h, Wx, Wh, next_h = cache
-    dscores = (1 - next_h ** 2) * dnext_h
+    dscores = (1 - next_h**2) * dnext_h
     dx = dscores.dot(Wx.T)
     dprev_h = dscores.dot(Wh.T)
     dWx = x.T.dot(dscores)
@@ -100,7 +100,7 @@ def word_embedding_backward(dout, cache):
 
 
 def sigmoid(x):
-    """ numerically stable logistic function """
+    """numerically stable logistic function"""
     pos = x >= 0
     z = np.exp(-np.abs(x))
     return np.where(pos, 1, z) / (1 + z)
@@ -117,9 +117,9 @@ def lstm_step_forward(x, prev_h, prev_c, Wx, Wh, b):
     H = prev_h.shape[1]
     a = x.dot(Wx) + prev_h.dot(Wh) + b
     i = sigmoid(a[:, 0:H])
-    f = sigmoid(a[:, H:2 * H])
-    o = sigmoid(a[:, 2 * H:3 * H])
-    g = np.tanh(a[:, 3 * H:])
+    f = sigmoid(a[:, H : 2 * H])
+    o = sigmoid(a[:, 2 * H : 3 * H])
+    g = np.tanh(a[:, 3 * H :])
     next_c = f * prev_c + i * g
     tc = np.tanh(next_c)
     next_h = o * tc
@@ -132,13 +132,13 @@ def lstm_step_backward(dnext_h, dnext_c, cache):
     Returns a tuple of dx, dprev_h, dprev_c, dWx, dWh, db
     """
     x, prev_h, prev_c, Wx, Wh, i, f, o, g, tc = cache
-    dc = dnext_c + dnext_h * o * (1 - tc ** 2)
+    dc = dnext_c + dnext_h * o * (1 - tc**2)
     do = dnext_h * tc
     di = dc * g
     df = dc * prev_c
     dg = dc * i
     dprev_c = dc * f
-    da = np.hstack((di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g ** 2)))
+    da = np.hstack((di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g**2)))
     dx = da.dot(Wx.T)
     dprev_h = da.dot(Wh.T)
     dWx = x.T.dot(da)
@@ -178,7 +178,7 @@ def lstm_backward(dh, cache):
 
 
 def temporal_affine_forward(x, w, b):
-    """ x (N, T, D), w (D, M), b (M,) -> (N, T, M) """
+    """x (N, T, D), w (D, M), b (M,) -> (N, T, M)"""
     N, T, D = x.shape
     M = b.shape[0]
     out = x.reshape(N * T, D).dot(w).reshape(N, T, M) + b

@@ -2,7 +2,7 @@ import numpy as np
 
 
 def sigmoid(x):
-    return 1. / (1. + np.exp(-x))
+    return 1.0 / (1.0 + np.exp(-x))
 
 
 def word_embedding_forward(x, W):

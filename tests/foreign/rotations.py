@@ -2,9 +2,7 @@ import numpy as np
 
 
 def skew(w):
-    return np.array([[0, -w[2], w[1]],
-                     [w[2], 0, -w[0]],
-                     [-w[1], w[0], 0]])
+    return np.array([[0, -w[2], w[1]], [w[2], 0, -w[0]], [-w[1], w[0], 0]])
 
 
 def rotate(w, p):
@@ -21,9 +19,9 @@ def rotate_jacobian(w, p):
     t = np.linalg.norm(w)
     if t < 1e-12:
         return -skew(p)
-    R = np.cos(t) * np.eye(3) + np.sin(t) * skew(w / t) + (1 - np.cos(t)) * np.outer(w, w) / t ** 2
+    R = np.cos(t) * np.eye(3) + np.sin(t) * skew(w / t) + (1 - np.cos(t)) * np.outer(w, w) / t**2
     # left Jacobian
-    J = (np.sin(t) / t) * np.eye(3) + (1 - np.sin(t) / t) * np.outer(w, w) / t ** 2 + (1 - np.cos(t)) / t ** 2 * skew(w)
+    J = (np.sin(t) / t) * np.eye(3) + (1 - np.sin(t) / t) * np.outer(w, w) / t**2 + (1 - np.cos(t)) / t**2 * skew(w)
     return -skew(R @ p) @ J
 
 
@@ -39,7 +37,7 @@ def project_jacobian(P, f, c):
     J = np.zeros((N, 2, 3))
     J[:, 0, 0] = f / Z
     J[:, 1, 1] = f / Z
-    J[:, 0, 2] = -f * X / Z ** 2
+    J[:, 0, 2] = -f * X / Z**2
     J[:, 1, 2] = -f * Y / Z
     return J
 
@@ -57,11 +55,13 @@ def quat_normalize_backward(dn, q):
 def quat_to_matrix(q):
     """q = (w, x, y, z), not necessarily of unit length; no normalization here"""
     w, x, y, z = q
-    return np.array([
-        [w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z],
-    ])
+    return np.array(
+        [
+            [w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z],
+        ]
+    )
 
 
 def quat_to_matrix_backward(dR, q):

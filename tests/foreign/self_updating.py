@@ -17,7 +17,6 @@ class SGD:
 
 
 class Layer(object):
-
     def set_input_shape(self, shape):
         self.input_shape = shape
 

@@ -16,9 +16,9 @@ def sparseAutoencoderCost(theta, visibleSize, hiddenSize, lambda_, sparsityParam
     # data: one example per column
     n = hiddenSize * visibleSize
     W1 = theta[0:n].reshape(hiddenSize, visibleSize)
-    W2 = theta[n:2 * n].reshape(visibleSize, hiddenSize)
-    b1 = theta[2 * n:2 * n + hiddenSize]
-    b2 = theta[2 * n + hiddenSize:]
+    W2 = theta[n : 2 * n].reshape(visibleSize, hiddenSize)
+    b1 = theta[2 * n : 2 * n + hiddenSize]
+    b2 = theta[2 * n + hiddenSize :]
     m = data.shape[1]
 
     a2 = sigmoid(W1.dot(data) + b1[:, None])
@@ -27,7 +27,7 @@ def sparseAutoencoderCost(theta, visibleSize, hiddenSize, lambda_, sparsityParam
     rho = sparsityParam
 
     kl = np.sum(rho * np.log(rho / rho_hat) + (1 - rho) * np.log((1 - rho) / (1 - rho_hat)))
-    cost = np.sum((a3 - data) ** 2) / (2 * m) + lambda_ / 2 * (np.sum(W1 ** 2) + np.sum(W2 ** 2)) + beta * kl
+    cost = np.sum((a3 - data) ** 2) / (2 * m) + lambda_ / 2 * (np.sum(W1**2) + np.sum(W2**2)) + beta * kl
 
     delta3 = (a3 - data) * a3 * (1 - a3)
     sparse = beta * (-rho / rho_hat + (1 - rho) / (1 - rho_hat))
@@ -45,7 +45,7 @@ def softICACost(theta, numFeatures, data, lambda_=0.1, epsilon=1e-2):
     W = theta.reshape(numFeatures, visible)
     Wx = W.dot(data)
     res = W.T.dot(Wx) - data
-    pen = np.sqrt(Wx ** 2 + epsilon)
-    cost = lambda_ / m * pen.sum() + 0.5 / m * np.sum(res ** 2)
+    pen = np.sqrt(Wx**2 + epsilon)
+    cost = lambda_ / m * pen.sum() + 0.5 / m * np.sum(res**2)
     grad = lambda_ / m * (Wx / pen).dot(data.T) + 1.0 / m * (W.dot(res).dot(data.T) + W.dot(data).dot(res.T))
     return cost, grad.ravel()

@@ -12,12 +12,12 @@ class ShiftedSoftplusOp(theano.Op):
         return theano.Apply(self, [x], [x.type()])
 
     def perform(self, node, inputs, outputs):
-        x, = inputs
+        (x,) = inputs
         outputs[0][0] = np.logaddexp(0, x) - np.log(2)
 
     def grad(self, inputs, g_outputs):
-        x, = inputs
-        g, = g_outputs
+        (x,) = inputs
+        (g,) = g_outputs
         return [g * T.nnet.sigmoid(x)]
 
 

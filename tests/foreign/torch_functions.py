@@ -14,7 +14,7 @@ class SwishFunction(Function):
 
     @staticmethod
     def backward(ctx, grad_output):
-        x, = ctx.saved_tensors
+        (x,) = ctx.saved_tensors
         s = torch.sigmoid(x)
         return grad_output * (s * (1 + x * (1 - s)))
 
@@ -68,7 +68,7 @@ class BinarizeSTE(Function):
 
     @staticmethod
     def backward(ctx, grad_output):
-        x, = ctx.saved_tensors
+        (x,) = ctx.saved_tensors
         return grad_output * (x.abs() <= 1).to(grad_output.dtype)
 
 
@@ -77,13 +77,13 @@ class GaussianLogProb(Function):
     def forward(ctx, x, mu, log_sigma):
         z = (x - mu) * torch.exp(-log_sigma)
         ctx.save_for_backward(z, log_sigma)
-        return -0.5 * z ** 2 - log_sigma - 0.5 * math.log(2 * math.pi)
+        return -0.5 * z**2 - log_sigma - 0.5 * math.log(2 * math.pi)
 
     @staticmethod
     def backward(ctx, g):
         z, log_sigma = ctx.saved_tensors
         gx = -g * z * torch.exp(-log_sigma)
-        return gx, -gx, g * (z ** 2 - 1)
+        return gx, -gx, g * (z**2 - 1)
 
 
 swish = SwishFunction.apply

@@ -3,11 +3,12 @@
 Variational autoencoder, numpy only.
 encoder: x -> h -> mu, logvar ; decoder: z -> h -> x_hat (bernoulli)
 """
+
 import numpy as np
 
 
 def sigmoid(x):
-    return 1. / (1. + np.exp(-x))
+    return 1.0 / (1.0 + np.exp(-x))
 
 
 def lrelu(x, alpha=0.01):
@@ -15,7 +16,7 @@ def lrelu(x, alpha=0.01):
 
 
 def dlrelu(x, alpha=0.01):
-    return np.where(x > 0, 1., alpha)
+    return np.where(x > 0, 1.0, alpha)
 
 
 class VAE(object):
@@ -23,7 +24,7 @@ class VAE(object):
         rng = np.random.RandomState(seed)
 
         def init(n_in, n_out):
-            return rng.randn(n_in, n_out) * np.sqrt(2. / n_in)
+            return rng.randn(n_in, n_out) * np.sqrt(2.0 / n_in)
 
         self.nz = nz
         # encoder
@@ -44,7 +45,7 @@ class VAE(object):
 
     def sample(self):
         self.eps = np.random.standard_normal(size=self.mu.shape)
-        self.z = self.mu + np.exp(self.logvar * .5) * self.eps
+        self.z = self.mu + np.exp(self.logvar * 0.5) * self.eps
         return self.z
 
     def decode(self, z):
@@ -60,36 +61,36 @@ class VAE(object):
         return self.decode(self.z)
 
     def loss(self, x):
-        """ negative ELBO of the batch (mean over the examples) """
+        """negative ELBO of the batch (mean over the examples)"""
         y = self.forward(x)
         bce = -np.sum(x * np.log(y) + (1 - x) * np.log(1 - y))
-        kl = -0.5 * np.sum(1 + self.logvar - self.mu ** 2 - np.exp(self.logvar))
+        kl = -0.5 * np.sum(1 + self.logvar - self.mu**2 - np.exp(self.logvar))
         return (bce + kl) / x.shape[0]
 
     def backward(self):
-        """ gradients of loss(x) for the x that was last seen """
+        """gradients of loss(x) for the x that was last seen"""
         m = self.x.shape[0]
         g = {}
         # decoder
         dout = (self.x_hat - self.x) / m
-        g['d_W1'] = self.d_h0.T.dot(dout)
-        g['d_b1'] = dout.sum(axis=0)
+        g["d_W1"] = self.d_h0.T.dot(dout)
+        g["d_b1"] = dout.sum(axis=0)
         dh = dout.dot(self.d_W1.T) * dlrelu(self.d_a0)
-        g['d_W0'] = self.z.T.dot(dh)
-        g['d_b0'] = dh.sum(axis=0)
+        g["d_W0"] = self.z.T.dot(dh)
+        g["d_b0"] = dh.sum(axis=0)
         dz = dh.dot(self.d_W0.T)
 
         # reparametrization + KL
         dmu = dz + self.mu / m
-        dlogvar = dz * self.eps * .5 * np.exp(self.logvar * .5) + .5 * (np.exp(self.logvar) - 1) / m
+        dlogvar = dz * self.eps * 0.5 * np.exp(self.logvar * 0.5) + 0.5 * (np.exp(self.logvar) - 1) / m
 
         # encoder
-        g['e_W_mu'] = self.e_h0.T.dot(dmu)
-        g['e_b_mu'] = dmu.sum(axis=0)
-        g['e_W_logvar'] = self.e_h0.T.dot(dlogvar)
-        g['e_b_logvar'] = dlogvar.sum(axis=0)
+        g["e_W_mu"] = self.e_h0.T.dot(dmu)
+        g["e_b_mu"] = dmu.sum(axis=0)
+        g["e_W_logvar"] = self.e_h0.T.dot(dlogvar)
+        g["e_b_logvar"] = dlogvar.sum(axis=0)
         dh = (dmu.dot(self.e_W_mu.T) + dlogvar.dot(self.e_W_logvar.T)) * dlrelu(self.e_a0)
-        g['e_W0'] = self.x.T.dot(dh)
-        g['e_b0'] = dh.sum(axis=0)
+        g["e_W0"] = self.x.T.dot(dh)
+        g["e_b0"] = dh.sum(axis=0)
         self.grads = g
         return g

@@ -6,11 +6,16 @@ class GaussianVAE:
 
     def __init__(self, D, H, Z, rng=np.random):
         self.p = {
-            "W1": rng.randn(D, H) * 0.1, "b1": np.zeros(H),
-            "Wm": rng.randn(H, Z) * 0.1, "bm": np.zeros(Z),
-            "Wv": rng.randn(H, Z) * 0.1, "bv": np.zeros(Z),
-            "W2": rng.randn(Z, H) * 0.1, "b2": np.zeros(H),
-            "W3": rng.randn(H, D) * 0.1, "b3": np.zeros(D),
+            "W1": rng.randn(D, H) * 0.1,
+            "b1": np.zeros(H),
+            "Wm": rng.randn(H, Z) * 0.1,
+            "bm": np.zeros(Z),
+            "Wv": rng.randn(H, Z) * 0.1,
+            "bv": np.zeros(Z),
+            "W2": rng.randn(Z, H) * 0.1,
+            "b2": np.zeros(H),
+            "W3": rng.randn(H, D) * 0.1,
+            "b3": np.zeros(D),
         }
         self.Z = Z
 
@@ -30,7 +35,7 @@ class GaussianVAE:
         xr = h2 @ p["W3"] + p["b3"]
 
         rec = 0.5 * np.sum((xr - x) ** 2)
-        kl = 0.5 * np.sum(mu ** 2 + sigma ** 2 - logvar - 1)
+        kl = 0.5 * np.sum(mu**2 + sigma**2 - logvar - 1)
         loss = (rec + kl) / N
 
         # backward
@@ -38,19 +43,19 @@ class GaussianVAE:
         dxr = (xr - x) / N
         g["W3"] = h2.T @ dxr
         g["b3"] = dxr.sum(0)
-        da2 = (dxr @ p["W3"].T) * (1 - h2 ** 2)
+        da2 = (dxr @ p["W3"].T) * (1 - h2**2)
         g["W2"] = z.T @ da2
         g["b2"] = da2.sum(0)
         dz = da2 @ p["W2"].T
 
         dmu = dz + mu / N
-        dlogvar = dz * eps * sigma + 0.5 * (sigma ** 2 - 1) / N
+        dlogvar = dz * eps * sigma + 0.5 * (sigma**2 - 1) / N
 
         g["Wm"] = h1.T @ dmu
         g["bm"] = dmu.sum(0)
         g["Wv"] = h1.T @ dlogvar
         g["bv"] = dlogvar.sum(0)
-        da1 = (dmu @ p["Wm"].T + dlogvar @ p["Wv"].T) * (1 - h1 ** 2)
+        da1 = (dmu @ p["Wm"].T + dlogvar @ p["Wv"].T) * (1 - h1**2)
         g["W1"] = x.T @ da1
         g["b1"] = da1.sum(0)
         return loss, g

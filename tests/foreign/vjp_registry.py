@@ -1,4 +1,5 @@
 """A registry of vector-Jacobian products, one rule per argument."""
+
 from functools import wraps
 
 import numpy as np
@@ -10,6 +11,7 @@ def primitive(f):
     @wraps(f)
     def wrapped(*args):
         return f(*args)
+
     return wrapped
 
 
@@ -30,19 +32,15 @@ def matmul(a, b):
     return a @ b
 
 
-defvjp(matmul,
-       lambda ans, a, b: lambda g: g @ b.T,
-       lambda ans, a, b: lambda g: a.T @ g)
+defvjp(matmul, lambda ans, a, b: lambda g: g @ b.T, lambda ans, a, b: lambda g: a.T @ g)
 
 
 @primitive
 def hypot(x, y):
-    return np.sqrt(x ** 2 + y ** 2)
+    return np.sqrt(x**2 + y**2)
 
 
-defvjp(hypot,
-       lambda ans, x, y: lambda g: g * x / ans,
-       lambda ans, x, y: lambda g: g * y / ans)
+defvjp(hypot, lambda ans, x, y: lambda g: g * x / ans, lambda ans, x, y: lambda g: g * y / ans)
 
 
 @primitive
@@ -50,9 +48,7 @@ def arctan2(y, x):
     return np.arctan2(y, x)
 
 
-defvjp(arctan2,
-       lambda ans, y, x: lambda g: g * x / (x ** 2 + y ** 2),
-       lambda ans, y, x: lambda g: g * y / (x ** 2 + y ** 2))
+defvjp(arctan2, lambda ans, y, x: lambda g: g * x / (x**2 + y**2), lambda ans, y, x: lambda g: g * y / (x**2 + y**2))
 
 
 @primitive
@@ -60,9 +56,7 @@ def logaddexp(x, y):
     return np.logaddexp(x, y)
 
 
-defvjp(logaddexp,
-       lambda ans, x, y: lambda g: g * np.exp(x - ans),
-       lambda ans, x, y: lambda g: g * np.exp(y - ans))
+defvjp(logaddexp, lambda ans, x, y: lambda g: g * np.exp(x - ans), lambda ans, x, y: lambda g: g * np.exp(y - ans))
 
 
 @primitive
@@ -102,6 +96,7 @@ def _unsort(ans, x):
         out = np.empty_like(g)
         out[order] = g
         return out
+
     return pull
 
 

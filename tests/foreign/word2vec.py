@@ -21,7 +21,7 @@ def softmax(v):
 
 
 def naiveSoftmaxLossAndGradient(centerWordVec, outsideWordIdx, outsideVectors):
-    """ Naive softmax loss and gradient for word2vec models
+    """Naive softmax loss and gradient for word2vec models
 
     Arguments:
     centerWordVec -- numpy ndarray, center word's embedding, shape (d,)
@@ -43,7 +43,7 @@ def naiveSoftmaxLossAndGradient(centerWordVec, outsideWordIdx, outsideVectors):
 
 
 def getNegativeSamples(outsideWordIdx, V, K):
-    """ Samples K indexes which are not the outsideWordIdx """
+    """Samples K indexes which are not the outsideWordIdx"""
     negSampleWordIndices = [None] * K
     for k in range(K):
         newidx = random.randrange(V)
@@ -54,7 +54,7 @@ def getNegativeSamples(outsideWordIdx, V, K):
 
 
 def negSamplingLossAndGradient(centerWordVec, outsideWordIdx, outsideVectors, K=10):
-    """ Negative sampling loss function for word2vec models
+    """Negative sampling loss function for word2vec models
 
     The same word may be sampled several times; it counts each time.
     """
@@ -96,9 +96,15 @@ def negSamplingVectorized(v, pos, neg, U):
     return loss, grad_v, grad_U
 
 
-def skipgram(currentCenterWord, outsideWords, word2Ind, centerWordVectors, outsideVectors,
-             word2vecLossAndGradient=naiveSoftmaxLossAndGradient):
-    """ Skip-gram model
+def skipgram(
+    currentCenterWord,
+    outsideWords,
+    word2Ind,
+    centerWordVectors,
+    outsideVectors,
+    word2vecLossAndGradient=naiveSoftmaxLossAndGradient,
+):
+    """Skip-gram model
 
     currentCenterWord -- a string
     outsideWords -- list of strings

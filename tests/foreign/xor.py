@@ -1,25 +1,30 @@
 import numpy as np
 
+
 # sigmoid function
 def nonlin(x, deriv=False):
     if deriv == True:
-        return x * (1 - x)      # x is already sigmoid(x)!
+        return x * (1 - x)  # x is already sigmoid(x)!
     return 1 / (1 + np.exp(-x))
+
 
 def tanh(x, derivative=False):
     if derivative:
         return 1 - np.tanh(x) ** 2
     return np.tanh(x)
 
+
 def relu(x, derivative=False):
     if derivative:
         return (x > 0) * 1
     return np.maximum(x, 0)
 
+
 def gaussian(x, derivative=False):
     if derivative:
-        return -2 * np.exp(-x ** 2)
-    return np.exp(-x ** 2)
+        return -2 * np.exp(-(x**2))
+    return np.exp(-(x**2))
+
 
 X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
 y = np.array([[0], [1], [1], [0]])

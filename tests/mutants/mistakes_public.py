@@ -168,7 +168,7 @@ MUTANTS = (
     ),
     Mutant(
         "an absolute tolerance in the gradient checker, which accepts all zeros",
-        (Edit("gradcheck.check:check_grad", "Tolerance(rtol, atol, scale)", "Tolerance(rtol, atol or 1e-6, scale)"),),
+        (Edit("gradcheck.judge:judge", "atol=tolerance.atol,", "atol=tolerance.atol or 1e-6,"),),
         (conduct.a_gradient_of_zeros_fails_however_small_the_right_one_is,),
     ),
     Mutant(

@@ -16,7 +16,7 @@ from vae_np.verify import files, runner
 def command(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE.py", help="Files to check instead of the package. They are executed."),
+        typer.Argument(metavar="FILE", help="Files or notebooks to check; they are executed."),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="All combinations of depth, at several points.")] = False,
     library: Annotated[
@@ -34,18 +34,25 @@ def command(
     memory: Annotated[
         str | None, typer.Option("--memory", metavar="MB", help="What a file may allocate. [default: 4096]")
     ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="NAME", help="The one subject of a file to check.")
+    ] = None,
     seed: Seed = None,
     json_file: JsonFile = None,
 ) -> int:
     """Prove every hand-written gradient and closed form of the package, or the gradients in your own files.
 
-    A file holds pairs NAME_forward and NAME_backward, and NAME_example(rng) that returns the inputs to check at. Files
-    are executed, each in a process of its own.
+    What has a derivative in a file is found by its name: NAME_forward with NAME_backward, NAME with NAME_grad, losses
+    that return their gradient, classes with forward and backward. Inputs are found by trial, or given by a comment
+    above the definition: # vae-np: inputs = (x, W). Files are executed, each in a process of its own.
     """
     if not paths:
         for name, given in (("timeout", timeout), ("memory", memory)):
             if given is not None:
                 raise InputError(f"{name}: got {given!r}, but no file: it limits what a file may take")
+        if strict or only is not None:
+            raise InputError("strict, only: they say how files are checked, and no file came")
         return verify_package(full=full, library=library, seed=setting("seed", seed) or 0, json_file=json_file)
     if full or library is not None:
         raise InputError("full, against: they check the package itself, and cannot be given together with files")
@@ -55,6 +62,8 @@ def command(
         memory_limit_mb=whole("memory", memory, 4096),
         seed=setting("seed", seed) or 0,
         json_file=json_file,
+        strict=strict,
+        only=only or "",
     )
 
 
@@ -94,15 +103,23 @@ def verify_package(*, full: bool, library: str | None, seed: int, json_file: str
 
 
 def verify_user_files(
-    paths: list[str], *, timeout: float, memory_limit_mb: int, seed: int, json_file: str | None
+    paths: list[str],
+    *,
+    timeout: float,
+    memory_limit_mb: int,
+    seed: int,
+    json_file: str | None,
+    strict: bool = False,
+    only: str = "",
 ) -> int:
-    """Check the pairs in other people's files, each in a process of its own; 2 if one is unusable, 1 if one failed."""
+    """Check what has a derivative in other people's files, each in a process of its own; return the exit code."""
     output = Output(json_file)
     started = time.perf_counter()
     results = []
     for index, path in enumerate(paths, start=1):
         with output.progress.status(f"{path} ({index} of {len(paths)})"):
-            (result,) = files.verify_files([path], timeout=timeout, memory_limit_mb=memory_limit_mb, seed=seed)
+            limits = {"timeout": timeout, "memory_limit_mb": memory_limit_mb}
+            (result,) = files.verify_files([path], **limits, seed=seed, strict=strict, only=only)
         output.say(files.render(result) + "\n")
         results.append(result)
     if len(results) > 1:

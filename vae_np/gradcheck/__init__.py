@@ -9,6 +9,27 @@ it imports.
 from __future__ import annotations
 
 from vae_np.gradcheck.check import assert_grad, check_grad, check_vjp
-from vae_np.gradcheck.report import Check, Kink, Report, Row
+from vae_np.gradcheck.jvp import check_hvp, check_jvp
+from vae_np.gradcheck.layers import assert_layer, check_layer
+from vae_np.gradcheck.losses import assert_value_and_grad, check_value_and_grad
+from vae_np.gradcheck.options import Options
+from vae_np.gradcheck.report import Check, GradientError, Kink, Report, Row, Taylor
 
-__all__ = ["Check", "Kink", "Report", "Row", "assert_grad", "check_grad", "check_vjp"]
+__all__ = [
+    "Check",
+    "GradientError",
+    "Kink",
+    "Options",
+    "Report",
+    "Row",
+    "Taylor",
+    "assert_grad",
+    "assert_layer",
+    "assert_value_and_grad",
+    "check_grad",
+    "check_hvp",
+    "check_jvp",
+    "check_layer",
+    "check_value_and_grad",
+    "check_vjp",
+]

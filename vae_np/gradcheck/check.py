@@ -1,24 +1,22 @@
-"""The three functions that people call."""
+"""The checks of a pair of functions, and of a scalar function with its gradient."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 
 from vae_np.errors import InputError
-from vae_np.gradcheck import tree
-from vae_np.gradcheck.engine import Engine, Plan
+from vae_np.gradcheck import snippets, tree
+from vae_np.gradcheck.budget import Budget
+from vae_np.gradcheck.engine import Engine
 from vae_np.gradcheck.gradients import chosen
-from vae_np.gradcheck.judge import Tolerance
-from vae_np.gradcheck.report import Report
-from vae_np.gradcheck.subject import Backward, Forward, make_subject
-
-METHODS = frozenset({"auto", "complex", "central", "projection"})
-MAX_ENTRIES = 2048
-PROJECTIONS = 6
+from vae_np.gradcheck.options import Options, Settings, settings
+from vae_np.gradcheck.readings import only_owner, read
+from vae_np.gradcheck.report import Check, Report
+from vae_np.gradcheck.subject import Backward, Forward, Subject, input_names, make_subject
 
 
 def check_vjp(
@@ -28,67 +26,47 @@ def check_vjp(
     *,
     names: Sequence[str] | None = None,
     wrt: Sequence[str | int] | None = None,
-    methods: str | Sequence[str] = "auto",
-    seed: int = 0,
-    rtol: float | None = None,
-    atol: float = 0.0,
-    scale: float | None = None,
-    max_entries: int = MAX_ENTRIES,
-    projections: int = PROJECTIONS,
-    seconds: float | None = None,
-    name: str | None = None,
-    snippet: str | None = None,
+    convention: Literal["torch", "jax"] | None = None,
+    **options: Unpack[Options],
 ) -> Report:
     """Check `grads = backward(dout, cache)` against numeric derivatives of `out, cache = forward(*inputs)`.
 
     inputs: a tuple of arrays, of dictionaries or tuples of arrays, and of anything else, which is passed through.
     Every floating array is checked, or those that `wrt` names (names or positions). `grads` has one entry per input
     that is checked, or per array input, None where there is no gradient. `out` may be a tuple; then `dout` is one.
-    The upstream gradient is drawn from `seed`.
+    The upstream gradient is drawn from the seed. options: see `Options`.
 
-    methods: "auto" (complex step where it can be trusted, else central differences; every entry up to
-    `max_entries`, beyond that `projections` random directions and a sample of entries), "complex" and "central"
-    (every entry), "projection", or several of them. seconds: rough limit to the time for numeric derivatives; above
-    it, tensors are sampled. rtol, scale: None for defaults that follow from precision and method; an entry is right
-    where |a - n| <= atol + rtol * max(|a|, |n|, scale), plus the numeric value's own error.
+    Other forms are read by trial, and the report says how: a forward that returns its output alone, or several before
+    the cache; a backward that takes the cache alone, inputs, or the output, in any order. Arrays of torch, JAX and CuPy
+    are taken as they are. convention: for complex inputs, "torch" for ∂/∂Re + i ∂/∂Im, "jax" for ∂/∂Re - i ∂/∂Im.
 
     float32 inputs are checked in float32; numeric values come from a float64 copy only where forward then answers
     the same in float64, and the row says so. Whatever the pair does wrong is in the report. Raises InputError where
     the arguments of this function are wrong.
     """
-    label = name if name is not None else _pair_name(forward)
+    _refuse_methods(forward, backward, inputs)
     called = (getattr(forward, "__name__", "forward"), getattr(backward, "__name__", "backward"))
-    subject = make_subject(forward, backward, inputs, names, called)
+    chosen_settings = settings(**options)
+    inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    top = input_names(forward, inputs, names)
+    reading = read(forward, backward, inputs, top, chosen_settings.seed, convention)
+    subject = make_subject(reading.forward, reading.backward, reading.inputs, top, called)
+    subject.eps = reading.eps
+    if wrt is None and not reading.linear:
+        wrt = only_owner(subject)
     leaves = chosen(subject, wrt, scalars=wrt is not None)
-    plan = _plan(methods, max_entries, projections, seconds)
-    asked = _asked(methods, rtol, atol, scale, max_entries, projections) | ({} if wrt is None else {"wrt": wrt})
-    snippet = snippet or _snippet("check_vjp", (forward, backward), "inputs", asked | {"seed": seed})
-    report = Report(name=label, seed=seed, snippet=snippet)
-    return Engine(subject, leaves, plan, Tolerance(rtol, atol, scale), seed).run(report)
+    repeat = dict(options) | {"wrt": wrt, "convention": convention}
+    text = snippets.for_call("check_vjp", (forward, backward), "inputs", repeat)
+    report = Report(_pair_name(forward), chosen_settings.seed, snippet=text, reading=reading.text)
+    return run(subject, leaves, chosen_settings, report, linear=reading.linear, mean=reading.mean)
 
 
-def check_grad(
-    f: Callable[[Any], Any],
-    grad: Any,
-    x: Any,
-    *,
-    methods: str | Sequence[str] = "auto",
-    seed: int = 0,
-    rtol: float | None = None,
-    atol: float = 0.0,
-    scale: float | None = None,
-    max_entries: int = MAX_ENTRIES,
-    projections: int = PROJECTIONS,
-    seconds: float | None = None,
-    name: str | None = None,
-    snippet: str | None = None,
-) -> Report:
+def check_grad(f: Callable[[Any], Any], grad: Any, x: Any, **options: Unpack[Options]) -> Report:
     """Check `grad(x)` against numeric derivatives of the scalar function `f(x)`.
 
     x: a number, an array, or a dictionary, tuple or list of arrays; `grad` returns the same structure, and may also
-    be given as that value itself. The other arguments are those of `check_vjp`.
+    be given as that value itself. options: see `Options`.
     """
-    label = name if name is not None else getattr(f, "__name__", "f").replace("<lambda>", "f")
 
     def forward(point: Any) -> tuple[Any, Any]:
         value = f(point)
@@ -101,11 +79,36 @@ def check_grad(
 
     subject = make_subject(forward, backward, (x,), ["" if isinstance(x, dict) else "x"], ("f", "grad"))
     leaves = chosen(subject, None, scalars=True)
-    plan = _plan(methods, max_entries, projections, seconds)
-    asked = _asked(methods, rtol, atol, scale, max_entries, projections)
-    snippet = snippet or _snippet("check_grad", (f, grad), "x", asked | {"seed": seed})
-    report = Report(name=label, seed=seed, snippet=snippet)
-    return Engine(subject, leaves, plan, Tolerance(rtol, atol, scale), seed, linear=False).run(report)
+    text = snippets.for_call("check_grad", (f, grad), "*inputs", dict(options))
+    name = getattr(f, "__name__", "f").replace("<lambda>", "f")
+    chosen_settings = settings(**options)
+    report = Report(name, chosen_settings.seed, snippet=text)
+    return run(subject, leaves, chosen_settings, report, linear=False)
+
+
+def run(
+    subject: Subject,
+    leaves: list[int],
+    chosen: Settings,
+    report: Report,
+    linear: bool = True,
+    more: Callable[[Any], list[Check]] | None = None,
+    mean: bool = False,
+    given: tuple[Any, ...] | None = None,
+) -> Report:
+    """Fill in and return the report on a subject.
+
+    linear: False where there is no upstream gradient; more: promises that are checked besides, given the upstream one;
+    mean: without an upstream gradient, the gradient is that of the mean of the outputs and not of their sum;
+    given: the inputs as the user gave them, where the subject's are others.
+    """
+    report.name = chosen.name or report.name
+    kept = tree.transform(subject.inputs if given is None else given, tree.fresh)
+    Engine(subject, leaves, chosen, linear, Budget(chosen.seconds), more=more, mean=mean).run(report)
+    report.snippet = chosen.snippet or report.snippet
+    if not chosen.snippet and not report.passed:
+        report.snippet = snippets.with_inputs(report.snippet, kept, "inputs")
+    return report
 
 
 def assert_grad(
@@ -123,9 +126,20 @@ def assert_grad(
     """
     if kind not in ("auto", "grad", "vjp"):
         raise InputError(f"kind: {kind!r} came, expected 'auto', 'grad' or 'vjp'")
+    if kind == "auto":
+        _refuse_methods(function, derivative, inputs)
     pair = kind == "vjp" or (kind == "auto" and _needed(derivative, inputs) >= 2)
     report = (check_vjp if pair else check_grad)(function, derivative, inputs, **options)
     return report.raise_if_failed()
+
+
+def _refuse_methods(function: Any, derivative: Any, inputs: Any) -> None:
+    """Refuse forward and backward of one object, where backward takes no cache: the state lies in the object."""
+    owner = getattr(function, "__self__", None)
+    if owner is None or owner is not getattr(derivative, "__self__", None) or _needed(derivative, inputs) >= 2:
+        return
+    what = type(owner).__name__
+    raise InputError(f"these are two methods of one {what}: call assert_layer(layer, x), with layer the {what}")
 
 
 def _needed(derivative: Any, inputs: Any) -> int:
@@ -142,51 +156,6 @@ def _needed(derivative: Any, inputs: Any) -> int:
     return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
 
 
-def _plan(methods: str | Sequence[str], max_entries: int, projections: int, seconds: float | None) -> Plan:
-    asked = frozenset([methods] if isinstance(methods, str) else methods)
-    if not asked or not asked <= METHODS:
-        unknown = ", ".join(sorted(asked - METHODS)) or "none"
-        raise InputError(f"methods: {unknown} came, expected some of {', '.join(sorted(METHODS))}")
-    if max_entries < 1 or projections < 1:
-        raise InputError(f"max_entries and projections must be positive, got {max_entries} and {projections}")
-    return Plan(asked, max_entries, projections, seconds)
-
-
 def _pair_name(forward: Forward) -> str:
     name: str = getattr(forward, "__name__", type(forward).__name__)
     return name.removesuffix("_forward")
-
-
-def _asked(
-    methods: str | Sequence[str],
-    rtol: float | None,
-    atol: float,
-    scale: float | None,
-    max_entries: int,
-    projections: int,
-) -> dict[str, Any]:
-    """Return the options that differ from their defaults."""
-    given = {
-        "methods": (methods, "auto"),
-        "rtol": (rtol, None),
-        "atol": (atol, 0.0),
-        "scale": (scale, None),
-        "max_entries": (max_entries, MAX_ENTRIES),
-        "projections": (projections, PROJECTIONS),
-    }
-    return {name: value for name, (value, default) in given.items() if value != default}
-
-
-def _snippet(check: str, functions: tuple[Any, Any], inputs: str, options: dict[str, Any]) -> str:
-    """Return three lines that repeat the check, given the same inputs."""
-    module = getattr(functions[0], "__module__", None) or "your_module"
-    names = [getattr(f, "__name__", "derivative") for f in functions]
-    names = [n if n.isidentifier() else f"your_{word}" for n, word in zip(names, ("f", "grad"), strict=True)]
-    keywords = "".join(f", {name}={value!r}" for name, value in options.items())
-    return "\n".join(
-        [
-            f"from vae_np.gradcheck import {check}",
-            f"from {module} import {', '.join(dict.fromkeys(names))}",
-            f"print({check}({names[0]}, {names[1]}, {inputs}{keywords}))",
-        ]
-    )

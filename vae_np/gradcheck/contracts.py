@@ -23,17 +23,17 @@ UNCHANGED = "inputs unchanged"
 LINEAR = "linear in the upstream gradient"
 
 
-def check_unchanged(subject: Subject, weights: Array) -> Check:
+def check_unchanged(subject: Subject, weights: Array) -> list[Check]:
     """Check that neither call writes into its arguments; remember in `subject.mutates` what was written to."""
     values = [tree.fresh(leaf) for leaf in subject.leaves]
-    blame: list[str] = []
+    inputs: list[str] = []
     subject.mutates.clear()
 
     def compare(who: str) -> None:
         for name, value, before in zip(subject.names, values, subject.leaves, strict=True):
             if not tree.same(value, before) and name not in subject.mutates:
                 subject.mutates.add(name)
-                blame.append(f"{who} changes its input {name} in place")
+                inputs.append(f"{who} changes its input {name} in place; work on a copy")
 
     out, cache = subject.run(values)
     compare("forward")
@@ -44,9 +44,13 @@ def check_unchanged(subject: Subject, weights: Array) -> Check:
     finally:
         compare("backward")
     pairs = zip(tree.leaves(dout), tree.leaves(kept), strict=True)
+    checks = []
     if not all(tree.same(now, before) for (_, now), (_, before) in pairs):
-        blame.append("backward changes the upstream gradient it is given in place")
-    return Check(UNCHANGED, not blame, "; ".join(blame))
+        text = "backward changes the upstream gradient it is given in place; work on a copy"
+        checks.append(Check(UNCHANGED, False, text, promise="inplace_dout"))
+    if inputs:
+        checks.append(Check(UNCHANGED, False, "; ".join(inputs), promise="inplace_input"))
+    return checks or [Check(UNCHANGED, True)]
 
 
 def check_repeat_forward(subject: Subject) -> Check:
@@ -58,17 +62,30 @@ def check_repeat_forward(subject: Subject) -> Check:
     if first.shape == second.shape and gap <= 64 * output_eps(first_out):
         exact = np.array_equal(first, second, equal_nan=True)
         return Check(REPEAT_FORWARD, True, "" if exact else f"equal to {gap:.0e}, not bit for bit")
-    detail = f"two calls with the same inputs differ by {gap:.2g}; pass the noise (or its seed) as an input"
+    detail = (
+        f"two calls with the same inputs differ by {gap:.2g} although known sources of random numbers were set back; "
+        "pass the noise (or its seed) as an input"
+    )
     return Check(REPEAT_FORWARD, False, detail)
 
 
 def check_repeat_backward(subject: Subject, weights: Array, leaves: list[int]) -> tuple[Check, list[str]]:
-    """Check that backward gives the same gradients twice; also return the tensors where it does not."""
+    """Check that backward gives the same gradients twice; also return the tensors where it does not.
+
+    Where each call adds the same to what was there, gradients accumulate; `subject.accumulates` names those tensors.
+    """
     first = match(subject, subject.vjp(weights), leaves)
     out, cache = subject.run()
+    # One that keeps forward's noise does not care; one that draws anew gets other numbers.
+    subject.randomness.disturb()
     second = match(subject, subject.pull_back(upstream(out, weights), cache), leaves)
     fresh = _differing(subject, first, second)
     if fresh:
+        third = match(subject, subject.vjp(weights), leaves)
+        growing = [name for name in fresh if _grows(subject, name, first, second, third)]
+        if growing == fresh:
+            subject.accumulates |= set(growing)
+            return Check(REPEAT_BACKWARD, False, _accumulation(subject, growing, first, second), "accumulation"), []
         detail = f"two calls on the same inputs give different gradients for {', '.join(fresh)}"
         return Check(REPEAT_BACKWARD, False, detail), fresh
     try:
@@ -76,8 +93,35 @@ def check_repeat_backward(subject: Subject, weights: Array, leaves: list[int]) -
     except CallError as error:
         return Check(REPEAT_BACKWARD, True, f"a second call on the same cache fails: {error}"), []
     used_up = _differing(subject, second, again)
-    note = f"backward writes into its cache: a second call on it changes {', '.join(used_up)}" if used_up else ""
-    return Check(REPEAT_BACKWARD, True, note), []
+    if used_up and all(_doubled(subject, name, second, again) for name in used_up):
+        return Check(REPEAT_BACKWARD, False, _accumulation(subject, used_up, second, again), "accumulation"), []
+    if used_up:
+        note = f"backward writes into its cache: a second call on it changes {', '.join(used_up)}; work on a copy"
+        return Check(REPEAT_BACKWARD, False, note, "cache"), []
+    return Check(REPEAT_BACKWARD, True), []
+
+
+def _grows(subject: Subject, name: str, *calls: Gradients) -> bool:
+    """Tell whether three calls in a row add the same each time."""
+    leaf = subject.names.index(name)
+    found = [gradient.value for call in calls if (gradient := call[leaf]).value is not None]
+    if len(found) != 3 or len({array.shape for array in found}) != 1:
+        return False
+    first, second, third = (np.asarray(array, dtype=np.float64) for array in found)
+    added = np.abs(second - first).max(initial=0.0)
+    return bool(added > 0 and np.abs(third - 2 * second + first).max() <= 1e-6 * max(added, np.abs(third).max() * 1e-6))
+
+
+def _doubled(subject: Subject, name: str, first: Gradients, second: Gradients) -> bool:
+    leaf = subject.names.index(name)
+    before, after = first[leaf].value, second[leaf].value
+    return before is not None and after is not None and _relative_gap(2 * before, after) <= 1e-6
+
+
+def _accumulation(subject: Subject, names: list[str], first: Gradients, second: Gradients) -> str:
+    twice = all(_doubled(subject, name, first, second) for name in names)
+    what = "is twice the first" if twice else "adds to the first"
+    return f"the second call {what} for {', '.join(names)}: gradients accumulate; set them to zero before each call"
 
 
 def check_linear(
@@ -100,6 +144,27 @@ def check_linear(
             floor = 64 * own * float(np.abs(weights).max())
             blame += [f"{subject.names[leaf]} {fault}" for fault in _nonlinear(np.cbrt(own), floor, *arrays)]
     return Check(LINEAR, not blame, "; ".join(blame))
+
+
+def broken_promises(gradients: Gradients) -> list[Check]:
+    """Return a warning for each promise that gradients break with values that can still be compared."""
+    found: dict[str, list[str]] = {}
+    for gradient in gradients.values():
+        for promise, text in gradient.broken.items():
+            found.setdefault(promise, []).append(text)
+    return [Check(f"{promise} of gradients", False, "; ".join(t), promise=promise) for promise, t in found.items()]
+
+
+def difference(subject: Subject, first: Gradients, second: Gradients) -> Gradients:
+    """Return the gradients that one call adds, where calls accumulate, and the second call's where they do not."""
+    return {
+        leaf: Gradient(gradient.value - before, broken=gradient.broken)
+        if subject.names[leaf] in subject.accumulates
+        and gradient.value is not None
+        and (before := first[leaf].value) is not None
+        else gradient
+        for leaf, gradient in second.items()
+    }
 
 
 def _nonlinear(

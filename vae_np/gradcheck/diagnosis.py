@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.gradcheck import contracts, patterns, tree
+from vae_np.gradcheck import contracts, patterns, tree, trials
+from vae_np.gradcheck.budget import Budget
+from vae_np.gradcheck.jacobian import part_of_outputs
 from vae_np.gradcheck.judge import Evidence
-from vae_np.gradcheck.numeric import View, numeric_gradient
+from vae_np.gradcheck.numeric import View
 from vae_np.gradcheck.report import Check
 from vae_np.gradcheck.subject import Subject, upstream
-
-# Rows of the batch, and entries of the tensor, that are tried one by one for "only one row's contribution".
-ROWS_TRIED = 16
-ENTRIES_TRIED = 24
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class Setting:
     fresh_noise: list[str]
     checks: list[Check]
     out: object
+    budget: Budget
 
     @property
     def batch(self) -> int | None:
@@ -42,36 +41,45 @@ class Setting:
 def diagnose(
     setting: Setting, failing: Sequence[tuple[Evidence, View]], every: Sequence[tuple[Evidence, View]]
 ) -> list[str]:
-    """Return one line per cause, with the tensors it applies to in front."""
+    """Return one line per cause, with the tensors it applies to in front; one line alone where it explains all."""
+    shaped = [evidence for evidence, _ in failing if evidence.shaped and evidence.wrong]
+    if shaped and len(shaped) == len(failing) and setting.budget.allows(40, 40) and not setting.fresh_noise:
+        text = trials.explanation(setting.subject, setting.weights, shaped, _tolerance(*failing[0]))
+        if text is not None:
+            return [f"{', '.join(evidence.name for evidence in shaped)}: {text}"]
     causes: dict[str, list[str]] = {}
     explained = set(setting.fresh_noise)
     if explained:
         text = "backward draws fresh noise; keep forward's in the cache and use it again"
         causes[text] = list(setting.fresh_noise)
     for check in setting.checks:
-        if check.passed:
-            continue
-        if check.name == contracts.LINEAR:
+        if not check.passed and check.name == contracts.LINEAR:
             names = [e.name for e, _ in every if _mentions(check.detail, e.name)]
             explained |= set(names)
             causes.setdefault(_nonlinear(check.detail), []).extend(names)
-        elif check.name == contracts.UNCHANGED:
-            causes["it is modified in place; work on a copy"] = _changed(setting)
+    weak: dict[str, list[str]] = {}
     for evidence, view in failing:
-        cause = None if evidence.name in setting.fresh_noise else _cause(setting, evidence, view, every)
-        if cause is None and evidence.name not in explained and evidence.shaped and evidence.wrong:
-            cause = patterns.similarity(*_values(evidence))
+        if evidence.name in setting.fresh_noise:
+            continue
+        cause = _cause(setting, evidence, view, every)
         if cause is not None:
             causes.setdefault(cause, []).append(evidence.name)
-    return [f"{', '.join(names)}: {text}" for text, names in causes.items()]
+        elif evidence.name not in explained and evidence.shaped and evidence.wrong:
+            cause = patterns.somewhere(evidence, *_values(evidence), anywhere=True)
+            cause = cause or patterns.similarity(*_values(evidence))
+            if cause is not None:
+                weak.setdefault(cause, []).append(evidence.name)
+    # What has no pattern of its own follows from what has.
+    return [f"{', '.join(names)}: {text}" for text, names in (causes or weak).items()]
+
+
+def _tolerance(evidence: Evidence, view: View) -> float:
+    """Return how closely a pattern has to fit."""
+    return 1e-6 if np.asarray(evidence.x).dtype.itemsize >= 8 and view.eps < 1e-10 else 5e-3
 
 
 def _mentions(detail: str, name: str) -> bool:
     return any(part.startswith(f"{name} ") for part in detail.split("; "))
-
-
-def _changed(setting: Setting) -> list[str]:
-    return sorted(setting.subject.mutates) or ["the upstream gradient"]
 
 
 def _nonlinear(detail: str) -> str:
@@ -90,7 +98,7 @@ def _values(evidence: Evidence) -> tuple[Array, Array]:
 
 
 def _cause(setting: Setting, evidence: Evidence, view: View, every: Sequence[tuple[Evidence, View]]) -> str | None:
-    tolerance = 1e-6 if np.asarray(evidence.x).dtype.itemsize >= 8 and view.eps < 1e-10 else 5e-3
+    tolerance = _tolerance(evidence, view)
     if evidence.analytic is None or not len(evidence.numeric.values):
         return None
     if evidence.analytic.shape != evidence.x.shape:
@@ -98,23 +106,30 @@ def _cause(setting: Setting, evidence: Evidence, view: View, every: Sequence[tup
     if not evidence.shaped:
         return "not finite: an overflow, a logarithm or a division by zero in backward"
     if not evidence.wrong:
-        wrong_dtype = evidence.analytic.dtype != evidence.x.dtype and not evidence.projection_wrong
-        return f"the values are right, the dtype is not; a cast to {evidence.analytic.dtype}" if wrong_dtype else None
+        return None
     analytic, numeric = _values(evidence)
     whole = evidence.analytic
     rules: list[Callable[[], str | None]] = [
         lambda: patterns.nothing(analytic, numeric),
-        lambda: patterns.nearly(analytic, numeric, tolerance),
-        lambda: patterns.factor(analytic, numeric, _sizes(setting, evidence), tolerance),
+        lambda: patterns.clipped(evidence, analytic, numeric),
+        lambda: patterns.nearly(evidence, analytic, numeric, tolerance),
+        lambda: patterns.factor(analytic, numeric, _sizes(setting, evidence), _norm(every), tolerance),
         lambda: _swapped(evidence, every, tolerance),
         lambda: _transposed(evidence, tolerance),
+        lambda: patterns.rearranged(_full(evidence), whole, tolerance),
         lambda: patterns.lost_sign(analytic, numeric, tolerance),
         lambda: patterns.somewhere(evidence, analytic, numeric),
-        lambda: _rows(setting, evidence, view, tolerance),
+        lambda: part_of_outputs(setting.out, setting.weights, setting.batch, evidence, view, tolerance),
         lambda: _missing_term(setting, evidence, analytic - numeric, tolerance),
-        lambda: patterns.along_axis(_full(evidence), whole, _companions(setting, evidence), tolerance),
+        lambda: patterns.along_axis(_full(evidence), whole, _companions(setting, evidence), evidence.x, tolerance),
     ]
     return next((cause for rule in rules if (cause := rule())), None)
+
+
+def _norm(every: Sequence[tuple[Evidence, View]]) -> float:
+    """Return the length of all the analytic gradients together."""
+    squares = [float(np.square(e.analytic.astype(np.float64)).sum()) for e, _ in every if e.analytic is not None]
+    return math.sqrt(sum(squares))
 
 
 def _companions(setting: Setting, evidence: Evidence) -> dict[str, Array]:
@@ -224,41 +239,6 @@ def _transposed(evidence: Evidence, tolerance: float) -> str | None:
     if _matches(evidence, analytic.reshape(analytic.shape[::-1]).T, tolerance):
         return "the gradient is reshaped where it should be transposed"
     return None
-
-
-def _rows(setting: Setting, evidence: Evidence, view: View, tolerance: float) -> str | None:
-    """Look for a gradient that holds only one batch row's contribution, or all but the first or the last."""
-    batch = setting.batch
-    if batch is None or evidence.x.shape[:1] == (batch,):
-        return None
-    indices = evidence.numeric.indices[:ENTRIES_TRIED]
-    analytic, numeric = (values[: len(indices)] for values in _values(evidence))
-    tried = sorted({*range(min(batch, ROWS_TRIED)), batch - 1})
-    for row in tried:
-        part = _row_contribution(setting, evidence, view, row, batch)
-        place = {0: " (the first)", batch - 1: " (the last)"}.get(row, "")
-        if part is None or not np.abs(part).max() > 0:
-            continue
-        if patterns.close(analytic, part, tolerance):
-            return f"only batch row {row}{place} contributes; the sum over the batch is missing"
-        if patterns.close(analytic, numeric - part, tolerance):
-            return f"the contribution of batch row {row}{place} is missing"
-    return None
-
-
-def _row_contribution(setting: Setting, evidence: Evidence, view: View, row: int, batch: int) -> Array | None:
-    """Return the numeric gradient for an upstream gradient that is zero outside of one batch row."""
-    dout = upstream(setting.out, setting.weights)
-    masks = []
-    for _, leaf in tree.leaves(dout):
-        if leaf is not None:
-            mask = np.zeros(np.shape(leaf))
-            mask[row] = 1.0
-            masks.append(mask.ravel())
-    only = replace(view, weights=view.weights * np.concatenate(masks))
-    indices = evidence.numeric.indices[:ENTRIES_TRIED]
-    numeric = numeric_gradient(only, indices, [], evidence.numeric.sharp)
-    return numeric.values if numeric.indices == indices else None
 
 
 def _missing_term(setting: Setting, evidence: Evidence, difference: Array, tolerance: float) -> str | None:

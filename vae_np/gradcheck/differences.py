@@ -83,6 +83,7 @@ class Line:
     eps: float
     first_step: float
     touched: Array
+    halvings: int = MAX_HALVINGS
 
     def slopes(self, h: float) -> Slopes:
         """Return the slopes at step h."""
@@ -111,7 +112,7 @@ def differentiate(line: Line) -> Estimate:
     best: Estimate | None = None
     plateau: Slopes | None = None
     stale = 0
-    for _ in range(MAX_HALVINGS):
+    for _ in range(line.halvings):
         h /= 2
         level = line.slopes(h)
         if not level.finite:

@@ -4,54 +4,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.gradcheck import contracts, rounding, tree
+from vae_np.gradcheck import contracts, further, rounding, sampling, taylor, tree
+from vae_np.gradcheck.budget import Budget
 from vae_np.gradcheck.complexstep import ComplexStepRefused
 from vae_np.gradcheck.diagnosis import Setting, diagnose
 from vae_np.gradcheck.gradients import Gradient, match
-from vae_np.gradcheck.judge import Evidence, Tolerance, judge
-from vae_np.gradcheck.numeric import (
-    Index,
-    Numeric,
-    View,
-    locate,
-    numeric_gradient,
-    random_direction,
-    unravel,
-)
+from vae_np.gradcheck.judge import Evidence, judge
+from vae_np.gradcheck.numeric import Numeric, View, numeric_gradient, random_direction
+from vae_np.gradcheck.options import Settings
+from vae_np.gradcheck.places import Index
 from vae_np.gradcheck.report import Check, Report, Row
-from vae_np.gradcheck.subject import CallError, Subject, flat, output_eps
+from vae_np.gradcheck.subject import CallError, Subject, flat, output_eps, upstream
 
-# Forward passes that one entry costs, roughly: six for the differences, one for the complex step.
-PASSES_PER_ENTRY = 7
-# Numbers that all passes of one tensor may read and write before it is sampled instead.
-WORK = 3e7
-SAMPLE = 24
-MORE_AFTER_FAILURE = 48
 # Entries whose complex step's own rounding is measured.
 COMPLEX_ROUNDINGS = 8
+# Calls that measuring the outputs' rounding takes, along each of its directions.
+ROUNDING_CALLS = 7
 # Keeps our random numbers apart from those that callers draw from the same seed.
 STREAM = 0x67726164
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How the numeric gradient is taken; see `check_vjp` for the meaning of each."""
-
-    methods: frozenset[str]
-    max_entries: int
-    projections: int
-    seconds: float | None
-
-    @property
-    def complex(self) -> bool:
-        return bool(self.methods & {"auto", "complex"}) or self.methods == {"projection"}
 
 
 @dataclass
@@ -60,51 +37,81 @@ class Engine:
 
     subject: Subject
     leaves: list[int]
-    plan: Plan
-    tolerance: Tolerance
-    seed: int
+    settings: Settings
     linear: bool = True
+    budget: Budget = field(default_factory=Budget)
+    more: Callable[[Array], list[Check]] | None = None
+    mean: bool = False
     weights: Array = field(default_factory=lambda: np.ones(1))
     eps: float = 0.0
-    pass_seconds: float = 0.0
     fresh_noise: list[str] = field(default_factory=list)
     _measured: Array | None = None
     _analytic_noise: dict[int, Array] | None = None
 
     def run(self, report: Report) -> Report:
-        """Fill in the report."""
-        subject = self.subject
+        """Fill in the report; sources of random numbers are where they were when it returns."""
         try:
-            started = time.perf_counter()
-            # On copies: what the pair writes to is not known yet.
-            out, _ = subject.run([tree.fresh(leaf) for leaf in subject.leaves])
-            self.pass_seconds = time.perf_counter() - started
-            values = flat(out).astype(np.complex128 if np.iscomplexobj(flat(out)) else np.float64)
-            problem = self._output_problem(values)
-            if problem:
-                report.checks.append(Check("output of forward", False, problem))
+            out = self._first_call(report)
+            if out is None:
                 return report
-            self.eps = max(output_eps(out), *(self._leaf_eps(i) for i in self.leaves), 0.0)
-            if self.linear:
-                self.weights = self._rng(0).standard_normal(values.shape)
-            report.checks.append(contracts.check_unchanged(subject, self.weights))
-            report.checks.append(contracts.check_repeat_forward(subject))
-            if not report.checks[-1].passed:
-                report.rows += [self._blank(i, "unclear", "forward is not repeatable") for i in self.leaves]
-                return report
+            self._add(report, *contracts.check_unchanged(self.subject, self.weights))
+            if self.budget.allows(2):
+                self._add(report, contracts.check_repeat_forward(self.subject))
+                if not report.checks[-1].passed:
+                    report.rows += [self._blank(i, "unclear", "forward is not repeatable") for i in self.leaves]
+                    return report
             gradients = self._gradients(report)
-            self._rows(report, gradients, out, values)
+            if self.more is not None and self.budget.allows(8, 8):
+                self._add(report, *self.more(self.weights))
+            self._add(report, *contracts.broken_promises(gradients))
+            self._rows(report, gradients, out)
         except CallError as error:
             report.checks.append(Check("call", False, str(error)))
             report.exception = error.cause
+        finally:
+            self.subject.randomness.rewind()
         return report
+
+    def _first_call(self, report: Report) -> Any | None:
+        """Call the pair once, on copies (what it writes to is not known yet), and time it; None where that ends it."""
+        started = time.perf_counter()
+        out, cache = self.subject.run([tree.fresh(leaf) for leaf in self.subject.leaves])
+        between = time.perf_counter()
+        values = flat(out)
+        problem = self._output_problem(values)
+        if problem:
+            report.checks.append(Check("output of forward", False, problem))
+            return None
+        self.eps = max(output_eps(out), *(self._leaf_eps(i) for i in self.leaves), 0.0)
+        self.weights = self._rng(0).standard_normal(values.shape) if self.linear else np.ones(values.shape)
+        if self.mean:
+            self.weights = self.weights / values.size
+        self.budget.forward = between - started
+        if self.budget.seconds is not None and between - started > 1e-3:
+            # A first call may compile: the second one is what the others will take.
+            started = time.perf_counter()
+            self.subject.pull_back(upstream(out, self.weights), cache)
+            middle = time.perf_counter()
+            self.subject.run([tree.fresh(leaf) for leaf in self.subject.leaves])
+            self.budget.backward = middle - started
+            self.budget.forward = min(self.budget.forward, time.perf_counter() - middle)
+        return out
+
+    def _add(self, report: Report, *checks: Check) -> None:
+        """Add checks, each as severe as the settings make it."""
+        for check in checks:
+            if not check.passed and check.promise in self.settings.allow:
+                check = replace(check, passed=True, detail=f"allowed: {check.detail}")
+            elif not check.passed and check.promise and not self.settings.strict:
+                check = replace(check, warning=True)
+            report.checks.append(check)
 
     def _rng(self, *key: int) -> np.random.Generator:
         """Return a generator of its own: with the seed alone, `dout` would repeat inputs drawn from that seed.
 
         An upstream gradient equal to x makes x.T @ dout symmetric, and a transposed gradient pass.
         """
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(STREAM, *key)))
+        return np.random.default_rng(np.random.SeedSequence(self.settings.seed, spawn_key=(STREAM, *key)))
 
     def _output_problem(self, values: Array) -> str:
         if not values.size:
@@ -115,41 +122,55 @@ class Engine:
         return f"{bad} of {values.size} outputs are not finite at this point" if bad else ""
 
     def _leaf_eps(self, leaf: int) -> float:
-        return float(np.finfo(np.asarray(self.subject.leaves[leaf]).dtype).eps)
+        own = float(np.finfo(np.asarray(self.subject.leaves[leaf]).dtype).eps)
+        return max(own, self.subject.eps.get(leaf, 0.0))
+
+    def _gradient(self, weights: Array, values: Sequence[Any] | None = None) -> dict[int, Gradient]:
+        """Return the analytic gradients; where calls accumulate, what one call adds."""
+        first = match(self.subject, self.subject.vjp(weights, values), self.leaves)
+        if not self.subject.accumulates:
+            return first
+        return contracts.difference(
+            self.subject, first, match(self.subject, self.subject.vjp(weights, values), self.leaves)
+        )
 
     def _gradients(self, report: Report) -> dict[int, Gradient]:
         gradients = match(self.subject, self.subject.vjp(self.weights), self.leaves)
-        repeat, self.fresh_noise = contracts.check_repeat_backward(self.subject, self.weights, self.leaves)
-        report.checks.append(repeat)
-        if self.linear and repeat.passed:
-            rng = self._rng(1)
-
-            def gradient(weights: Array) -> dict[int, Gradient]:
-                return match(self.subject, self.subject.vjp(weights), self.leaves)
-
-            report.checks.append(contracts.check_linear(self.subject, gradient, self.weights, rng, self.eps))
+        if self.budget.allows(3, 3):
+            repeat, self.fresh_noise = contracts.check_repeat_backward(self.subject, self.weights, self.leaves)
+            self._add(report, repeat)
+            if self.subject.accumulates:
+                gradients = self._gradient(self.weights)
+        if self.linear and not self.fresh_noise and self.budget.allows(5, 5):
+            linear = contracts.check_linear(self.subject, self._gradient, self.weights, self._rng(1), self.eps)
+            self._add(report, linear)
         return gradients
 
-    def _rows(self, report: Report, gradients: dict[int, Gradient], out: Any, values: Array) -> None:
-        found = []
+    def _rows(self, report: Report, gradients: dict[int, Gradient], out: Any) -> None:
+        found: list[tuple[Row, Evidence, View]] = []
         with np.errstate(all="ignore"):
-            promote, note = self._promotion(values)
-            for leaf in self.leaves:
+            promote, note = self._promotion(flat(out).astype(np.float64))
+            for position, leaf in enumerate(self.leaves):
                 if not np.asarray(self.subject.leaves[leaf]).size:
                     report.rows.append(self._blank(leaf, "skipped", "the tensor is empty"))
                     continue
-                row, evidence, view = self._tensor(leaf, gradients[leaf], promote, note)
+                row, evidence, view = self._tensor(leaf, gradients[leaf], promote, note, len(self.leaves) - position)
                 report.rows.append(row)
                 found.append((row, evidence, view))
             for leaf, value in enumerate(self.subject.leaves):
                 if tree.is_array(value) and not tree.is_number(value):
                     report.rows.append(self._blank(leaf, "skipped", f"{value.dtype} has no derivative"))
-            setting = Setting(self.subject, self.weights, self.fresh_noise, report.checks, out)
-            report.causes += diagnose(
-                setting,
-                [(e, v) for row, e, v in found if row.verdict == "FAIL"],
-                [(e, v) for _, e, v in found],
-            )
+            setting = Setting(self.subject, self.weights, self.fresh_noise, report.checks, out, self.budget)
+            failing = [(e, v) for row, e, v in found if row.verdict == "FAIL"]
+            report.causes += diagnose(setting, failing, [(e, v) for _, e, v in found])
+            if not self.budget.dear and found and all(e.shaped or e.analytic is None for _, e, _ in found):
+                report.taylor = taylor.verdict(
+                    [f for f in found if f[1].shaped], self.subject, self.weights, self._rng(6), self._noise(promote)
+                )
+            if self.settings.further and failing:
+                further.look_without_epsilons(self, report)
+            elif self.settings.further:
+                further.look(self, report)
 
     def _blank(self, leaf: int, verdict: str, note: str) -> Row:
         value = np.asarray(self.subject.leaves[leaf])
@@ -199,27 +220,37 @@ class Engine:
         out, _ = self.subject.run(values)
         x = np.asarray(values[leaf])
         eps = max(output_eps(out), float(np.finfo(x.dtype).eps))
-        return View(self.subject.names[leaf], x, evaluate, flat(out), self.weights, self._noise(promote), eps)
+        noise = self._noise(promote)
+        return View(self.subject.names[leaf], x, evaluate, flat(out), self.weights, noise, eps, self.budget)
 
     def _noise(self, promote: bool) -> Array:
         """Return the outputs' rounding errors, measured once."""
         if self._measured is None:
             leaves = self._promoted(self.subject.leaves) if promote else list(self.subject.leaves)
             try:
-                self._measured = 3 * rounding.noise(self.subject.outputs, leaves, self.leaves, self._rng(4))
+                self._measured = self._output_noise(leaves)
             except CallError:
                 self._measured = np.zeros(self.weights.shape)
         return self._measured
 
-    def _tensor(self, leaf: int, gradient: Gradient, promote: bool, note: str) -> tuple[Row, Evidence, View]:
+    def _output_noise(self, leaves: list[Any]) -> Array:
+        for ways, directions in (((False, True), rounding.DIRECTIONS), ((False,), 1)):
+            if self.budget.calls > 10 * ROUNDING_CALLS * len(ways) * directions:
+                return 3 * rounding.noise(self.subject.outputs, leaves, self.leaves, self._rng(4), directions, ways)
+        return np.zeros(self.weights.shape)
+
+    def _tensor(
+        self, leaf: int, gradient: Gradient, promote: bool, note: str, share: int
+    ) -> tuple[Row, Evidence, View]:
+        """Return one tensor's row; share: how many tensors have to be paid from the time that is left."""
         view = self._view(leaf, self.subject.leaves, promote)
         rng = self._rng(2, leaf)
-        indices = self._indices(view, gradient, rng)
-        directions = []
-        if len(indices) < view.x.size or "projection" in self.plan.methods:
-            directions = [random_direction(rng, view) for _ in range(self.plan.projections)]
+        work = view.base.size + sum(np.size(v) for v in self.subject.leaves if tree.is_number(v))
+        sample = sampling.plan(view, gradient, self.settings, self.budget.calls / share, work, rng)
+        indices = sample.indices
+        directions = [random_direction(rng, view) for _ in range(sample.projections)]
         # In low precision the complex step would silently be one in double precision.
-        numeric = numeric_gradient(view, indices, directions, self.plan.complex and view.eps < 1e-10)
+        numeric = numeric_gradient(view, indices, directions, self.settings.complex and view.eps < 1e-10)
         evidence = Evidence(
             self.subject.names[leaf],
             leaf,
@@ -227,14 +258,15 @@ class Engine:
             gradient.value,
             numeric,
             gradient.missing,
+            gradient.data,
         )
-        notes = [note] if note else []
+        notes = [text for text in (note, sampling.blind_spot(numeric, self.settings, sample)) if text]
 
         def verdict() -> Row:
             return judge(
                 view,
                 evidence,
-                self.tolerance,
+                self.settings.tolerance,
                 self._precision(leaf, gradient),
                 self._rounding,
                 _method(numeric),
@@ -242,57 +274,16 @@ class Engine:
             )
 
         row = verdict()
-        if row.verdict == "FAIL" and not numeric.exhaustive:
-            self._look_closer(view, evidence, rng)
+        if row.verdict == "FAIL" and not numeric.exhaustive and not self.budget.over:
+            sampling.look_closer(view, evidence, rng)
             row = verdict()
-        return row, evidence, view
+        return replace(row, blind=evidence.blind), evidence, view
 
     def _precision(self, leaf: int, gradient: Gradient) -> float:
         """Return the machine epsilon of what computed the analytic gradient."""
         array = gradient.value
         own = float(np.finfo(array.dtype).eps) if array is not None and tree.is_number(array) else 0.0
         return max(self.eps, self._leaf_eps(leaf), own)
-
-    def _indices(self, view: View, gradient: Gradient, rng: np.random.Generator) -> list[Index]:
-        """Return all entries, or for a tensor too large for that a sample with both ends and the largest gradient."""
-        size = view.x.size
-        forced = bool(self.plan.methods & {"complex", "central"}) and "projection" not in self.plan.methods
-        affordable = size
-        if self.plan.seconds is not None and self.pass_seconds > 0:
-            share = self.plan.seconds / max(len(self.leaves), 1)
-            affordable = int(share / (PASSES_PER_ENTRY * self.pass_seconds))
-        work = size * (view.base.size + sum(np.size(v) for v in self.subject.leaves if tree.is_number(v)))
-        small = size <= self.plan.max_entries and (work <= WORK or size <= SAMPLE)
-        everything = small and self.plan.methods != {"projection"}
-        if (forced or everything) and size <= max(affordable, SAMPLE // 2):
-            return [unravel(i, view.x.shape) for i in range(size)]
-        count = min(size, max(4, min(SAMPLE, affordable)))
-        picked = [0, size - 1]
-        if gradient.value is not None and gradient.value.shape == view.x.shape and np.isfinite(gradient.value).all():
-            picked.append(int(np.argmax(np.abs(gradient.value))))
-        picked += rng.choice(size, count, replace=False).tolist()
-        return [unravel(i, view.x.shape) for i in list(dict.fromkeys(picked))[: max(count, 3)]]
-
-    def _look_closer(self, view: View, evidence: Evidence, rng: np.random.Generator) -> None:
-        """Add entries to a sample that failed: the one the projections lead to, its row and column, and others."""
-        numeric = evidence.numeric
-        known = {*numeric.indices, *(index for index, _ in numeric.kinks), *numeric.unclear}
-        more: list[Index] = []
-        if evidence.shaped and evidence.analytic is not None and numeric.projections:
-            analytic = evidence.analytic.astype(np.float64)
-            more.append(locate(view, numeric.projections[0].direction, analytic, numeric.sharp))
-        size = view.x.size
-        ends = [0, size - 1, *rng.choice(size, min(size, MORE_AFTER_FAILURE), replace=False).tolist()]
-        if view.x.ndim:
-            columns = view.x.shape[-1]
-            ends += [*range(min(columns, 8)), *range(0, size, columns)[:8]]
-        more += [unravel(i, view.x.shape) for i in ends]
-        extra = numeric_gradient(view, [i for i in dict.fromkeys(more) if i not in known], [], numeric.sharp)
-        numeric.indices += extra.indices
-        numeric.values = np.concatenate([numeric.values, extra.values])
-        numeric.errors = np.concatenate([numeric.errors, extra.errors])
-        numeric.kinks += extra.kinks
-        numeric.unclear += extra.unclear
 
     def _rounding(self, view: View, indices: list[Index]) -> float:
         """Return the largest rounding error of the two gradients at these entries; zero where it can't be measured."""
@@ -320,12 +311,12 @@ class Engine:
 
         widened: take what running the pair in float64 changes, instead of sixth differences.
         """
-        if self.fresh_noise:
+        if self.fresh_noise or not self.budget.allows(28, 28):
             return {}  # what differs from call to call is no rounding
         shapes = {leaf: np.shape(self.subject.leaves[leaf]) for leaf in self.leaves}
 
         def gradients(at: list[Any]) -> Array:
-            found = match(self.subject, self.subject.vjp(self.weights, at), self.leaves)
+            found = self._gradient(self.weights, at)
             return np.concatenate([_or_zeros(found[leaf], shape).ravel() for leaf, shape in shapes.items()])
 
         try:

@@ -10,7 +10,8 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.gradcheck.differences import Estimate
-from vae_np.gradcheck.numeric import Index, Numeric, View, unravel
+from vae_np.gradcheck.numeric import Numeric, View
+from vae_np.gradcheck.places import Index, unravel
 from vae_np.gradcheck.report import Kink, Row, show_index
 
 # Tolerances where the caller gives none. Complex steps leave only the analytic side's rounding; differences reach
@@ -19,6 +20,8 @@ RTOL_SHARP = 1e-10
 RTOL_DIFFERENCES = 1e-8
 ROUNDINGS = 2.0**10
 RTOL_CEILING = 0.05
+# Where differences are lost, complex step and gradient have to agree to this, rounding of the condition included.
+RTOL_CONTESTED = 1e-6
 # Entries below this share of the tensor's largest are judged on the tensor's scale, not on their own.
 SCALE_SHARE = 1e-2
 # A numeric value whose own error is above this share decides nothing.
@@ -46,9 +49,11 @@ class Evidence:
     analytic: Array | None
     numeric: Numeric
     missing: str = ""
+    data: bool = False
     wrong: list[Index] = field(default_factory=list)
     projection_wrong: bool = False
     blurred: bool = False
+    blind: bool = False
     size: float = 0.0
 
     @property
@@ -77,7 +82,7 @@ def judge(
     evidence.size = float(np.abs(numeric.values).max()) if len(numeric.values) else 0.0
     rtol = _rtol(view, numeric, tolerance, eps)
     scale = SCALE_SHARE * evidence.size if tolerance.scale is None else tolerance.scale
-    faults = _faults(evidence)
+    faults = [] if evidence.analytic is None and (evidence.data or _matters_not(evidence)) else _faults(evidence)
     row = Row(
         tensor=evidence.name,
         shape=view.x.shape,
@@ -90,6 +95,10 @@ def judge(
         checked=len(numeric.indices),
         notes=(*notes, *([numeric.reason] if numeric.reason else []), *faults),
     )
+    if evidence.analytic is None and evidence.data:
+        return replace(_noted(row, "no gradient came; by its name it is data"), verdict="skipped", method="")
+    if evidence.analytic is None and _matters_not(evidence):
+        return replace(_noted(row, "no gradient came, and the output does not depend on it"), verdict="ok")
     if evidence.analytic is None or not evidence.shaped:
         return _unusable(row, evidence)
     analytic = evidence.analytic.astype(np.float64)
@@ -103,11 +112,16 @@ def judge(
         found = _compare(row, evidence, analytic)
         if not found.miss:
             found.row = _noted(found.row, f"atol is raised to what rounding does to it: {noise:.1e}")
+    if found.miss and numeric.contested is not None:
+        found = _believe_complex(row, evidence, analytic, found)
+        numeric = evidence.numeric
     row = found.row
     slack = float((4 * numeric.errors / np.maximum(found.bound, 1e-300)).max(initial=0.0))
     if slack > 10 * row.rtol and evidence.size > 0:
         row = _noted(row, f"differences are known to {min(slack, 1.0):.0e} only here")
-    if faults or not all(kink.inside for kink in row.kinks):
+    outside = _outside(evidence, analytic, row)
+    row = _noted(row, *outside)
+    if faults or outside or not all(kink.inside for kink in row.kinks):
         return row
     if found.miss:
         floor = _floor(view, eps)
@@ -121,6 +135,7 @@ def judge(
         noise = 8 * rounding(view, [numeric.indices[i] for i in np.flatnonzero(blurred)])
         blurred &= np.abs(found.entries) > noise
     doubts = _doubts(view, evidence, int(blurred.sum()))
+    evidence.blind = not analytic.any() and evidence.size == 0.0 and not row.kinks and not numeric.unclear
     return replace(_noted(row, *doubts), verdict="unclear" if doubts else "ok")
 
 
@@ -145,7 +160,10 @@ def _compare(row: Row, evidence: Evidence, analytic: Array) -> _Comparison:
     evidence.wrong = [numeric.indices[i] for i in np.flatnonzero(bad)]
     evidence.projection_wrong = evidence.blurred = False
     if len(gap):
-        error = gap / np.where(bound > 0, bound, 1.0)
+        # What rounding excuses is no error: a gradient of zeros is not "wrong by 200 %" for being 1e-17 off.
+        excused = (row.atol + 4 * numeric.errors) / row.rtol if row.rtol > 0 else np.zeros(gap.shape)
+        measure = np.maximum(bound, excused)
+        error = gap / np.where(measure > 0, measure, 1.0)
         worst = int(np.argmax(np.where(bad, error, -1.0) if bad.any() else error))
         row = replace(
             row,
@@ -158,6 +176,51 @@ def _compare(row: Row, evidence: Evidence, analytic: Array) -> _Comparison:
     row, projected = _add_projections(row, evidence, analytic)
     kinks = tuple(_kink(index, e, float(analytic[index]), row) for index, e in numeric.kinks)
     return _Comparison(replace(row, kinks=kinks), entries, gap, bound, max(miss, projected))
+
+
+def _matters_not(evidence: Evidence) -> bool:
+    """Tell whether the tensor changes nothing: then no gradient is due."""
+    numeric = evidence.numeric
+    still = not numeric.values.any() and not numeric.kinks and not numeric.unclear
+    return still and all(p.estimate.value == 0.0 for p in numeric.projections) and len(numeric.values) > 0
+
+
+def _believe_complex(row: Row, evidence: Evidence, analytic: Array, found: _Comparison) -> _Comparison:
+    """Compare with the complex step where differences contradict both it and the gradient: they are the ones to doubt.
+
+    Nothing that fools the complex step was seen, and two computations that share no step agree to its precision.
+    """
+    differences = evidence.numeric
+    assert differences.contested is not None
+    exact = replace(differences, values=differences.contested, errors=np.zeros(len(differences.values)), projections=[])
+    evidence.numeric = exact
+    second = _compare(replace(row, rtol=max(row.rtol, RTOL_CONTESTED)), evidence, analytic)
+    if second.miss:
+        evidence.numeric = differences
+        _compare(row, evidence, analytic)
+        return found
+    text = "the complex step agrees with the gradient and nothing fools it; differences are lost to ill-conditioning"
+    second.row = replace(_noted(second.row, text), method=row.method.replace("central differences", "complex step"))
+    return second
+
+
+def _outside(evidence: Evidence, analytic: Array, row: Row) -> list[str]:
+    """Return a line where kinked entries that move together claim what no choice of slopes gives, or nothing."""
+    worst, text = 0.0, ""
+    for joint in evidence.numeric.joint:
+        values = np.array([analytic[index] for index in joint.indices])
+        value = float(values.sum())
+        size = max(abs(joint.low), abs(joint.high), float(np.abs(values).max()))
+        miss = max(joint.low - value, value - joint.high) - row.atol - max(row.rtol, 1e-6) * size - 4 * joint.error
+        if miss > 1.001 * worst:
+            places = ", ".join(show_index(index) for index in joint.indices[:4])
+            places += f" and {len(joint.indices) - 4} more" if len(joint.indices) > 4 else ""
+            worst = miss
+            text = (
+                f"kinks at {places} moved together: slopes {joint.low:.6g} and {joint.high:.6g}, "
+                f"the gradient claims {value:.6g}: each takes the whole of what they share"
+            )
+    return [text] if text else []
 
 
 def _noted(row: Row, *notes: str) -> Row:
@@ -187,8 +250,6 @@ def _faults(evidence: Evidence) -> list[str]:
     faults = []
     if array.shape != evidence.x.shape:
         faults.append(f"gradient has shape {array.shape}, expected {evidence.x.shape}")
-    if array.dtype != evidence.x.dtype:
-        faults.append(f"gradient has dtype {array.dtype}, expected {evidence.x.dtype}")
     bad = int((~np.isfinite(array)).sum())
     if bad:
         first = unravel(int(np.flatnonzero(~np.isfinite(array))[0]), array.shape)
@@ -223,7 +284,8 @@ def _add_projections(row: Row, evidence: Evidence, analytic: Array) -> tuple[Row
         gap = abs(value - estimate.value)
         if estimate.kind == "smooth":
             wrong = not gap <= slack
-            error = gap / size if size > 0 else 0.0
+            measure = max(size, (row.atol * length + 4 * estimate.error) / row.rtol if row.rtol > 0 else 0.0)
+            error = gap / measure if measure > 0 else 0.0
             evidence.blurred |= gap > 0 and not 4 * estimate.error <= UNDECIDED * size
             if math.isnan(row.error) or error > row.error:
                 row = replace(row, error=error)

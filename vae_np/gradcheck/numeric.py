@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.gradcheck.budget import Budget
 from vae_np.gradcheck.complexstep import ComplexStepRefused, complex_derivative, suspects
-from vae_np.gradcheck.differences import FIRST_STEP, Estimate, Line, Slopes, differentiate
+from vae_np.gradcheck.differences import FIRST_STEP, Estimate, Line, differentiate
+from vae_np.gradcheck.kinks import Joint, find_kinks, together
+from vae_np.gradcheck.places import Index, block_direction, unravel
 from vae_np.gradcheck.subject import CallError
 
-Index = tuple[int, ...]
 # How far the complex step may lie from the difference, beyond the error that the difference itself reports.
 TRUST = 1e-8
-KINK_TESTS = 256
 
 
 @dataclass
@@ -37,6 +38,7 @@ class View:
     weights: Array
     noise: Array
     eps: float
+    budget: Budget = field(default_factory=Budget)
     scale: float = field(init=False)
     last_error: str = ""
     largest: float = 0.0
@@ -118,7 +120,8 @@ class View:
 
     def _line(self, move: Callable[[float], tuple[Array, float]], touched: Array) -> Line:
         first_step = FIRST_STEP.get(self.x.dtype.itemsize, FIRST_STEP[8])
-        return Line(move, self.base.astype(np.float64), self.weights, self.noise, self.eps, first_step, touched)
+        base = self.base.astype(np.float64)
+        return Line(move, base, self.weights, self.noise, self.eps, first_step, touched, self.budget.halvings)
 
     def complex_step(self, direction: Index | Array) -> float:
         """Return the same by the complex step."""
@@ -138,7 +141,9 @@ class Numeric:
     """What is known numerically of one tensor's gradient.
 
     indices, values, errors: the entries where it exists, aligned; kinks: where it doesn't; unclear: where forward
-    is not finite on both sides; sharp: the values are the complex step's.
+    is not finite on both sides; joint: kinked entries moved together; sharp: the values are the complex step's;
+    contested: complex steps that the differences contradict although nothing that fools them was seen; left: entries
+    that the time did not suffice for.
     """
 
     indices: list[Index]
@@ -150,12 +155,26 @@ class Numeric:
     sharp: bool
     exhaustive: bool
     reason: str = ""
+    joint: list[Joint] = field(default_factory=list)
+    contested: Array | None = None
+    left: int = 0
 
 
 def numeric_gradient(view: View, indices: list[Index], directions: list[Array], use_complex: bool) -> Numeric:
-    """Return the numeric derivatives at the given entries and along the given directions."""
-    estimates = {index: view.estimate(index) for index in indices}
-    projections = [Projection(d, view.along(d)) for d in directions]
+    """Return the numeric derivatives at the given entries and along the given directions.
+
+    Where the view's time runs out, entries are left away, and the last of the directions.
+    """
+    projections: list[Projection] = []
+    for direction in directions:
+        if not projections or not view.budget.over:
+            projections.append(Projection(direction, view.along(direction)))
+    estimates: dict[Index, Estimate] = {}
+    for index in indices:
+        if (estimates or projections) and view.budget.over:
+            break
+        estimates[index] = view.estimate(index)
+    left = len(indices) - len(estimates)
     if any(p.estimate.kind in ("kink", "jump") for p in projections):
         found = find_kinks(view, projections[0].direction) or []
         estimates.update({index: view.estimate(index) for index in found})
@@ -163,23 +182,28 @@ def numeric_gradient(view: View, indices: list[Index], directions: list[Array], 
         smooth = [_without(p.direction, bad) for p in projections]
         projections = [Projection(d, view.along(d)) for d in smooth]
     sharp, reason = False, ""
+    contested: dict[Index, float] = {}
     if use_complex:
         try:
-            estimates, projections, reason = _sharpen(view, estimates, projections)
+            estimates, projections, reason, contested = _sharpen(view, estimates, projections)
             sharp = not reason
         except ComplexStepRefused as refused:
             reason = _why(view, str(refused))
     good = [index for index, e in estimates.items() if e.kind == "smooth"]
+    kinks = [(index, e) for index, e in estimates.items() if e.kind in ("kink", "jump")]
     return Numeric(
         indices=good,
         values=np.array([estimates[index].value for index in good]),
         errors=np.array([estimates[index].error for index in good]),
-        kinks=[(index, e) for index, e in estimates.items() if e.kind in ("kink", "jump")],
+        kinks=kinks,
         unclear=[index for index, e in estimates.items() if e.kind == "nonfinite"],
         projections=projections,
         sharp=sharp,
         exhaustive=len(set(estimates)) == view.x.size,
         reason=reason,
+        joint=together(view, [index for index, e in kinks if e.kind == "kink"]),
+        contested=np.array([contested[index] for index in good]) if contested else None,
+        left=left,
     )
 
 
@@ -192,8 +216,11 @@ def _without(direction: Array, indices: list[Index]) -> Array:
 
 def _sharpen(
     view: View, estimates: dict[Index, Estimate], projections: list[Projection]
-) -> tuple[dict[Index, Estimate], list[Projection], str]:
-    """Replace smooth estimates by the complex step's values; or return them unchanged with the reason why not."""
+) -> tuple[dict[Index, Estimate], list[Projection], str, dict[Index, float]]:
+    """Replace smooth estimates by the complex step's values; or return them unchanged with the reason why not.
+
+    Also returns the complex step's values where the two disagree without anything seen that could have fooled them.
+    """
     sharp = {i: view.complex_step(i) for i, e in estimates.items() if e.kind == "smooth"}
     along = [view.complex_step(p.direction) if p.estimate.kind == "smooth" else None for p in projections]
     pairs = [(sharp[i], estimates[i]) for i in sharp]
@@ -203,19 +230,18 @@ def _sharpen(
     for value, estimate in pairs:
         if not _agree(value, estimate, biggest):
             detail = f"complex step gives {value:.4g} where differences give {estimate.value:.4g}"
-            return estimates, projections, _why(view, detail)
+            finite = bool(np.isfinite(list(sharp.values())).all())
+            believable = value != 0.0 and finite and not suspects(view.evaluate, view.x)
+            return estimates, projections, _why(view, detail), sharp if believable else {}
         confirmed += 10 * estimate.error <= 1e-2 * max(abs(value), abs(estimate.value), biggest)
     if pairs and not confirmed and (names := suspects(view.evaluate, view.x)):
-        return (
-            estimates,
-            projections,
-            f"differences are too coarse to confirm the complex step past {_join(names)}",
-        )
+        reason = f"differences are too coarse to confirm the complex step past {_join(names)}"
+        return estimates, projections, reason, {}
     estimates = {i: Estimate(sharp[i], 0.0) if i in sharp else e for i, e in estimates.items()}
     projections = [
         p if s is None else Projection(p.direction, Estimate(s, 0.0)) for s, p in zip(along, projections, strict=True)
     ]
-    return estimates, projections, ""
+    return estimates, projections, "", {}
 
 
 def _agree(value: float, estimate: Estimate, biggest: float) -> bool:
@@ -236,48 +262,6 @@ def _why(view: View, detail: str) -> str:
 
 def _join(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-def find_kinks(view: View, direction: Array) -> list[Index] | None:
-    """Return the entries that have a kink along the direction, by halving blocks of entries.
-
-    Returns None where KINK_TESTS blocks do not suffice.
-    """
-    blocks = [np.flatnonzero(direction)]
-    found: list[Index] = []
-    for _ in range(KINK_TESTS):
-        if not blocks:
-            return found
-        block = blocks.pop()
-        if not _has_gap(view, block_direction(direction, block)):
-            continue
-        if block.size == 1:
-            found.append(unravel(int(block[0]), view.x.shape))
-        else:
-            blocks += [block[: block.size // 2], block[block.size // 2 :]]
-    return None if blocks else found
-
-
-def _has_gap(view: View, direction: Array) -> bool:
-    """Tell whether the one-sided slopes stay apart between two steps so small that a smooth function's meet."""
-    line = view.direction_line(direction)
-    h = line.first_step * 2.0**-12
-    coarse: Slopes = line.slopes(h)
-    fine: Slopes = line.slopes(h / 4)
-    significant = abs(fine.gap) > max(20 * fine.noise, 1e-7 * (abs(fine.left) + abs(fine.right)))
-    return bool(significant and abs(fine.gap) > 0.6 * abs(coarse.gap))
-
-
-def block_direction(direction: Array, block: Array) -> Array:
-    """Return the direction with all entries outside of `block` (flat positions) set to zero."""
-    part = np.zeros(direction.size)
-    part[block] = direction.ravel()[block]
-    return part.reshape(direction.shape)
-
-
-def unravel(position: int, shape: tuple[int, ...]) -> Index:
-    """Return a flat position as a tuple of plain integers."""
-    return tuple(int(i) for i in np.unravel_index(position, shape)) if shape else ()
 
 
 def random_direction(rng: np.random.Generator, view: View) -> Array:

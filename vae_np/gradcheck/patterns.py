@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import permutations
 
 import numpy as np
 
 from vae_np._types import Array
 from vae_np.gradcheck.judge import Evidence
-from vae_np.gradcheck.numeric import Index
+from vae_np.gradcheck.places import Index
 from vae_np.gradcheck.report import show_index
 
 CONSTANTS = {
@@ -21,6 +22,12 @@ CONSTANTS = {
     math.log(2): "ln 2 (nats for bits)",
     1 / math.log(2): "1/ln 2 (bits for nats)",
 }
+
+
+# A difference of at most this share of the largest entry is one of size and not of pattern.
+NEARLY = 1e-3
+# Entries beyond which values are not compared in order.
+MOST_SORTED = 10_000
 
 
 def close(a: Array, b: Array, tolerance: float) -> bool:
@@ -50,18 +57,57 @@ def nothing(analytic: Array, numeric: Array) -> str | None:
     return None
 
 
-def nearly(analytic: Array, numeric: Array, tolerance: float) -> str | None:
-    """A difference in the last digits only."""
+def nearly(evidence: Evidence, analytic: Array, numeric: Array, tolerance: float) -> str | None:
+    """A small difference at most entries: the size is judged before any pattern."""
     size = float(np.abs(numeric).max())
     gap = float(np.abs(analytic - numeric).max())
-    if gap <= tolerance * size:
+    informative = np.count_nonzero((analytic != 0) | (numeric != 0))
+    if gap <= max(tolerance, NEARLY) * size and len(evidence.wrong) >= informative / 2:
         digits = int(-math.log10(gap / size)) if gap > 0 else 16
-        return f"it agrees to {digits} digits: a rounded constant, an added epsilon or a cast to lower precision"
+        return f"it agrees to {digits} digits: an added epsilon, a rounded constant or a cast to lower precision"
     return None
 
 
-def factor(analytic: Array, numeric: Array, sizes: dict[int, str], tolerance: float) -> str | None:
-    """One factor everywhere: the sign, a size of the problem, a small fraction or a known constant."""
+def clipped(evidence: Evidence, analytic: Array, numeric: Array) -> str | None:
+    """Every wrong entry is one limit or its negative, and the right value lies beyond."""
+    bad = np.array([index in set(evidence.wrong) for index in evidence.numeric.indices])
+    limits = np.abs(analytic[bad])
+    if len(limits) < 2 or not limits[0] > 0 or not (limits == limits[0]).all():
+        return None
+    beyond = (np.sign(analytic[bad]) == np.sign(numeric[bad])) & (np.abs(numeric[bad]) > limits[0])
+    if not beyond.all() or np.abs(analytic).max() > limits[0]:
+        return None
+    return f"every wrong entry is ±{spell(float(limits[0]))}: clipped"
+
+
+def rearranged(numeric: Array | None, analytic: Array, tolerance: float) -> str | None:
+    """The right values at other places: the axes permuted, or the order mixed up."""
+    if numeric is None or numeric.ndim < 2 or numeric.size > MOST_SORTED:
+        return None
+    analytic = analytic.astype(np.float64)
+    ordered = close(np.sort(analytic, axis=None), np.sort(numeric, axis=None), tolerance)
+    if not ordered or close(analytic, numeric, tolerance):
+        return None
+    axes = tuple(range(numeric.ndim))
+    for order in permutations(axes):
+        if order != axes and close(analytic, numeric.transpose(order).reshape(numeric.shape), tolerance):
+            way = f"; it is the right one with axes {order}, reshaped"
+            return f"the values are right and at other places: a reshape where a transpose is due{way}"
+        if order != axes:
+            other = numeric.reshape([numeric.shape[i] for i in order]).transpose(np.argsort(order))
+            if close(analytic, other, tolerance):
+                return "the values are right and at other places: a reshape where a transpose is due"
+    for axis in axes:
+        if close(analytic, np.flip(numeric, axis), tolerance):
+            return f"the values are right and in the opposite order along axis {axis}"
+    return "the values are right and at other places: axes or indices are mixed up"
+
+
+def factor(analytic: Array, numeric: Array, sizes: dict[int, str], norm: float, tolerance: float) -> str | None:
+    """One factor everywhere: the sign, a size of the problem, a small fraction or a known constant.
+
+    norm: the length of all gradients together, which is a round number where it was clipped.
+    """
     c = float(analytic @ numeric / (numeric @ numeric))
     if not c or not close(analytic, c * numeric, tolerance):
         return None
@@ -76,6 +122,8 @@ def factor(analytic: Array, numeric: Array, sizes: dict[int, str], tolerance: fl
         elif abs(size * length - 1) <= tolerance:
             meanings.append(f"{length} is {what}: a mean where the sum is due, or 1/{length} enters twice")
     nice = spell(size)
+    if 0 < c < 1 and not meanings and "/" not in nice and abs(norm * 100 - round(norm * 100)) <= 1e-6 * norm:
+        return f"it is {nice} times the numeric gradient everywhere, and its norm is {norm:.4g}: clipped by norm"
     if numeric.size < 2 and not meanings and nice == f"{size:.6g}" and "/" not in nice and not size.is_integer():
         return None  # a single entry always has some factor
     if size in (0.5, 2.0) or nice in ("1/2", "2"):
@@ -94,20 +142,24 @@ def lost_sign(analytic: Array, numeric: Array, tolerance: float) -> str | None:
     return None
 
 
-def along_axis(numeric: Array | None, analytic: Array, companions: dict[str, Array], tolerance: float) -> str | None:
+def along_axis(
+    numeric: Array | None, analytic: Array, companions: dict[str, Array], x: Array, tolerance: float
+) -> str | None:
     """A difference or a factor that depends on one axis only; companions: factors that the difference may carry."""
     if numeric is None or numeric.ndim < 2 or min(numeric.shape) < 2:
         return None
     analytic = analytic.astype(np.float64)
     for axis in reversed(range(numeric.ndim)):
         each = {0: "column", 1: "row"}[axis] if numeric.ndim == 2 else f"slice along axis {axis}"
-        for name, companion in companions.items():
+        centred = x.astype(np.float64) - x.mean(axis=axis, keepdims=True)
+        carried = {"": np.ones(x.shape)} | ({"x - mean": centred} if centred.all() else {}) | companions
+        for name, companion in carried.items():
             term = (analytic - numeric) / companion
             if np.ptp(term, axis=axis).max() <= 10 * tolerance * np.abs(term).max():
                 times = f", times {name}" if name else ""
                 return (
                     f"it is off by a term that is constant along axis {axis} (one value per {each}{times}): "
-                    "a sum or mean over that axis is missing, as in softmax or normalisation"
+                    "a sum or mean over that axis is missing or wrong, as in softmax or normalisation"
                 )
         if np.abs(numeric).min() > 1e-9 * np.abs(numeric).max():
             ratio = analytic / numeric
@@ -126,8 +178,8 @@ def similarity(analytic: Array, numeric: Array) -> str | None:
     return f"{hint} (cosine with the numeric gradient {cosine:.3f}, length ratio {lengths[0] / lengths[1]:.3g})"
 
 
-def somewhere(evidence: Evidence, analytic: Array, numeric: Array) -> str | None:
-    """Wrong at some entries only: where they are, and what they have in common."""
+def somewhere(evidence: Evidence, analytic: Array, numeric: Array, anywhere: bool = False) -> str | None:
+    """Wrong at some entries only: where, and what they have in common; anywhere: also where that is nothing."""
     indices = evidence.numeric.indices
     wrong = set(evidence.wrong)
     informative = [i for i, n, a in zip(indices, numeric, analytic, strict=True) if n != 0 or a != 0]
@@ -135,6 +187,13 @@ def somewhere(evidence: Evidence, analytic: Array, numeric: Array) -> str | None
     if not right:
         return None
     place = _place(evidence.x, indices, wrong, right)
+    if place is None:
+        few = len(wrong) <= len(right)
+        if not anywhere or not few:
+            return None
+        place = (
+            f"first {show_index(min(wrong))}, last {show_index(max(wrong))}, {len(wrong)} of {len(indices)} looked at"
+        )
     bad = np.array([index in wrong for index in indices])
     if not analytic[bad].any():
         why = "; they are zero where the numeric ones are not: backward masks or clamps what forward lets through"
@@ -147,8 +206,8 @@ def somewhere(evidence: Evidence, analytic: Array, numeric: Array) -> str | None
     return f"it is wrong only at some entries: {place}{why}"
 
 
-def _place(x: Array, indices: list[Index], wrong: set[Index], right: list[Index]) -> str:
-    """Return where the wrong entries are: one index, rows and columns, the diagonal, a sign of the input."""
+def _place(x: Array, indices: list[Index], wrong: set[Index], right: list[Index]) -> str | None:
+    """Return where the wrong entries are: one index, rows and columns, the diagonal, a sign of the input; or None."""
     known = f"{len(wrong)} of {len(indices)} looked at"
     if len(wrong) == 1:
         (index,) = wrong
@@ -177,7 +236,7 @@ def _place(x: Array, indices: list[Index], wrong: set[Index], right: list[Index]
     if others and (values[0] > max(others) or values[-1] < min(others)):
         bound = f"above {max(others):.4g}" if values[0] > max(others) else f"below {min(others):.4g}"
         return f"where the input is {bound}, {known}"
-    return f"first {show_index(min(wrong))}, last {show_index(max(wrong))}, {known}"
+    return None
 
 
 def _spots(spots: list[int], axis: int, x: Array) -> str:
@@ -188,6 +247,10 @@ def _spots(spots: list[int], axis: int, x: Array) -> str:
         end = {0: "the first ", length - 1: "the last "}.get(spots[0], "")
         return f"{end}{what} ({spots[0]})"
     run = spots == list(range(spots[0], spots[-1] + 1))
+    blocks = length // len(spots)
+    if run and 3 <= blocks <= 4 and length == blocks * len(spots) and spots[0] % len(spots) == 0:
+        place = f"{plural} {spots[0]} to {spots[-1]}"
+        return f"block {spots[0] // len(spots) + 1} of {blocks} ({place}), one gate of {blocks}"
     if run and spots[0] == 0:
         return f"the first {len(spots)} {plural}"
     if run and spots[-1] == length - 1:

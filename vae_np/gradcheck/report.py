@@ -1,19 +1,18 @@
-"""The verdict as a table, as JSON and as HTML."""
+"""The verdict: a row for each tensor, the other promises, the likely causes; as text, as plain values and as HTML."""
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vae_np.gradcheck.numeric import Index
+from vae_np.gradcheck import render
+from vae_np.gradcheck.places import Index
 
 Verdict = Literal["ok", "FAIL", "unclear", "skipped"]
 SCHEMA = "vae_np.gradcheck"
 VERSION = 1
-HEADER = ("tensor", "shape", "method", "max error", "index", "analytic", "numeric", "verdict")
 # More kinks than these are counted, not listed.
 KINKS_SHOWN = 4
 
@@ -44,7 +43,8 @@ class Row:
     """One tensor's line: largest error, where it is, both values there, and the verdict.
 
     error = |analytic - numeric| / max(|analytic|, |numeric|, scale); a tensor passes where, at every entry,
-    |analytic - numeric| <= atol + rtol * max(|analytic|, |numeric|, scale) + the numeric value's own error.
+    |analytic - numeric| <= atol + rtol * max(|analytic|, |numeric|, scale) + the numeric value's own error. blind: both
+    gradients are zero, so that this point cannot show a mistake.
     """
 
     tensor: str
@@ -62,9 +62,10 @@ class Row:
     checked: int = 0
     kinks: tuple[Kink, ...] = ()
     notes: tuple[str, ...] = ()
+    blind: bool = False
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row's cells as text, in the order of HEADER."""
+        """Return the row's cells as text, in the order of `render.HEADER`."""
         known = not math.isnan(self.error)
         placed = self.index is not None
         return (
@@ -81,16 +82,47 @@ class Row:
 
 @dataclass(frozen=True)
 class Check:
-    """A check beside the derivative, such as linearity in the upstream gradient."""
+    """A check beside the derivative, such as linearity in the upstream gradient.
+
+    promise: the key of `options.PROMISES`, where a gradient with right values can break it; warning: it is broken and
+    does not fail.
+    """
 
     name: str
     passed: bool
     detail: str = ""
+    promise: str = ""
+    warning: bool = False
+
+    @property
+    def broken(self) -> bool:
+        """True where the check fails the whole."""
+        return not self.passed and not self.warning
+
+
+@dataclass(frozen=True)
+class Taylor:
+    """The order of the remainder f(x + t d) - f(x) - t a·d along a random direction d: 2 or more where a is right."""
+
+    order: float
+    verdict: Literal["right", "wrong", "none"]
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.verdict == "none":
+            return f"no verdict ({self.why})"
+        if math.isnan(self.order):
+            return f"{self.verdict} ({self.why})"
+        due = "2 or more is due" if self.verdict == "right" else "a right gradient has 2 or more"
+        return f"{self.verdict} (remainder of order {self.order:.2f} along a random direction; {due})"
 
 
 @dataclass
 class Report:
-    """The result of a gradient check: a row per tensor, the other checks, likely causes, and how to see it again."""
+    """The result of a gradient check: a row per tensor, the other checks, likely causes, and how to see it again.
+
+    reading: how the subject was read, where that is not plain; taylor: the remainder's order, beside the verdict.
+    """
 
     name: str
     seed: int
@@ -99,13 +131,26 @@ class Report:
     causes: list[str] = field(default_factory=list)
     snippet: str = ""
     exception: BaseException | None = None
+    reading: str = ""
+    taylor: Taylor | None = None
 
     @property
     def passed(self) -> bool:
-        """True where every tensor that has a gradient is right and every other check holds."""
+        """True where every tensor that has a gradient is right and every other check holds; warnings do not count."""
         judged = [row for row in self.rows if row.verdict != "skipped"]
         rows_good = bool(judged) and all(row.verdict == "ok" for row in judged)
-        return rows_good and all(check.passed for check in self.checks)
+        return rows_good and not any(check.broken for check in self.checks)
+
+    @property
+    def unclear(self) -> bool:
+        """True where nothing is wrong, and not everything could be decided."""
+        failed = any(row.verdict == "FAIL" for row in self.rows) or any(check.broken for check in self.checks)
+        return not self.passed and not failed and bool(self.rows)
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for each promise that is broken although the values are right."""
+        return [check.detail for check in self.checks if check.warning and not check.passed]
 
     @property
     def max_error(self) -> float:
@@ -120,10 +165,10 @@ class Report:
     def raise_if_failed(self) -> Report:
         """Raise AssertionError with the whole table unless the check passed; return the report otherwise."""
         if not self.passed:
-            raise AssertionError("\n" + str(self)) from self.exception
+            raise GradientError(self) from self.exception
         return self
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values; numbers that are not finite become None."""
         rows = [
             {
@@ -151,6 +196,7 @@ class Report:
                     for kink in row.kinks
                 ],
                 "notes": list(row.notes),
+                "blind": row.blind,
                 "verdict": row.verdict,
             }
             for row in self.rows
@@ -162,41 +208,56 @@ class Report:
             "passed": self.passed,
             "max_rel_error": _finite(self.max_error),
             "rows": rows,
-            "checks": [{"name": c.name, "passed": c.passed, "detail": c.detail} for c in self.checks],
+            "checks": [
+                {"name": c.name, "passed": c.passed, "warning": c.warning, "promise": c.promise, "detail": c.detail}
+                for c in self.checks
+            ],
+            "reading": self.reading,
+            "taylor": None
+            if self.taylor is None
+            else {"order": _finite(self.taylor.order), "verdict": self.taylor.verdict, "detail": str(self.taylor)},
             "causes": list(self.causes),
             "seed": self.seed,
             "snippet": self.snippet,
         }
 
     def to_json(self) -> str:
-        """Return `as_dict()` as JSON text."""
-        return json.dumps(self.as_dict(), indent=2, allow_nan=False)
+        """Return `to_dict()` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def __str__(self) -> str:
-        lines = [self.headline()]
-        if self.rows:
-            lines += _table([row.cells() for row in self.rows])
-            lines.append(self._tolerances())
-        lines += [f"  {line}" for line in self.details()]
-        if not self.passed and self.snippet:
-            lines += [
-                f"reproduce (seed {self.seed}, same inputs):",
-                *(f"    {line}" for line in self.snippet.splitlines()),
-            ]
-        return "\n".join(line.rstrip() for line in lines)
+        return render.long(self)
+
+    def short(self) -> str:
+        """Return what has to be known, in at most 20 lines: headline, wrong tensors, warnings, causes, snippet."""
+        return render.short(self)
+
+    def _repr_html_(self) -> str:
+        return render.page(self)
 
     def headline(self) -> str:
         """Return the one line that says it all."""
         wrong = [row.tensor for row in self.rows if row.verdict in ("FAIL", "unclear")]
-        broken = [check.name for check in self.checks if not check.passed]
+        broken = list(dict.fromkeys(check.name for check in self.checks if check.broken))
         if self.passed:
-            return f"{self.name}: passed (max error {self.max_error:.1e}, seed {self.seed})"
+            return f"{self.name}: passed ({', '.join([*self._qualified(), f'seed {self.seed}'])})"
         what = ", ".join([*wrong, *broken]) or "nothing to check"
-        return f"{self.name}: FAILED ({what}; seed {self.seed})"
+        return f"{self.name}: {'UNCLEAR' if self.unclear else 'FAILED'} ({what}; seed {self.seed})"
+
+    def _qualified(self) -> list[str]:
+        """Return what a verdict of "passed" has to be read with."""
+        blind = [row.tensor for row in self.rows if row.blind]
+        judged = [row for row in self.rows if row.verdict != "skipped"]
+        parts = [] if len(blind) == len(judged) else [f"max error {self.max_error:.1e}"]
+        if blind:
+            parts.append(f"gradient of {', '.join(blind)} zero here, which shows little")
+        if self.warnings:
+            parts.append(f"{len(self.warnings)} warning{'s' if len(self.warnings) > 1 else ''}")
+        return parts
 
     def details(self) -> list[str]:
         """Return the lines below the table: notes, kinks, the other checks, likely causes."""
-        lines = []
+        lines = [f"reading: {self.reading}"] if self.reading else []
         for row in self.rows:
             lines += [f"{row.tensor}: {note}" for note in row.notes]
             shown = sorted(row.kinks, key=lambda kink: kink.inside)[:KINKS_SHOWN]
@@ -205,12 +266,20 @@ class Report:
                 lines.append(f"{row.tensor}: and {len(row.kinks) - len(shown)} more kinks")
         good = [check.name for check in self.checks if check.passed]
         if good:
-            lines.append(f"also holds: {', '.join(good)}")
+            lines.append(f"also holds: {', '.join(dict.fromkeys(good))}")
+        if self.taylor is not None:
+            lines.append(f"Taylor: {self.taylor}")
         lines += [f"{check.name}: {check.detail}" for check in self.checks if check.passed and check.detail]
-        lines += [f"FAIL {check.name}: {check.detail}" for check in self.checks if not check.passed]
+        return lines + self.complaints()
+
+    def complaints(self) -> list[str]:
+        """Return a line for each warning, for each broken promise that fails, and for each likely cause."""
+        lines = [f"warning: {line}" for line in self.warnings]
+        lines += [f"FAIL {check.name}: {check.detail}" for check in self.checks if check.broken]
         return lines + [f"likely cause: {cause}" for cause in self.causes]
 
-    def _tolerances(self) -> str:
+    def tolerances(self) -> str:
+        """Return the tolerances of all rows as one line."""
         groups: dict[str, list[str]] = {}
         for row in self.rows:
             if not math.isnan(row.rtol):
@@ -218,20 +287,13 @@ class Report:
                 scales.append(f"{row.tensor} {row.scale:.1e}")
         return "tolerance: " + "; ".join(f"{text}, scale {', '.join(s)}" for text, s in groups.items())
 
-    def _repr_html_(self) -> str:
-        colours = {"ok": "#1a7f37", "FAIL": "#cf222e", "unclear": "#9a6700", "skipped": "#6e7781"}
-        head = "".join(f"<th>{cell}</th>" for cell in HEADER)
-        body = ""
-        for row in self.rows:
-            *cells, verdict = row.cells()
-            mark = f'<td style="color:{colours[row.verdict]}"><b>{html.escape(verdict)}</b></td>'
-            body += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + mark + "</tr>"
-        notes = "".join(f"<li>{html.escape(line)}</li>" for line in self.details())
-        snippet = "" if self.passed else f"<pre>{html.escape(self.snippet)}</pre>"
-        return (
-            f"<p><b>{html.escape(self.headline())}</b></p><table><thead><tr>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table><p>{html.escape(self._tolerances())}</p><ul>{notes}</ul>{snippet}"
-        )
+
+class GradientError(AssertionError):
+    """A gradient is wrong, or not known to be right; `report` has all there is to say."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__("\n" + str(report))
+        self.report = report
 
 
 def number(value: float) -> str:
@@ -246,18 +308,3 @@ def show_index(index: Index) -> str:
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Return the rows under HEADER as aligned text; numbers to the right, words to the left."""
-    widths = [max(len(cell) for cell in column) for column in zip(HEADER, *rows, strict=True)]
-    right = {3, 5, 6}
-
-    def line(cells: tuple[str, ...]) -> str:
-        padded = [
-            cell.rjust(width) if position in right else cell.ljust(width)
-            for position, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return "  ".join(padded).rstrip()
-
-    return [line(HEADER), line(tuple("-" * width for width in widths)), *map(line, rows)]

@@ -30,17 +30,18 @@ def noise(
     moving: Sequence[int],
     rng: np.random.Generator,
     directions: int = DIRECTIONS,
+    ways: tuple[bool, ...] = (False, True),
 ) -> Array:
     """Return the standard deviation of the rounding error of each value of `function(leaves)`.
 
-    moving: positions of the leaves that move; zeros stay zero, so that a kink there is not crossed. Each entry moves
-    by a share of its own size, and once more by a share of the tensor's: an entry too small to move what it is added
+    moving: positions of the leaves that move; zeros stay zero, so that a kink there is not crossed. ways: which sizes
+    the steps follow: False for each entry's own, True for the tensor's: an entry too small to move what it is added
     to shows no rounding otherwise. Values that are not finite, or that change their number, count as exact.
     """
     here = function(list(leaves))
     largest = np.zeros(here.shape)
     eps = float(np.finfo(here.dtype).eps) if np.issubdtype(here.dtype, np.floating) else 0.0
-    for alike in (False, True) * directions:
+    for alike in ways * directions:
         steps = {i: _step(leaves[i], alike, rng) for i in moving}
         points = [
             function([_moved(v, k * steps[i]) if i in steps else v for i, v in enumerate(leaves)]) for k in range(-3, 4)

@@ -17,6 +17,7 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.gradcheck import tree
+from vae_np.gradcheck.randomness import Randomness
 
 Forward = Callable[..., Any]
 Backward = Callable[[Any, Any], Any]
@@ -36,7 +37,8 @@ class Subject:
     """A forward/backward pair at one point.
 
     names, leaves: the leaves of `inputs` and their values; top_names: the inputs; called: what messages call the
-    two functions.
+    two functions; origin: the two as the user gave them, where these ones wrap them; eps: machine epsilon
+    of leaves whose dtype NumPy has not.
     """
 
     forward: Forward
@@ -46,23 +48,33 @@ class Subject:
     leaves: list[Any]
     top_names: list[str]
     called: tuple[str, str]
+    randomness: Randomness
+    origin: tuple[Any, Any]
+    eps: dict[int, float] = field(default_factory=dict)
     mutates: set[str] = field(default_factory=set)
+    accumulates: set[str] = field(default_factory=set)
 
     def run(self, values: Sequence[Any] | None = None) -> tuple[Any, Any]:
-        """Call forward on the leaves (or on `values` in their place) and return `(out, cache)`.
+        """Call forward on the leaves (or on `values` in their place) and return `(out, cache)`."""
+        result = self.call_forward(values)
+        if not isinstance(result, tuple) or len(result) != 2:
+            what = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
+            raise CallError(f"{self.called[0]} returned {what}, expected (out, cache)")
+        return result[0], result[1]
 
-        Arguments are handed over as copies once the function has been seen to change one of them.
+    def call_forward(self, values: Sequence[Any] | None = None) -> Any:
+        """Return what forward returns, in whatever form.
+
+        Sources of random numbers are set back before it; backward goes on from where forward leaves them. Arguments
+        are handed over as copies once the function has been seen to change one of them.
         """
         values = self.leaves if values is None else values
         if self.mutates:
             values = [tree.fresh(value) for value in values]
         else:
             values = [value if tree.is_array(value) else tree.fresh(value) for value in values]
-        result = _call(self.called[0], self.forward, *tree.rebuild(self.inputs, iter(values)))
-        if not isinstance(result, tuple) or len(result) != 2:
-            what = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
-            raise CallError(f"{self.called[0]} returned {what}, expected (out, cache)")
-        return result[0], result[1]
+        self.randomness.rewind()
+        return _call(self.called[0], self.forward, *tree.rebuild(self.inputs, iter(values)))
 
     def outputs(self, values: Sequence[Any] | None = None) -> Array:
         """Return all floating (or complex) outputs of forward as one vector."""
@@ -88,15 +100,25 @@ def make_subject(
     Raises InputError where names and inputs differ in number, and for complex inputs.
     """
     inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-    top = _top_names(forward, inputs, names)
+    top = input_names(forward, inputs, names)
     pairs = [pair for name, value in zip(top, inputs, strict=True) for pair in tree.leaves(value, name)]
     for name, value in pairs:
         if np.iscomplexobj(value):
-            raise InputError(f"inputs: {name} is complex; only real inputs have gradients here")
-    return Subject(forward, backward, inputs, [n for n, _ in pairs], [tree.fresh(v) for _, v in pairs], top, called)
+            raise InputError(f"inputs: {name} is complex; check_vjp takes complex inputs, with convention=")
+    leaves = [tree.fresh(value) for _, value in pairs]
+    randomness = Randomness(forward, backward)
+    return Subject(
+        forward, backward, inputs, [n for n, _ in pairs], leaves, top, called, randomness, _origin(forward, backward)
+    )
 
 
-def _top_names(forward: Forward, inputs: tuple[Any, ...], names: Sequence[str] | None) -> list[str]:
+def _origin(*functions: Any) -> tuple[Any, Any]:
+    forward, backward = (getattr(function, "__wrapped__", function) for function in functions)
+    return forward, backward
+
+
+def input_names(forward: Forward, inputs: tuple[Any, ...], names: Sequence[str] | None) -> list[str]:
+    """Return the names of the inputs: those given, else forward's parameters."""
     if names is not None:
         if len(names) != len(inputs):
             raise InputError(f"names: {len(names)} names came for {len(inputs)} inputs")

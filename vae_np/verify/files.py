@@ -1,7 +1,7 @@
-"""Checks the forward/backward pairs in users' own files, each file in a process of its own.
+"""Checks what has a derivative in users' own files and notebooks, each file in a process of its own.
 
-A file defines `<name>_forward`, `<name>_backward` and `<name>_example(rng)`, which returns the inputs to check at.
-The files are executed: this is protection against accidents, not against malice.
+The file is read by the conventions of `conventions`; inputs come from the file's hints, or are found by trial. The
+files are executed: this is protection against accidents, not against malice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import IO, Any, Literal
 
 from vae_np.errors import InputError
 
-Status = Literal["passed", "failed", "unusable"]
+Status = Literal["passed", "failed", "unclear", "unchecked", "unusable"]
 TIMEOUT = 60.0
 MEMORY_LIMIT_MB = 4096
 # Of what a file prints, this much is kept.
@@ -32,20 +32,26 @@ TIME_FOR_CHECKS = 0.4
 
 @dataclass(frozen=True)
 class PairResult:
-    """One pair's verdict: a line of text, the report as plain values, and the printed table."""
+    """One subject's verdict: a line of text, the report as plain values, and the printed table.
+
+    line: where it was found and not checked, what to add to the file so that it is; functions: its names in the file.
+    """
 
     name: str
     status: Status
     message: str
     report: dict[str, Any] | None = None
     text: str = ""
+    line: str = ""
+    functions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """One file's verdict: unusable if anything in it could not be checked, failed if a check failed, else passed.
+    """One file's verdict: unusable if it or a given input is, else failed if a check failed, else unclear if one is.
 
-    message: why the file as a whole is unusable, or empty; output: the start of what it printed.
+    It passed if something was checked and nothing is wrong, and is unchecked if nothing was. message: why the file as a
+    whole is unusable, or empty; output: the start of what it printed; notes: what was skipped in it.
     """
 
     path: str
@@ -54,15 +60,20 @@ class FileResult:
     pairs: list[PairResult] = field(default_factory=list)
     output: str = ""
     seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as plain values."""
-        pairs = [{"name": p.name, "status": p.status, "message": p.message, "report": p.report} for p in self.pairs]
+        pairs = [
+            {"name": p.name, "status": p.status, "message": p.message, "line": p.line, "report": p.report}
+            for p in self.pairs
+        ]
         return {
             "path": self.path,
             "status": self.status,
             "message": self.message,
             "pairs": pairs,
+            "notes": self.notes,
             "output": self.output,
             "seconds": self.seconds,
         }
@@ -74,44 +85,76 @@ def verify_files(
     timeout: float = TIMEOUT,
     memory_limit_mb: int = MEMORY_LIMIT_MB,
     seed: int = 0,
+    strict: bool = False,
+    only: str = "",
 ) -> list[FileResult]:
     """Check each file and return the results in the order of `paths`.
 
-    timeout: seconds a file may take in all; memory_limit_mb: memory it may allocate.
+    timeout: seconds a file may take in all; memory_limit_mb: memory it may allocate; strict: warnings fail; only: the
+    name of the one subject to check.
     Raises InputError for a limit that is not positive. Whatever is wrong with a file is in its result.
     """
     for name, value in (("timeout", timeout), ("memory_limit_mb", memory_limit_mb)):
         if not value > 0:
             raise InputError(f"{name}: {value} came, expected a positive number")
-    return [_verify(Path(path), timeout, memory_limit_mb, seed) for path in paths]
+    return [_verify(Path(path), timeout, memory_limit_mb, seed, strict, only) for path in paths]
 
 
 def exit_code(results: Sequence[FileResult]) -> int:
-    """Return 2 if a file is unusable, else 1 if a check failed, else 0."""
+    """Return 2 if a file is unusable or nothing in it was checked, else 1 if a check failed or is unclear, else 0."""
     statuses = {result.status for result in results}
-    return 2 if "unusable" in statuses else 1 if "failed" in statuses else 0
+    if statuses & {"unusable", "unchecked"}:
+        return 2
+    return 1 if statuses & {"failed", "unclear"} else 0
 
 
 def summary_line(result: FileResult) -> str:
     """Return a file's verdict as one line."""
-    counts = {status: sum(p.status == status for p in result.pairs) for status in ("passed", "failed", "unusable")}
-    parts = [f"{count} {status}" for status, count in counts.items() if count]
+    states: tuple[Status, ...] = ("passed", "failed", "unclear", "unchecked", "unusable")
+    counts = {status: sum(p.status == status for p in result.pairs) for status in states}
+    parts = [
+        f"{count} {'not checked' if status == 'unchecked' else status}" for status, count in counts.items() if count
+    ]
     total = len(result.pairs)
-    tally = f"{total} pair{'s' if total != 1 else ''}: {', '.join(parts)}" if total else ""
+    tally = f"{total} found: {', '.join(parts)}" if total else ""
     detail = "; ".join(part for part in (tally, result.message) if part)
-    return f"{result.path}: {result.status.upper() if result.status != 'passed' else 'passed'} ({detail})"
+    verdict = {"passed": "passed", "unchecked": "NOTHING CHECKED"}.get(result.status, result.status.upper())
+    return f"{result.path}: {verdict} ({detail})"
 
 
 def render(result: FileResult) -> str:
-    """Return a file's tables, one line for each pair that has none, and the summary line."""
-    blocks = [pair.text or f"{pair.name}: {pair.status.upper()} ({pair.message})" for pair in result.pairs]
+    """Return a file's tables, one line for each subject that has none, and the summary line."""
+    blocks = [
+        pair.text or f"{pair.name}: {pair.status.upper()} ({pair.message})" for pair in result.pairs if _shown(pair)
+    ]
+    left = [
+        f"  {pair.name}: {pair.message}" + (f"; add {pair.line}" if pair.line else "")
+        for pair in result.pairs
+        if not _shown(pair)
+    ]
+    if left:
+        blocks.append("\n".join(["found and not checked:", *left]))
+    if result.notes:
+        blocks.append("\n".join(result.notes))
     if result.output and result.status == "unusable":
         last = result.output.strip().splitlines()
         blocks.append(f"the file printed {len(last)} lines, the last: {last[-1][:200]}" if last else "")
     return "\n\n".join([block for block in blocks if block] + [summary_line(result)])
 
 
-def _verify(path: Path, timeout: float, memory_limit_mb: int, seed: int) -> FileResult:
+def _shown(pair: PairResult) -> bool:
+    return pair.status != "unchecked"
+
+
+def _status(message: str, pairs: Sequence[PairResult]) -> Status:
+    statuses = {pair.status for pair in pairs}
+    if message or "unusable" in statuses:
+        return "unusable"
+    order: tuple[Status, ...] = ("failed", "unclear", "passed")
+    return next((status for status in order if status in statuses), "unchecked")
+
+
+def _verify(path: Path, timeout: float, memory_limit_mb: int, seed: int, strict: bool, only: str) -> FileResult:
     if not path.exists():
         return FileResult(str(path), "unusable", "there is no such file")
     if not path.is_file():
@@ -120,22 +163,17 @@ def _verify(path: Path, timeout: float, memory_limit_mb: int, seed: int) -> File
     with tempfile.TemporaryDirectory(prefix="vae-np-verify-", ignore_cleanup_errors=True) as folder:
         results = Path(folder) / "events.jsonl"
         results.touch()
-        code, output = _run_worker(path.resolve(), results, timeout, memory_limit_mb, seed)
+        limits = [str(seed), str(memory_limit_mb), str(timeout * TIME_FOR_CHECKS), "strict" if strict else "", only]
+        code, output = _run_worker(path.resolve(), results, timeout, limits)
         events = _read(results)
     seconds = time.monotonic() - started
-    message, pairs = _collect(events, code, timeout)
-    statuses = {pair.status for pair in pairs}
-    status: Status = "passed"
-    if message or "unusable" in statuses:
-        status = "unusable"
-    elif "failed" in statuses:
-        status = "failed"
-    return FileResult(str(path), status, message, pairs, output, seconds)
+    message, pairs, notes = _collect(events, code, timeout)
+    return FileResult(str(path), _status(message, pairs), message, pairs, output, seconds, notes)
 
 
-def _run_worker(path: Path, results: Path, timeout: float, memory_limit_mb: int, seed: int) -> tuple[int | None, str]:
+def _run_worker(path: Path, results: Path, timeout: float, limits: list[str]) -> tuple[int | None, str]:
     """Run the worker; return its exit status, None where it was stopped at the timeout, and what it printed."""
-    arguments = [str(path), str(results), str(seed), str(memory_limit_mb), str(timeout * TIME_FOR_CHECKS)]
+    arguments = [str(path), str(results), *limits]
     package_parent = str(Path(__file__).resolve().parents[2])
     search = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
@@ -167,6 +205,8 @@ def _run_worker(path: Path, results: Path, timeout: float, memory_limit_mb: int,
         process.wait()
         # A grandchild in a session of its own may hold the pipe open: it is not waited for.
         reader.join(timeout=2.0)
+        if not reader.is_alive():
+            process.stdout.close()
     return code, bytes(kept).decode("utf-8", errors="replace")
 
 
@@ -200,30 +240,44 @@ def _read(results: Path) -> list[dict[str, Any]]:
     return events
 
 
-def _collect(events: list[dict[str, Any]], code: int | None, timeout: float) -> tuple[str, list[PairResult]]:
-    """Return the message for the whole file and the pairs' results from what the worker had written."""
+def _collect(events: list[dict[str, Any]], code: int | None, timeout: float) -> tuple[str, list[PairResult], list[str]]:
+    """Return the message for the whole file, the subjects' results and notes from what the worker had written."""
     pairs: list[PairResult] = []
+    notes: list[str] = []
     names: list[str] = []
     doing = "the check starts"
     current = ""
     for event in events:
         match event.get("event"):
             case "unusable":
-                return str(event["message"]), []
+                return str(event["message"]), [], notes
             case "import":
                 doing = "the file is imported"
+            case "note":
+                notes.append(str(event["text"]))
             case "pairs":
                 names = [str(name) for name in event["names"]]
             case "pair":
                 current = str(event["name"])
                 doing = f"{current} is checked"
+            case "none":
+                names.remove(str(event["name"]))
+                current = ""
+            case "half":
+                pairs.append(PairResult(event["name"], "unchecked", event["message"]))
             case "result":
-                pairs.append(
-                    PairResult(event["name"], event["status"], event["message"], event["report"], event["text"])
+                found = (
+                    event["name"],
+                    event["status"],
+                    event["message"],
+                    event["report"],
+                    event["text"],
+                    event["line"],
                 )
+                pairs.append(PairResult(*found, tuple(event["functions"])))
                 current = ""
             case "done":
-                return "", pairs
+                return "", pairs, notes
     if code is None:
         end = f"stopped after {timeout:g} s"
     elif code < 0:
@@ -232,7 +286,7 @@ def _collect(events: list[dict[str, Any]], code: int | None, timeout: float) -> 
         end = f"the process ended with exit code {code}"
     for name in names[len(pairs) :]:
         pairs.append(PairResult(name, "unusable", end if name == current else "not reached"))
-    return f"{end} while {doing}", pairs
+    return f"{end} while {doing}", pairs, notes
 
 
 def _signal_name(number: int) -> str:

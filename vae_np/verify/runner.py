@@ -88,6 +88,7 @@ def _pair_row(pair: Pair, backend: str, seed: int) -> Row:
         methods=_methods(backend),
         seed=seed,
         name=pair.name,
+        strict=True,
     )
     return _report_row(report, pair.smooth, backend)
 

@@ -1,126 +1,97 @@
-"""Runs in a process of its own: executes one user's file, checks its pairs, writes one JSON line per event.
+"""Runs in a process of its own: executes one user's file, checks its subjects, writes one JSON line per event.
 
-Started by `vae_np.verify.files` as `python -P -m vae_np.verify.worker FILE RESULTS SEED MEGABYTES SECONDS`. The events
-go to the file RESULTS, so that nothing the user's code prints, closes or exits can spoil them.
+Started by `vae_np.verify.files` as `python -P -m vae_np.verify.worker FILE RESULTS SEED MEGABYTES SECONDS STRICT ONLY`.
+The events go to the file RESULTS, so that nothing the user's code prints, closes or exits can spoil them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import inspect
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
+from vae_np.verify import subjects
+from vae_np.verify.conventions import Candidate, candidates, hinted
+from vae_np.verify.guessing import TooLong
+from vae_np.verify.hints import Hints
+from vae_np.verify.loading import LoadError, load, one_line
 
-from vae_np.gradcheck import check_vjp
-
-FORWARD, BACKWARD, EXAMPLE, WRT = "_forward", "_backward", "_example", "_wrt"
 Emit = Callable[..., None]
+# The most that one subject may take where the file has few.
+SECONDS = 10.0
 
 
-def run(path: Path, emit: Emit, seed: int, seconds: float) -> None:
-    """Import the file, then check each pair; every step is announced before it starts."""
+def run(path: Path, emit: Emit, seed: int, seconds: float, strict: bool = False, only: str = "") -> None:
+    """Import the file, then check each subject; every step is announced before it starts."""
     emit(event="import")
     try:
-        module = load(path)
-    except BaseException as error:  # sys.exit and KeyboardInterrupt included: nothing of theirs ends our report
-        emit(event="unusable", message=f"does not import: {one_line(error, path)}")
+        loaded = load(path)
+    except LoadError as error:
+        emit(event="unusable", message=str(error))
         return
-    names = pairs(module)
-    if not names:
-        emit(event="unusable", message="has no pair of functions <name>_forward and <name>_backward")
+    found, halves = candidates(loaded.module)
+    hints = Hints(loaded.source, loaded.module)
+    known = {name for c in found for name in (c.name, *c.names)}
+    extra = [hinted(name, loaded.module) for name in hints.names if name not in known]
+    found += [candidate for candidate in extra if candidate is not None]
+    found = [c for c in found if not hints.skipped(c.name, *c.names) and only in ("", c.name)]
+    for note in loaded.notes:
+        emit(event="note", text=note)
+    if not found and not halves:
+        emit(event="unusable", message=NOTHING if not only else f"has nothing called {only}")
         return
-    emit(event="pairs", names=names)
-    for name in names:
-        emit(event="pair", name=name)
-        emit(event="result", name=name, **check_pair(module, name, path, seed, seconds / len(names)))
+    emit(event="pairs", names=[candidate.name for candidate in found])
+    for candidate in found:
+        emit(event="pair", name=candidate.name)
+        result = check(candidate, hints, path, seed, min(seconds / len(found), SECONDS), strict)
+        if result is None:
+            emit(event="none", name=candidate.name)
+        else:
+            emit(event="result", name=candidate.name, functions=candidate.names, **result)
+    for line in halves if not only else []:
+        name, _, reason = line.partition(": ")
+        emit(event="half", name=name, message=reason)
 
 
-def load(path: Path) -> ModuleType:
-    """Execute the file as a module of a name that no other module has."""
-    name = f"checked_{path.stem}"
-    loader = SourceFileLoader(name, str(path))
-    spec = importlib.util.spec_from_loader(name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look their module up there
-    sys.path.insert(0, str(path.parent))
-    loader.exec_module(module)
-    return module
+NOTHING = (
+    "has nothing with a derivative that its name tells: no pair <name>_forward and <name>_backward, no function with "
+    "its <name>_grad, no loss that returns its gradient, no class with forward and backward"
+)
 
 
-def pairs(module: ModuleType) -> list[str]:
-    """Return the names for which a forward or a backward is defined, in the order of the file."""
-    names = []
-    for key, value in vars(module).items():
-        for ending in (FORWARD, BACKWARD):
-            if key.endswith(ending) and len(key) > len(ending) and callable(value):
-                names.append(key.removesuffix(ending))
-    return list(dict.fromkeys(names))
-
-
-def check_pair(module: ModuleType, name: str, path: Path, seed: int, seconds: float) -> dict[str, Any]:
-    """Return status, message, report and text of one pair."""
-    for ending in (FORWARD, BACKWARD, EXAMPLE):
-        if not callable(getattr(module, name + ending, None)):
-            return _unusable(f"{name}{ending} is missing" + ("; it gives the inputs to check at" * (ending == EXAMPLE)))
-    forward, backward, example = (getattr(module, name + ending) for ending in (FORWARD, BACKWARD, EXAMPLE))
+def check(
+    candidate: Candidate, hints: Hints, path: Path, seed: int, seconds: float, strict: bool
+) -> dict[str, Any] | None:
+    """Return status, message, line, report and text of one subject; None where it turns out to be none."""
     try:
-        inputs = example(np.random.default_rng(seed)) if _takes_argument(example) else example()
-    except BaseException as error:
-        return _unusable(f"{name}{EXAMPLE} failed: {one_line(error, path)}")
-    if inputs is None or (isinstance(inputs, (tuple, list)) and not inputs):
-        return _unusable(f"{name}{EXAMPLE} returned {inputs!r}, expected a tuple of inputs")
-    wrt = getattr(module, name + WRT, None)
-    options = f"seed={seed}" if wrt is None else f"wrt={wrt!r}, seed={seed}"
-    snippet = "\n".join(
+        checked = subjects.check_named(candidate, hints, seed, seconds, strict)
+    except (Exception, SystemExit, KeyboardInterrupt, TooLong) as error:
+        return _without_report("unusable", f"{candidate.name} ended the check: {one_line(error, path)}")
+    if checked is None:
+        return None
+    report = checked.report
+    if report is None:
+        status = "unchecked" if checked.line else "unusable"
+        return _without_report(status, checked.reason, checked.line)
+    report.snippet = "\n".join(
         [
-            "import runpy, numpy as np; from vae_np.gradcheck import check_vjp",
-            f"m = runpy.run_path({path.name!r}); inputs = m[{name + EXAMPLE!r}](np.random.default_rng({seed}))",
-            f"print(check_vjp(m[{name + FORWARD!r}], m[{name + BACKWARD!r}], inputs, {options}))",
+            "from vae_np.verify import load_subject",
+            f"subject = load_subject({path.name!r}, {candidate.name!r}, seed={seed})",
+            "print(subject.check())",
         ]
     )
-    try:
-        report = check_vjp(
-            forward,
-            backward,
-            inputs,
-            name=name,
-            seed=seed,
-            seconds=seconds,
-            snippet=snippet,
-            wrt=wrt,
-        )
-    except ValueError as error:
-        return _unusable(f"{name}: {error}")
-    except BaseException as error:
-        return _unusable(f"{name} ended the check: {one_line(error, path)}")
-    calls = [check.detail for check in report.checks if not check.passed and check.name == "call"]
-    status = "passed" if report.passed else "failed"
+    calls = [check.detail for check in report.checks if check.broken and check.name == "call"]
+    status = "passed" if report.passed else "unclear" if report.unclear else "failed"
     message = calls[0] if calls else report.headline()
-    return {"status": status, "message": message, "report": report.as_dict(), "text": str(report)}
+    return {"status": status, "message": message, "line": "", "report": report.to_dict(), "text": str(report)}
 
 
-def one_line(error: BaseException, path: Path) -> str:
-    """Return an exception as one line with its place in the user's file."""
-    if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {error.msg} (line {error.lineno})"
-    if isinstance(error, SystemExit):
-        what = f"it calls sys.exit({error.code!r})"
-    else:
-        text = str(error).strip().splitlines()
-        what = type(error).__name__ + (f": {text[0][:160]}" if text else "")
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return what + (f" (line {lines[-1]})" if lines else "")
+def _without_report(status: str, message: str, line: str = "") -> dict[str, Any]:
+    return {"status": status, "message": message, "line": line, "report": None, "text": ""}
 
 
 def limit_memory(megabytes: int) -> None:
@@ -138,21 +109,11 @@ def limit_memory(megabytes: int) -> None:
     resource.setrlimit(kind, (size, hard))
 
 
-def _takes_argument(function: Callable[..., Any]) -> bool:
-    try:
-        return bool(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        return True
-
-
-def _unusable(message: str) -> dict[str, Any]:
-    return {"status": "unusable", "message": message, "report": None, "text": ""}
-
-
 def main(arguments: list[str]) -> None:
     """Check one file; see the module's docstring for the arguments."""
     path, results = Path(arguments[0]), arguments[1]
     seed, megabytes, seconds = int(arguments[2]), int(arguments[3]), float(arguments[4])
+    strict, only = arguments[5] == "strict", arguments[6]
     own = os.getpid()
 
     def emit(**event: Any) -> None:
@@ -163,7 +124,7 @@ def main(arguments: list[str]) -> None:
 
     sys.argv = [str(path)]
     limit_memory(megabytes)
-    run(path, emit, seed, seconds)
+    run(path, emit, seed, seconds, strict, only)
     emit(event="done")
     with contextlib.suppress(Exception):
         sys.stdout.flush()

@@ -1,0 +1,90 @@
+"""Which entries of a tensor are looked at, and along how many random directions, in the time that there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vae_np.gradcheck.gradients import Gradient
+from vae_np.gradcheck.judge import Evidence
+from vae_np.gradcheck.numeric import Numeric, View, locate, numeric_gradient
+from vae_np.gradcheck.options import Settings
+from vae_np.gradcheck.places import Index, unravel
+
+# Forward calls that one entry costs, roughly: six to eight for the differences, one for the complex step.
+CALLS_PER_ENTRY = 9
+# Numbers that all calls for one tensor may read and write before it is sampled instead.
+WORK = 3e7
+SAMPLE = 24
+FEWEST = 3
+MORE_AFTER_FAILURE = 48
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The entries and the number of random directions; rationed: time, and not the tensor's size, decided."""
+
+    indices: list[Index]
+    projections: int
+    rationed: bool
+
+
+def plan(
+    view: View, gradient: Gradient, settings: Settings, calls: float, work: int, rng: np.random.Generator
+) -> Sample:
+    """Return all entries, or for a tensor too large for that a sample with both ends and the largest gradient.
+
+    calls: forward calls that this tensor may take; work: numbers that one call reads and writes.
+    """
+    size = view.x.size
+    forced = bool(settings.methods & {"complex", "central"}) and "projection" not in settings.methods
+    small = size <= settings.max_entries and (size * work <= WORK or size <= SAMPLE)
+    everything = forced or (small and settings.methods != {"projection"})
+    if everything and size * CALLS_PER_ENTRY <= calls:
+        projections = settings.projections if "projection" in settings.methods else 0
+        return Sample([unravel(i, view.x.shape) for i in range(size)], projections, False)
+    # Half of the calls for directions, which see every entry at once, half for single entries.
+    projections = int(min(settings.projections, max(calls / 2 // CALLS_PER_ENTRY, 1)))
+    affordable = int(min(SAMPLE, max((calls - projections * CALLS_PER_ENTRY) // CALLS_PER_ENTRY, 0)))
+    count = min(size, affordable)
+    picked = [0, size - 1]
+    if gradient.value is not None and gradient.value.shape == view.x.shape and np.isfinite(gradient.value).all():
+        picked.insert(0, int(np.argmax(np.abs(gradient.value))))
+    picked += rng.choice(size, count, replace=False).tolist()
+    indices = [unravel(i, view.x.shape) for i in list(dict.fromkeys(picked))[: max(count, 0 if affordable == 0 else 3)]]
+    rationed = everything or affordable < SAMPLE or projections < settings.projections
+    return Sample(indices, projections, rationed)
+
+
+def blind_spot(numeric: Numeric, settings: Settings, sample: Sample) -> str:
+    """Return what was looked at where time decided that, and what mistake can be missed; empty where it did not."""
+    if not (numeric.left or (sample.rationed and not numeric.exhaustive)):
+        return ""
+    entries = len(numeric.indices) + len(numeric.kinks) + len(numeric.unclear)
+    return (
+        f"sampled to end within {settings.seconds:g} s: {entries} entries and {len(numeric.projections)} random "
+        "directions; a mistake in few entries that is small beside the whole gradient can be missed"
+    )
+
+
+def look_closer(view: View, evidence: Evidence, rng: np.random.Generator) -> None:
+    """Add entries to a sample that failed: the one the projections lead to, its row and column, and others."""
+    numeric = evidence.numeric
+    known = {*numeric.indices, *(index for index, _ in numeric.kinks), *numeric.unclear}
+    more: list[Index] = []
+    if evidence.shaped and evidence.analytic is not None and numeric.projections:
+        analytic = evidence.analytic.astype(np.float64)
+        more.append(locate(view, numeric.projections[0].direction, analytic, numeric.sharp))
+    size = view.x.size
+    ends = [0, size - 1, *rng.choice(size, min(size, MORE_AFTER_FAILURE), replace=False).tolist()]
+    if view.x.ndim:
+        columns = view.x.shape[-1]
+        ends += [*range(min(columns, 8)), *range(0, size, columns)[:8]]
+    more += [unravel(i, view.x.shape) for i in ends]
+    extra = numeric_gradient(view, [i for i in dict.fromkeys(more) if i not in known], [], numeric.sharp)
+    numeric.indices += extra.indices
+    numeric.values = np.concatenate([numeric.values, extra.values])
+    numeric.errors = np.concatenate([numeric.errors, extra.errors])
+    numeric.kinks += extra.kinks
+    numeric.unclear += extra.unclear

@@ -1,0 +1,70 @@
+"""What people's names say: which argument is an upstream gradient, a cache or data, and whose gradient a key names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+CACHE = re.compile(
+    r"\w*cache|caches|ctx|context|tape|saved|saved_tensors|memory|mem|residuals|res|aux|back_info|state_?tuple", re.I
+)
+UPSTREAM = re.compile(
+    r"d_?(out|output|outputs|values|next|upstream|scores|probs|logits|cost|loss|y|z|a|h|l|dy|dz|out_)|dl_?d(y|z|a|out|output)|"
+    r"grads?|gradients?|grad_?outputs?|grad_out|grad_?in|output_grad(ient)?|out_grad|deltas?|upstream|g|gy|err|error|"
+    r"adjoint|cotangent|ct|ybar|(d|d_|grad_|delta_)(a|z|h|c|y|out|output|next|next_h|next_c|prev)\w?",
+    re.I,
+)
+# Inputs that have no gradient although they may hold floating-point numbers: what is learnt from, drawn or averaged.
+DATA = re.compile(
+    r"y|t|targets?|labels?|y_?true|y_batch|truth|gold|classes|(y_)?one_?hot|y_hot|eps|epsilon|noise|masks?|idx|index|"
+    r"indices|ids|tokens|(sample_|class_)?weights?_mask|sample_weights?|lengths?|lr|learning_rate",
+    re.I,
+)
+STATISTICS = re.compile(r"^(running|moving)_?(mean|var|avg|std|variance)")
+SETTINGS = re.compile(r"mode|eps|momentum|stride|pad|padding|p|training|train|seed|dropout|reg", re.I)
+
+
+def is_upstream(name: str) -> bool:
+    """Tell whether an argument of this name is an upstream gradient."""
+    return bool(UPSTREAM.fullmatch(name.strip("_")))
+
+
+def is_cache(name: str) -> bool:
+    """Tell whether an argument of this name is what forward kept."""
+    return bool(CACHE.fullmatch(name))
+
+
+def is_data(name: str) -> bool:
+    """Tell whether an input of this name has no gradient by custom."""
+    return bool(DATA.fullmatch(name.lstrip("_")) or STATISTICS.match(name.lower()))
+
+
+def is_settings(value: object) -> bool:
+    """Tell whether a dictionary holds settings and not parameters: a string, a flag, None or a statistic is in it."""
+    if not isinstance(value, dict):
+        return False
+    keys = [str(key).lower() for key in value]
+    telling = any(item is None or isinstance(item, (str, bool)) for item in value.values())
+    return telling or any(SETTINGS.fullmatch(key) or STATISTICS.match(key) for key in keys)
+
+
+def owner(key: str, names: Iterable[str]) -> str | None:
+    """Return the tensor whose gradient a key names: W for `W`, `dW`, `d_W`, `grad_W`, `W_grad`; or None."""
+    names = list(names)
+    for name in names:
+        if key == name:
+            return name
+    stripped = [key]
+    for pattern in (r"d_?(.+)", r"(?:grad|gradient|g)_(.+)", r"(.+?)_?(?:grad|gradient)", r"delta_(.+)", r"db?l?d(.+)"):
+        match = re.fullmatch(pattern, key, re.IGNORECASE)
+        if match:
+            stripped.append(match[1])
+    for part in stripped:
+        for name in names:
+            if _plain(part) == _plain(name):
+                return name
+    return None
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")

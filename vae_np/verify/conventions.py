@@ -1,0 +1,258 @@
+"""Which functions and classes of a file belong together as something with a derivative, by their names."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import CodeType, ModuleType
+from typing import Any, Literal
+
+from vae_np.gradcheck import layers
+from vae_np.verify.facts import returns_function, returns_gradient
+from vae_np.verify.loading import own
+
+Kind = Literal["pair", "loss", "layer", "callback", "model", "context", "torch", "jax"]
+
+VARIANT = (
+    r"(?P<variant>_(?:naive|fast|alt|alternative|vec|vectori[sz]ed|im2col|strides?|slow|v\d|np|numpy|batch|simple"
+    r"|loops?))?"
+)
+FORWARD = (
+    re.compile(rf"(?P<stem>.+?)_(?:forward|fwd|fprop|forward_pass|forward_prop|feedforward){VARIANT}_?"),
+    re.compile(rf"(?:forward|fwd|fprop|forward_pass)_(?P<stem>.+?){VARIANT}"),
+    re.compile(rf"(?P<stem>)(?:forward|fwd|fprop|forward_pass|forward_prop){VARIANT}"),
+)
+BACKWARD = (
+    re.compile(
+        rf"(?P<stem>.+?)_(?:backward|bwd|bprop|backward_pass|backprop|backward_prop|back|vjp|adjoint|pullback){VARIANT}_?"
+    ),
+    re.compile(rf"(?:backward|bwd|bprop|backprop|backward_pass|back)_(?P<stem>.+?){VARIANT}"),
+    re.compile(rf"(?P<stem>)(?:backward|bwd|bprop|backprop|backward_pass|backward_prop){VARIANT}"),
+)
+DERIVATIVE = (
+    re.compile(rf"(?P<stem>.+?)_?(?:grad|gradient|gradients|derivative|deriv|prime|der|dx|d|delta|diff){VARIANT}"),
+    re.compile(
+        rf"(?:grad|gradient|derivative|deriv|d|dx|delta|backprop|gradient_of|derivative_of)_?(?P<stem>.+?){VARIANT}"
+    ),
+)
+LOSS = re.compile(
+    r".*(loss|cost|objective|nll|log_?lik(elihood)?|energy|cross_?entropy|elbo|bce|mse|criterion)(_fn|_func|_function)?(_naive|_vectorized)?|"
+    r"(loss|cost|objective|nll|energy)_.*|.*_?(and|with|value)_?_?(grad|gradient|grads|gradients|backward)|.*_loss_.*|.*fun_?grad",
+    re.I,
+)
+CALLBACKS = frozenset(
+    {"backprop", "backward", "pullback", "vjp", "finish_update", "bwd", "back", "backprop_fn", "vjp_fn", "grad"}
+)
+MODEL_BACKWARD = re.compile(
+    r"(l_model_)?(backward_propagation|backward_prop|backprop(agation)?|backward|model_backward)(_.*)?", re.I
+)
+MODEL_FORWARD = re.compile(
+    r"(l_model_)?(forward_propagation|forward_prop|forwardprop(agation)?|forward|model_forward)(_.*)?", re.I
+)
+COST = re.compile(r"(compute_)?(cost|loss)(_.*)?|cross_?entropy(_.*)?", re.I)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something of a file that has a derivative by its name.
+
+    functions: forward and backward, or the one function or class; sure: False where only the call can tell.
+    """
+
+    kind: Kind
+    name: str
+    names: tuple[str, ...]
+    functions: tuple[Any, ...]
+    sure: bool = True
+
+
+def candidates(module: ModuleType) -> tuple[list[Candidate], list[str]]:
+    """Return the subjects in the order of the file, and a line for each name that looks like half of one."""
+    things = own(module)
+    functions = {k: v for k, v in things.items() if _is_function(v) and not k.startswith("__")}
+    found: list[tuple[int, Candidate]] = []
+    order = {key: position for position, key in enumerate(things)}
+    used: set[str] = set()
+
+    def add(candidate: Candidate) -> None:
+        found.append((min(order[n] for n in candidate.names), candidate))
+        used.update(candidate.names)
+
+    for key, value in things.items():
+        special = _special(key, value)
+        if special is not None:
+            add(special)
+            # What a JAX function's derivative is made of is no subject of its own.
+            used |= {
+                name for name, part in things.items() if part in (getattr(value, "fwd", 0), getattr(value, "bwd", 0))
+            }
+    for model in _models(functions):
+        add(model)
+    for forward, backward, stem in [*_pairs(functions, used), *_derivatives(functions, used)]:
+        add(Candidate("pair", stem, (forward, backward), (functions[forward], functions[backward])))
+    for key, value in functions.items():
+        if key in used:
+            continue
+        if _returns_callback(value) or returns_function(value):
+            add(Candidate("callback", key, (key,), (value,)))
+        elif LOSS.fullmatch(key) or returns_gradient(value):
+            add(Candidate("loss", key, (key,), (value,), sure=returns_gradient(value)))
+    for key, value in things.items():
+        if isinstance(value, type) and key not in used:
+            layer = _layer(key, value)
+            if layer is not None:
+                add(layer)
+    found.sort(key=lambda pair: pair[0])
+    return [candidate for _, candidate in found], list(_halves(functions, used))
+
+
+def _is_function(value: Any) -> bool:
+    return (inspect.isfunction(value) or type(value).__module__.startswith("numba")) and not isinstance(value, type)
+
+
+def _special(key: str, value: Any) -> Candidate | None:
+    """Return a torch.autograd.Function or a JAX function with a derivative of its own."""
+    kind = type(value)
+    if kind.__name__ == "custom_vjp" and kind.__module__.startswith("jax"):
+        return Candidate("jax", key, (key,), (value,))
+    if isinstance(value, type) and any(b.__module__ == "torch.autograd.function" for b in value.__mro__[1:]):
+        return Candidate("torch", key, (key,), (value,))
+    return None
+
+
+def _match(patterns: tuple[re.Pattern[str], ...], name: str) -> tuple[str, str] | None:
+    for pattern in patterns:
+        match = pattern.fullmatch(name)
+        if match:
+            return match["stem"].strip("_"), match["variant"] or ""
+    return None
+
+
+def _pairs(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield forward, backward and the name of what has both; a variant without its own forward takes the plain one."""
+    forwards: dict[tuple[str, str], str] = {}
+    for key in functions:
+        parts = _match(FORWARD, key)
+        if parts is not None and key not in used:
+            forwards.setdefault(parts, key)
+    for key in functions:
+        parts = _match(BACKWARD, key)
+        if parts is None or key in used:
+            continue
+        stem, variant = parts
+        forward = forwards.get((stem, variant)) or forwards.get((stem, ""))
+        forward = forward or next((name for (s, _), name in forwards.items() if s == stem), None)
+        forward = forward or next((n for n in (stem + variant, stem) if n in functions and n != key), None)
+        if forward is not None:
+            yield forward, key, (stem + variant) or "forward"
+
+
+def _derivatives(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield functions with their derivative: `relu` with `relu_grad`, `drelu`, `relu_prime`, `grad_relu`."""
+    lower = {key.lower(): key for key in functions}
+    for key in functions:
+        if key in used or _match(BACKWARD, key) is not None:
+            continue
+        for pattern in DERIVATIVE:
+            match = pattern.fullmatch(key)
+            stem = match["stem"].strip("_").lower() if match else ""
+            partner = lower.get(stem + (match["variant"] or "") if match else "") or lower.get(stem)
+            if partner is not None and partner != key and len(stem) > 0:
+                yield partner, key, partner
+                break
+
+
+def _models(functions: dict[str, Callable[..., Any]]) -> Iterator[Candidate]:
+    """Yield a forward, a cost and a backward that takes the labels, whose gradient is that of the cost."""
+    forward = next(
+        (k for k in functions if MODEL_FORWARD.fullmatch(k) and _takes(functions[k], r"param\w*|weights?|theta|w1")),
+        None,
+    )
+    backward = next(
+        (k for k in functions if MODEL_BACKWARD.fullmatch(k) and _takes(functions[k], "y|labels?|targets?|t")), None
+    )
+    cost = next((k for k in functions if COST.fullmatch(k)), None)
+    if forward and backward and cost and not _takes(functions[forward], "y|labels?|targets?|t"):
+        yield Candidate(
+            "model",
+            f"{cost} of {forward}",
+            (forward, backward, cost),
+            tuple(functions[k] for k in (forward, backward, cost)),
+        )
+
+
+def _takes(function: Callable[..., Any], pattern: str) -> bool:
+    try:
+        names = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+    return any(re.match(rf"({pattern})(?![a-z])", name, re.I) for name in names)
+
+
+def _returns_callback(function: Any) -> bool:
+    """Tell whether a function defines a backward inside, which it then returns."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    inner = [c.co_name for c in code.co_consts if isinstance(c, CodeType)]
+    return any(name in CALLBACKS or name.startswith(("backprop", "backward")) for name in inner)
+
+
+def hinted(name: str, module: ModuleType) -> Candidate | None:
+    """Return what the file gives inputs for, although its name tells nothing: a class, or a function of its own."""
+    value = getattr(module, name, None)
+    if isinstance(value, type):
+        return Candidate("layer", name, (name,), (value,))
+    if not callable(value):
+        return None
+    return Candidate("callback" if _returns_callback(value) else "loss", name, (name,), (value,))
+
+
+def _layer(key: str, value: type) -> Candidate | None:
+    """Return a class that has a forward and a backward, or a loss that returns its gradients."""
+    if inspect.isabstract(value) or key.startswith("_"):
+        return None
+    forward = layers.find_method(value, layers.FORWARDS)
+    backward = layers.find_method(value, layers.BACKWARDS)
+    if forward == "__call__" and "__call__" not in _members(value):
+        forward = None
+    if backward is not None and forward is None:
+        forward = next(
+            (name for name in ("fn", "activate", "activation", "evaluate", "value") if hasattr(value, name)), None
+        )
+    if forward is None:
+        return None
+    if backward is not None and _takes_context(value, forward) and _takes_context(value, backward):
+        return Candidate("context", key, (key,), (value,))
+    if backward is None and forward == "loss":
+        return Candidate("layer", key, (key,), (value,), sure=False)
+    if backward is None:
+        method = getattr(value, forward)
+        return Candidate("layer", key, (key,), (value,)) if _returns_callback(method) else None
+    return Candidate("layer", key, (key,), (value,))
+
+
+def _takes_context(value: type, method: str) -> bool:
+    """Tell whether a method is a static one whose first argument is the context that forward saves in."""
+    try:
+        first = next(iter(inspect.signature(getattr(value, method)).parameters), "")
+    except (TypeError, ValueError):
+        return False
+    return isinstance(inspect.getattr_static(value, method), staticmethod) and first in ("ctx", "context", "self", "fn")
+
+
+def _members(value: type) -> set[str]:
+    return {name for cls in value.__mro__ if cls is not object for name in vars(cls)}
+
+
+def _halves(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator[str]:
+    """Yield a line for each forward without a backward, and each backward without a forward."""
+    for key in functions:
+        if key in used:
+            continue
+        if (parts := _match(FORWARD, key)) is not None and parts[0]:
+            yield f"{key}: {parts[0]}_backward is missing"
+        elif (parts := _match(BACKWARD, key)) is not None and parts[0]:
+            yield f"{key}: {parts[0]}_forward is missing"

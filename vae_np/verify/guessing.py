@@ -1,0 +1,242 @@
+"""Inputs for a function or a class nobody gave inputs for: found by trial, from names, defaults, and what is accepted.
+
+Only what matches a convention is called, in an empty folder, and never for long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import itertools
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vae_np.verify import scenes
+from vae_np.verify.facts import Facts, facts
+from vae_np.verify.scenes import SCENES, Scene
+
+# Trials of one subject, processor time of all of them, and the time of one: what else runs here must not decide.
+TRIALS = 400
+SECONDS = 8.0
+ONE_TRIAL = 6.0
+Making = tuple[tuple[Any, ...], dict[str, Any]]
+_KINDS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class TooLong(BaseException):
+    """A call took longer than it may; no `except Exception` of the user's stops it."""
+
+
+@dataclass
+class Guess:
+    """Arguments that a subject takes. score: 0 where its gradients fit, 1 where their shapes do, 2 where it runs."""
+
+    arguments: tuple[Any, ...]
+    making: tuple[tuple[Any, ...], dict[str, Any]]
+    scene: str
+    score: int
+
+
+@contextlib.contextmanager
+def quiet(seconds: float | None = None) -> Iterator[None]:
+    """Run what is inside without its output, in an empty working folder, and stop it after so many seconds."""
+    here = os.getcwd()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, contextlib.redirect_stdout(io.StringIO()):
+        os.chdir(folder)
+        try:
+            with limited(seconds), np.errstate(all="ignore"):
+                yield
+        finally:
+            os.chdir(here)
+
+
+@contextlib.contextmanager
+def limited(seconds: float | None) -> Iterator[None]:
+    """Raise TooLong after so many seconds, where the system can interrupt a call."""
+    if seconds is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise TooLong(f"stopped after {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def guess(
+    function: Callable[..., Any],
+    score: Callable[[tuple[Any, ...], tuple[tuple[Any, ...], dict[str, Any]]], tuple[int, int]],
+    maker: Any = None,
+    seed: int = 0,
+    hint: str = "",
+    also: Callable[..., Any] | None = None,
+) -> Guess | None:
+    """Return the arguments with the best score among those tried; None where nothing runs.
+
+    score(arguments, making): 0 is best, 3 where it does not run; and how many tensors it judges, since a guess that
+    fits by judging fewer of them would hide a mistake. maker: a class whose constructor's arguments are
+    guessed with it. hint: a name that says what kind of input is meant. also: a function whose source says more about
+    the same arguments.
+    """
+    started = time.process_time()
+    needed = _parameters(function)
+    known = facts(function)
+    for name, fact in (facts(also) if also is not None else {}).items():
+        if name in known and not known[name].keys:
+            known[name].keys = fact.keys
+    best: Guess | None = None
+    count = most = 0
+    best_call: tuple[tuple[Any, ...], Making] = ((), ((), {}))
+    for scene in _ordered(needed, known, hint):
+        # In a scene of fewer axes, a missing sum over the batch is no mistake.
+        if best is not None and scene.low:
+            break
+        for kind in ("normal", "unit", "simplex"):
+            ran = False
+            for arguments, making in _choices(needed, known, maker, scene, kind, seed):
+                count += 1
+                # Another setting may hide what the first one shows: a stride of one, a single head.
+                if best is not None and best.score == 1 and _settings(arguments, making) != _settings(*best_call):
+                    continue
+                if count > TRIALS or time.process_time() - started > SECONDS:
+                    return best
+                found, judged = score(arguments, making)
+                ran = ran or found < 3
+                if found < 3 and judged >= most and (best is None or found < best.score):
+                    most = judged
+                    best_call = (arguments, making)
+                    best = Guess(arguments, making, scene.name, found)
+                if best is not None and best.score == 0:
+                    return best
+            if ran:
+                break
+    return best
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p for p in parameters if p.kind in _KINDS and p.name != "self"]
+
+
+def _ordered(parameters: list[inspect.Parameter], known: dict[str, Facts], hint: str) -> list[Scene]:
+    """Return the scenes, the likeliest first: by the axes that the source unpacks, and by what names say."""
+    names = " ".join([hint, *(p.name for p in parameters)]).lower()
+    wanted = []
+    if any(word in names for word in ("embed", "lookup", "token", "word")):
+        wanted.append("words")
+    if any(word in names for word in ("conv", "pool", "im2col", "spatial", "image", "img", "filter", "kernel")):
+        wanted += ["images", "images, channels last", "one image of channels", "one image"]
+    if any(word in names for word in ("rnn", "lstm", "gru", "attention", "temporal", "sequence", "seq", "transformer")):
+        wanted += ["sequences", "sequences, 4 gates", "rows", "rows, 4 gates", "columns", "columns, 4 gates"]
+    if any(word in names for word in ("a_prev", "dropout_keep", "hparameters", "caches")):
+        wanted.append("columns")
+    first = parameters[0] if parameters else None
+    fact = known.get(first.name) if first is not None else None
+    order = {name: position for position, name in enumerate(dict.fromkeys(wanted))}
+    possible = [s for s in SCENES if fact is None or fact.axes is None or len(s.x) == fact.axes]
+    possible = [s for s in possible if fact is None or len(s.x) >= fact.least]
+    return sorted(possible or SCENES, key=lambda scene: order.get(scene.name, 50))
+
+
+def _settings(arguments: tuple[Any, ...], making: Making) -> str:
+    """Return what is no array among the arguments."""
+    plain = [a for a in (*arguments, *making[1].values()) if not isinstance(a, (np.ndarray, np.random.Generator))]
+    return repr(plain)
+
+
+def _choices(
+    needed: list[inspect.Parameter], known: dict[str, Facts], maker: Any, scene: Scene, kind: str, seed: int
+) -> Iterator[tuple[tuple[Any, ...], Making]]:
+    """Yield arguments (and a constructor's, by keyword), those that differ least from the likeliest first."""
+    rng = np.random.default_rng([seed, 11])
+    calls = [p for p in needed if p.default is inspect.Parameter.empty]
+    columns: list[list[Any]] = []
+    for position, parameter in enumerate(calls):
+        first = position == 0
+        found = scenes.values(parameter.name, parameter, known.get(parameter.name), scene, rng, kind, first)
+        columns.append(list(itertools.islice(found, 6)) or [0.7])
+    made = list(_makings(maker, scene, rng)) if maker is not None else [((), {})]
+    for places in nearest_first([len(column) for column in (*columns, made)]):
+        *places_of_arguments, place = places
+        yield tuple(column[i] for column, i in zip(columns, places_of_arguments, strict=True)), made[place]
+
+
+def makings_of(maker: Any) -> Iterator[Making]:
+    """Yield arguments for a constructor in every scene."""
+    for scene in SCENES:
+        yield from _makings(maker, scene, np.random.default_rng(0))
+
+
+def _makings(maker: Any, scene: Scene, rng: np.random.Generator) -> Iterator[Making]:
+    """Yield keyword arguments for a constructor; lengths are given also where they have defaults, to keep it small."""
+    parameters = _parameters(maker)
+    known = facts(maker.__init__) if "__init__" in vars(maker) else {}
+    columns: list[list[Any]] = []
+    names: list[str] = []
+    image = len(scene.x) == 4
+    for position, parameter in enumerate(parameters):
+        has_default = parameter.default is not inspect.Parameter.empty
+        length = scenes.size(parameter.name, scene)
+        if has_default and (
+            length is None or not isinstance(parameter.default, int) or isinstance(parameter.default, bool)
+        ):
+            continue
+        options: list[Any] = []
+        array_like = scenes.role(parameter.name) in ("weight", "bias", "scale", "input weight", "hidden weight")
+        if array_like and len(parameter.name) <= 7 and not has_default:
+            options += list(scenes.array(parameter.name, scene, rng, "normal", first=False))[:3]
+        if length is not None:
+            options.append(length)
+        if not has_default and not options:
+            fact = known.get(parameter.name)
+            options += list(
+                itertools.islice(scenes.values(parameter.name, parameter, fact, scene, rng, "normal", False), 3)
+            )
+        if image and re_kernel(parameter.name) and not has_default:
+            options = list(scenes.number(parameter.name, (scenes.KERNEL,)))
+        if not has_default and length is not None and position == 0:
+            options += [scenes.UNITS, scenes.FEATURES]
+        if options:
+            names.append(parameter.name)
+            columns.append(list(options[:4]))
+    for places in itertools.islice(nearest_first([len(column) for column in columns]), 24):
+        yield (), {name: column[i] for name, column, i in zip(names, columns, places, strict=True)}
+
+
+def nearest_first(lengths: list[int]) -> Iterator[tuple[int, ...]]:
+    """Yield all choices of one place from each list, those that differ least from the first of each first."""
+
+    def choices(left: int, rest: list[int]) -> Iterator[tuple[int, ...]]:
+        if not rest:
+            if left == 0:
+                yield ()
+            return
+        for place in range(min(left, rest[0] - 1) + 1):
+            for others in choices(left - place, rest[1:]):
+                yield (place, *others)
+
+    for total in range(sum(length - 1 for length in lengths) + 1):
+        yield from choices(total, lengths)
+
+
+def re_kernel(name: str) -> bool:
+    """Tell whether an argument is the size of a window."""
+    return any(word in name.lower() for word in ("kernel", "filter_size", "pool", "stride", "pad", "window"))
