@@ -118,8 +118,9 @@ def verify_user_files(
     results = []
     for index, path in enumerate(paths, start=1):
         with output.progress.status(f"{path} ({index} of {len(paths)})"):
-            limits = {"timeout": timeout, "memory_limit_mb": memory_limit_mb}
-            (result,) = files.verify_files([path], **limits, seed=seed, strict=strict, only=only)
+            (result,) = files.verify_files(
+                [path], timeout=timeout, memory_limit_mb=memory_limit_mb, seed=seed, strict=strict, only=only
+            )
         output.say(files.render(result) + "\n")
         results.append(result)
     if len(results) > 1:
