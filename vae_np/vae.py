@@ -89,7 +89,7 @@ class VAE:
         self.backend = backends.choose(backend)
         self.arch: Architecture = architecture(self.config, features)
         self._seed = self.config.seed
-        self._named = None if values is None else _named(values)
+        self._named_values = None if values is None else _named(values)
         self.reset()
 
     def reset(self, *, parameters: bool = True) -> None:
@@ -100,7 +100,7 @@ class VAE:
         """
         fresh = model.initialise(self.arch, seed=self._seed, dtype=self.config.dtype, scheme=self.config.init)
         if parameters:
-            self._values = self._named
+            self._values = self._named_values
         else:
             fresh.assign(self.parameters)
         self._state = TrainingState(fresh)
@@ -183,7 +183,7 @@ class VAE:
         """
         kept_back = int(validation) if isinstance(validation, int | np.integer) else 0
         rows, held, kept = self._fitted_rows(x, kept_back, values, scale, standardize)
-        mode = self._mode(held, binarize, "x")
+        mode = self._mode(held, binarize, "x", unless_named="dynamic")
         config = Config(
             **{
                 **self.config.to_mapping(),
@@ -211,7 +211,7 @@ class VAE:
         if kept < len(rows):
             examples = held_out.Examples(rows[kept:], held, mode, config.seed, first=kept)
         elif validation is not None and not isinstance(validation, int | np.integer):
-            examples = self._examples_of(held, validation, binarize, config.seed, "validation")
+            examples = self._examples_of(held, validation, mode, config.seed, "validation")
         trainer = self._trainer(config, rows[:kept], held, examples)
         return self._run(trainer, on_metrics)
 
@@ -513,9 +513,11 @@ class VAE:
             raise DataError(f"values: got {held.kind!r}, but the model was fitted to {self._values.kind!r} values")
         return self.values if held.kind == "real" else held
 
-    def _mode(self, values: data.Values, binarize: str | None, name: str) -> str:
+    def _mode(self, values: data.Values, binarize: str | None, name: str, unless_named: str | None = None) -> str:
+        """How grey is binarised: as it was named, else as the model was fitted (or, in `fit`, anew at each visit)."""
         grey = values.is_grey and self.arch.likelihood == "bernoulli"
-        mode = binarize if binarize is not None else self.config.binarization if grey else "none"
+        default = (unless_named or self.config.binarization) if grey else "none"
+        mode = default if binarize is None else binarize
         data.check_values(name, values, self.arch.likelihood, mode)
         return mode
 

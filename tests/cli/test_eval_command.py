@@ -176,11 +176,12 @@ def test_a_checkpoint_alone_is_enough_where_the_data_are_named(place: Path) -> N
 
 def test_grey_data_for_a_model_of_binary_ones_are_binarised_as_asked(place: Path) -> None:
     arguments = ("eval", place / "saved", "--data", place / "grey.npy", "--samples", 2, *NUMPY)
-    assert "is none for grey values" in vae_np(*arguments).err
+    assert "what it holds can be named: values 'byte'" in vae_np(*arguments).err
+    arguments = (*arguments, "--values", "byte")
     result = good(*arguments, "--binarize", "threshold")
     vae = VAE.load(place / "saved", backend="numpy")
     rows = data.load(str(place / "grey.npy")).test
-    assert result.json["test"]["elbo"] == figure(vae.elbo(rows, binarize="threshold").elbo)
+    assert result.json["test"]["elbo"] == figure(vae.elbo(rows, binarize="threshold", values="byte").elbo)
 
 
 def test_a_grey_cross_entropy_is_evaluated_without_a_likelihood(place: Path) -> None:
@@ -288,7 +289,7 @@ def test_interrupted_before_anything_is_done(place: Path, monkeypatch: pytest.Mo
         ("--estimator bdmc --data bars", "data: cannot be given together with --estimator bdmc"),
         ("--per-example values.csv", "per_example: got 'values.csv', expected a file's name that ends in .npz"),
         ("--data nowhere.npy", "data 'nowhere.npy': no such file"),
-        ("--data mnist", "data 'mnist': test has shape (10000, 784), expected (N, 16)"),
+        ("--data mnist", "data 'mnist': train has shape (60000, 784), expected (N, 16)"),
         ("--binarize often", "binarize: got 'often', expected one of dynamic, fixed, threshold, none"),
     ],
 )

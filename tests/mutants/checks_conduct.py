@@ -25,9 +25,10 @@ from vae_np.model import Architecture, Model, initialise
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
 from vae_np.training import loop
 from vae_np.training.trainer import Trainer
+from vae_np.vae import VAE
 from vae_np.verify import runner
 
-from .checks_exact import close
+from .checks_exact import close, exactly
 from .plant import Check
 
 ARCH = Architecture(4, 2, (3,), "tanh", "bernoulli")
@@ -178,6 +179,21 @@ def grey_bytes_become_values_up_to_one() -> None:
     close(data.prepare(grey, data.BYTE, "threshold", **address), [[0, 0, 0, 1, 1]], 0.0)
     half = np.array([[0.5]], dtype=np.float32)
     close(data.prepare(half, data.UNIT, "threshold", **address), [[1]], 0.0)
+
+
+@exactly
+def densities_of_standardised_data_are_those_of_the_data() -> None:
+    """A model of zeros ignores z and has q = p(z), so that its every log-density is a normal's, known exactly."""
+    x = np.random.default_rng(0).normal(size=(7, 3)) * (40.0, 0.01, 0) + (5.0, -300.0, 2.0)
+    mean, sigma = x.mean(axis=0), np.array([x[:, 0].std(), x[:, 1].std(), 1.0])
+    vae = VAE(3, hidden=(), latent=2, likelihood="normal-fixed", sigma=0.5, dtype="float64", backend="numpy")
+    vae.fit(x, standardize=True, epochs=1, batch_size=7)
+    vae.parameters.flat[:] = 0
+    exact = (-0.5 * ((x - mean) / (0.5 * sigma)) ** 2 - np.log(0.5 * sigma) - 0.5 * np.log(2 * np.pi)).sum(axis=1)
+    close(vae.elbo(x).elbo, exact, 1e-9)
+    close(vae.log_likelihood(x, 4).log_likelihood, exact, 1e-9)
+    close(vae.decode(np.ones((1, 2))), mean[None], 1e-12)
+    close(vae.sample(4000).std(axis=0), 0.5 * sigma, 0.06)
 
 
 @rule

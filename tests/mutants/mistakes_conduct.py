@@ -16,6 +16,7 @@ ORDER, STEP = (
     conduct.a_step_draws_the_noise_of_its_rows_and_its_number,
 )
 ONCE, AGAIN = conduct.every_example_is_evaluated_once, conduct.evaluation_repeats_itself
+SCALED = conduct.densities_of_standardised_data_are_those_of_the_data
 DYNAMIC, GREY = conduct.dynamic_pixels_are_drawn_anew_and_fixed_ones_are_not, conduct.grey_bytes_become_values_up_to_one
 
 
@@ -111,6 +112,41 @@ _DATA = (
         DYNAMIC,
     ),
     _one("grey bytes not divided by 255", "data.values:Values.to_model", "grey / np.float32(self.scale)", "grey", GREY),
+    _one(
+        "Σ log σ of standardised columns added, not subtracted",
+        "data.values:Values.log_det_jacobian",
+        "-float(",
+        "float(",
+        SCALED,
+    ),
+    _one(
+        "the ELBO of standardised data for that of the data",
+        "evaluation.held_out:elbo_terms",
+        " + examples.values.log_det_jacobian",
+        "",
+        SCALED,
+    ),
+    _one(
+        "log p(x) of standardised data for that of the data",
+        "evaluation.held_out:_in_batches",
+        "of_batch.shifted(examples.values.log_det_jacobian)",
+        "of_batch",
+        SCALED,
+    ),
+    _one(
+        "columns divided by their variance",
+        "data.values:Standardisation.of",
+        "np.sqrt(squares / len(rows))",
+        "squares / len(rows)",
+        SCALED,
+    ),
+    _one(
+        "samples taken back by the mean alone",
+        "data.values:Values.from_model",
+        "x * self.standardisation.sigma + ",
+        "x + ",
+        SCALED,
+    ),
     _one("a threshold that grey ½ does not reach", "data.binarization:prepare", ">= 0.5", "> 0.5", GREY),
     _one(
         "validation rows trained on",

@@ -272,7 +272,8 @@ def test_a_resumed_run_goes_on_as_it_was_configured() -> None:
     result = vae_np("train", "--resume", run, "--beta", 0.25)
     assert (result.code, result.err) == (
         2,
-        "vae-np: beta: got 0.25, but run was trained with 0.5; a resumed run can only change epochs\n",
+        "vae-np: beta: got 0.25, but run was trained with 0.5; a resumed run can only change epochs, "
+        "and where its data lie\n",
     )
     result = vae_np("train", "--resume", run, "--epochs", 2)
     assert (result.code, result.err) == (2, "vae-np: epochs: got 2, but run has trained for 3 already\n")

@@ -43,7 +43,7 @@ class OpenRun:
     def dataset(self) -> data.Dataset:
         """The run's data, as the model was fitted to read them; raises DataError where the test rows have changed."""
         values = None if self.vae.config.values is None else self.vae.values
-        dataset = runs.load_data(self.settings, values)
+        dataset = runs.load_data(self.settings, values, self.vae.arch.features)
         if self.settings.data not in data.BUILT_IN:
             runs.check_unchanged(self.folder, dataset, ("test",), "the pictures of a run show the rows that it had")
         return dataset

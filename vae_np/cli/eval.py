@@ -204,9 +204,8 @@ def _test_examples(
     folder: Path, vae: VAE, settings: Config, data_file: str | None, images: int | None, named: data.Values | None
 ) -> EvaluationData:
     known = None if vae.config.values is None and named is None else vae.values_as(named)
-    dataset = runs.load_data(settings, known)
     try:
-        data.check_columns(dataset.test, vae.arch.features, f"data {dataset.name!r}: test")
+        dataset = runs.load_data(settings, known, vae.arch.features)
     except DataError as error:
         if data_file is not None or not _saved_from_python(folder):
             raise

@@ -65,6 +65,7 @@ def load(
     values: Values | str | None = None,
     scale: float | None = None,
     likelihood: str = "bernoulli",
+    features: int | None = None,
     as_before: bool = False,
 ) -> Dataset:
     """A built-in data set (`BUILT_IN`), a `.npy`, `.npz` or IDX file, or a folder of MNIST's IDX files.
@@ -92,6 +93,7 @@ def load(
         values=values,
         scale=scale,
         likelihood=likelihood,
+        features=features,
         as_before=as_before,
     )
 
@@ -119,18 +121,21 @@ def from_arrays(
     values: Values | str | None = None,
     scale: float | None = None,
     likelihood: str = "bernoulli",
+    features: int | None = None,
     as_before: bool = False,
 ) -> Dataset:
     """A checked data set from arrays (N, D) or (N, H, W) of numbers.
 
     What the numbers mean is `values`, where a model knows it already, or is decided from the training rows for a
     `likelihood`, as far as it is not named by `values` (a kind) and `scale`; `as_before` decides as versions did that
-    kept no record of it. An array whose dtype fits already is not copied, and stays memory-mapped if it was. Without
-    `test` the last tenth of the rows, at least one, is the test set. Raises DataError for a wrong shape, non-numbers,
-    masked cells, no rows, NaN or infinity, values that do not fit, columns or labels that do not agree, and an
-    `image_shape` that is not D.
+    kept no record of it. `features` are the columns that a model needs. An array whose dtype fits already is not
+    copied, and stays memory-mapped if it was. Without `test` the last tenth of the rows, at least one, is the test set.
+    Raises DataError for a wrong shape, non-numbers, masked cells, no rows, NaN or infinity, values that do not fit,
+    columns or labels that do not agree, and an `image_shape` that is not D.
     """
     train_rows, stored_shape = flatten(train, f"{name}: train")
+    if features is not None:
+        check_columns(train_rows, features, f"data {name!r}: train")
     train_labels = _check_labels(train_labels, len(train_rows), f"{name}: train labels")
     span = scan(train_rows, f"{name}: train")
     test_span = span

@@ -174,11 +174,13 @@ def load_config(folder: Path) -> Config:
     return load_toml(path)
 
 
-def load_data(config: Config, values: data.Values | None = None) -> data.Dataset:
+def load_data(
+    config: Config, values: data.Values | None = None, features: int | None = None
+) -> data.Dataset:
     """The data that a configuration names, checked against its likelihood; raises MissingFileError or DataError.
 
-    What they mean is what a model was fitted to, `values`; without a model it is what the configuration names, and else
-    is decided here.
+    What they mean is what a model of so many `features` was fitted to, `values`; without a model it is what the
+    configuration names, and else is decided here.
     """
     named = "real" if config.standardize else config.values
     dataset = data.load(
@@ -189,6 +191,7 @@ def load_data(config: Config, values: data.Values | None = None) -> data.Dataset
         values=named if values is None else values,
         scale=config.scale,
         likelihood=config.likelihood,
+        features=features,
     )
     data.check_for(dataset, config.likelihood, config.binarization)
     return dataset
