@@ -520,10 +520,10 @@ def test_its_name_says_what_it_is() -> None:
         (lambda v: v.fit(BINARY, seed=-1), r"seed: got -1, expected a whole number >= 0"),
         (lambda v: v.fit(BINARY, optimizer="sgd"), r"optimizer: got 'sgd', expected one of adam, adagrad"),
         (lambda v: v.elbo(BINARY, seed=-1), r"seed must be an integer from 0"),
-        (lambda v: v.elbo(BINARY, z_samples=0), r"z_samples: got 0, expected a whole number > 0"),
-        (lambda v: v.log_likelihood(BINARY, samples=1.5), r"samples: got 1.5, expected a whole number > 0"),
-        (lambda v: v.sample(0), r"n: got 0, expected a whole number > 0"),
-        (lambda v: v.sample("8"), r"n: got '8', expected a whole number > 0"),
+        (lambda v: v.elbo(BINARY, z_samples=0), r"z_samples: got 0, expected a whole number >= 1"),
+        (lambda v: v.log_likelihood(BINARY, samples=1.5), r"samples: got 1.5, expected a whole number >= 1"),
+        (lambda v: v.sample(0), r"n: got 0, expected a whole number >= 1"),
+        (lambda v: v.sample("8"), r"n: got '8', expected a whole number >= 1"),
         (lambda v: v.sample(1, seed=2**64), r"seed must be an integer from 0"),
         (lambda v: v.decode(np.zeros((4, 3))), r"z has shape \(4, 3\), expected \(N, 2\)"),
     ],
@@ -583,3 +583,32 @@ def test_a_model_that_is_not_there_or_is_none_is_refused(tmp_path: Path) -> None
         VAE.load(tmp_path / "bent")
     with pytest.raises(WriteError, match=r"below: cannot be written \(Not a directory\)$"):
         small().save(tmp_path / "noise" / "below")
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "normal"])
+def test_an_error_state_of_the_callers_changes_nothing(likelihood: str, tmp_path: Path) -> None:
+    """`np.seterr(all="raise")` around every method: the same numbers, and the state is the caller's again."""
+
+    def everything() -> list[Any]:
+        vae = VAE(4, hidden=(3,), latent=2, likelihood=likelihood, backend="numpy", seed=3)
+        x = np.tile(np.eye(4), (5, 1)) if likelihood == "bernoulli" else np.linspace(-900, 900, 80).reshape(20, 4)
+        vae.fit(x, epochs=3, batch_size=5, lr=1e-4, seed=1, validation=x)
+        vae.save(tmp_path / "saved")
+        vae = VAE.load(tmp_path / "saved", backend="numpy")
+        # So far from zero that exp underflows.
+        vae.parameters["decoder.out.bias"][...] = 800 if likelihood == "bernoulli" else 0
+        estimate = vae.log_likelihood(x, 4)
+        annealed = vae.annealed_log_likelihood(x[:2], Annealing(chains=2, temperatures=3, leapfrog=2))
+        both = vae.bidirectional(2, Annealing(chains=2, temperatures=3, leapfrog=2))
+        return [
+            *vae.encode(x), vae.decode(np.full((1, 2), 50.0)), vae.sample(3), vae.sample(3, mean=True), vae.prior(3),
+            vae.reconstruct(x), vae.elbo(x).elbo, estimate.log_likelihood, annealed.log_likelihood, both.upper,
+        ]  # fmt: skip
+
+    expected = everything()
+    with np.errstate(all="raise"):
+        before = np.geterr()
+        found = everything()
+        assert np.geterr() == before
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)

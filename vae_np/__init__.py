@@ -6,12 +6,31 @@
     history = vae.fit(x, epochs=10)
 
 `VAE` is the whole model as one object; `vae_np.ops` is the contract that every backend implements. The files are short
-and named after what they hold: the mathematics is in `layers`, `distributions`, `model`, `elbo`, `objectives` and
-`optim`. Importing this package costs NumPy and little more.
+and named after what they hold: the mathematics is in `layers`, `distributions`, `model`, `elbo`, `optim` and
+`likelihood`. Importing this package costs nothing; NumPy comes with the first name that is asked of it.
 """
 
-from vae_np._version import __version__
-from vae_np.training.progress import EarlyStopping, StopTraining
-from vae_np.vae import VAE, History
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["VAE", "EarlyStopping", "History", "StopTraining", "__version__"]
+from vae_np._version import __version__
+
+__all__ = ["VAE", "History", "__version__"]
+
+if TYPE_CHECKING:
+    from vae_np.vae import VAE, History
+else:
+
+    def __getattr__(name: str) -> Any:
+        """`VAE`, `History` and every module, imported when first asked for.
+
+        So the command line hears Ctrl-C from its first millisecond: it is no traceback while NumPy is imported.
+        """
+        if name in __all__:
+            return getattr(import_module("vae_np.vae"), name)
+        try:
+            return import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import backends, checkpoint, data, model, noise, storage
+from vae_np import backends, checkpoint, data, memory, model, noise, storage
 from vae_np._types import Array
-from vae_np.config import Config, load_toml
+from vae_np.config import Config, counted, load_toml
 from vae_np.distributions import bernoulli_sample, normal_sample
 from vae_np.elbo import Terms
 from vae_np.errors import CheckpointError, ConfigError, DataError, InputError, MissingFileError, WriteError
@@ -26,6 +26,9 @@ from vae_np.training import loop
 from vae_np.training.local import LocalPosterior
 from vae_np.training.progress import Kept, Progress, StopTraining
 from vae_np.training.trainer import Metrics, Trainer, architecture
+
+# NumPy's own defaults, whatever the caller has set: a number too small for its format is no error here.
+_as_usual = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 
 CONFIG_FILE = "config.toml"
 
@@ -58,6 +61,7 @@ class VAE:
     Raises InputError (a ValueError) where an argument cannot be used.
     """
 
+    @_as_usual
     def __init__(
         self,
         features: int = 784,
@@ -92,6 +96,7 @@ class VAE:
         self._named_values = None if values is None else _named(values)
         self.reset()
 
+    @_as_usual
     def reset(self, *, parameters: bool = True) -> None:
         """A fresh start: forget steps, epochs, moments and history, so that `fit` begins anew.
 
@@ -130,6 +135,7 @@ class VAE:
         """Every tensor by name, weights (in, out); writing into one changes the model."""
         return self._state.parameters
 
+    @_as_usual
     def fit(
         self,
         x: Array,
@@ -271,12 +277,14 @@ class VAE:
             self._progress, self.config, self._values = Progress.after(trainer), trainer.config, trainer.values
         return lines
 
+    @_as_usual
     def encode(
         self, x: Array, *, binarize: str | None = None, values: data.Values | str | None = None
     ) -> tuple[Array, Array]:
         """mu and logvar (log σ²) of q(z|x), (N, K) each; solved for, where the model has no encoder. [D19] [D11]"""
         return held_out.posterior_moments(self.model, self._examples(x, binarize, self.config.seed, values))
 
+    @_as_usual
     def decode(self, z: Array) -> Array:
         """E[x|z] for z (N, K), (N, D): probabilities in [0, 1] (Bernoulli), or means on the data's scale (normal). [D3]
 
@@ -287,6 +295,7 @@ class VAE:
         out, _ = model.decode_forward(*self.model, z)
         return sigmoid(out) if self.arch.is_bernoulli else self.values.from_model(out)
 
+    @_as_usual
     def sample(self, n: int, seed: int = 0, *, mean: bool = False) -> Array:
         """n draws from the model: z ~ N(0, I), then x ~ p(x|z), (n, D): bytes 0 or 1, or floats as in `decode`. [D6]
 
@@ -309,11 +318,20 @@ class VAE:
             return np.full(1, 2 * np.log(self.arch.sigma), dtype=self.parameters.dtype)
         return self.parameters["likelihood.logvar"]
 
+    @_as_usual
     def prior(self, n: int, seed: int = 0) -> Array:
         """The n draws z ~ N(0, I) that `sample` decodes, (n, K): exact samples of p(z|x) for the x it returns. [D63]"""
-        rows, dtype = np.arange(_count("n", n)), self.parameters.dtype
+        rows, dtype = np.arange(self._drawn(n)), self.parameters.dtype
         return noise.normal(rows, self.arch.latent, seed=seed, stream=noise.PRIOR, dtype=dtype)
 
+    def _drawn(self, n: int) -> int:
+        """How many are to be drawn, checked; 21 bytes per pixel and more were measured in float32."""
+        count = counted("n", n)
+        cells = self.arch.features + self.arch.latent
+        memory.check("n", count, 5 * count * cells * self.parameters.dtype.itemsize)
+        return count
+
+    @_as_usual
     def simulated(self, n: int, seed: int = 0) -> tuple[held_out.Examples, Array]:
         """`sample(n, seed)` as examples to evaluate, and the z (n, K) that each was decoded from. [D63]"""
         # A normal's draws of grey are not confined to [0, 1].
@@ -321,12 +339,14 @@ class VAE:
         values = data.BINARY if self.arch.is_bernoulli else values
         return held_out.Examples(self.sample(n, seed), values, "none", seed), self.prior(n, seed)
 
+    @_as_usual
     def reconstruct(
         self, x: Array, *, binarize: str | None = None, values: data.Values | str | None = None
     ) -> Array:
         """E[x|z] at z = the posterior mean of x, (N, D), as in `decode`."""
         return self.decode(self.encode(x, binarize=binarize, values=values)[0])
 
+    @_as_usual
     def elbo(
         self,
         x: Array,
@@ -342,9 +362,10 @@ class VAE:
             self.model,
             self._examples(x, binarize, seed, values),
             seed=seed,
-            z_samples=_count("z_samples", z_samples),
+            z_samples=counted("z_samples", z_samples, bits=24),
         )
 
+    @_as_usual
     def log_likelihood(
         self,
         x: Array,
@@ -360,11 +381,12 @@ class VAE:
         return held_out.log_likelihood(
             self.model,
             examples,
-            samples=_count("samples", samples),
+            samples=counted("samples", samples, bits=24),
             seed=seed,
             fused=self.backend.fused_log_weights(self.arch),
         )
 
+    @_as_usual
     def annealed_log_likelihood(
         self,
         x: Array,
@@ -379,6 +401,7 @@ class VAE:
         examples = self._examples(x, binarize, seed, values)
         return held_out.annealed_log_likelihood(self.model, examples, annealing or Annealing(), seed=seed)
 
+    @_as_usual
     def bidirectional(
         self, n: int = 100, annealing: Annealing | None = None, *, seed: int | None = None
     ) -> BidirectionalEstimate:
@@ -391,6 +414,7 @@ class VAE:
         assert isinstance(estimate, BidirectionalEstimate)
         return estimate
 
+    @_as_usual
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `checkpoint.safetensors`, `state.safetensors` and `config.toml` into `folder`, old or new.
 
@@ -411,6 +435,7 @@ class VAE:
             storage.write_atomic(folder / CONFIG_FILE, self.config.to_toml())
 
     @classmethod
+    @_as_usual
     def load(
         cls,
         run: str | os.PathLike[str],
@@ -568,12 +593,6 @@ def values_of(
     except (DataError, MissingFileError):
         return None
     return implied.values
-
-
-def _count(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name}: got {value!r}, expected a whole number > 0")
-    return int(value)
 
 
 def architecture_of(weights: checkpoint.Weights | checkpoint.State, source: str | os.PathLike[str]) -> Architecture:

@@ -91,7 +91,7 @@ def test_a_peer_takes_part(peer: str, workload: str) -> None:
             "workload: got 'big', expected one of pt, kingma, iwae, iwae50, wide, pt-grey, kingma-grey",
         ),
         (["--peers", "tinygrad"], "peers: got 'tinygrad', expected one of torch, jax"),
-        (["--rounds", "0"], "rounds: got '0', expected a whole number >= 1"),
+        (["--rounds", "0"], "rounds: got 0, expected a whole number >= 1"),
         (["eval", "--workload", "pt-grey"], "workload: got 'pt-grey', but evaluation is timed for a Bernoulli "
          "likelihood alone"),
         (["--chart", "steps.pdf"], "chart: got 'steps.pdf', expected the name of a .png file in a folder that is "

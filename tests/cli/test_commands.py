@@ -279,7 +279,7 @@ def test_json_of_the_pictures(command: str, place: Path) -> None:
 
 def test_numbers_that_are_not_finite_are_null(capsys: pytest.CaptureFixture[str]) -> None:
     values = {"a": float("nan"), "b": [float("inf"), {"c": -float("inf"), "d": 1.5, "e": "nan"}], "f": None, "g": 3}
-    output.Output("-").json("made", values)
+    output.Output("-").result("made", values, lambda: None)
     content = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     header = {"schema": "vae-np/made/1", "version": __version__}
     assert content == {**header, "a": None, "b": [None, {"c": None, "d": 1.5, "e": "nan"}], "f": None, "g": 3}

@@ -282,8 +282,8 @@ def test_interrupted_before_anything_is_done(place: Path, monkeypatch: pytest.Mo
     ("options", "message"),
     [
         ("--estimator elbo", "estimator: got 'elbo', expected one of is, ais, bdmc"),
-        ("--estimator ais --chains 0", "samples: got '0', expected a whole number >= 1"),
-        ("--estimator ais --temperatures 0", "temperatures: got '0', expected a whole number >= 1"),
+        ("--estimator ais --chains 0", "samples: got 0, expected a whole number >= 1"),
+        ("--estimator ais --temperatures 0", "temperatures: got 0, expected a whole number >= 1"),
         ("--leapfrog 3", "leapfrog: got 3, but only --estimator ais and bdmc have it"),
         ("--estimator is --temperatures 9", "temperatures: got 9, but only --estimator ais and bdmc have it"),
         ("--estimator bdmc --data bars", "data: cannot be given together with --estimator bdmc"),

@@ -28,7 +28,7 @@ from vae_np.objectives import OBJECTIVES
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 DECAY = st.floats(min_value=0, max_value=1, exclude_max=True)
-SIZE = st.integers(1, 2**70)
+SIZE = st.integers(1, 2**31 - 1)
 CONFIGS = st.builds(
     Config,
     data=TEXT,
@@ -53,11 +53,11 @@ CONFIGS = st.builds(
     adam_beta2=DECAY,
     adam_eps=POSITIVE,
     objective=st.sampled_from(OBJECTIVES),
-    samples=st.integers(2, 2**70),
+    samples=st.integers(2, 2**24 - 1),
     beta=st.floats(min_value=0, allow_infinity=False),
-    beta_warmup=st.integers(0, 2**70),
-    validation=st.none() | st.integers(0, 2**70),
-    z_samples=SIZE,
+    beta_warmup=st.integers(0, 2**31 - 1),
+    validation=st.none() | st.integers(0, 2**31 - 1),
+    z_samples=st.integers(1, 2**24 - 1),
     dtype=st.sampled_from(config.DTYPES),
     backend=st.sampled_from(backends.CHOICES),
     seed=st.integers(0, 2**64 - 1),
@@ -151,6 +151,13 @@ BAD_VALUES = [
     ("hidden", [400, -1], f"hidden: got [400, -1], {HIDDEN}"),
     ("hidden", [400, 2.5], f"hidden: got [400, 2.5], {HIDDEN}"),
     ("hidden", "400", f"hidden: got '400', {HIDDEN}"),
+    ("latent", 2**31, f"latent: got 2147483648, {WHOLE} and < 2**31"),
+    ("epochs", 10**30, f"epochs: got 1{'0' * 30}, {WHOLE} and < 2**31"),
+    ("validation", 10**30, f"validation: got 1{'0' * 30}, {WHOLE0} and < 2**31, or none"),
+    ("samples", 2**24, f"samples: got 16777216, {WHOLE} and < 2**24"),
+    ("z_samples", 10**9, f"z_samples: got 1000000000, {WHOLE} and < 2**24"),
+    ("data", "gr\udcffn.npy", "data: got 'gr\\udcffn.npy', expected the name of a built-in data set or the path of a "
+     "file in UTF-8"),
     ("image_shape", (28,), "image_shape: got 28, expected a height and a width, such as 28,28, or none"),
     ("image_shape", (28, 0), "image_shape: got 28,0, expected a height and a width, such as 28,28, or none"),
     ("values", "xyz", "values: got 'xyz', expected one of binary, byte, unit, real, or none"),
@@ -405,6 +412,8 @@ def test_a_toml_file_is_read(tmp_path: Path) -> None:
         (b"epochs = '3'", f"epochs: got '3', {WHOLE}"),
         (b"epoch = 3", "key: got 'epoch', expected the name of a setting (did you mean 'epochs'?)"),
         (b"[hidden]\nsize = 3", f"hidden: got {{'size': 3}}, {HIDDEN}"),
+        (b"a = " + b"[" * 20_000, "brackets are nested too deeply to be read"),
+        (b"a.b = 1\n" + b"#" * 1_000_000, "got more than 1000000 bytes, expected a file of settings"),
     ],
 )
 def test_a_bad_toml_file_is_one_line_that_names_it(tmp_path: Path, content: bytes, message: str) -> None:
@@ -413,6 +422,18 @@ def test_a_bad_toml_file_is_one_line_that_names_it(tmp_path: Path, content: byte
     with pytest.raises(ConfigError) as error:
         config.load(path)
     assert str(error.value) == f"config: {path}: {message}"
+
+
+def test_a_mark_that_a_file_is_utf_8_is_read_over(tmp_path: Path) -> None:
+    path = tmp_path / "marked.toml"
+    path.write_bytes("\ufefflatent = 3\n".encode())
+    assert config.load(path) == Config(latent=3)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero here")
+def test_a_device_without_an_end_is_not_read_to_it() -> None:
+    with pytest.raises(ConfigError, match=r"^config: /dev/zero: got more than 1000000 bytes, expected a file of setti"):
+        config.load("/dev/zero")
 
 
 def test_a_config_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -435,7 +435,7 @@ def test_the_compiled_operations_give_the_same_chains() -> None:
 @pytest.mark.parametrize("name", ["chains", "temperatures", "leapfrog"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])
 def test_settings_that_make_no_sense_are_refused(name: str, value: Any) -> None:
-    with pytest.raises(InputError, match=f"{name}: got {value!r}, expected a whole number > 0"):
+    with pytest.raises(InputError, match=f"{name}: got {value!r}, expected a whole number >= 1"):
         Annealing(**{name: value})
 
 

@@ -6,6 +6,7 @@ Exit codes: 0 good, 1 a check failed, 2 bad usage or input, 130 interrupted, 141
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -16,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from vae_np import __version__
-from vae_np.cli.output import INTERRUPTED
+from vae_np.cli.interrupts import INTERRUPTED, leaving_at_once
 from vae_np.errors import InputError, MissingFileError, NonFiniteError, UnverifiedWarning
 
 # In the order of the help; `vae_np/cli/NAME.py` has the command of that name: its options and its work.
@@ -42,6 +43,7 @@ def run() -> int:
 def _run_and_tell() -> int:
     """Run the command, tell what went wrong, and return the exit code."""
     try:
+        _open_streams()
         with _notes():
             code = _run(sys.argv[1:])
         # Here and not at exit, where what fails is told by a traceback.
@@ -55,6 +57,8 @@ def _run_and_tell() -> int:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", INTERRUPTED)
+    except MemoryError as error:
+        return _complain(f"memory: there is not enough for this ({error or 'none is left'})")
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -77,9 +81,21 @@ def _notes() -> Iterator[None]:
         yield
 
 
+def _open_streams() -> None:
+    """Have text that a terminal cannot show replaced, and see that there is a standard output to write to."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (as long as the process)
+    if sys.stdout is None:
+        raise InputError("output: standard output is closed, expected a file, a pipe or a terminal")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _run(arguments: Sequence[str]) -> int:
     instruction = os.environ.get(_COMPLETE)
-    command = typer.main.get_command(_application(() if instruction else arguments))
+    with leaving_at_once():
+        command = typer.main.get_command(_application(() if instruction else arguments))
     if instruction:
         from typer.completion import shell_complete
 

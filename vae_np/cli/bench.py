@@ -66,34 +66,40 @@ def command(
         output.warn(str(error))
         return 1
     unit = {"step": "step", "eval": "image", "ops": "call"}[what]
-    output.table(
-        f"{what} at {workload}, float32, {count} thread{'s' if count > 1 else ''} for everyone, "
-        f"medians of {repeats} rounds in turns, milliseconds per {unit}",
-        ("", "", "median", "quartiles", "of fastest peer", "of GEMM only"),
-        [
-            (
-                result["what"],
-                result["backend"],
-                f"{result['median_ms']:.4f}",
-                f"{result['q25_ms']:.4f} to {result['q75_ms']:.4f}",
-                _ratio(result["ratio_to_fastest_peer"]),
-                _ratio(result["ratio_to_gemm_floor"]),
-            )
-            for result in found.results
-        ],
-    )
     environment = _environment(chosen, count, found)
-    for title, how in found.gemm_only.items():
-        output.say(f"{title}: the fastest way to the matrix products alone was {how}")
-    if found.bandwidth_gb_s:
-        output.say(
-            "triad: as many bytes as Adam has to move, at {parameters:.0f} GB/s where the parameters lie; "
-            "memory {memory:.0f} GB/s".format_map(found.bandwidth_gb_s)
+
+    def tell() -> None:
+        output.table(
+            f"{what} at {workload}, float32, {count} thread{'s' if count > 1 else ''} for everyone, "
+            f"medians of {repeats} rounds in turns, milliseconds per {unit}",
+            ("", "", "median", "quartiles", "of fastest peer", "of GEMM only"),
+            [
+                (
+                    result["what"],
+                    result["backend"],
+                    f"{result['median_ms']:.4f}",
+                    f"{result['q25_ms']:.4f} to {result['q75_ms']:.4f}",
+                    _ratio(result["ratio_to_fastest_peer"]),
+                    _ratio(result["ratio_to_gemm_floor"]),
+                )
+                for result in found.results
+            ],
         )
-    if chart_file is not None:
-        _load("chart").save(found.results, chart_file)
-        output.say(f"wrote    {chart_file}")
-    output.json("bench", {"results": found.results, "environment": environment})
+        for title, how in found.gemm_only.items():
+            output.say(f"{title}: the fastest way to the matrix products alone was {how}")
+        if found.bandwidth_gb_s:
+            output.say(
+                "triad: as many bytes as Adam has to move, at {parameters:.0f} GB/s where the parameters lie; "
+                "memory {memory:.0f} GB/s".format_map(found.bandwidth_gb_s)
+            )
+        if chart_file is not None:
+            output.say(f"wrote    {chart_file}")
+
+    try:
+        if chart_file is not None:
+            _load("chart").save(found.results, chart_file)
+    finally:
+        output.result("bench", {"results": found.results, "environment": environment}, tell)
     return 0
 
 

@@ -50,18 +50,19 @@ class OpenRun:
 
     def report(self, command: str, written: list[Path], numbers: dict[str, int]) -> None:
         """Say which files were written, and write the JSON."""
-        for path in written:
-            self.output.say(f"wrote    {path}")
-        self.output.json(
-            command,
-            {
-                **numbers,
-                "files": [str(path) for path in written],
-                "dtype": self.settings.dtype,
-                "seed": self.seed,
-                "run": str(self.folder),
-            },
-        )
+
+        def tell() -> None:
+            for path in written:
+                self.output.say(f"wrote    {path}")
+
+        content = {
+            **numbers,
+            "files": [str(path) for path in written],
+            "dtype": self.settings.dtype,
+            "seed": self.seed,
+            "run": str(self.folder),
+        }
+        self.output.result(command, content, tell)
 
 
 def save_picture(figure: Any, path: Path) -> None:

@@ -116,7 +116,7 @@ def kept(evaluation: Evaluation) -> Partial[Any]:
         "values": examples.values.to_mapping(),
         "binarize": examples.mode,
     }
-    return Partial(evaluation.folder, key, kinds[str(estimation.estimator)])
+    return Partial(evaluation.folder, key, kinds[str(estimation.estimator)], most=len(examples))
 
 
 def estimate(output: Output, partial: Partial[Any], evaluation: Evaluation) -> Any:

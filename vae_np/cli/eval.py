@@ -15,8 +15,9 @@ from vae_np._types import Array
 from vae_np.cli import estimation, machine
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
 from vae_np.cli.estimation import Estimation, Evaluation, EvaluationData
+from vae_np.cli.interrupts import INTERRUPTED
 from vae_np.cli.options import JsonFile, Run, RunBackend, RunSeed, setting, whole, words
-from vae_np.cli.output import INTERRUPTED, Output, check_target, with_error, writing
+from vae_np.cli.output import Output, check_target, with_error, writing
 from vae_np.config import Config
 from vae_np.data import BINARIZATIONS, KINDS
 from vae_np.elbo import Terms
@@ -107,11 +108,11 @@ def command(
     evaluation = _resolve(
         run,
         estimator=estimator,
-        samples=whole("samples", samples, None),
-        temperatures=whole("temperatures", temperatures, None),
+        samples=whole("samples", samples, None, bits=24),
+        temperatures=whole("temperatures", temperatures, None, bits=24),
         leapfrog=whole("leapfrog", leapfrog, None),
         images=whole("images", images, None),
-        z_samples=whole("z_samples", z_samples, None),
+        z_samples=whole("z_samples", z_samples, None, bits=24),
         data_file=data_file,
         named=_named(setting("values", values), setting("scale", scale), data_file),
         binarize=setting("binarize", binarize),
@@ -122,14 +123,16 @@ def command(
     shortened = _shortened(evaluation.vae.config, trained["steps"])
     _introduce(output, evaluation, shortened, data_file)
     result = _compute(output, evaluation)
-    if not no_plots:
-        plots.save(plots.kl_per_dimension(result.kl, result.active), evaluation.folder / "kl.png")
-    if per_example is not None:
-        _write_npz(per_example, evaluation.data.examples, result.arrays())
-    _tell(output, evaluation, result, shortened)
+    content = {**_as_json(evaluation, result), "train": trained, "shortened": shortened}
+    try:
+        if not no_plots:
+            plots.save(plots.kl_per_dimension(result.kl, result.active), evaluation.folder / "kl.png")
+        if per_example is not None:
+            _write_npz(per_example, evaluation.data.examples, result.arrays())
+    finally:
+        output.result("eval", content, lambda: _tell(output, evaluation, result, shortened))
     if per_example is not None:
         output.say(f"wrote    {per_example}")
-    output.json("eval", {**_as_json(evaluation, result), "train": trained, "shortened": shortened})
     return 0
 
 

@@ -19,10 +19,7 @@ def command(json_file: JsonFile = None) -> int:
     """Show versions, the machine, and the matrix of backend, objective and likelihood."""
     output = Output(json_file)
     here = _machine()
-    output.say(f"vae-np {__version__}, Python {platform.python_version()}, {here['system']}")
-    output.say(f"{here['cores']} cores, SIMD {here['simd']}, BLAS {here['blas']}")
     versions = {name: machine.version(name) for name in _LIBRARIES}
-    output.say(", ".join(f"{name} {version or '(not installed)'}" for name, version in versions.items()))
     rows, matrix = [], []
     for name in backends.NAMES:
         for objective in OBJECTIVES:
@@ -32,14 +29,21 @@ def command(json_file: JsonFile = None) -> int:
                 {"backend": name, "objective": objective, "likelihood": likelihood, "how": how}
                 for likelihood, how in zip(LIKELIHOODS, hows, strict=True)
             ]
-    output.table("Backend and objective × likelihood", ("", *LIKELIHOODS), rows)
-    for name in backends.NAMES:
-        why = backends.missing(name)
-        output.say(f"{name:<6} {_present(name) if why is None else why}")
     chosen = backends.choose("auto")
     here["vector_bits"] = chosen.vector_bits
-    output.say(f"auto   {chosen.name} ({chosen.reason})")
-    output.json("info", {"machine": here, "libraries": versions, "matrix": matrix, "auto": chosen.name})
+
+    def tell() -> None:
+        output.say(f"vae-np {__version__}, Python {platform.python_version()}, {here['system']}")
+        output.say(f"{here['cores']} cores, SIMD {here['simd']}, BLAS {here['blas']}")
+        output.say(", ".join(f"{name} {version or '(not installed)'}" for name, version in versions.items()))
+        output.table("Backend and objective × likelihood", ("", *LIKELIHOODS), rows)
+        for name in backends.NAMES:
+            why = backends.missing(name)
+            output.say(f"{name:<6} {_present(name) if why is None else why}")
+        output.say(f"auto   {chosen.name} ({chosen.reason})")
+
+    content = {"machine": here, "libraries": versions, "matrix": matrix, "auto": chosen.name}
+    output.result("info", content, tell)
     return 0
 
 

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from vae_np import backends, config
-from vae_np.errors import InputError
 
 _NAMES = f"{', '.join(backends.CHOICES[:-1])} or {backends.CHOICES[-1]}"
 
@@ -58,17 +57,16 @@ RunBackend = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
-def whole(name: str, text: str | None, default: Any, *, at_least: int = 1) -> Any:
-    """An option that is not part of a run's configuration: a whole number, or its default where it was not given."""
+def whole(name: str, text: str | None, default: Any, *, bits: int = 31) -> Any:
+    """An option that is not part of a run's configuration: a whole number from 1, or its default if not given."""
     if text is None:
         return default
     try:
-        value = int(text)
+        value: int | str = int(text)
     except ValueError:
-        value = at_least - 1
-    if value < at_least:
-        raise InputError(f"{name}: got {text!r}, expected a whole number >= {at_least}")
-    return value
+        # Refused below, as what it is.
+        value = text
+    return config.counted(name, value, bits=bits)
 
 
 def setting(name: str, text: str | None) -> Any:

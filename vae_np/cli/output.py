@@ -6,21 +6,22 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from vae_np import __version__, storage
 from vae_np.errors import InputError, WriteError
 
-# What a command returns that Ctrl-C or SIGTERM has ended.
-INTERRUPTED = 130
+_WIDEST = 1000
 
 
 class Output:
@@ -68,16 +69,32 @@ class Output:
         for row in rows:
             # As text: a name in square brackets is no markup.
             table.add_row(*map(Text, row))
-        self.text.print(table)
+        # A number that is cut short is lost: better a line that the terminal folds.
+        table.width = Measurement.get(self.text, self.text.options.update(width=_WIDEST), table).maximum
+        self.text.print(table, crop=False)
 
-    def json(self, command: str, content: dict[str, Any]) -> None:
-        """Write `content` under a schema and version header where `--json` said; non-finite numbers become null."""
+    def status(self, line: str) -> Status:
+        """A line with a spinner while something lasts; nothing without a terminal."""
+        return self.progress.status(line, spinner="line" if self.progress.options.ascii_only else "dots")
+
+    def result(self, command: str, content: dict[str, Any], tell: Callable[[], None]) -> None:
+        """Write the result where `--json` said, then have `tell` print it; neither is kept from it by the other.
+
+        `content` goes under a schema and version header; non-finite numbers become null.
+        """
+        try:
+            self._write(command, content)
+        finally:
+            tell()
+
+    def _write(self, command: str, content: dict[str, Any]) -> None:
         if self.json_file is None:
             return
         whole = {"schema": f"vae-np/{command}/1", "version": __version__, **content}
         text = json.dumps(_finite(whole), indent=2, allow_nan=False) + "\n"
         if self.json_file == "-":
             sys.stdout.write(text)
+            sys.stdout.flush()
             return
         path = Path(self.json_file)
         with writing("json", path):
@@ -97,7 +114,7 @@ class _Console(Console):
 
 def _console(stream: Any) -> Console:
     console = _Console(file=stream)
-    # A pipe has no width of its own: wide enough there that no table is folded or cut.
+    # A pipe has no width of its own.
     return console if console.is_terminal else _Console(file=stream, width=160)
 
 

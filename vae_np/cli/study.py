@@ -40,27 +40,28 @@ def command(
     for name in names:
         title = study.chapter_title(name)
         started = time.perf_counter()
-        with output.progress.status(f"{name}: {title}"):
+        with output.status(f"{name}: {title}"):
             result = study.run_chapter(name, chosen_seed)
         seconds = time.perf_counter() - started
-        output.table(
-            f"{name}: {title} ({seconds:.0f} s)",
-            ("claim", "value", "", "expected", "tolerance", "verdict"),
-            [_row(claim) for claim in result.claims],
-        )
         files = []
         for label, figure in result.figures.items():
             path = folder / f"{label}.png"
             with writing("out", path):
                 plots.save(figure, path)
             files.append(str(path))
-            output.say(f"wrote    {path}")
+        output.table(
+            f"{name}: {title} ({seconds:.0f} s)",
+            ("claim", "value", "", "expected", "tolerance", "verdict"),
+            [_row(claim) for claim in result.claims],
+        )
+        for file in files:
+            output.say(f"wrote    {file}")
         failed += result.failed
         chapters.append({"name": name, "claims": [claim.as_dict() for claim in result.claims], "figures": files})
     claims = sorted({claim["id"] for part in chapters for claim in part["claims"]})
     total = sum(len(part["claims"]) for part in chapters)
-    output.say(f"{len(claims)} claims, {total} numbers: {total - failed} hold, {failed} fail")
-    output.json("study", {"chapters": chapters, "failed": failed, "seed": chosen_seed})
+    summary = f"{len(claims)} claims, {total} numbers: {total - failed} hold, {failed} fail"
+    output.result("study", {"chapters": chapters, "failed": failed, "seed": chosen_seed}, lambda: output.say(summary))
     return 1 if failed else 0
 
 

@@ -16,8 +16,9 @@ import typer
 from vae_np import backends, checkpoint, config, data, runs, storage
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
 from vae_np.cli.drawn import reconstruction_picture
+from vae_np.cli.interrupts import INTERRUPTED
 from vae_np.cli.options import JsonFile, runs_here, with_config_options, words
-from vae_np.cli.output import INTERRUPTED, Output, with_error
+from vae_np.cli.output import Output, with_error
 from vae_np.config import Config
 from vae_np.errors import (
     CheckpointError,
@@ -334,31 +335,34 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
     terms = held_out.elbo_terms(trainer.model, examples, seed=settings.seed, z_samples=settings.z_samples)
     figures = term_figures(terms)
     speed = train_figures(trainer.state.step, trainer.seconds)
-    if draw:
-        vae = VAE.load(folder, backend=settings.backend, seed=settings.seed, moments=False)
-        draw_pictures(folder, vae, examples, dataset)
     shortened = settings.shortened()
-    output.table(
-        f"Test set, {len(examples)} examples, nats ± standard error over examples"
-        + ("" if shortened is None else f"; shortened: {shortened}"),
-        ("", "mean"),
-        [(name, with_error(figures[key])) for name, key in TERM_NAMES],
-    )
-    rate = f"{speed['steps_per_second']:.0f} per second"
-    output.say(f"trained  {speed['steps']} steps in {speed['seconds']:.1f} s, {rate}")
-    output.say(f"run      {folder}")
-    output.json(
-        "train",
-        {
-            "test": {**figures, "log_likelihood": None, "samples": None},
-            "train": speed,
-            "shortened": shortened,
-            "backend": trainer.backend.name,
-            "dtype": settings.dtype,
-            "seed": settings.seed,
-            "run": str(folder),
-        },
-    )
+
+    def tell() -> None:
+        output.table(
+            f"Test set, {len(examples)} examples, nats ± standard error over examples"
+            + ("" if shortened is None else f"; shortened: {shortened}"),
+            ("", "mean"),
+            [(name, with_error(figures[key])) for name, key in TERM_NAMES],
+        )
+        rate = f"{speed['steps_per_second']:.0f} per second"
+        output.say(f"trained  {speed['steps']} steps in {speed['seconds']:.1f} s, {rate}")
+        output.say(f"run      {folder}")
+
+    content = {
+        "test": {**figures, "log_likelihood": None, "samples": None},
+        "train": speed,
+        "shortened": shortened,
+        "backend": trainer.backend.name,
+        "dtype": settings.dtype,
+        "seed": settings.seed,
+        "run": str(folder),
+    }
+    try:
+        if draw:
+            vae = VAE.load(folder, backend=settings.backend, seed=settings.seed, moments=False)
+            draw_pictures(folder, vae, examples, dataset)
+    finally:
+        output.result("train", content, tell)
 
 
 def draw_pictures(folder: Path, vae: VAE, examples: Examples, dataset: data.Dataset) -> None:

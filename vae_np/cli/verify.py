@@ -72,33 +72,34 @@ def verify_package(*, full: bool, library: str | None, seed: int, json_file: str
     output = Output(json_file)
     started = time.perf_counter()
     rows: list[runner.Row] = []
-    with output.progress.status("verifying") as status:
+    with output.status("verifying") as status:
         for row in runner.rows(seed=seed, full=full, library=library):
             rows.append(row)
             status.update(f"{len(rows)} checks, {row.backend}: {row.name}")
     seconds = time.perf_counter() - started
-    output.table(
-        "Every hand-written gradient and closed form",
-        ("check", "backend", "method", "max rel error", "verdict"),
-        [
-            (row.name, row.backend, row.method, f"{row.max_rel_error:.1e}", "ok" if row.passed else "FAIL")
-            for row in rows
-        ],
-    )
     failed = [row for row in rows if not row.passed]
-    for row in failed:
-        output.say(f"\n{row.name} ({row.backend}): {row.detail}")
-    output.say(f"{len(rows) - len(failed)} passed, {len(failed)} failed in {seconds:.1f} s")
-    output.json(
-        "verify",
-        {
-            "checks": [row.as_dict() for row in rows],
-            "failed": len(failed),
-            "passed": len(rows) - len(failed),
-            "seconds": seconds,
-            "seed": seed,
-        },
-    )
+
+    def tell() -> None:
+        output.table(
+            "Every hand-written gradient and closed form",
+            ("check", "backend", "method", "max rel error", "verdict"),
+            [
+                (row.name, row.backend, row.method, f"{row.max_rel_error:.1e}", "ok" if row.passed else "FAIL")
+                for row in rows
+            ],
+        )
+        for row in failed:
+            output.say(f"\n{row.name} ({row.backend}): {row.detail}")
+        output.say(f"{len(rows) - len(failed)} passed, {len(failed)} failed in {seconds:.1f} s")
+
+    content = {
+        "checks": [row.as_dict() for row in rows],
+        "failed": len(failed),
+        "passed": len(rows) - len(failed),
+        "seconds": seconds,
+        "seed": seed,
+    }
+    output.result("verify", content, tell)
     return 1 if failed else 0
 
 
@@ -117,36 +118,36 @@ def verify_user_files(
     started = time.perf_counter()
     results = []
     for index, path in enumerate(paths, start=1):
-        with output.progress.status(f"{path} ({index} of {len(paths)})"):
+        with output.status(f"{path} ({index} of {len(paths)})"):
             (result,) = files.verify_files(
                 [path], timeout=timeout, memory_limit_mb=memory_limit_mb, seed=seed, strict=strict, only=only
             )
         output.say(files.render(result) + "\n")
         results.append(result)
-    if len(results) > 1:
-        for result in results:
+
+    def tell() -> None:
+        for result in results if len(results) > 1 else ():
             output.say(files.summary_line(result))
+
     pairs = [(result, pair) for result in results for pair in result.pairs]
     good = sum(pair.status == "passed" for _, pair in pairs)
-    output.json(
-        "verify",
-        {
-            "checks": [
-                {
-                    "name": f"{result.path}: {pair.name}",
-                    "backend": "numpy",
-                    "method": ", ".join(sorted({row["method"] for row in (pair.report or {"rows": []})["rows"]})),
-                    "max_rel_error": (pair.report or {"max_rel_error": None})["max_rel_error"],
-                    "passed": pair.status == "passed",
-                    "detail": pair.message,
-                }
-                for result, pair in pairs
-            ],
-            "failed": len(pairs) - good,
-            "passed": good,
-            "seconds": time.perf_counter() - started,
-            "seed": seed,
-            "files": [result.as_dict() for result in results],
-        },
-    )
+    content = {
+        "checks": [
+            {
+                "name": f"{result.path}: {pair.name}",
+                "backend": "numpy",
+                "method": ", ".join(sorted({row["method"] for row in (pair.report or {"rows": []})["rows"]})),
+                "max_rel_error": (pair.report or {"max_rel_error": None})["max_rel_error"],
+                "passed": pair.status == "passed",
+                "detail": pair.message,
+            }
+            for result, pair in pairs
+        ],
+        "failed": len(pairs) - good,
+        "passed": good,
+        "seconds": time.perf_counter() - started,
+        "seed": seed,
+        "files": [result.as_dict() for result in results],
+    }
+    output.result("verify", content, tell)
     return files.exit_code(results)

@@ -1,7 +1,7 @@
 """A run's configuration: its settings and their kinds, read from TOML files and from the command line."""
 
 from vae_np.config.files import load, load_toml, shipped
-from vae_np.config.kinds import Choice, Flag, Integer, Real, Sizes, Text
+from vae_np.config.kinds import Choice, Flag, Integer, Real, Sizes, Text, counted, shown
 from vae_np.config.option import Option
 from vae_np.config.settings import (
     ACTIVATIONS,
@@ -30,6 +30,7 @@ __all__ = [
     "Real",
     "Sizes",
     "Text",
+    "counted",
     "load",
     "load_toml",
     "merge",
@@ -37,4 +38,5 @@ __all__ = [
     "parse_field",
     "parse_stages",
     "shipped",
+    "shown",
 ]

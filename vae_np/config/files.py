@@ -10,11 +10,15 @@ from vae_np.config.kinds import did_you_mean, shown
 from vae_np.config.settings import Config
 from vae_np.errors import ConfigError, MissingFileError
 
+_MOST_BYTES = 1_000_000
+
 
 def load_toml(path: str | os.PathLike[str]) -> Config:
     """The configuration in a TOML file; raises MissingFileError or ConfigError, which name the file."""
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            # One byte more than is allowed: a device may have no end.
+            content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise MissingFileError(f"config: {os.fspath(path)}: there is no such file") from None
     except OSError as error:
@@ -50,8 +54,11 @@ def _shipped_files() -> dict[str, Any]:
 def _from_toml(content: bytes, source: str) -> Config:
     import tomllib
 
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(f"config: {source}: got more than {_MOST_BYTES} bytes, expected a file of settings")
     try:
-        settings = tomllib.loads(content.decode())
+        # Some editors begin a file with a mark that it is UTF-8.
+        settings = tomllib.loads(content.decode("utf-8-sig"))
     except ValueError as error:
         raise ConfigError(f"config: {source}: not valid TOML: {' '.join(str(error).split())}") from None
     except RecursionError:

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+from vae_np.errors import InputError
+
 
 class Kind(ABC):
     """What a field accepts: a description, a reader for text, and a check.
@@ -27,7 +29,12 @@ class Kind(ABC):
     @abstractmethod
     def check(self, value: Any) -> Any: ...
 
+    def limit(self, value: Any) -> str:
+        """What else `expected` has to say to a value that only an extreme of the computer's forbids."""
+        return ""
+
     def hint(self, value: Any) -> str:
+        """What may have been meant."""
         return ""
 
 
@@ -45,7 +52,12 @@ class Text(Kind):
         text = os.fspath(value)
         if not isinstance(text, str) or not text.strip():
             raise ValueError
+        # What is no Unicode, such as a file's name in another encoding, raises a ValueError: TOML could not hold it.
+        text.encode()
         return text
+
+    def limit(self, value: Any) -> str:
+        return " in UTF-8" if isinstance(value, str) and value.strip() else ""
 
 
 @dataclass(frozen=True)
@@ -88,11 +100,16 @@ class Flag(Kind):
 
 @dataclass(frozen=True)
 class Integer(Kind):
-    """A whole number at or above a bound, and below another where one is given."""
+    """A whole number at or above a bound, and below another where one is given.
+
+    Any other is below 2**`bits`, which a message says only where that was not kept: most numbers count what the noise's
+    words of 32 bits address, samples what its 24 bits do.
+    """
 
     at_least: int
     below: int | None = None
     below_text: str = ""
+    bits: int = 31
 
     @property
     def expected(self) -> str:
@@ -104,9 +121,18 @@ class Integer(Kind):
 
     def check(self, value: Any) -> int:
         number = _whole(value)
-        if number < self.at_least or (self.below is not None and number >= self.below):
+        if not self.at_least <= number < (self.below or 2**self.bits):
             raise ValueError
         return number
+
+    def limit(self, value: Any) -> str:
+        if isinstance(value, bool) or self.below is not None:
+            return ""
+        if isinstance(value, str):
+            is_large = value.isdecimal() and len(value) > 10
+        else:
+            is_large = hasattr(value, "__index__") and value >= 2**self.bits
+        return f" and < 2**{self.bits}" if is_large else ""
 
 
 @dataclass(frozen=True)
@@ -191,6 +217,15 @@ def shown(value: Any) -> str:
     text = repr(value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value)
     text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def counted(name: str, value: Any, *, bits: int = 31) -> int:
+    """A whole number from 1 and below 2**`bits`, for an argument that is no setting; raises InputError."""
+    kind = Integer(1, bits=bits)
+    try:
+        return kind.check(value)
+    except (ValueError, TypeError):
+        raise InputError(f"{name}: got {shown(value)}, expected {kind.expected}{kind.limit(value)}") from None
 
 
 def _whole(value: Any) -> int:

@@ -41,7 +41,8 @@ class Option:
 
     @property
     def expected(self) -> str:
-        return self.kind.expected + (", or none" if self._clearable else "")
+        """What a value has to be."""
+        return self._expected("")
 
     @property
     def _clearable(self) -> bool:
@@ -69,4 +70,8 @@ class Option:
         return self.check(value)
 
     def _message(self, value: Any) -> str:
-        return f"{self.name}: got {shown(value)}, expected {self.expected}{self.kind.hint(value)}"
+        expected = self._expected(self.kind.limit(value))
+        return f"{self.name}: got {shown(value)}, expected {expected}{self.kind.hint(value)}"
+
+    def _expected(self, limit: str) -> str:
+        return self.kind.expected + limit + (", or none" if self._clearable else "")

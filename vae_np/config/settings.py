@@ -141,7 +141,9 @@ class Config:
         "What is maximised: the ELBO; the bound of several samples by its own gradient (iwae) or by one of less noise "
         "in the encoder (stl, dreg); the ELBO by the score function. A reported ELBO is always the ELBO.",
     )
-    samples: int = _option(1, Integer(1), "N", "Samples of z per image in a training step; score needs at least 2.")
+    samples: int = _option(
+        1, Integer(1, bits=24), "N", "Samples of z per image in a training step; score needs at least 2."
+    )
     beta: float = _option(
         1.0, Real(at_least=0), "X", "Weight of the KL in the objective; a reported ELBO always has weight 1."
     )
@@ -155,7 +157,7 @@ class Config:
         "Last training rows held out for validation; by default 5000, or a tenth of the rows "
         "where there are fewer than 50000.",
     )
-    z_samples: int = _option(1, Integer(1), "N", "Noise draws per image when the ELBO is evaluated.")
+    z_samples: int = _option(1, Integer(1, bits=24), "N", "Noise draws per image when the ELBO is evaluated.")
     dtype: str = _option("float32", Choice(DTYPES), "NAME", "Precision.")
     backend: str = _option(
         "auto", Choice(backends.CHOICES), "NAME", "What computes; auto says what it chose and why."

@@ -15,6 +15,7 @@ import numpy as np
 
 from vae_np import noise
 from vae_np._types import Array
+from vae_np.config import counted
 from vae_np.errors import InputError
 from vae_np.evaluation import importance
 from vae_np.evaluation.importance import Estimate
@@ -50,9 +51,8 @@ class Annealing:
 
     def __post_init__(self) -> None:
         for name in ("chains", "temperatures", "leapfrog"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise InputError(f"{name}: got {value!r}, expected a whole number > 0")
+            # Each chain has three of the noise's 2**24 samples.
+            counted(name, getattr(self, name), bits=22 if name == "chains" else 24)
         if not 0 < self.acceptance < 1:
             raise InputError(f"acceptance: got {self.acceptance!r}, expected a number > 0 and < 1")
 

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
-from vae_np import data, noise
+from vae_np import data, memory, noise
 from vae_np._types import Array
 from vae_np.distributions import LOG_2PI, normal_kl_forward
 from vae_np.elbo import Terms, posterior_elbo_forward, posterior_log_prob
@@ -80,6 +80,8 @@ def posterior(model: Model, x: Array, places: Array, *, seed: int) -> tuple[Arra
 
 def elbo_terms(model: Model, examples: Examples, *, seed: int, z_samples: int = 1) -> Terms:
     """The ELBO's terms of every example, (N,) each in nats, with `z_samples` draws of ε from EVAL_EPS. [D21]"""
+    rows = z_samples * min(len(examples), _BATCH)
+    memory.check("z_samples", z_samples, rows * model.arch.features * model.parameters.dtype.itemsize)
     parts = []
     for start in range(0, len(examples), _BATCH):
         x, places = examples.batch(slice(start, start + _BATCH))
@@ -186,6 +188,7 @@ def annealed_log_likelihood(
     `on_batch` and `done` as in `log_likelihood`; `on_progress` hears how many examples are done, parts of them too.
     """
     check_estimator(model.arch)
+    memory.check("chains", how.chains, how.chains * model.arch.features * model.parameters.dtype.itemsize)
 
     def estimate(x: Array, places: Array) -> AnnealedEstimate:
         first = int(places[0]) - examples.first

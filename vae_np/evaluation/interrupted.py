@@ -6,6 +6,7 @@ included), so that no other evaluation takes it for its own. It is gone once the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -39,11 +40,13 @@ def digest(*parts: bytes | Array) -> str:
 class Partial(Generic[AnyEstimate]):
     """The estimates so far of one evaluation: `done` (None at first) and the `seconds` that they took.
 
-    `key` is what the numbers depend on, as JSON can hold it; `kind` the class of the estimates.
+    `key` is what the numbers depend on, as JSON can hold it; `kind` the class of the estimates, at most `most` of them.
     """
 
-    def __init__(self, folder: Path, key: Mapping[str, Any], kind: type[AnyEstimate]) -> None:
-        self._key, self._kind = json.dumps(key, sort_keys=True), kind
+    def __init__(
+        self, folder: Path, key: Mapping[str, Any], kind: type[AnyEstimate], *, most: float = math.inf
+    ) -> None:
+        self._key, self._kind, self._most = json.dumps(key, sort_keys=True), kind, most
         self.path = folder / f"eval-{digest(self._key.encode())[:16]}.partial.npz"
         self.problem: str | None = None
         self.seconds = 0.0
@@ -64,6 +67,8 @@ class Partial(Generic[AnyEstimate]):
                 seconds = float(held["seconds"])
                 arrays = [held[field.name] for field in fields(self._kind)]
                 if not math.isfinite(seconds) or any(array.shape != (len(arrays[0]),) for array in arrays):
+                    raise ValueError
+                if any(array.dtype.kind != "f" for array in arrays) or len(arrays[0]) > self._most:
                     raise ValueError
                 self.seconds = seconds
                 return self._kind(*arrays)
@@ -96,4 +101,6 @@ class Partial(Generic[AnyEstimate]):
 
     def remove(self) -> None:
         """Forget the file: the evaluation is complete."""
-        self.path.unlink(missing_ok=True)
+        # What cannot be removed is no file of ours.
+        with contextlib.suppress(OSError):
+            self.path.unlink()

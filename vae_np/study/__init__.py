@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable
 from typing import cast
 
+from vae_np.config import shown
 from vae_np.errors import InputError
 from vae_np.study.claims import Claim, Result
 
@@ -36,9 +37,9 @@ def _module(name: str) -> object:
 def chapter_name(text: str) -> str:
     """The chapter that `text` names, in full or by its number; raises InputError where there is none."""
     for name in CHAPTERS:
-        if text == name or (text.isdigit() and int(text) == int(name.split("-", 1)[0])):
+        if text == name or text.zfill(2) == name.split("-", 1)[0]:
             return name
-    raise InputError(f"chapter: got {text!r}, expected all or one of {', '.join(CHAPTERS)}")
+    raise InputError(f"chapter: got {shown(text)}, expected all or one of {', '.join(CHAPTERS)}")
 
 
 def chapter_title(name: str) -> str:

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import checkpoint, data, noise
+from vae_np import checkpoint, data, memory, noise
 from vae_np._types import Array
 from vae_np.backends import Backend, FusedStep
-from vae_np.config import Config
+from vae_np.config import Config, shown
 from vae_np.elbo import Terms
 from vae_np.errors import CheckpointError, ConfigError, NonFiniteError
 from vae_np.model import Architecture, Model, initialise
@@ -36,8 +36,11 @@ Metrics = dict[str, Any]
 
 
 def architecture(config: Config, features: int) -> Architecture:
-    """The architecture that `config` describes, for data of `features` columns."""
-    return Architecture(
+    """The architecture that `config` describes, for data of `features` columns.
+
+    Raises InputError for one that does not fit into memory with its gradients and moments.
+    """
+    arch = Architecture(
         features=features,
         latent=config.latent,
         hidden=config.hidden,
@@ -46,6 +49,11 @@ def architecture(config: Config, features: int) -> Architecture:
         sigma=config.sigma,
         inference=config.inference,
     )
+    largest = "latent" if arch.latent >= max(arch.hidden, default=0) else "hidden"
+    # Parameters, gradients and two moments.
+    needed = 4 * memory.array(arch.shapes().values(), np.dtype(config.dtype).itemsize)
+    memory.check(largest, shown(getattr(arch, largest)), needed)
+    return arch
 
 
 def validation_rows(config: Config, rows: int) -> int:
@@ -134,6 +142,7 @@ class Trainer:
                 f"batch_size: got {self.config.batch_size}, expected at most the {len(self.rows)} training rows"
             )
         self.arch = architecture(self.config, self.rows.shape[1])
+        memory.check("samples", self.config.samples, self.config.samples * self.config.batch_size * self._row_bytes())
         if self.state is None:
             mean = None
             if self.config.init == "glorot":
@@ -148,6 +157,11 @@ class Trainer:
             self.fused = self.backend.fused_step(
                 self.arch, self.state, self.config.batch_size, None if objective == "elbo" else samples
             )
+
+    def _row_bytes(self) -> int:
+        """The bytes that a step holds at least per row of the decoder: z, each hidden layer, and the logits."""
+        widths = self.arch.latent + sum(self.arch.hidden) + self.arch.features
+        return widths * np.dtype(self.config.dtype).itemsize
 
     @cached_property
     def local_rows(self) -> str | None:
