@@ -245,19 +245,22 @@ def _decode(kind: str, path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         raise MissingFileError(f"{path}: there is no such file") from None
     # ValueError: an empty file cannot be mapped; TypeError: a number format that NumPy lacks
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
+        reason = _printable(" ".join(str(error).split()))
         raise CheckpointError(f"{path}: is truncated or not a safetensors file ({reason})") from None
+    odd = next((name for name in tensors if not name.isprintable()), None)
+    if odd is not None:
+        raise CheckpointError(f"{path}: is damaged, it holds a tensor called {_printable(odd)}")
     if _METADATA_KEY not in metadata:
         raise CheckpointError(f"{path}: is a safetensors file, but not one that vae_np wrote")
     about = _about(metadata[_METADATA_KEY], path)
     if about["format_version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: has format version {about['format_version']}, expected at most {FORMAT_VERSION}; "
-            f"it was written by vae_np {about['vae_np_version']}, newer than this one"
+            f"it was written by vae_np {_printable(about['vae_np_version'])}, newer than this one"
         )
     _verify(tensors, about, path)
     if about["kind"] != kind:
-        raise CheckpointError(f"{path}: holds the {about['kind']} of a run, expected its {kind}")
+        raise CheckpointError(f"{path}: holds the {_printable(about['kind'])} of a run, expected its {kind}")
     _check_contents(kind, about, path)
     unusable = _first_non_finite(tensors)
     if unusable is not None:
@@ -272,9 +275,10 @@ def _about(text: str, path: Path) -> dict[str, Any]:
     # RecursionError: brackets nested thousands deep
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: is damaged, its header cannot be read ({error!r})") from None
-    if not _is_count(held["format_version"]) or held["format_version"] < 1:
+    version = held["format_version"]
+    if not _is_count(version) or version < 1:
         raise CheckpointError(
-            f"{path}: is damaged, its header has the format version {held['format_version']!r}, expected a whole number"
+            f"{path}: is damaged, its header has the format version {repr(version)[:40]}, expected a whole number"
         )
     return dict(about)
 
@@ -287,7 +291,8 @@ def _verify(tensors: Mapping[str, Array], about: dict[str, Any], path: Path) -> 
     checksums = about.pop(_CHECKSUMS, None)
     if checksums is None and about["format_version"] < _WITH_CHECKSUMS:
         warnings.warn(
-            f"{path}: has no checksums (vae_np {about['vae_np_version']} wrote it), so damage to it would not be seen",
+            f"{path}: has no checksums (vae_np {_printable(about['vae_np_version'])} wrote it), so damage to it would "
+            "not be seen",
             UnverifiedWarning,
             stacklevel=5,
         )
@@ -311,11 +316,18 @@ def _check_contents(kind: str, about: Mapping[str, Any], path: Path) -> None:
             raise CheckpointError(f"{path}: is damaged, its header has no {key}")
         good = _is_count(about[key]) if key == "step" else isinstance(about[key], dict)
         if not good:
-            expected = "a whole number >= 0" if key == "step" else "a table"
+            expected = "a whole number >= 0 and < 2**32" if key == "step" else "a table"
             raise CheckpointError(
                 f"{path}: is damaged, its header has the {key} {repr(about[key])[:40]}, expected {expected}"
             )
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    # Noise is addressed by the step, in a word of 32 bits.
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
+
+
+def _printable(value: Any) -> str:
+    """Text out of a file as it can be shown: nothing in it moves a terminal's cursor."""
+    text = str(value)
+    return text if text.isprintable() and len(text) <= 200 else ascii(text)[:200]
