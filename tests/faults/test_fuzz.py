@@ -6,6 +6,7 @@ Budget: about 150 s, all of it slow.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -148,7 +149,8 @@ def test_a_model_of_files_without_checksums(saved: Path, tmp_path: Path) -> None
     def judge(vae: VAE) -> None:
         assert np.isfinite(vae.parameters.flat).all()
         assert all(np.isfinite(moment).all() for moment in vae._state.moments().values())
-        with np.errstate(all="ignore"):
+        # What the data mean is in the header too, and may be damaged there.
+        with np.errstate(all="ignore"), contextlib.suppress(InputError):
             assert vae.elbo(GREY[:2]).elbo.shape == (2,)
 
     for seed, (name, content) in enumerate(contents.items(), 3):
