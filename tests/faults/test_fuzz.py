@@ -250,3 +250,18 @@ def test_data(name: str, content: bytes, tmp_path: Path) -> None:
     assert most < _BYTES
     if os.path.isdir("/proc/self/fd"):
         assert len(os.listdir("/proc/self/fd")) < 200
+
+
+def test_machine_code(tmp_path: Path) -> None:
+    """What is read back is executed: nothing but what was written may be."""
+    kept = pytest.importorskip("vae_np.kernels.kept")
+    path, content = tmp_path / "rows.step-7.py311-0123456789abcdef", random.Random(8).randbytes(6000)
+    kept.write(path, content)
+
+    def judge(found: bytes | None) -> None:
+        assert found in (None, content)
+
+    fuzz(path, path.read_bytes(), lambda: kept.read(path), judge, 8)
+    path.unlink()
+    kept.write(path, content)
+    assert kept.read(path) == content

@@ -1,6 +1,6 @@
 """A run's folder: which one is used, what is refused, and that a kill, a crash or a full disk costs nothing finished.
 
-Budget: about 8 s, a quarter of it two processes that are killed.
+Budget: about 30 s, most of it processes that start and are killed.
 """
 
 from __future__ import annotations
