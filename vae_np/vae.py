@@ -245,7 +245,7 @@ class VAE:
             rows,
             values,
             judged,
-            state=self._state,
+            from_state=self._state,
             running=progress.running,
             seconds=progress.seconds,
             origin=progress.origin,

@@ -25,7 +25,8 @@ from vae_np.config import Config
 from vae_np.data import bars, rings
 from vae_np.errors import CheckpointError, InputError, NonFiniteError
 from vae_np.step import TrainingState
-from vae_np.training import host_loop
+from vae_np.training import device_loop, host_loop
+from vae_np.training.listeners import Listeners
 from vae_np.training.local import LOCAL_STEPS
 from vae_np.training.trainer import Trainer
 
@@ -443,9 +444,6 @@ def test_the_example_prints_what_the_documentation_says() -> None:
 
 def test_a_device_loop_pulls_what_it_has_done_when_it_is_broken_off() -> None:
     """Planted: a device whose buffers are its own until they are pulled."""
-    from vae_np.training import device_loop
-    from vae_np.training.listeners import Listeners
-
     pulled: list[bool] = []
 
     class Steps:
@@ -475,9 +473,8 @@ def test_a_damaged_or_foreign_state_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_trainer_is_handed_a_state_and_changes_it_in_place() -> None:
     vae = small()
     held = TrainingState(vae.parameters)
-    trainer = Trainer(Config(batch_size=20, hidden=(8,), latent=2, epochs=1), vae.backend, GREY, data.BYTE, state=held)
-    from vae_np.training.listeners import Listeners
-
+    config = Config(batch_size=20, hidden=(8,), latent=2, epochs=1)
+    trainer = Trainer(config, vae.backend, GREY, data.BYTE, from_state=held)
     assert host_loop.run(trainer, Listeners())
     assert held.step == 3
     assert trainer.state is held

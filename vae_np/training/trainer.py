@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -117,7 +117,7 @@ class Trainer:
     training row's mu and logvar. `state`, `local`, `running` and `seconds`, the wall time of all sittings together, are
     all that changes. `fingerprint` is what a checkpoint keeps to know the data again.
 
-    A `state` that is handed in is trained on, in place. Where earlier steps were on other data, `origin`
+    `from_state`, where it is given, is trained on, in place. Where earlier steps were on other data, `origin`
     says at which step and epoch these began; `config.epochs` counts all epochs.
     """
 
@@ -127,23 +127,26 @@ class Trainer:
     values: data.Values
     validation: Callable[[Model], Terms] | None = None
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
-    state: TrainingState = None  # type: ignore[assignment]  # made where it is not given
+    state: TrainingState = field(init=False)
     running: Running = field(default_factory=Running)
     seconds: float = 0.0
     local: LocalPosterior | None = field(init=False, default=None)
-    origin: Origin = field(default_factory=lambda: Origin())
+    origin: Origin = field(default_factory=Origin)
     # Whether parameters, moments and sums are those of one and the same step: not within a step, nor while a device is
     # ahead of them.
     settled: bool = field(init=False, default=True)
+    from_state: InitVar[TrainingState | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, from_state: TrainingState | None) -> None:
         if self.config.batch_size > len(self.rows):
             raise ConfigError(
                 f"batch_size: got {self.config.batch_size}, expected at most the {len(self.rows)} training rows"
             )
         self.arch = architecture(self.config, self.rows.shape[1])
         memory.check("samples", self.config.samples, self.config.samples * self.config.batch_size * self._row_bytes())
-        if self.state is None:
+        if from_state is not None:
+            self.state = from_state
+        else:
             mean = None
             if self.config.init == "glorot":
                 mean = self.values.to_model(self.rows.mean(axis=0, dtype=np.float64))
