@@ -445,6 +445,16 @@ def test_a_file_without_checksums_loads_with_a_note_where_it_is_old_enough(tmp_p
             load(tmp_path)
 
 
+def test_what_a_file_says_of_itself_moves_no_cursor(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, **made())
+    rewritten(tmp_path / WEIGHTS, format_version=9, vae_np_version="1\x1b[2J\n\r\x7f\ud800" + "9" * 500)
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.load_weights(tmp_path)
+    assert str(error.value).isprintable()
+    assert r"it was written by vae_np 1\x1b[2J \x7f\ud8009999" in str(error.value)
+    assert len(str(error.value)) < 400
+
+
 @pytest.mark.filterwarnings("ignore::vae_np.errors.UnverifiedWarning")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_not_loaded(tmp_path: Path, value: float) -> None:

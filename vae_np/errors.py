@@ -7,8 +7,16 @@ The command line prints the message and exits with code 2; the Python API raises
 from __future__ import annotations
 
 
+def one_line(text: str) -> str:
+    """A message as one line that can be shown: what a damaged file or an odd name has in it moves no cursor."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+
+
 class InputError(ValueError):
     """An argument has a value that cannot be used."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class DataError(InputError):
@@ -44,7 +52,7 @@ class MissingFileError(FileNotFoundError):
 
     def __str__(self) -> str:
         # FileNotFoundError formats (errno, text) pairs; here the one argument is the whole message.
-        return str(self.args[0])
+        return one_line(str(self.args[0]))
 
 
 class NonFiniteError(ArithmeticError):
