@@ -432,6 +432,8 @@ def setting(option: config.Option) -> st.SearchStrategy[Any]:
     elif isinstance(kind, config.Sizes):
         length = {"min_size": kind.count or 0, "max_size": kind.count or 4}
         values = st.lists(st.integers(1, 9999), **length).map(tuple)
+    elif isinstance(kind, config.Flag):
+        values = st.booleans()
     else:
         assert isinstance(kind, config.Text)
         values = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20).filter(str.strip)
