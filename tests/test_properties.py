@@ -450,6 +450,10 @@ def test_config_round_trip_through_toml(tmp_path: Path, settings_: dict[str, Any
         settings_ |= {"objective": "elbo", "samples": 1}
     if settings_.get("schedule", "constant") != "constant":
         settings_["epochs"] = min(staged_epochs(STAGES), settings_.get("epochs", 1))
+    if settings_.get("standardize"):
+        settings_ |= {"likelihood": "normal", "values": "real"}
+    if settings_.get("standardize") or settings_.get("values") not in (None, "unit"):
+        settings_["scale"] = None
     made = Config(**settings_)
     path = tmp_path / "config.toml"
     path.write_text(made.to_toml(), encoding="utf-8", newline="")
