@@ -115,7 +115,13 @@ class Backend:
     @property
     def cache_problem(self) -> str | None:
         """Why compiled code is not kept between runs; None if it is, or if there is none."""
-        return next(iter(getattr(self.ops, "CACHE_PROBLEM", ())), None)
+        line: str | None = self.ops.CACHE_PROBLEM.line if hasattr(self.ops, "CACHE_PROBLEM") else None
+        return line
+
+    def on_cache_problem(self, listener: Callable[[str], None] | None) -> None:
+        """Have `listener` called with the reason when compiled code cannot be kept any more, a full disk say."""
+        if hasattr(self.ops, "CACHE_PROBLEM"):
+            self.ops.CACHE_PROBLEM.on_change(listener)
 
     @property
     def device(self) -> str | None:

@@ -41,7 +41,19 @@ from .likelihoods import LANES, bernoulli_step_row
 from .reparam import backward_row, kl_terms, log_ratio_row, sample_row
 from .runtime.compilation import TILE_ROWS, VECTOR_BYTES, njit
 from .runtime.pool import POOL
-from .runtime.team import Team, called_again, meet, next_unit
+from .runtime.team import (
+    FIRST,
+    PARTS,
+    SECOND,
+    THIRD,
+    Team,
+    called_again,
+    complete,
+    current,
+    finish,
+    take_slab,
+    take_unit,
+)
 
 _BINARIZE_STREAM, _EPS_STREAM = noise.BINARIZE, noise.EPS
 
@@ -462,35 +474,58 @@ def _update_unit(buffers: Buffers, unit: Unit, part: int) -> int:
 
 
 @njit()
-def _step(part: int, parts: int, control: Array, *everything: Any) -> None:
-    """One part of one step, and for a worker of every step that follows soon; `everything` are the buffers in order."""
+def _step(thread: int, control: Array, *everything: Any) -> bool:
+    """What one thread does of a step, and a worker of every step that follows soon; False to be called again.
+
+    `everything` are the buffers in order.
+    """
     # Put together only here: Python's call of compiled code takes twice as long with a named tuple as with its entries.
     buffers = Buffers(*borrowed(everything))
-    plan = buffers.plan[0]
-    first, last = part * plan.batch // parts, (part + 1) * plan.batch // parts
+    plan, parts = buffers.plan[0], control[PARTS]
     while True:
-        if plan.draws_pixels != 0:
-            fill_bernoulli(
-                buffers.grey, buffers.rows, first, last, plan.features, np.uint64(plan.key0), np.uint64(plan.key1),
-                _BINARIZE_STREAM, plan.step, buffers.words[part], buffers.bits,
-            )  # fmt: skip
-        _turn_weights(buffers, part, parts)
-        _forward_rows(buffers, part, first, last)
-        if plan.weighs_samples != 0:
-            _weigh_samples(buffers, first, last)
-        meet(control, parts)
-        _active_rows(buffers, part, parts)
-        _backward_rows(buffers, part, first, last)
-        meet(control, parts)
-        bad = 0
-        unit = next_unit(control)
-        while unit < buffers.units.size:
-            bad += _update_unit(buffers, buffers.units[unit], part)
-            unit = next_unit(control)
-        buffers.not_finite[part] = bad
-        meet(control, parts)
-        if part == 0 or not called_again(control, part):
-            return
+        step = current(control)
+        if step == 0:
+            return True
+        slab = take_slab(control, thread, step, FIRST)
+        while slab >= 0:
+            _forward_slab(buffers, slab, parts)
+            finish(control)
+            slab = take_slab(control, thread, step, FIRST)
+        if not complete(control, thread, step, FIRST):
+            return False
+        slab = take_slab(control, thread, step, SECOND)
+        while slab >= 0:
+            _active_rows(buffers, slab, parts)
+            _backward_rows(buffers, slab, slab * plan.batch // parts, (slab + 1) * plan.batch // parts)
+            finish(control)
+            slab = take_slab(control, thread, step, SECOND)
+        if not complete(control, thread, step, SECOND):
+            return False
+        unit = take_unit(control, step)
+        while unit >= 0:
+            buffers.not_finite[thread] += _update_unit(buffers, buffers.units[unit], thread)
+            finish(control)
+            unit = take_unit(control, step)
+        if thread == 0:
+            return complete(control, thread, step, THIRD)
+        if not called_again(control, thread, step):
+            return True
+
+
+@njit()
+def _forward_slab(buffers: Buffers, slab: int, parts: int) -> None:
+    """The first stage: a share of the pixels drawn, of the weights turned, and of the batch taken to its gradient."""
+    plan = buffers.plan[0]
+    first, last = slab * plan.batch // parts, (slab + 1) * plan.batch // parts
+    if plan.draws_pixels != 0:
+        fill_bernoulli(
+            buffers.grey, buffers.rows, first, last, plan.features, np.uint64(plan.key0), np.uint64(plan.key1),
+            _BINARIZE_STREAM, plan.step, buffers.words[slab], buffers.bits,
+        )  # fmt: skip
+    _turn_weights(buffers, slab, parts)
+    _forward_rows(buffers, slab, first, last)
+    if plan.weighs_samples != 0:
+        _weigh_samples(buffers, first, last)
 
 
 # Entries of weight gradient that one unit computes: they stay in the second cache until Adam has used them.
@@ -538,7 +573,7 @@ class FusedStep:
         self._adam = self._constants["adam"]
         results = self._buffers.reconstruction, self._buffers.kl, self._buffers.bound
         self._terms = results if samples else results[:2]
-        self._team = Team(_step)
+        self._team = Team(_step, self._buffers.units.size)
 
     def __call__(
         self,

@@ -9,14 +9,20 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from numba.core import config
 
 from vae_np.errors import InputError
 
-_Job = tuple[Callable[..., Any], tuple[Any, ...], "queue.SimpleQueue[BaseException | None]"]
+_Job = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+# Seconds of one wait for results.
+_TURN = 0.1
 
 
 def available() -> int:
@@ -49,24 +55,21 @@ class _Pool:
             self.dismiss()
         self.dismiss = dismiss
 
-    def submit(self, worker: int, body: Callable[..., Any], args: tuple[Any, ...], done: Any) -> None:
-        """Have worker 1, 2, … run body(*args), and put None or what it raised into `done`."""
+    def submit(self, worker: int, body: Callable[..., None], *args: Any) -> None:
+        """Have worker 1, 2, … call body(*args), which is to catch what it raises."""
         while len(self.inboxes) < worker:
             inbox: queue.SimpleQueue[_Job] = queue.SimpleQueue()
             threading.Thread(target=_work, args=(inbox,), name="vae-np", daemon=True).start()
             self.inboxes.append(inbox)
-        self.inboxes[worker - 1].put((body, args, done))
+        self.inboxes[worker - 1].put((body, args))
 
 
 def _work(inbox: queue.SimpleQueue[_Job]) -> None:
     while True:
-        body, args, done = inbox.get()
-        try:
-            body(*args)
-        except BaseException as error:
-            done.put(error)
-        else:
-            done.put(None)
+        body, args = inbox.get()
+        body(*args)
+        # Nothing is kept alive by who waits for the next job.
+        del body, args
 
 
 POOL = _Pool()
@@ -89,7 +92,8 @@ def set_threads(count: int) -> None:
 def run(body: Callable[..., Any], *args: Any, work: float) -> None:
     """body(part, parts, *args) for every part at once; `work` in nanoseconds decides if that is worth waking threads.
 
-    Waits for all parts, and raises what the first of them raised.
+    Whoever is free takes the next part, so that nobody waits for a thread that has not come. Waits for all parts, and
+    raises what the first of them raised.
     """
     count = POOL.threads
     if count == 1 or work < 200_000 or POOL.lock.locked():
@@ -97,14 +101,42 @@ def run(body: Callable[..., Any], *args: Any, work: float) -> None:
         return
     with POOL.lock:
         POOL.claim()
-        done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        for part in range(1, count):
-            POOL.submit(part, body, (part, count, *args), done)
-        errors: list[BaseException | None] = []
-        try:
-            body(0, count, *args)
-        finally:
-            errors = [done.get() for _ in range(1, count)]
-        for error in errors:
+        shared = _Shared(body, count, args)
+        for worker in range(1, count):
+            POOL.submit(worker, shared.work)
+        shared.work()
+        shared.wait()
+
+
+class _Shared:
+    """The parts of one call: those that nobody has taken, and what came of the others."""
+
+    def __init__(self, body: Callable[..., Any], count: int, args: tuple[Any, ...]) -> None:
+        self.body, self.count, self.args = body, count, args
+        self.left = deque(range(count))
+        self.results: queue.SimpleQueue[tuple[int, BaseException | None]] = queue.SimpleQueue()
+
+    def work(self) -> None:
+        """Take parts while there are any."""
+        while True:
+            try:
+                part = self.left.popleft()
+            except IndexError:
+                return
+            error = None
+            try:
+                self.body(part, self.count, *self.args)
+            except BaseException as raised:
+                error = raised
+            self.results.put((part, error))
+
+    def wait(self) -> None:
+        """Wait for the parts that others have taken; raise what the first that failed has raised."""
+        found: list[tuple[int, BaseException | None]] = []
+        while len(found) < self.count:
+            # In turns, for on some systems an interrupt is not heard inside.
+            with suppress(queue.Empty):
+                found.append(self.results.get(timeout=_TURN))
+        for _, error in sorted(found, key=lambda result: result[0]):
             if error is not None:
                 raise error
