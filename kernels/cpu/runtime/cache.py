@@ -110,7 +110,8 @@ class _OnDisk(FunctionCache):
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        if CACHE_PROBLEM.line is not None:
+        # What has an address of this process compiled in is of no use to the next one.
+        if CACHE_PROBLEM.line is not None or data.library.has_dynamic_globals:
             return
         file = self._file(sig, data.codegen)
         try:

@@ -10,32 +10,39 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from numba.core import config
 
 from vae_np.errors import InputError
 
+from .processors import available, decided_by
+
 _Job = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
+_LIMIT: ContextVar[int | None] = ContextVar("threads", default=None)
 # Seconds of one wait for results.
 _TURN = 0.1
-
-
-def available() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Pool:
     """Workers that are started when first needed, and again in the child after a fork."""
 
     def __init__(self) -> None:
-        self.threads = 1 if config.DISABLE_JIT else available()
+        # How many threads were asked for from Python, for the whole process.
+        self.asked: int | None = None
         self.reset()
+
+    @property
+    def threads(self) -> int:
+        """How many threads work uses now."""
+        if config.DISABLE_JIT:
+            return 1
+        return decided_by(_LIMIT.get() or self.asked)[0]
 
     def reset(self) -> None:
         self.lock = threading.Lock()
@@ -56,10 +63,16 @@ class _Pool:
         self.dismiss = dismiss
 
     def submit(self, worker: int, body: Callable[..., None], *args: Any) -> None:
-        """Have worker 1, 2, … call body(*args), which is to catch what it raises."""
+        """Have worker 1, 2, … call body(*args), which is to catch what it raises.
+
+        Where no more threads are to be had, nobody does: no work depends on who comes.
+        """
         while len(self.inboxes) < worker:
             inbox: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-            threading.Thread(target=_work, args=(inbox,), name="vae-np", daemon=True).start()
+            try:
+                threading.Thread(target=_work, args=(inbox,), name="vae-np", daemon=True).start()
+            except RuntimeError:
+                return
             self.inboxes.append(inbox)
         self.inboxes[worker - 1].put((body, args))
 
@@ -82,11 +95,33 @@ def threads() -> int:
     return POOL.threads
 
 
-def set_threads(count: int) -> None:
-    """Use `count` threads from now on. Raises InputError for less than one or more than there are processors."""
+def describe_threads() -> tuple[int, str]:
+    """How many threads a large operation uses, and what decided that."""
+    if config.DISABLE_JIT:
+        return 1, "NUMBA_DISABLE_JIT"
+    return decided_by(_LIMIT.get() or POOL.asked)
+
+
+def check_threads(count: int) -> int:
+    """The count, if so many threads can be used; raises InputError if not."""
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= available():
         raise InputError(f"threads: got {count!r}, expected a whole number from 1 to {available()}, this machine's")
-    POOL.threads = 1 if config.DISABLE_JIT else count
+    return count
+
+
+def set_threads(count: int) -> None:
+    """Use `count` threads from now on. Raises InputError for less than one or more than there are processors."""
+    POOL.asked = check_threads(count)
+
+
+@contextmanager
+def limited(count: int) -> Iterator[None]:
+    """Use `count` threads inside, in this Python thread alone."""
+    token = _LIMIT.set(count)
+    try:
+        yield
+    finally:
+        _LIMIT.reset(token)
 
 
 def run(body: Callable[..., Any], *args: Any, work: float) -> None:

@@ -24,6 +24,7 @@ from .atomics import atomic_load, atomic_store, atomic_swap
 from .compilation import njit
 from .pace import Pace
 from .pool import POOL
+from .processors import available
 from .waiting import looks_in, raise_word, wait, wake
 
 # Lines of eight words: the step's number, how much work is done and how many units are taken, since the start; what
@@ -185,7 +186,7 @@ class Team:
 
     def run(self, args: tuple[Any, ...], most: int) -> None:
         """One step, on at most `most` threads; alone where the pool is busy with someone else's work."""
-        most = min(POOL.threads, most)
+        most = min(available(), most)
         parts = self.pace.threads(most)
         started = time.perf_counter()
         if parts == 1 or POOL.lock.locked():
