@@ -18,12 +18,12 @@ from .likelihoods import (
     normal_loglik_forward,
 )
 from .noise import philox_bernoulli, philox_normal
+from .on_threads import OnThreads
 from .reparam import reparam_kl_backward, reparam_kl_forward
 from .runtime.cache import CACHE_PROBLEM, on_compile
 from .runtime.compilation import VECTOR_BYTES
 from .runtime.pool import describe_threads, set_threads, threads
 from .runtime.processors import available
-from .threads import OnThreads
 from .warmup import warmup
 from .weights import log_mean_exp_weights
 

@@ -68,7 +68,7 @@ def test_a_damaged_file_is_compiled_again_in_silence(damage: str, tmp_path: Path
     first = said(CODE, **cache)
     assert first[0] == "compiling"
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
-    assert len(files) > 1
+    assert files
     evil = pickle.dumps((os.system, ("echo harm",)))
     for file in files:
         content = file.read_bytes()
