@@ -49,16 +49,18 @@ class Backend:
     """A backend's name, its implementation of the contract (`vae_np.ops`), and why it was chosen.
 
     Beside the contract a backend may have fused loops for some architectures: the training step, and the log weights of
-    the likelihood's evaluation. Everything else is composed from the contract's operations.
+    the likelihood's evaluation. Everything else is composed from the contract's operations. With `threads`, all of it
+    uses at most so many; results do not depend on that.
     """
 
     name: str
     ops: ModuleType
     reason: str
+    threads: int | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By name: a module cannot be pickled, and another machine may have none of that name.
-        return _again, (self.name, self.reason)
+        return _again, (self.name, self.reason, self.threads)
 
     def unfused(self, arch: Architecture) -> str | None:
         """Why steps and evaluation of an architecture are composed; None if they are fused."""
@@ -115,7 +117,18 @@ class Backend:
     @property
     def cache_problem(self) -> str | None:
         """Why compiled code is not kept between runs; None if it is, or if there is none."""
-        return next(iter(getattr(self.ops, "CACHE_PROBLEM", ())), None)
+        line: str | None = self.ops.CACHE_PROBLEM.line if hasattr(self.ops, "CACHE_PROBLEM") else None
+        return line
+
+    def on_cache_problem(self, listener: Callable[[str], None] | None) -> None:
+        """Have `listener` called with the reason when compiled code cannot be kept any more, a full disk say."""
+        if hasattr(self.ops, "CACHE_PROBLEM"):
+            self.ops.CACHE_PROBLEM.on_change(listener)
+
+    @property
+    def used_threads(self) -> tuple[int, str] | None:
+        """How many threads the backend uses, and what decided that; None where that is up to a library or a device."""
+        return self.ops.describe_threads() if hasattr(self.ops, "describe_threads") else None
 
     @property
     def device(self) -> str | None:
@@ -181,11 +194,25 @@ def present() -> list[str]:
     return [name for name in NAMES if missing(name) is None]
 
 
-def choose(name: str = "auto") -> Backend:
+def choose(name: str = "auto", threads: int | None = None) -> Backend:
     """The backend of that name; `auto` takes the fastest one present. Never another one in silence.
 
-    Raises BackendError if the name is unknown or the backend is missing, with what can be used instead.
+    It uses at most so many `threads`. Raises BackendError if the name is unknown or the backend is missing, with what
+    can be used instead, or if it cannot be held to a number of threads; InputError where there are not so many.
     """
+    found = _choose(name)
+    if threads is None:
+        return found
+    if not hasattr(found.ops, "OnThreads"):
+        why = {
+            "numpy": "NumPy's BLAS has its own, which OMP_NUM_THREADS or OPENBLAS_NUM_THREADS set before Python starts",
+            "cupy": "a device has its own",
+        }[found.name]
+        raise BackendError(f"threads: got {threads}, but backend {found.name} takes no number of threads: {why}")
+    return replace(found, ops=found.ops.OnThreads(found.ops, threads), threads=threads)
+
+
+def _choose(name: str) -> Backend:
     if name == "auto":
         why = missing("numba")
         if why is None:
@@ -200,9 +227,13 @@ def choose(name: str = "auto") -> Backend:
     return _load(name, "asked for")
 
 
-def _again(name: str, reason: str) -> Backend:
+def _again(name: str, reason: str, threads: int | None) -> Backend:
     """A backend that has been copied or unpickled; raises BackendError where it is missing here."""
-    return replace(choose(name), reason=reason)
+    found = choose(name)
+    if threads is not None:
+        # Another machine may have fewer processors.
+        found = choose(name, min(threads, found.ops.available()))
+    return replace(found, reason=reason)
 
 
 def _load(name: str, reason: str) -> Backend:

@@ -58,7 +58,9 @@ class VAE:
     `values` in the methods names what x holds where that is not what the model was fitted to: bytes, [0, 1] and binary
     mean the same pixels. It is a kind (`binary`, `byte`, `unit`, `real`) or a `vae_np.data.Values`.
 
-    Raises InputError (a ValueError) where an argument cannot be used.
+    The model's computations use at most `threads` threads, by default what NUMBA_NUM_THREADS or OMP_NUM_THREADS say, or
+    as many as the process may; results do not depend on it. Raises InputError (a ValueError) where an argument cannot
+    be used.
     """
 
     @_as_usual
@@ -75,6 +77,7 @@ class VAE:
         init: str = "uniform",
         dtype: str = "float32",
         backend: str = "auto",
+        threads: int | None = None,
         seed: int = 0,
         values: data.Values | str | None = None,
     ) -> None:
@@ -90,7 +93,7 @@ class VAE:
             backend=backend,
             seed=seed,
         )
-        self.backend = backends.choose(backend)
+        self.backend = backends.choose(backend, threads)
         self.arch: Architecture = architecture(self.config, features)
         self._seed = self.config.seed
         self._named_values = None if values is None else _named(values)
@@ -441,6 +444,7 @@ class VAE:
         run: str | os.PathLike[str],
         *,
         backend: str = "auto",
+        threads: int | None = None,
         seed: int | None = None,
         moments: bool = True,
         values: data.Values | str | None = None,
@@ -466,7 +470,7 @@ class VAE:
             "backend": backend,
             "seed": config.seed if seed is None else seed,
         }
-        vae = cls(own.pop("features"), **own)
+        vae = cls(own.pop("features"), threads=threads, **own)
         vae._values = values_of(weights, of_run, run) if values is None else _named(values)
         vae.config = replace(config, **own)
         if vae._values is not None:

@@ -18,10 +18,12 @@ from .likelihoods import (
     normal_loglik_forward,
 )
 from .noise import philox_bernoulli, philox_normal
+from .on_threads import OnThreads
 from .reparam import reparam_kl_backward, reparam_kl_forward
 from .runtime.cache import CACHE_PROBLEM, on_compile
 from .runtime.compilation import VECTOR_BYTES
-from .runtime.pool import available, set_threads, threads
+from .runtime.pool import describe_threads, set_threads, threads
+from .runtime.processors import available
 from .warmup import warmup
 from .weights import log_mean_exp_weights
 
@@ -30,6 +32,7 @@ __all__ = [
     "OBJECTIVES",
     "VECTOR_BYTES",
     "FusedStep",
+    "OnThreads",
     "adam_update",
     "affine_act_backward",
     "affine_act_forward",
@@ -38,6 +41,7 @@ __all__ = [
     "bernoulli_loglik_forward",
     "binary_affine_act_backward",
     "binary_affine_act_forward",
+    "describe_threads",
     "log_mean_exp_weights",
     "log_weights",
     "normal_loglik_backward",

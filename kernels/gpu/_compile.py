@@ -2,7 +2,7 @@
 
 CuPy's own compilation adds `-ftz=true` to every program and keeps it under a name that knows nothing of included files.
 Here denormals stay, and one folder belongs to one state of all the sources and one version of the compiler:
-`<cache folder>/<digest>`, below CUPY_CACHE_DIR where that is set, else below the user's cache folder.
+`<cache folder>/vae-np/cuda-<digest>`, below CUPY_CACHE_DIR where that is set, else below the user's cache folder.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ import numpy as np
 
 from vae_np.errors import BackendError
 
+from .. import kept
+
 SOURCES = Path(__file__).parent
 OPTIONS = ("--std=c++17",)
-# Why there is no cache, in one line; empty where there is one.
-CACHE_PROBLEM: list[str] = []
+CACHE_PROBLEM = kept.Problem()
 _LISTENERS: list[Callable[[], None]] = []
 
 
@@ -65,13 +65,17 @@ def machine_code(file: str, precision: Any, where: str, compiler: Any) -> bytes:
     """
     cache = folder(compiler.getVersion())
     place = None if cache is None else cache / f"{Path(file).stem}-{np.dtype(precision).name}-{where}"
-    if place is not None and place.is_file():
-        return place.read_bytes()
+    known = None if place is None else kept.read(place)
+    if known is not None:
+        return known
     while _LISTENERS:
         _LISTENERS.pop()()
     code = _compiled(file, options(precision, where), where, compiler)
-    if place is not None:
-        _keep(place, code)
+    if place is not None and CACHE_PROBLEM.line is None:
+        try:
+            kept.write(place, code)
+        except OSError as error:
+            CACHE_PROBLEM.warn(f"{place} cannot be written ({error.strerror or error})")
     return code
 
 
@@ -95,14 +99,6 @@ def _first_error(compiler: Any, program: Any, error: Exception) -> str:
     return next((line for line in lines if "error" in line), str(error))
 
 
-def _keep(place: Path, code: bytes) -> None:
-    # By way of a file of its own, so that another process never reads half of it.
-    handle, name = tempfile.mkstemp(dir=place.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(code)
-    os.replace(name, place)
-
-
 @functools.cache
 def digest(version: tuple[int, int]) -> str:
     """A name for this state of the sources and this version of NVRTC."""
@@ -114,14 +110,9 @@ def digest(version: tuple[int, int]) -> str:
 
 @functools.cache
 def folder(version: tuple[int, int]) -> Path | None:
-    """The cache folder, made and tried out; None, with the reason in CACHE_PROBLEM, where it cannot be written."""
-    own = os.environ.get("CUPY_CACHE_DIR")
-    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    here = base / "vae-np" / f"cuda-{digest(version)}"
+    """The cache folder, made and tried out; None, with the reason in CACHE_PROBLEM, where there is none to be had."""
     try:
-        here.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=here).close()
+        return kept.folder(os.environ.get("CUPY_CACHE_DIR"), f"cuda-{digest(version)}")
     except OSError as error:
-        CACHE_PROBLEM[:] = [f"{here} cannot be written ({error.strerror or error})"]
+        CACHE_PROBLEM.line = error.strerror
         return None
-    return here

@@ -171,7 +171,7 @@ class Compiler:
 @pytest.fixture
 def cache(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(_compile, "CACHE_PROBLEM", [])
+    monkeypatch.setattr(_compile.CACHE_PROBLEM, "line", None)
     _compile.folder.cache_clear()
     yield tmp_path
     _compile.folder.cache_clear()
@@ -196,7 +196,7 @@ def test_a_cache_that_cannot_be_written_is_named_and_code_is_compiled_anew(cache
     for _ in range(2):
         assert _compile.machine_code("adam.cu", np.float32, "sm_90", compiler) == b"machine code"
     assert len(compiler.seen) == 2
-    assert "cannot be written" in _compile.CACHE_PROBLEM[0]
+    assert "cannot be written" in str(_compile.CACHE_PROBLEM.line)
 
 
 def test_a_kernel_that_does_not_compile_is_named_with_its_first_error(cache: Any) -> None:

@@ -21,8 +21,13 @@ def describe_values(values: data.Values, span: data.Span | None, settings: Confi
 
 def tell_of_compilation(output: Output, backend: backends.Backend) -> None:
     """Say so when something has to be compiled first, once, and where compiled code cannot be kept."""
+
+    def tell(problem: str) -> None:
+        output.warn(f"compiled code is not kept, and compiled anew by each run: {problem}")
+
     if backend.cache_problem is not None:
-        output.warn(f"compiled code is not kept, and compiled anew by each run: {backend.cache_problem}")
+        tell(backend.cache_problem)
+    backend.on_cache_problem(tell)
     backend.on_compile(lambda: output.say("compiling, which takes up to half a minute, the first time only"))
 
 

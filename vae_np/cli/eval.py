@@ -16,7 +16,7 @@ from vae_np.cli import estimation, machine
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
 from vae_np.cli.estimation import Estimation, Evaluation, EvaluationData
 from vae_np.cli.interrupts import INTERRUPTED
-from vae_np.cli.options import JsonFile, Run, RunBackend, RunSeed, setting, whole, words
+from vae_np.cli.options import JsonFile, Run, RunBackend, RunSeed, Threads, setting, whole, words
 from vae_np.cli.output import Output, check_target, with_error, writing
 from vae_np.config import Config
 from vae_np.data import BINARIZATIONS, KINDS
@@ -91,6 +91,7 @@ def command(
         ),
     ] = None,
     backend: RunBackend = None,
+    threads: Threads = None,
     seed: RunSeed = None,
     per_example: Annotated[
         str | None, typer.Option("--per-example", metavar="FILE", help="Write each example's values to this .npz file.")
@@ -117,6 +118,7 @@ def command(
         named=_named(setting("values", values), setting("scale", scale), data_file),
         binarize=setting("binarize", binarize),
         backend=setting("backend", backend),
+        threads=whole("threads", threads, None),
         seed=setting("seed", seed),
     )
     trained = _trained(evaluation.folder)
@@ -149,13 +151,15 @@ def _resolve(
     named: data.Values | None,
     binarize: str | None,
     backend: str | None,
+    threads: int | None,
     seed: int | None,
 ) -> Evaluation:
     """What the options ask for: the run, its model, the data and the estimator; raises InputError where they clash."""
     folder = runs.find(run)
     # A checkpoint alone names no data; where they are given or simulated, it is enough.
     alone = (data_file is not None or estimator == "bdmc") and not (folder / runs.CONFIG).exists()
-    vae, settings = _open(folder, Config() if alone else runs.load_config(folder), backend, seed, data_file, binarize)
+    of_run = Config() if alone else runs.load_config(folder)
+    vae, settings = _open(folder, of_run, backend, threads, seed, data_file, binarize)
     how = Estimation.of(estimator, samples, vae.arch.likelihood, temperatures=temperatures, leapfrog=leapfrog)
     if how.estimator is not None:
         held_out.check_estimator(vae.arch)
@@ -181,6 +185,7 @@ def _open(
     folder: Path,
     settings: Config,
     backend: str | None,
+    threads: int | None,
     seed: int | None,
     data_file: str | None,
     binarize: str | None,
@@ -189,6 +194,7 @@ def _open(
     vae = VAE.load(
         folder,
         backend=settings.backend if backend is None else backend,
+        threads=threads,
         seed=settings.seed if seed is None else seed,
         moments=False,
     )

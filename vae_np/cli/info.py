@@ -31,6 +31,8 @@ def command(json_file: JsonFile = None) -> int:
             ]
     chosen = backends.choose("auto")
     here["vector_bits"] = chosen.vector_bits
+    if chosen.used_threads is not None:
+        here["threads"] = dict(zip(("count", "decided_by"), chosen.used_threads, strict=True))
 
     def tell() -> None:
         output.say(f"vae-np {__version__}, Python {platform.python_version()}, {here['system']}")
@@ -41,6 +43,8 @@ def command(json_file: JsonFile = None) -> int:
             why = backends.missing(name)
             output.say(f"{name:<6} {_present(name) if why is None else why}")
         output.say(f"auto   {chosen.name} ({chosen.reason})")
+        if chosen.used_threads is not None:
+            output.say("threads {}, decided by: {}".format(*chosen.used_threads))
 
     content = {"machine": here, "libraries": versions, "matrix": matrix, "auto": chosen.name}
     output.result("info", content, tell)

@@ -54,6 +54,14 @@ RunBackend = Annotated[
         autocompletion=words(*backends.CHOICES),
     ),
 ]
+Threads = Annotated[
+    str | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        help="Threads at most; by default what NUMBA_NUM_THREADS or OMP_NUM_THREADS say, or all that may be used.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 

@@ -17,7 +17,7 @@ from vae_np import backends, checkpoint, config, data, runs, storage
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
 from vae_np.cli.drawn import reconstruction_picture
 from vae_np.cli.interrupts import INTERRUPTED
-from vae_np.cli.options import JsonFile, runs_here, with_config_options, words
+from vae_np.cli.options import JsonFile, Threads, runs_here, whole, with_config_options, words
 from vae_np.cli.output import Output, with_error
 from vae_np.config import Config
 from vae_np.errors import (
@@ -73,6 +73,7 @@ def command(
         typer.Option("--stages", metavar="1-N", help="Only the first N stages of the schedule; --resume can add more."),
     ] = None,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no pictures at the end.")] = False,
+    threads: Threads = None,
     json_file: JsonFile = None,
 ) -> int:
     """Train a VAE; with no options on the built-in MNIST, leaving pictures and a checkpoint in runs/."""
@@ -89,7 +90,7 @@ def command(
         # Messages name the data as they were given; a run keeps the full path, so that it can be used from any folder.
         dataset = runs.load_data(settings) if resume is None else _resumed_data(folder, settings, overrides)
         settings = runs.with_absolute_paths(settings).with_values(dataset.values)
-        dataset, trainer = _trainer(settings, backends.choose(settings.backend), dataset)
+        dataset, trainer = _trainer(settings, backends.choose(settings.backend, whole("threads", threads, None)), dataset)
         if resume is None:
             folder = held.enter_context(runs.claim(out, overwrite=overwrite))
             runs.start(folder, settings)
@@ -359,7 +360,8 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
     }
     try:
         if draw:
-            vae = VAE.load(folder, backend=settings.backend, seed=settings.seed, moments=False)
+            threads = trainer.backend.threads
+            vae = VAE.load(folder, backend=settings.backend, threads=threads, seed=settings.seed, moments=False)
             draw_pictures(folder, vae, examples, dataset)
     finally:
         output.result("train", content, tell)

@@ -2,8 +2,8 @@
 
 Its objective is the ELBO, or IWAE's bound of K samples; these lie example by example, so that the decoder's rows are
 one matrix. Every thread takes a slab of the batch through the whole forward pass, and, once the transposed weights are
-there, back to the first hidden layer. Then the threads meet, and take units of weights: gradient, then Adam while it is
-in cache. The first layer works on the active pixels alone, forward and backward. All buffers are made once.
+there, back to the first hidden layer. Then the threads take units of weights: gradient, then Adam while it is in cache.
+A slab whose own thread has not come is taken by another. The first layer works on the active pixels alone, forward and backward. All buffers are made once.
 
 The order of every sum is fixed by the layout, not by the threads: one thread or eight give the same bits.
 """
@@ -27,7 +27,19 @@ from ..engine.intrinsics import borrowed
 from ..engine.random_words import fill_bernoulli
 from ..runtime.compilation import njit
 from ..runtime.pool import POOL
-from ..runtime.team import Team, called_again, meet, next_unit
+from ..runtime.team import (
+    FIRST,
+    PARTS,
+    SECOND,
+    THIRD,
+    Team,
+    called_again,
+    complete,
+    current,
+    finish,
+    take_slab,
+    take_unit,
+)
 from .layout import Buffers, make_buffers
 from .rows import backward_rows, forward_rows, turn_weights, weigh_samples
 from .update import active_rows, update_unit
@@ -36,35 +48,58 @@ _BINARIZE_STREAM = noise.BINARIZE
 
 
 @njit()
-def _step(part: int, parts: int, control: Array, *everything: Any) -> None:
-    """One part of one step, and for a worker of every step that follows soon; `everything` are the buffers in order."""
+def _step(thread: int, control: Array, *everything: Any) -> bool:
+    """What one thread does of a step, and a worker of every step that follows soon; False to be called again.
+
+    `everything` are the buffers in order.
+    """
     # Put together only here: Python's call of compiled code takes twice as long with a named tuple as with its entries.
     buffers = Buffers(*borrowed(everything))
-    plan = buffers.plan[0]
-    first, last = part * plan.batch // parts, (part + 1) * plan.batch // parts
+    plan, parts = buffers.plan[0], control[PARTS]
     while True:
-        if plan.draws_pixels != 0:
-            fill_bernoulli(
-                buffers.grey, buffers.rows, first, last, plan.features, np.uint64(plan.key0), np.uint64(plan.key1),
-                _BINARIZE_STREAM, plan.step, buffers.words[part], buffers.bits,
-            )  # fmt: skip
-        turn_weights(buffers, part, parts)
-        forward_rows(buffers, part, first, last)
-        if plan.weighs_samples != 0:
-            weigh_samples(buffers, first, last)
-        meet(control, parts)
-        active_rows(buffers, part, parts)
-        backward_rows(buffers, part, first, last)
-        meet(control, parts)
-        bad = 0
-        unit = next_unit(control)
-        while unit < buffers.units.size:
-            bad += update_unit(buffers, buffers.units[unit], part)
-            unit = next_unit(control)
-        buffers.not_finite[part] = bad
-        meet(control, parts)
-        if part == 0 or not called_again(control, part):
-            return
+        step = current(control)
+        if step == 0:
+            return True
+        slab = take_slab(control, thread, step, FIRST)
+        while slab >= 0:
+            _forward_slab(buffers, slab, parts)
+            finish(control)
+            slab = take_slab(control, thread, step, FIRST)
+        if not complete(control, thread, step, FIRST):
+            return False
+        slab = take_slab(control, thread, step, SECOND)
+        while slab >= 0:
+            active_rows(buffers, slab, parts)
+            backward_rows(buffers, slab, slab * plan.batch // parts, (slab + 1) * plan.batch // parts)
+            finish(control)
+            slab = take_slab(control, thread, step, SECOND)
+        if not complete(control, thread, step, SECOND):
+            return False
+        unit = take_unit(control, step)
+        while unit >= 0:
+            buffers.not_finite[thread] += update_unit(buffers, buffers.units[unit], thread)
+            finish(control)
+            unit = take_unit(control, step)
+        if thread == 0:
+            return complete(control, thread, step, THIRD)
+        if not called_again(control, thread, step):
+            return True
+
+
+@njit(forceinline=True)
+def _forward_slab(buffers: Buffers, slab: int, parts: int) -> None:
+    """The first stage: a share of the pixels drawn, of the weights turned, and of the batch taken to its gradient."""
+    plan = buffers.plan[0]
+    first, last = slab * plan.batch // parts, (slab + 1) * plan.batch // parts
+    if plan.draws_pixels != 0:
+        fill_bernoulli(
+            buffers.grey, buffers.rows, first, last, plan.features, np.uint64(plan.key0), np.uint64(plan.key1),
+            _BINARIZE_STREAM, plan.step, buffers.words[slab], buffers.bits,
+        )  # fmt: skip
+    turn_weights(buffers, slab, parts)
+    forward_rows(buffers, slab, first, last)
+    if plan.weighs_samples != 0:
+        weigh_samples(buffers, first, last)
 
 
 class FusedStep:
@@ -84,7 +119,7 @@ class FusedStep:
         self._adam = self._constants["adam"]
         results = self._buffers.reconstruction, self._buffers.kl, self._buffers.bound
         self._terms = results if samples else results[:2]
-        self._team = Team(_step)
+        self._team = Team(_step, self._buffers.units.size)
 
     def __call__(
         self,

@@ -3,15 +3,16 @@
 Numba keys its cache by each function's own file, so that after an edit or an upgrade a caller would keep an old copy of
 what it calls. Here one folder belongs to one state of all the sources together and one version of the compiler:
 `<cache folder>/vae-np/<digest>`, below NUMBA_CACHE_DIR where that is set, else below the user's cache folder; nothing
-is ever written beside the code. Numba's own key within it names the processor.
+is ever written beside the code. A file holds one function for one kind of arguments and one processor.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import pickle
 import shutil
-import tempfile
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,15 +21,17 @@ from typing import Any
 import llvmlite
 import numba
 from numba.core import config
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache, _CacheLocator
+from numba.core.caching import FunctionCache, NullCache
+from numba.core.compiler import CompileResult
 from numba.core.runtime import rtsys
-from numba.misc.appdirs import AppDirs
+from numba.core.serialize import dumps
 
 from vae_np import noise
 
+from ... import kept
+
 _FORGET_DAYS = 60
-# Why there is no cache, in one line; empty where there is one.
-CACHE_PROBLEM: list[str] = []
+CACHE_PROBLEM = kept.Problem()
 _LISTENERS: list[Callable[[], None]] = []
 
 
@@ -54,67 +57,71 @@ def digest() -> str:
 
 
 @functools.cache
-def folder() -> str | None:
-    """The cache folder, made and tried out; None, with the reason in CACHE_PROBLEM, where it cannot be written."""
-    base = Path(config.CACHE_DIR or AppDirs(appname="vae-np", appauthor=False).user_cache_dir)
-    here = (base / "vae-np" if config.CACHE_DIR else base) / digest()
+def folder() -> Path | None:
+    """The cache folder, made and tried out; None, with the reason in CACHE_PROBLEM, where there is none to be had."""
     try:
-        is_new = not here.is_dir()
-        here.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=here).close()
+        here = kept.folder(config.CACHE_DIR, digest())
     except OSError as error:
-        CACHE_PROBLEM[:] = [f"{here} cannot be written ({error.strerror or error})"]
+        CACHE_PROBLEM.line = error.strerror
         return None
-    if is_new:
-        _forget_old(here)
-    return str(here)
+    _forget_old(here)
+    return here
 
 
 def _forget_old(current: Path) -> None:
     """Remove what earlier versions left and nobody has added to for long."""
+    if any(current.iterdir()):
+        return
     limit = time.time() - 86400 * _FORGET_DAYS
     for other in current.parent.iterdir():
         if other != current and len(other.name) == len(current.name) and other.stat().st_mtime < limit:
             shutil.rmtree(other, ignore_errors=True)
 
 
-class _Locator(_CacheLocator):
-    def __init__(self, function: Any, file: str) -> None:
-        self._py_file = file
-        self._lineno = function.__code__.co_firstlineno
-
-    def get_cache_path(self) -> str:
-        found = folder()
-        assert found is not None
-        return found
-
-    def get_source_stamp(self) -> str:
-        return digest()
-
-    def get_disambiguator(self) -> str:
-        return str(self._lineno)
-
-    @classmethod
-    def from_function(cls, py_func: Any, py_file: str) -> _Locator:
-        return cls(py_func, py_file)
-
-
-class _Place(CompileResultCacheImpl):
-    _locator_classes = (_Locator,)
-
-
 class _OnDisk(FunctionCache):
-    _impl_class = _Place
+    def __init__(self, function: Any, place: Path) -> None:
+        self._py_func, self._place = function, place
+        version = "".join(map(str, sys.version_info[:2])) + getattr(sys, "abiflags", "")
+        code = function.__code__
+        self._name = f"{Path(code.co_filename).stem}.{function.__qualname__}-{code.co_firstlineno}.py{version}"
+
+    @property
+    def cache_path(self) -> str:
+        return str(self._place)
+
+    def _file(self, sig: Any, codegen: Any) -> Path:
+        # Numba's own key names argument types, processor, and what a function closes over.
+        key = hashlib.sha256(repr(self._index_key(sig, codegen)).encode()).hexdigest()[:16]
+        return self._place / f"{self._name.replace('<', '').replace('>', '')}-{key}"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         # Numba would first import all that it can compile, SciPy for its BLAS included, as it does anyway before it
         # compiles. What is only loaded needs nothing of it but the memory management that its arrays call.
         rtsys.initialize(target_context)
-        with self._guard_against_spurious_io_errors():
-            found = self._load_overload(sig, target_context)
+        content, found = kept.read(self._file(sig, target_context.codegen())), None
+        if content is not None:
+            try:
+                found = CompileResult._rebuild(target_context, *pickle.loads(content))
+            except Exception:
+                # Undamaged, and yet of no use to this Numba, whatever it says: compiled anew, like what is not there.
+                found = None
         if found is None:
             _announce()
         return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        # What has an address of this process compiled in is of no use to the next one.
+        if CACHE_PROBLEM.line is not None or data.library.has_dynamic_globals:
+            return
+        file = self._file(sig, data.codegen)
+        try:
+            kept.write(file, dumps(data._reduce()))
+        except OSError as error:
+            CACHE_PROBLEM.warn(f"{file} cannot be written ({error.strerror or error})")
+
+    def flush(self) -> None:
+        for file in self._place.glob(f"{self._name}-*"):
+            file.unlink(missing_ok=True)
 
 
 class _Nowhere(NullCache):
@@ -124,5 +131,6 @@ class _Nowhere(NullCache):
 
 def attach(dispatcher: Any, function: Callable[..., Any]) -> Any:
     """Give a Numba dispatcher or callback of `function` its cache, and return it."""
-    dispatcher._cache = _Nowhere() if folder() is None else _OnDisk(function)
+    place = folder()
+    dispatcher._cache = _Nowhere() if place is None else _OnDisk(function, place)
     return dispatcher

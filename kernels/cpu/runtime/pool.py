@@ -9,27 +9,40 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from numba.core import config
 
 from vae_np.errors import InputError
 
-_Job = tuple[Callable[..., Any], tuple[Any, ...], "queue.SimpleQueue[BaseException | None]"]
+from .processors import available, decided_by
+
+_Job = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-def available() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_LIMIT: ContextVar[int | None] = ContextVar("threads", default=None)
+# Seconds of one wait for results.
+_TURN = 0.1
 
 
 class _Pool:
     """Workers that are started when first needed, and again in the child after a fork."""
 
     def __init__(self) -> None:
-        self.threads = 1 if config.DISABLE_JIT else available()
+        # How many threads were asked for from Python, for the whole process.
+        self.asked: int | None = None
         self.reset()
+
+    @property
+    def threads(self) -> int:
+        """How many threads work uses now."""
+        if config.DISABLE_JIT:
+            return 1
+        return decided_by(_LIMIT.get() or self.asked)[0]
 
     def reset(self) -> None:
         self.lock = threading.Lock()
@@ -49,24 +62,27 @@ class _Pool:
             self.dismiss()
         self.dismiss = dismiss
 
-    def submit(self, worker: int, body: Callable[..., Any], args: tuple[Any, ...], done: Any) -> None:
-        """Have worker 1, 2, … run body(*args), and put None or what it raised into `done`."""
+    def submit(self, worker: int, body: Callable[..., None], *args: Any) -> None:
+        """Have worker 1, 2, … call body(*args), which is to catch what it raises.
+
+        Where no more threads are to be had, nobody does: no work depends on who comes.
+        """
         while len(self.inboxes) < worker:
             inbox: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-            threading.Thread(target=_work, args=(inbox,), name="vae-np", daemon=True).start()
+            try:
+                threading.Thread(target=_work, args=(inbox,), name="vae-np", daemon=True).start()
+            except RuntimeError:
+                return
             self.inboxes.append(inbox)
-        self.inboxes[worker - 1].put((body, args, done))
+        self.inboxes[worker - 1].put((body, args))
 
 
 def _work(inbox: queue.SimpleQueue[_Job]) -> None:
     while True:
-        body, args, done = inbox.get()
-        try:
-            body(*args)
-        except BaseException as error:
-            done.put(error)
-        else:
-            done.put(None)
+        body, args = inbox.get()
+        body(*args)
+        # Nothing is kept alive by who waits for the next job.
+        del body, args
 
 
 POOL = _Pool()
@@ -79,17 +95,40 @@ def threads() -> int:
     return POOL.threads
 
 
-def set_threads(count: int) -> None:
-    """Use `count` threads from now on. Raises InputError for less than one or more than there are processors."""
+def describe_threads() -> tuple[int, str]:
+    """How many threads a large operation uses, and what decided that."""
+    if config.DISABLE_JIT:
+        return 1, "NUMBA_DISABLE_JIT"
+    return decided_by(_LIMIT.get() or POOL.asked)
+
+
+def check_threads(count: int) -> int:
+    """The count, if so many threads can be used; raises InputError if not."""
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= available():
         raise InputError(f"threads: got {count!r}, expected a whole number from 1 to {available()}, this machine's")
-    POOL.threads = 1 if config.DISABLE_JIT else count
+    return count
+
+
+def set_threads(count: int) -> None:
+    """Use `count` threads from now on. Raises InputError for less than one or more than there are processors."""
+    POOL.asked = check_threads(count)
+
+
+@contextmanager
+def limited(count: int) -> Iterator[None]:
+    """Use `count` threads inside, in this Python thread alone."""
+    token = _LIMIT.set(count)
+    try:
+        yield
+    finally:
+        _LIMIT.reset(token)
 
 
 def run(body: Callable[..., Any], *args: Any, work: float) -> None:
     """body(part, parts, *args) for every part at once; `work` in nanoseconds decides if that is worth waking threads.
 
-    Waits for all parts, and raises what the first of them raised.
+    Whoever is free takes the next part, so that nobody waits for a thread that has not come. Waits for all parts, and
+    raises what the first of them raised.
     """
     count = POOL.threads
     if count == 1 or work < 200_000 or POOL.lock.locked():
@@ -97,14 +136,42 @@ def run(body: Callable[..., Any], *args: Any, work: float) -> None:
         return
     with POOL.lock:
         POOL.claim()
-        done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        for part in range(1, count):
-            POOL.submit(part, body, (part, count, *args), done)
-        errors: list[BaseException | None] = []
-        try:
-            body(0, count, *args)
-        finally:
-            errors = [done.get() for _ in range(1, count)]
-        for error in errors:
+        shared = _Shared(body, count, args)
+        for worker in range(1, count):
+            POOL.submit(worker, shared.work)
+        shared.work()
+        shared.wait()
+
+
+class _Shared:
+    """The parts of one call: those that nobody has taken, and what came of the others."""
+
+    def __init__(self, body: Callable[..., Any], count: int, args: tuple[Any, ...]) -> None:
+        self.body, self.count, self.args = body, count, args
+        self.left = deque(range(count))
+        self.results: queue.SimpleQueue[tuple[int, BaseException | None]] = queue.SimpleQueue()
+
+    def work(self) -> None:
+        """Take parts while there are any."""
+        while True:
+            try:
+                part = self.left.popleft()
+            except IndexError:
+                return
+            error = None
+            try:
+                self.body(part, self.count, *self.args)
+            except BaseException as raised:
+                error = raised
+            self.results.put((part, error))
+
+    def wait(self) -> None:
+        """Wait for the parts that others have taken; raise what the first that failed has raised."""
+        found: list[tuple[int, BaseException | None]] = []
+        while len(found) < self.count:
+            # In turns, for on some systems an interrupt is not heard inside.
+            with suppress(queue.Empty):
+                found.append(self.results.get(timeout=_TURN))
+        for _, error in sorted(found, key=lambda result: result[0]):
             if error is not None:
                 raise error

@@ -1,158 +1,244 @@
-"""Threads that meet inside compiled code: a barrier, and workers that wait a moment for the next step.
+"""Threads that share out the work of a step inside compiled code, and wait there for each other and for the next step.
 
-`control` is a small int64 array: word 0 counts arrivals at the barrier, word UNIT hands out units of work, and word
-SLOT·part says what worker `part` does. Each has a cache line of its own.
+A step has three stages. The first two are cut into slabs, a share of the batch each, the third into units of weights.
+Slab i is thread i's own; where that has not come yet, whoever is free takes it. So nobody ever waits for a thread that
+does not run, but only for work that one has begun, and a step needs no more threads than happen to come.
+
+All that is agreed on stands in `control`, an int64 array as long as there are threads: a line of the cache for each
+word that is waited for or taken from, then one for each thread. Its counts go up from step to step and are never set
+back, so that a thread which comes late finds everything taken and does no harm.
 """
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import types
 
 from vae_np._types import Array
 
-from .atomics import atomic_add, atomic_load, atomic_store, atomic_swap, pause
+from . import waiting
+from .atomics import atomic_load, atomic_store, atomic_swap
 from .compilation import njit
+from .pace import Pace
 from .pool import POOL
+from .processors import available
+from .waiting import looks_in, raise_word, wait, wake
 
-BARRIER, UNIT, SLOT = 0, 8, 16
-# A worker's word: parked in its inbox, waiting in compiled code, at work.
-PARKED, WAITING, WORKING = 0, 1, 2
-# Looks at its word before a worker parks: about a millisecond, more than a step's Python takes.
-_PATIENCE = 20_000
-_YIELD_AFTER = 200
-# More than a step's arrivals at the barrier, or its units of work.
-_ABANDONED = 1 << 40
-
-if os.name == "posix":
-    _yield = types.ExternalFunction("sched_yield", types.int32())
-else:
-
-    @njit()
-    def _yield() -> int:
-        return 0
-
-
-@njit()
-def meet(control: Array, parts: int) -> None:
-    """Wait until all parts are here, or the step has been abandoned."""
-    if parts == 1:
-        return
-    arrived = atomic_add(control, BARRIER, 1) + 1
-    if arrived > _ABANDONED:
-        return
-    target = (arrived + parts - 1) // parts * parts
-    looks = 0
-    while atomic_load(control, BARRIER) < target:
-        pause()
-        looks += 1
-        if looks > _YIELD_AFTER:
-            _yield()
+# Lines of eight words: the step's number, how much work is done and how many units are taken, since the start; what
+# the session was made with; then the threads.
+STEP, DONE, UNIT, FIXED, THREADS, _LINE = 0, 8, 16, 24, 40, 8
+PARTS, UNITS, DONE_LOOKS, STEP_LOOKS, DONE_SLEEPS, STEP_SLEEPS, DONE_LIMIT, STEP_LIMIT = range(FIXED, FIXED + 16, 2)
+# Words of a thread's line: the last stage of which its slab was taken, whether it is here, its looks and sleeps.
+TAKEN, HERE, LOOKS, SLEEPS = range(4)
+_ABSENT, _PRESENT = 0, 1
+FIRST, SECOND, THIRD, _STAGES = 0, 1, 2, 3
+# Microseconds of looking: a stage's threads end nearly at once, and between two steps there is a little Python.
+_DONE_LOOK, _STEP_LOOK = 40, 200
+# Nanoseconds of a sleep, and how many there are before a thread comes back to Python, or goes home.
+_DONE_SLEEP, _DONE_SLEEPS = 1_000_000, 50
+_STEP_SLEEP, _STEP_SLEEPS = 250_000_000, 4
+# Seconds of a sleep in Python.
+_NAP = 2e-4
+_LAST_TRIES = 50
+# No count gets this far: the session is over.
+_OVER = 1 << 62
 
 
 @njit()
-def next_unit(control: Array) -> int:
-    """The number of the next unit of work that nobody has taken."""
-    return atomic_add(control, UNIT, 1)
+def _line(thread: int) -> int:
+    return THREADS + _LINE * thread
 
 
 @njit()
-def called_again(control: Array, part: int) -> bool:
-    """Say that this part is done and wait for the next call; False if there is none and the worker has to park."""
-    place = SLOT * part
-    atomic_store(control, place, WAITING)
-    looks = 0
+def take_slab(control: Array, thread: int, step: int, stage: int) -> int:
+    """A slab of a stage that nobody has taken, its own first; −1 where there is none."""
+    parts, tag = control[PARTS], step * _STAGES + stage
+    for k in range(parts):
+        slab = (thread + k) % parts
+        place = _line(slab) + TAKEN
+        seen = atomic_load(control, place)
+        if seen < tag and atomic_swap(control, place, seen, tag) == seen:
+            return slab
+    return -1
+
+
+@njit()
+def take_unit(control: Array, step: int) -> int:
+    """The next unit of the third stage; −1 where all are taken."""
+    units = control[UNITS]
     while True:
-        word = atomic_load(control, place)
-        if word == WORKING:
-            return True
-        if word == PARKED:
-            return False
-        looks += 1
-        if looks > _PATIENCE:
-            return atomic_swap(control, place, WAITING, PARKED) == WORKING
-        pause()
+        seen = atomic_load(control, UNIT)
+        if seen >= step * units:
+            return -1
+        if atomic_swap(control, UNIT, seen, seen + 1) == seen:
+            return seen - (step - 1) * units
 
 
 @njit()
-def _call(control: Array, parts: int) -> int:
-    """Set every worker to work; returns a bit for each that is parked and has to be sent for."""
-    # A worker may still be on its way out of the last barrier: the count is not touched before it has left.
-    for part in range(1, parts):
-        while atomic_load(control, SLOT * part) == WORKING:
-            pause()
-    atomic_store(control, BARRIER, 0)
-    atomic_store(control, UNIT, 0)
-    parked = 0
-    for part in range(1, parts):
-        place = SLOT * part
-        if atomic_swap(control, place, WAITING, WORKING) == PARKED:
-            atomic_store(control, place, WORKING)
-            parked |= 1 << part
-    return parked
+def finish(control: Array) -> None:
+    """Say that a slab or unit is done; whoever waits for its stage is woken by the last one."""
+    parts, units = control[PARTS], control[UNITS]
+    done = raise_word(control, DONE, 1)
+    rest = done % (2 * parts + units)
+    if rest == 0 or rest == parts or rest == 2 * parts:
+        wake(control, DONE)
 
 
 @njit()
-def _dismiss(control: Array) -> None:
-    for place in range(SLOT, control.size, SLOT):
-        atomic_swap(control, place, WAITING, PARKED)
+def complete(control: Array, thread: int, step: int, stage: int) -> bool:
+    """Wait until all of a stage is done; False if that takes long, and the caller is to come again by way of Python."""
+    parts, units = control[PARTS], control[UNITS]
+    least = (step - 1) * (2 * parts + units) + (stage + 1) * parts
+    if stage == THIRD:
+        least = step * (2 * parts + units)
+    return wait(
+        control, DONE, least, control[DONE_LOOKS], control[DONE_SLEEPS], DONE_LIMIT, _line(thread) + LOOKS
+    )
 
 
 @njit()
-def _abandon(control: Array) -> None:
-    """Let workers through every barrier, past every unit of work and home: part 0 is not coming."""
-    atomic_store(control, UNIT, _ABANDONED)
-    atomic_store(control, BARRIER, _ABANDONED)
+def called_again(control: Array, thread: int, step: int) -> bool:
+    """Wait for the step after `step`; False if none comes soon, and the thread is to go home."""
+    if wait(control, STEP, step + 1, control[STEP_LOOKS], control[STEP_SLEEPS], STEP_LIMIT, _line(thread) + LOOKS):
+        return atomic_load(control, STEP) < _OVER
+    place = _line(thread) + HERE
+    atomic_swap(control, place, _PRESENT, _ABSENT)
+    # A step that began meanwhile counts on this thread, unless it has seen it leave and sends for it.
+    if step < atomic_load(control, STEP) < _OVER:
+        return atomic_swap(control, place, _ABSENT, _PRESENT) == _ABSENT
+    return False
+
+
+@njit()
+def current(control: Array) -> int:
+    """The number of the step that is under way, from 1; 0 once the session is over."""
+    step = atomic_load(control, STEP)
+    return step if step < _OVER else 0
+
+
+@njit()
+def _begin(control: Array, absent: Array) -> int:
+    """Begin the next step; returns how many threads are not here and have to be sent for, their numbers in `absent`."""
+    raise_word(control, STEP, 1)
+    wake(control, STEP)
+    count = 0
+    for thread in range(1, control[PARTS]):
+        if atomic_swap(control, _line(thread) + HERE, _ABSENT, _PRESENT) == _ABSENT:
+            absent[count] = thread
+            count += 1
+    return count
+
+
+@njit()
+def _end(control: Array) -> None:
+    """Send every thread home, from wherever it waits, as soon as it has done what it has begun."""
+    for thread in range(control[PARTS]):
+        atomic_store(control, _line(thread) + TAKEN, _OVER)
+    atomic_store(control, UNIT, _OVER)
+    for word in (DONE, STEP):
+        raise_word(control, word, _OVER)
+        wake(control, word)
+
+
+def _control(parts: int, units: int) -> Array:
+    """The words of a session of so many threads, whose steps have that many units."""
+    control = np.zeros(THREADS + _LINE * parts, dtype=np.int64)
+    sleeps = waiting.SLEEPS_IN_KERNEL and parts > 1
+    control[PARTS], control[UNITS] = parts, units
+    if parts > 1:
+        control[DONE_LOOKS], control[STEP_LOOKS] = looks_in(_DONE_LOOK), looks_in(_STEP_LOOK)
+    control[DONE_SLEEPS], control[STEP_SLEEPS] = (_DONE_SLEEPS, _STEP_SLEEPS) if sleeps else (0, 0)
+    for limit, nanoseconds in ((DONE_LIMIT, _DONE_SLEEP), (STEP_LIMIT, _STEP_SLEEP)):
+        control[limit : limit + 2] = divmod(nanoseconds, 10**9)
+    return control
 
 
 def load_what_is_rare() -> None:
     """Compile, or load from the cache, what only a change of teams or an exception calls."""
-    spare = np.zeros(SLOT, dtype=np.int64)
-    _dismiss(spare)
-    _abandon(spare)
-
-
-class _Ignore:
-    def put(self, _: object) -> None:
-        """Nobody waits for this: the barrier at the end of a step is the answer."""
+    _end(_control(2, 1))
 
 
 class Team:
-    """Runs `step(part, parts, control, *args)` on all threads of the pool; part 0 returns after one step."""
+    """Runs steps on the threads of the pool: `step(thread, control, *args)` until it returns True.
 
-    def __init__(self, step: Callable[..., Any]) -> None:
-        self._step = step
-        self._control = np.zeros(SLOT * 257, dtype=np.int64)
-        self._generation = POOL.generation
+    `units` is how many units the third stage has. Thread 0 is the caller; for it the step returns True when all of it
+    is done, for another thread when that goes home. False asks to be called again, as often as it takes: between two
+    calls Python hears of an interrupt.
+    """
 
-    def _send_away(self) -> None:
-        _dismiss(self._control)
+    def __init__(self, step: Callable[..., bool], units: int) -> None:
+        self._step, self._units = step, units
+        self._alone = _control(1, units)
+        self._nobody = np.zeros(0, dtype=np.int64)
+        self._control, self._absent = self._alone, self._nobody
+        self._generation = -1
+        self._errors: list[BaseException] = []
+        self.pace = Pace()
+
+    def end(self) -> None:
+        """Send the workers home: the next step will send for them."""
+        if self._control is not self._alone:
+            _end(self._control)
+            self._control = self._alone
 
     def run(self, args: tuple[Any, ...], most: int) -> None:
-        """All parts of one step, on at most `most` threads; alone where the pool is busy with someone else's work."""
-        if self._generation != POOL.generation:
-            self._control[:] = PARKED
-            self._generation = POOL.generation
-        parts = min(POOL.threads, most)
+        """One step, on at most `most` threads; alone where the pool is busy with someone else's work."""
+        most = min(available(), most)
+        parts = self.pace.threads(most)
+        started = time.perf_counter()
         if parts == 1 or POOL.lock.locked():
-            self._step(0, 1, np.zeros(SLOT, dtype=np.int64), *args)
-            return
+            _begin(self._alone, self._nobody)
+            self._step(0, self._alone, *args)
+        else:
+            self._share(args, parts)
+        if most > 1:
+            self.pace.took(time.perf_counter() - started)
+
+    def _share(self, args: tuple[Any, ...], parts: int) -> None:
         with POOL.lock:
-            POOL.claim(self._send_away)
+            POOL.claim(self.end)
+            self._gather(parts)
+            control = self._control
             try:
-                parked = _call(self._control, parts)
-                if parked:
-                    for part in range(1, parts):
-                        if parked >> part & 1:
-                            POOL.submit(part, self._step, (part, parts, self._control, *args), _Ignore())
-                self._step(0, parts, self._control, *args)
+                for thread in self._absent[: _begin(control, self._absent)].tolist():
+                    POOL.submit(thread, self._serve, control, thread, args)
+                while not self._step(0, control, *args):
+                    self._look_around()
             except BaseException:
-                # Ctrl-C, between two calls of compiled code. Workers that already wait for part 0 would do so for ever;
-                # where part 0 has run, the step is complete. They may take a moment to leave the old words.
-                _abandon(self._control)
-                self._control = np.zeros_like(self._control)
+                self._leave(args)
                 raise
+
+    def _gather(self, parts: int) -> None:
+        """A session of so many threads: the one there is, if it has them and no fork has left them behind."""
+        if self._generation != POOL.generation:
+            self._control, self._generation = self._alone, POOL.generation
+        if self._control is self._alone or self._control[PARTS] != parts:
+            self.end()
+            self._control, self._absent = _control(parts, self._units), np.zeros(parts, dtype=np.int64)
+
+    def _serve(self, control: Array, thread: int, args: tuple[Any, ...]) -> None:
+        """What another thread does."""
+        try:
+            while not self._step(thread, control, *args):
+                time.sleep(_NAP)
+        except BaseException as error:
+            self._errors.append(error)
+
+    def _look_around(self) -> None:
+        """What the caller does while others are at work: sleep, and hear of interrupts and of what they ran into."""
+        if self._errors:
+            raise self._errors.pop()
+        time.sleep(_NAP)
+
+    def _leave(self, args: tuple[Any, ...]) -> None:
+        """After an exception: have the step's work done, if that takes no longer than usual, and end the session."""
+        try:
+            tries = 0
+            while tries < _LAST_TRIES and not self._step(0, self._control, *args):
+                time.sleep(_NAP)
+                tries += 1
+        finally:
+            self.end()
