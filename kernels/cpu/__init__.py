@@ -21,7 +21,7 @@ from .noise import philox_bernoulli, philox_normal
 from .on_threads import OnThreads
 from .reparam import reparam_kl_backward, reparam_kl_forward
 from .runtime.cache import CACHE_PROBLEM, on_compile
-from .runtime.compilation import VECTOR_BYTES
+from .runtime.lowering import VECTOR_BYTES
 from .runtime.pool import describe_threads, set_threads, threads
 from .runtime.processors import available
 from .warmup import warmup

@@ -14,7 +14,8 @@ from .engine.functions import expm1, softplus, tanh
 from .engine.products import call_gemm, gemm_address, scratch_size
 from .engine.vectors import SUM_VECTORS, compress_columns, equal_share, row_sum
 from .runtime import pool
-from .runtime.compilation import VECTOR_BYTES, njit
+from .runtime.compilation import njit
+from .runtime.lowering import VECTOR_BYTES
 
 # Rows are cut out as slices first: an index that may be negative, as `at + j` may, keeps LLVM from using vectors.
 

@@ -11,7 +11,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..runtime.compilation import VECTOR_BYTES
+from ..runtime.lowering import VECTOR_BYTES
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 Body = Callable[[Any, Any, list[Any]], list[Any]]
@@ -39,7 +39,12 @@ class Vectors:
         return splat(self.builder, scalar, self.width)
 
     def mask(self, lanes: Any) -> Any:
-        """True in the first `lanes` lanes."""
+        """True in the first `lanes` lanes, of which there is at least one."""
+        if VECTOR_BYTES == 64:
+            # As bits of a word: a comparison of vectors would be made anew in each round of a loop that has the mask.
+            ones = self.builder.lshr(I32(-1), self.builder.sub(I32(32), self.builder.trunc(lanes, I32)))
+            bits = self.builder.trunc(ones, ir.IntType(self.width))
+            return self.builder.bitcast(bits, ir.VectorType(ir.IntType(1), self.width))
         steps = ir.Constant(ir.VectorType(I64, self.width), list(range(self.width)))
         return self.builder.icmp_signed("<", steps, self.splat(lanes))
 
@@ -75,6 +80,12 @@ class Vectors:
             self.builder.store(value, at).align = self.align
         else:
             self.call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), value, at, I32(self.align), mask)
+
+    def ask_for(self, place: Any, *, write: bool = False) -> None:
+        """Have the line of the cache at a place fetched, to be read or to be written; nothing happens at a bad one."""
+        kinds = (I32(int(write)), I32(3), I32(1))
+        byte = self.builder.bitcast(place, ir.IntType(8).as_pointer())
+        self.call("llvm.prefetch.p0", ir.VoidType(), byte, *kinds)
 
     def along(self, count: Any, carried: list[Any], body: Body) -> list[Any]:
         """body(i, mask, carried) for each vector of a row of `count` entries, the last one masked; what is carried out.

@@ -26,7 +26,8 @@ from numba.extending import register_jitable
 from vae_np._types import Array
 
 from ..runtime.atomics import pointer
-from ..runtime.compilation import TILE_ROWS, VECTOR_BYTES, cached_cfunc, intrinsic, njit
+from ..runtime.compilation import cached_cfunc, intrinsic, njit
+from ..runtime.lowering import TILE_ROWS, VECTOR_BYTES
 from .vectors import TILE_VECTORS, copy_rows, equal_share, in_vectors, tile, transpose_tile
 
 # A panel of B (k × one tile's columns) stays in the first cache, a block of A in the second.

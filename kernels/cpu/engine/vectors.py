@@ -16,11 +16,15 @@ from numba.core import cgutils
 from vae_np._types import Array
 
 from ..runtime.atomics import pointer
-from ..runtime.compilation import TILE_ROWS, VECTOR_BYTES, intrinsic, njit
+from ..runtime.compilation import intrinsic, njit
+from ..runtime.lowering import TILE_ROWS, VECTOR_BYTES
 from .instructions import I32, I64, Vectors, call, cases, rounds, splat
 
 TILE_VECTORS = 2
 SUM_VECTORS = 8
+# How far ahead of a tile's work its rows of B are asked for, and of Adam's its entries, in rows and in entries.
+_ROWS_AHEAD = 8
+_ENTRIES_AHEAD = 256
 _INT = types.int64
 
 
@@ -66,10 +70,18 @@ def tile(typing, rows, vectors, a, at_a, row_a, step_a, b, at_b, ldb, c, at_c, l
         pb = pointer(context, builder, sig.args[6], b, at_b)
         pc = pointer(context, builder, sig.args[9], c, at_c)
         mask = v.mask(lanes)
-        sizes = {64 * n + m: (m, n) for n in range(1, TILE_VECTORS + 1) for m in range(1, TILE_ROWS + 1)}
-        for case in cases(builder, builder.add(builder.mul(vectors, I64(64)), rows), sizes, "tile"):
-            m, n = sizes[case]
-            masks = [None] * (n - 1) + [mask]
+        # Whole tiles, which are most of them, go without a mask.
+        sizes = {
+            (256 if whole else 0) + 64 * n + m: (m, n, whole)
+            for n in range(1, TILE_VECTORS + 1)
+            for m in range(1, TILE_ROWS + 1)
+            for whole in (False, True)
+        }
+        is_whole = builder.zext(builder.icmp_signed("==", lanes, I64(v.width)), I64)
+        shape = builder.add(builder.mul(is_whole, I64(256)), builder.add(builder.mul(vectors, I64(64)), rows))
+        for case in cases(builder, shape, sizes, "tile"):
+            m, n, whole = sizes[case]
+            masks = [None] * (n - 1) + [None if whole else mask]
             totals = _tile_sums(v, m, pa, row_a, step_a, pb, ldb, masks, k)
             _write_tile(v, totals, pc, ldc, masks, accumulate)
         return context.get_dummy_value()
@@ -84,7 +96,7 @@ def _tile_sums(
     builder = v.builder
     # Row addresses as few bases plus 1, 2 and 3 rows, which is what the address modes of x86 hold.
     multiples = [None, row_a, builder.mul(row_a, I64(2)), builder.mul(row_a, I64(3))]
-    four = builder.mul(row_a, I64(4))
+    four, far = builder.mul(row_a, I64(4)), builder.mul(ldb, I64(_ROWS_AHEAD))
     bases = [a]
     for _ in range((rows - 1) // 4):
         bases.append(builder.gep(bases[-1], [four]))
@@ -92,6 +104,9 @@ def _tile_sums(
     def add(_: Any, carried: list[Any]) -> list[Any]:
         at_b, at_a, sums = carried[0], carried[1 : 1 + len(bases)], carried[1 + len(bases) :]
         vectors = [v.load(v.at(at_b, j), mask) for j, mask in enumerate(masks)]
+        ahead = builder.gep(at_b, [far])
+        for j in range(len(masks)):
+            v.ask_for(v.at(ahead, j))
         updated = []
         for i in range(rows):
             group, rest = divmod(i, 4)
@@ -339,6 +354,8 @@ def adam_range(typing, parameters, at, gradient, at_gradient, first, second, cou
 
         def update(i: Any, mask: Any, bad: list[Any]) -> list[Any]:
             places = [builder.gep(p, [i]) for p in (pp, pg, pm, pv)]
+            for place in (places[0], *places[2:]):
+                v.ask_for(builder.gep(place, [I64(_ENTRIES_AHEAD)]), write=True)
             theta, g, m, s = (v.load(place, mask) for place in places)
             m = v.fma(beta1, m, builder.fmul(rest1, g))
             s = v.fma(beta2, s, builder.fmul(rest2, builder.fmul(g, g)))

@@ -18,7 +18,7 @@ from ...arguments import ACTIVATIONS
 from ..engine.products import gemm_address, scratch_size
 from ..engine.vectors import SUM_VECTORS
 from ..likelihoods import LANES
-from ..runtime.compilation import TILE_ROWS, VECTOR_BYTES
+from ..runtime.lowering import TILE_ROWS, VECTOR_BYTES
 
 # Entries of weight gradient that one unit computes: they stay in the second cache until Adam has used them.
 _UNIT_ENTRIES = 24_576

@@ -18,7 +18,8 @@ from ..engine.random_words import fill_normals
 from ..engine.vectors import in_vectors, row_sum, sum_range
 from ..likelihoods import bernoulli_step_row
 from ..reparam import backward_row, kl_terms, log_ratio_row, sample_row
-from ..runtime.compilation import VECTOR_BYTES, njit
+from ..runtime.compilation import njit
+from ..runtime.lowering import VECTOR_BYTES
 from .layout import Buffers, Layer, Plan
 
 _EPS_STREAM = noise.EPS

@@ -3,7 +3,8 @@
 Its objective is the ELBO, or IWAE's bound of K samples; these lie example by example, so that the decoder's rows are
 one matrix. Every thread takes a slab of the batch through the whole forward pass, and, once the transposed weights are
 there, back to the first hidden layer. Then the threads take units of weights: gradient, then Adam while it is in cache.
-A slab whose own thread has not come is taken by another. The first layer works on the active pixels alone, forward and backward. All buffers are made once.
+A slab whose own thread has not come is taken by another. The first layer works on the active pixels alone, forward and
+backward. All buffers are made once.
 
 The order of every sum is fixed by the layout, not by the threads: one thread or eight give the same bits.
 """

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..affine import column_sums
 from ..engine.products import call_gemm
 from ..engine.vectors import adam_range, in_vectors, row_sum
-from ..runtime.compilation import VECTOR_BYTES, njit
+from ..runtime.compilation import njit
+from ..runtime.lowering import VECTOR_BYTES
 from .layout import Buffers, Unit
 
 

@@ -19,6 +19,7 @@ from numba.core import config
 
 from vae_np.errors import InputError
 
+from .denormals import flushed
 from .processors import available, decided_by
 
 _Job = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -132,7 +133,8 @@ def run(body: Callable[..., Any], *args: Any, work: float) -> None:
     """
     count = POOL.threads
     if count == 1 or work < 200_000 or POOL.lock.locked():
-        body(0, 1, *args)
+        with flushed():
+            body(0, 1, *args)
         return
     with POOL.lock:
         POOL.claim()
@@ -160,7 +162,8 @@ class _Shared:
                 return
             error = None
             try:
-                self.body(part, self.count, *self.args)
+                with flushed():
+                    self.body(part, self.count, *self.args)
             except BaseException as raised:
                 error = raised
             self.results.put((part, error))

@@ -22,6 +22,7 @@ from vae_np._types import Array
 from . import waiting
 from .atomics import atomic_load, atomic_store, atomic_swap
 from .compilation import njit
+from .denormals import flush, restore
 from .pace import Pace
 from .pool import POOL
 from .processors import available
@@ -178,6 +179,14 @@ class Team:
         self._errors: list[BaseException] = []
         self.pace = Pace()
 
+    def _call(self, thread: int, control: Array, *args: Any) -> bool:
+        """What a thread does of a step; denormal numbers count as zero there."""
+        before = flush()
+        try:
+            return self._step(thread, control, *args)
+        finally:
+            restore(before)
+
     def end(self) -> None:
         """Send the workers home: the next step will send for them."""
         if self._control is not self._alone:
@@ -191,7 +200,7 @@ class Team:
         started = time.perf_counter()
         if parts == 1 or POOL.lock.locked():
             _begin(self._alone, self._nobody)
-            self._step(0, self._alone, *args)
+            self._call(0, self._alone, *args)
         else:
             self._share(args, parts)
         if most > 1:
@@ -205,7 +214,7 @@ class Team:
             try:
                 for thread in self._absent[: _begin(control, self._absent)].tolist():
                     POOL.submit(thread, self._serve, control, thread, args)
-                while not self._step(0, control, *args):
+                while not self._call(0, control, *args):
                     self._look_around()
             except BaseException:
                 self._leave(args)
@@ -222,7 +231,7 @@ class Team:
     def _serve(self, control: Array, thread: int, args: tuple[Any, ...]) -> None:
         """What another thread does."""
         try:
-            while not self._step(thread, control, *args):
+            while not self._call(thread, control, *args):
                 time.sleep(_NAP)
         except BaseException as error:
             self._errors.append(error)
@@ -237,7 +246,7 @@ class Team:
         """After an exception: have the step's work done, if that takes no longer than usual, and end the session."""
         try:
             tries = 0
-            while tries < _LAST_TRIES and not self._step(0, self._control, *args):
+            while tries < _LAST_TRIES and not self._call(0, self._control, *args):
                 time.sleep(_NAP)
                 tries += 1
         finally:
