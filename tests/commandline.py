@@ -11,12 +11,20 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import jsonschema
 import numpy as np
 
 from vae_np import cli
+from vae_np.cli.schema import schema
 from vae_np.data import bars
 
 TINY = ("--hidden", "8", "--latent", "2", "--batch-size", "20", "--lr", "0.01", "--no-plots")
+
+
+def validate(content: Any) -> None:
+    """Hold a command's result against the schema that it names."""
+    _, name, _ = content["schema"].split("/")
+    jsonschema.Draft202012Validator(schema(name)).validate(content)
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,10 @@ class Result:
 
     @property
     def json(self) -> Any:
-        """Standard output as the one JSON object that `--json -` writes."""
-        return json.loads(self.out, parse_constant=lambda name: f"{name} is no JSON")
+        """Standard output as the one JSON object that `--json -` writes, held against the command's schema."""
+        content = json.loads(self.out, parse_constant=lambda name: f"{name} is no JSON")
+        validate(content)
+        return content
 
 
 def vae_np(*arguments: object) -> Result:

@@ -32,11 +32,24 @@ def python(*arguments: str, **keywords: object) -> str:
 # A light import
 
 
-def test_import_costs_numpy_and_little_more() -> None:
-    code = "import sys, vae_np; print(*sys.modules)"
-    loaded = {name.partition(".")[0] for name in python("-c", code).split()}
-    assert "numpy" in loaded
-    assert not loaded & set(HEAVY)
+def test_import_costs_nothing_and_the_model_numpy_and_little_more() -> None:
+    code = "import sys, vae_np; print(*sys.modules); vae_np.VAE; print(*sys.modules)"
+    bare, asked = ({name.partition(".")[0] for name in line.split()} for line in python("-c", code).splitlines())
+    assert "numpy" not in bare
+    assert "numpy" in asked
+    assert not asked & set(HEAVY)
+
+
+def test_every_name_and_module_is_there_when_it_is_asked_for() -> None:
+    code = (
+        "import vae_np\n"
+        "assert vae_np.data.bars and vae_np.VAE.__name__ == 'VAE' and vae_np.History and vae_np.config.Config\n"
+        "try: vae_np.nowhere\n"
+        "except AttributeError as error: print(error)\n"
+        "try: from vae_np import nothing\n"
+        "except ImportError as error: print(type(error).__name__)\n"
+    )
+    assert python("-c", code) == "module 'vae_np' has no attribute 'nowhere'\nImportError\n"
 
 
 def test_importtime_shows_none_of_them() -> None:

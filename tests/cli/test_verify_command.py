@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commandline import validate
 
 from vae_np import backends, cli, layers
 from vae_np.elbo import FORMS
@@ -33,7 +34,9 @@ class Result:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.out)
+        content = json.loads(self.out)
+        validate(content)
+        return content
 
 
 def command(*arguments: str) -> Result:
