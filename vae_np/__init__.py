@@ -15,19 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from vae_np._version import __version__
 
-__all__ = ["VAE", "History", "__version__"]
+__all__ = ["VAE", "EarlyStopping", "History", "StopTraining", "__version__"]
+
+_MODULES = {"EarlyStopping": "vae_np.training.progress", "StopTraining": "vae_np.training.progress"}
 
 if TYPE_CHECKING:
+    from vae_np.training.progress import EarlyStopping, StopTraining
     from vae_np.vae import VAE, History
 else:
 
     def __getattr__(name: str) -> Any:
-        """`VAE`, `History` and every module, imported when first asked for.
+        """`VAE` and the other names above, and every module, imported when first asked for.
 
         So the command line hears Ctrl-C from its first millisecond: it is no traceback while NumPy is imported.
         """
         if name in __all__:
-            return getattr(import_module("vae_np.vae"), name)
+            return getattr(import_module(_MODULES.get(name, "vae_np.vae")), name)
         try:
             return import_module(f"{__name__}.{name}")
         except ModuleNotFoundError as error:

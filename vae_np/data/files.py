@@ -11,6 +11,7 @@ import io
 import math
 import os
 import textwrap
+import warnings
 import zipfile
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -59,7 +60,10 @@ def read(path: Path, *, siblings: bool = True) -> Parts:
     if not path.is_file():
         raise DataError(f"{path}: not a regular file")
     try:
-        return _read_file(path, siblings)
+        # NumPy warns of headers that are damaged, or of old Python versions; what matters is whether it can read them.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _read_file(path, siblings)
     except InputError:
         raise
     except Exception as error:
