@@ -90,7 +90,8 @@ def command(
         # Messages name the data as they were given; a run keeps the full path, so that it can be used from any folder.
         dataset = runs.load_data(settings) if resume is None else _resumed_data(folder, settings, overrides)
         settings = runs.with_absolute_paths(settings).with_values(dataset.values)
-        dataset, trainer = _trainer(settings, backends.choose(settings.backend, whole("threads", threads, None)), dataset)
+        backend = backends.choose(settings.backend, whole("threads", threads, None))
+        dataset, trainer = _trainer(settings, backend, dataset)
         if resume is None:
             folder = held.enter_context(runs.claim(out, overwrite=overwrite))
             runs.start(folder, settings)
