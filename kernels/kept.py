@@ -52,16 +52,14 @@ def folder(named: str | None, digest: str) -> Path:
     """
     if named:
         return _made(Path(named).absolute() / NAME / digest)
-    # Without a home, this may be no path but a folder called `~`.
-    users = platformdirs.user_cache_path(NAME, appauthor=False)
     try:
-        if not users.is_absolute():
-            raise OSError(errno.ENOENT, "there is no home folder")
-        return _made(users / digest)
-    except PermissionError as error:
-        if isinstance(error, _Refused):
-            raise
-    except OSError:
+        users = platformdirs.user_cache_path(NAME, appauthor=False)
+        # Without a home, some versions of platformdirs raise RuntimeError, and others name a folder called `~`.
+        if users.is_absolute():
+            return _made(users / digest)
+    except _Refused:
+        raise
+    except (OSError, RuntimeError):
         pass
     return _made(Path(tempfile.gettempdir()) / f"{NAME}-{_user()}" / digest)
 
