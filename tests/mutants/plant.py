@@ -5,6 +5,7 @@ import __future__
 
 import importlib
 import inspect
+import re
 import textwrap
 import types
 from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ class Mutant:
 
 
 def function_at(where: str) -> types.FunctionType:
-    """The function that `where` names, from under a property or a class method."""
+    """The function that `where` names, from under a property, a class method or another decorator."""
     module, _, path = where.partition(":")
     found: object = importlib.import_module(f"vae_np.{module}")
     for part in path.split("."):
@@ -54,6 +55,8 @@ def function_at(where: str) -> types.FunctionType:
 
 def _plain(found: object) -> types.FunctionType:
     found = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
+    assert callable(found)
+    found = inspect.unwrap(found)
     assert isinstance(found, types.FunctionType)
     return found
 
@@ -73,6 +76,8 @@ def planted(mutant: Mutant) -> Iterator[None]:
 
 def _edited(function: types.FunctionType, edits: list[Edit]) -> types.FunctionType:
     source = textwrap.dedent(inspect.getsource(function))
+    # Without its decorators, which stay around the function whose code is exchanged.
+    source = source[re.search(r"^def ", source, re.MULTILINE).start() :]  # type: ignore[union-attr]
     for edit in edits:
         assert source.count(edit.old) == 1, f"{edit.where}: {edit.old!r} occurs {source.count(edit.old)} times"
         source = source.replace(edit.old, edit.new)
