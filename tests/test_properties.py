@@ -345,14 +345,16 @@ def test_noise_depends_on_its_address_alone(
 def test_samples_of_an_example_do_not_depend_on_how_many_are_asked_for(
     address: dict[str, int], batch: int, count: int, columns: int, data: Any
 ) -> None:
+    def samples(rows: Array, numbers: Array) -> Array:
+        every, sample = noise.every_sample(rows, numbers)
+        return noise.normal(every, columns, sample=sample, **address).reshape(len(numbers), len(rows), columns)
+
     rows = np.array(data.draw(st.lists(st.integers(0, 2**32 - 1), min_size=batch, max_size=batch)))
-    whole = noise.normal_samples(rows, columns, count=count, **address).reshape(count, batch, columns)
+    whole = samples(rows, np.arange(count))
     cut = data.draw(st.integers(0, count - 1))
-    rest = noise.normal_samples(rows, columns, first=cut, count=count - cut, **address)
-    assert np.array_equal(rest.reshape(-1, batch, columns), whole[cut:])
+    assert np.array_equal(samples(rows, np.arange(cut, count)), whole[cut:])
     one = data.draw(st.integers(0, batch - 1))
-    alone = noise.normal_samples(rows[[one]], columns, count=count, **address)
-    assert np.array_equal(alone, whole[:, one])
+    assert np.array_equal(samples(rows[[one]], np.arange(count))[:, 0], whole[:, one])
 
 
 @given(ADDRESSES, hnp.arrays("uint8", hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)), st.data())

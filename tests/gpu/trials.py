@@ -65,7 +65,9 @@ def _log_weights(dtype: Any) -> None:
     wide, rows = parameters.astype(np.float64), np.arange(BATCH) + 3
     x = cases.binary(1, BATCH, ARCHITECTURE.features)
     (mu, logvar), _ = model.encode_forward(reference, ARCHITECTURE, wide, x)
-    eps = noise.normal_samples(rows, ARCHITECTURE.latent, seed=3, stream=noise.EVAL_EPS, count=9, dtype=np.float64)
+    every, sample = noise.every_sample(rows, np.arange(9))
+    address = {"seed": 3, "stream": noise.EVAL_EPS, "sample": sample}
+    eps = noise.normal(every, ARCHITECTURE.latent, dtype=np.float64, **address)
     expected = importance.log_weights(Model(reference, ARCHITECTURE, wide), x, mu, logvar, eps)
     found = gpu.log_weights(gpu, ARCHITECTURE, parameters, x, rows, samples=9, seed=3)
     compare(found, expected).check(cases.DEFAULT[np.dtype(dtype).name], "log weights")
