@@ -162,8 +162,8 @@ _TRAINING = (
     _one(
         "ε by the place in the batch, not by the row in the data",
         "step:training_step",
-        "np.tile(rows, samples)",
-        "np.tile(np.arange(len(rows)), samples)",
+        "noise.every_sample(rows, ",
+        "noise.every_sample(np.arange(len(rows)), ",
         STEP,
     ),
     _one(
@@ -214,8 +214,8 @@ _EVALUATION = (
     _one(
         "every draw of an example the same",
         "evaluation.held_out:elbo_terms",
-        "np.repeat(np.arange(z_samples), len(places))",
-        "0",
+        "np.arange(z_samples)",
+        "0 * np.arange(z_samples)",
         ONCE,
     ),
     _one("test noise from the training stream", "evaluation.held_out:elbo_terms", "noise.EVAL_EPS", "noise.EPS", ONCE),
@@ -281,8 +281,8 @@ _SAMPLING = (
     _one(
         "σ² as the standard deviation of what is sampled",
         "vae:VAE._logvar",
-        "2 * np.log(self.arch.sigma)",
-        "4 * np.log(self.arch.sigma)",
+        "self.arch.sigma_logvar",
+        "2 * self.arch.sigma_logvar",
         statistics.samples_of_a_normal_likelihood_have_its_sigma,
     ),
 )
