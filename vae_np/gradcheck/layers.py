@@ -18,10 +18,11 @@ from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.gradcheck import holdings, readings, snippets, spelling, tree
 from vae_np.gradcheck.check import run
+from vae_np.gradcheck.findings import Check
 from vae_np.gradcheck.gradients import chosen
 from vae_np.gradcheck.options import Options, settings
 from vae_np.gradcheck.randomness import Randomness
-from vae_np.gradcheck.report import Check, Report
+from vae_np.gradcheck.report import Report
 from vae_np.gradcheck.subject import CallError, flat, input_names, kind_of, make_subject, shorten, upstream
 
 FORWARDS = (

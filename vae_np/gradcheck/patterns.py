@@ -9,9 +9,9 @@ from itertools import permutations
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.gradcheck.findings import show_index
 from vae_np.gradcheck.judge import Evidence
 from vae_np.gradcheck.places import Index
-from vae_np.gradcheck.report import show_index
 
 CONSTANTS = {
     math.sqrt(2): "√2",
