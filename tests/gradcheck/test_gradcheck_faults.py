@@ -269,6 +269,27 @@ def test_a_clipped_gradient_is_named(limit):
     assert f"its norm is {limit:g}: clipped by norm" in report.causes[0]
 
 
+def test_counts_that_are_too_small_are_no_clipping():
+    """The hinge loss with -1 for the right class, where minus the number of violated margins is due."""
+    x = 0.3 * np.random.default_rng(3).standard_normal((5, 4))
+    rows, classes = np.arange(5), np.array([0, 3, 1, 2, 2])
+
+    def margins(x):
+        found = np.maximum(0, x - x[rows, classes][:, None] + 1.0)
+        found[rows, classes] = 0
+        return found
+
+    def gradient(x):
+        dx = (margins(x) > 0).astype(float)
+        dx[rows, classes] -= 1
+        return dx / 5
+
+    report = check_grad(lambda x: margins(x).sum() / 5, gradient, x)
+    assert report.rows[0].verdict == "FAIL"
+    assert report.causes
+    assert not any("clipped" in cause for cause in report.causes), report.causes
+
+
 def softmax_forward(x):
     e = np.exp(x - x.max(axis=1, keepdims=True))
     p = e / e.sum(axis=1, keepdims=True)

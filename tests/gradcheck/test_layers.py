@@ -300,6 +300,22 @@ def test_a_loss_layer_whose_backward_needs_no_argument():
     assert check_layer(SoftmaxWithLoss(), (X, np.array([0, 2, 1, 0]))).passed
 
 
+def test_an_upstream_gradient_named_so_is_never_read_as_the_output():
+    """dout * (1 - out) without its factor out would be right if dout were the output itself."""
+
+    class Sigmoid:
+        def forward(self, x):
+            self.out = 1 / (1 + np.exp(-x))
+            return self.out
+
+        def backward(self, dout):
+            return dout * (1 - self.out)
+
+    report = check_layer(Sigmoid(), X)
+    assert not report.passed, str(report)
+    assert "backward(dout)" in report.reading
+
+
 def test_misuse_is_one_clear_line():
     with pytest.raises(InputError, match="layer: object has no forward; name it with forward='…'"):
         check_layer(object(), X)

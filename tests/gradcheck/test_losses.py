@@ -178,6 +178,16 @@ def test_a_loss_whose_backward_takes_no_upstream_gradient():
     assert [(row.tensor, row.verdict) for row in report.rows] == [("logits", "ok")]
 
 
+def test_an_upstream_gradient_named_so_is_never_read_as_an_input():
+    """A product whose backward ignores dout would be right if its two arguments were the inputs."""
+
+    def product_backward(dout, cache):
+        return cache, dout
+
+    report = check_vjp(lambda x, y: x * y, product_backward, (normal(3), normal(3)))
+    assert not report.passed, str(report)
+
+
 def test_a_wrong_gradient_is_not_read_until_it_is_right():
     for factor in (1.01, -1.0, 0.5):
         for backward in (from_inputs, turned_round, without_bias):

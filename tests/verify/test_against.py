@@ -1,7 +1,7 @@
 """The same gradients by other people's automatic differentiation, and the operations as autograd functions of PyTorch.
 
 PyTorch and JAX are extras: where one is absent its tests are skipped and say so. HIPS autograd comes with the
-development tools. Budget: about 1 s, or 15 s with PyTorch and JAX.
+development tools. Budget: about 1 s, or 5 s with PyTorch and JAX; most of JAX's models are marked slow (about 15 s).
 """
 
 from __future__ import annotations
@@ -41,9 +41,18 @@ def imported(library: str) -> Any:
 # --- The whole model --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", catalogue.LOSSES)
-@pytest.mark.parametrize("arch", against.ARCHITECTURES, ids=lambda arch: f"{arch.activation}-{arch.likelihood}")
-@pytest.mark.parametrize("library", against.LIBRARIES)
+def models() -> list[Any]:
+    """Every library with every architecture and loss: JAX compiles each for seconds, so that all but one are slow."""
+    found = []
+    for library, arch, what in itertools.product(against.LIBRARIES, against.ARCHITECTURES, catalogue.LOSSES):
+        first = arch is against.ARCHITECTURES[0] and what == catalogue.LOSSES[0]
+        marks = [pytest.mark.slow] if library == "jax" and not first else []
+        name = f"{library}-{arch.activation}-{arch.likelihood}-{what}"
+        found.append(pytest.param(library, arch, what, id=name, marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("library", "arch", "what"), models())
 def test_every_parameter_tensor_agrees(library: str, arch: Any, what: str) -> None:
     imported(library)
     for seed, beta in ((SEED, 0.7), (SEED + 1, 1.0)):

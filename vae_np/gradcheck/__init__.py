@@ -9,11 +9,12 @@ it imports.
 from __future__ import annotations
 
 from vae_np.gradcheck.check import assert_grad, check_grad, check_vjp
+from vae_np.gradcheck.findings import Check, Kink, Row, Taylor
 from vae_np.gradcheck.jvp import check_hvp, check_jvp
 from vae_np.gradcheck.layers import assert_layer, check_layer
 from vae_np.gradcheck.losses import assert_value_and_grad, check_value_and_grad
 from vae_np.gradcheck.options import Options
-from vae_np.gradcheck.report import Check, GradientError, Kink, Report, Row, Taylor
+from vae_np.gradcheck.report import GradientError, Report
 
 __all__ = [
     "Check",

@@ -12,8 +12,8 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.gradcheck import tree
+from vae_np.gradcheck.findings import Check
 from vae_np.gradcheck.gradients import Gradient, match
-from vae_np.gradcheck.report import Check
 from vae_np.gradcheck.subject import CallError, Subject, flat, output_eps, upstream
 
 Gradients = dict[int, Gradient]

@@ -12,11 +12,11 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.gradcheck import contracts, patterns, tree, trials
 from vae_np.gradcheck.budget import Budget
+from vae_np.gradcheck.findings import Check
 from vae_np.gradcheck.jacobian import part_of_outputs
 from vae_np.gradcheck.judge import Evidence
-from vae_np.gradcheck.numeric import View
-from vae_np.gradcheck.report import Check
 from vae_np.gradcheck.subject import Subject, upstream
+from vae_np.gradcheck.view import View
 
 
 @dataclass(frozen=True)

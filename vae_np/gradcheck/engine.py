@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.gradcheck import contracts, further, rounding, sampling, taylor, tree
+from vae_np.gradcheck import contracts, rounding, sampling, taylor, tree
 from vae_np.gradcheck.budget import Budget
 from vae_np.gradcheck.complexstep import ComplexStepRefused
 from vae_np.gradcheck.diagnosis import Setting, diagnose
+from vae_np.gradcheck.findings import Check, Row
 from vae_np.gradcheck.gradients import Gradient, match
 from vae_np.gradcheck.judge import Evidence, judge
-from vae_np.gradcheck.numeric import Numeric, View, numeric_gradient, random_direction
+from vae_np.gradcheck.numeric import Numeric, numeric_gradient
 from vae_np.gradcheck.options import Settings
 from vae_np.gradcheck.places import Index
-from vae_np.gradcheck.report import Check, Report, Row
+from vae_np.gradcheck.report import Report
 from vae_np.gradcheck.subject import CallError, Subject, flat, output_eps, upstream
+from vae_np.gradcheck.view import View, random_direction
 
 # Entries whose complex step's own rounding is measured.
 COMPLEX_ROUNDINGS = 8
@@ -33,7 +35,10 @@ STREAM = 0x67726164
 
 @dataclass
 class Engine:
-    """The state of one check. `linear` is False for a scalar function, which has no upstream gradient."""
+    """The state of one check. `linear` is False for a scalar function, which has no upstream gradient.
+
+    compared: the check came as far as comparing gradients.
+    """
 
     subject: Subject
     leaves: list[int]
@@ -45,6 +50,7 @@ class Engine:
     weights: Array = field(default_factory=lambda: np.ones(1))
     eps: float = 0.0
     fresh_noise: list[str] = field(default_factory=list)
+    compared: bool = False
     _measured: Array | None = None
     _analytic_noise: dict[int, Array] | None = None
 
@@ -54,17 +60,18 @@ class Engine:
             out = self._first_call(report)
             if out is None:
                 return report
-            self._add(report, *contracts.check_unchanged(self.subject, self.weights))
+            self.add(report, *contracts.check_unchanged(self.subject, self.weights))
             if self.budget.allows(2):
-                self._add(report, contracts.check_repeat_forward(self.subject))
+                self.add(report, contracts.check_repeat_forward(self.subject))
                 if not report.checks[-1].passed:
                     report.rows += [self._blank(i, "unclear", "forward is not repeatable") for i in self.leaves]
                     return report
             gradients = self._gradients(report)
             if self.more is not None and self.budget.allows(8, 8):
-                self._add(report, *self.more(self.weights))
-            self._add(report, *contracts.broken_promises(gradients))
+                self.add(report, *self.more(self.weights))
+            self.add(report, *contracts.broken_promises(gradients))
             self._rows(report, gradients, out)
+            self.compared = True
         except CallError as error:
             report.checks.append(Check("call", False, str(error)))
             report.exception = error.cause
@@ -97,7 +104,7 @@ class Engine:
             self.budget.forward = min(self.budget.forward, time.perf_counter() - middle)
         return out
 
-    def _add(self, report: Report, *checks: Check) -> None:
+    def add(self, report: Report, *checks: Check) -> None:
         """Add checks, each as severe as the settings make it."""
         for check in checks:
             if not check.passed and check.promise in self.settings.allow:
@@ -138,12 +145,12 @@ class Engine:
         gradients = match(self.subject, self.subject.vjp(self.weights), self.leaves)
         if self.budget.allows(3, 3):
             repeat, self.fresh_noise = contracts.check_repeat_backward(self.subject, self.weights, self.leaves)
-            self._add(report, repeat)
+            self.add(report, repeat)
             if self.subject.accumulates:
                 gradients = self._gradient(self.weights)
         if self.linear and not self.fresh_noise and self.budget.allows(5, 5):
             linear = contracts.check_linear(self.subject, self._gradient, self.weights, self._rng(1), self.eps)
-            self._add(report, linear)
+            self.add(report, linear)
         return gradients
 
     def _rows(self, report: Report, gradients: dict[int, Gradient], out: Any) -> None:
@@ -167,10 +174,6 @@ class Engine:
                 report.taylor = taylor.verdict(
                     [f for f in found if f[1].shaped], self.subject, self.weights, self._rng(6), self._noise(promote)
                 )
-            if self.settings.further and failing:
-                further.look_without_epsilons(self, report)
-            elif self.settings.further:
-                further.look(self, report)
 
     def _blank(self, leaf: int, verdict: str, note: str) -> Row:
         value = np.asarray(self.subject.leaves[leaf])

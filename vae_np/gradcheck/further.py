@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +18,10 @@ from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.gradcheck import tree, trials
 from vae_np.gradcheck.complexstep import suspects
-from vae_np.gradcheck.report import Check, Report, Row
+from vae_np.gradcheck.engine import Engine
+from vae_np.gradcheck.findings import Check, Row
+from vae_np.gradcheck.report import Report
 from vae_np.gradcheck.subject import CallError, Subject
-
-if TYPE_CHECKING:  # the engine looks further, by running itself once more
-    from vae_np.gradcheck.engine import Engine
 
 # Further points are there to show coarse mistakes: few entries and directions of each tensor suffice.
 ENTRIES, PROJECTIONS = 128, 2
@@ -40,9 +39,24 @@ class Point:
 
 
 def look(engine: Engine, report: Report) -> None:
-    """Check at further points where the report's rows cannot show a mistake, and report what fails there."""
-    if engine.budget.dear:
+    """Look further where a check compared gradients: at other points, or, where it failed, without tiny constants.
+
+    Sources of random numbers are where they were when it returns.
+    """
+    if not engine.compared or engine.budget.dear:
         return
+    try:
+        with np.errstate(all="ignore"):
+            if any(row.verdict == "FAIL" for row in report.rows):
+                _look_without_epsilons(engine, report)
+            else:
+                _look_at_points(engine, report)
+    finally:
+        engine.subject.randomness.rewind()
+
+
+def _look_at_points(engine: Engine, report: Report) -> None:
+    """Check at further points where the report's rows cannot show a mistake, and report what fails there."""
     blind = [row.tensor for row in report.rows if row.blind]
     seen: set[str] = set()
     for point in points(engine, blind):
@@ -96,15 +110,13 @@ def _check_at(engine: Engine, point: Point) -> Report | None:
         leaves=[tree.fresh(leaf) for leaf in point.leaves],
         mutates=set(engine.subject.mutates),
     )
-    settings = replace(engine.settings, further=False, max_entries=ENTRIES, projections=PROJECTIONS)
+    settings = replace(engine.settings, max_entries=ENTRIES, projections=PROJECTIONS)
     try:
         before = engine.subject.outputs()
         after = subject.outputs()
         moved = after.shape != before.shape or not np.array_equal(after, before)
         if moved and after.size and np.isfinite(after).all():
-            run = type(engine)(
-                subject, engine.leaves, settings, engine.linear, replace(engine.budget), mean=engine.mean
-            )
+            run = Engine(subject, engine.leaves, settings, engine.linear, replace(engine.budget), mean=engine.mean)
             report = run.run(Report(name="", seed=settings.seed))
             # A gradient of another shape only says that this is no batch: a bias of one row, a broadcast input.
             unfit = any(row.verdict == "FAIL" and math.isnan(row.error) for row in report.rows)
@@ -132,7 +144,7 @@ def _add_tie(engine: Engine, report: Report, other: Report) -> None:
     for row in other.rows:
         together = [note for note in row.notes if "moved together" in note]
         if row.verdict == "FAIL" and together and not any(kept.kinks for kept in report.rows):
-            engine._add(report, Check("ties", False, f"where entries of {row.tensor} tie, {together[0]}", "ties"))
+            engine.add(report, Check("ties", False, f"where entries of {row.tensor} tie, {together[0]}", "ties"))
 
 
 def _seen_elsewhere(report: Report, blind: list[str], shown: list[str], point: Point) -> list[str]:
@@ -220,21 +232,20 @@ def _tied(leaf: Any) -> Any:
 NEARLY_RIGHT = 1e-4
 
 
-def look_without_epsilons(engine: Engine, report: Report) -> None:
+def _look_without_epsilons(engine: Engine, report: Report) -> None:
     """Where gradients are nearly right, try whether forward without its tiny constants has exactly these gradients."""
     failed = [row for row in report.rows if row.verdict == "FAIL"]
     known = any(": right " in cause for cause in report.causes)
-    if not failed or known or engine.budget.dear or not all(row.error <= 0.5 for row in failed):
+    if known or not all(row.error <= 0.5 for row in failed):
         return
     with trials.without_epsilons(*engine.subject.origin) as epsilons:
         if not epsilons:
             return
-        settings = replace(engine.settings, further=False)
-        run = type(engine)(
-            engine.subject, engine.leaves, settings, engine.linear, replace(engine.budget), mean=engine.mean
+        run = Engine(
+            engine.subject, engine.leaves, engine.settings, engine.linear, replace(engine.budget), mean=engine.mean
         )
         try:
-            other = run.run(Report(name="", seed=settings.seed))
+            other = run.run(Report(name="", seed=engine.settings.seed))
         except Exception:  # log(0), and whatever else the constants kept away
             return
     names = ", ".join(row.tensor for row in failed)
@@ -248,7 +259,7 @@ def look_without_epsilons(engine: Engine, report: Report) -> None:
     if all(row.error <= NEARLY_RIGHT for row in failed):
         worst = max(row.error for row in failed)
         text = f"{names}: forward and backward differ by an added epsilon ({shown}), gradients by {worst:.0e}"
-        engine._add(report, Check("epsilon", False, text, promise="epsilon"))
+        engine.add(report, Check("epsilon", False, text, promise="epsilon"))
         if report.checks[-1].broken:
             return
         report.causes = []

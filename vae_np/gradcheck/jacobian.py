@@ -11,9 +11,9 @@ from vae_np._types import Array
 from vae_np.gradcheck import patterns, tree
 from vae_np.gradcheck.complexstep import STEP
 from vae_np.gradcheck.judge import Evidence
-from vae_np.gradcheck.numeric import View
 from vae_np.gradcheck.places import Index
 from vae_np.gradcheck.subject import CallError, upstream
+from vae_np.gradcheck.view import View
 
 # Entries of the tensor whose derivatives are taken, and places along an axis of the output that are tried.
 ENTRIES = 24

@@ -10,9 +10,11 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.gradcheck.differences import Estimate
-from vae_np.gradcheck.numeric import Numeric, View
+from vae_np.gradcheck.findings import Kink, Row, show_index
+from vae_np.gradcheck.numeric import Numeric
+from vae_np.gradcheck.options import Tolerance
 from vae_np.gradcheck.places import Index, unravel
-from vae_np.gradcheck.report import Kink, Row, show_index
+from vae_np.gradcheck.view import View
 
 # Tolerances where the caller gives none. Complex steps leave only the analytic side's rounding; differences reach
 # 1e-9 to 1e-11; in lower precision rounding of the analytic side rules, about 2^10 units in the last place.
@@ -28,15 +30,6 @@ SCALE_SHARE = 1e-2
 UNDECIDED = 1e-2
 # Misses below this many units in the last place may be rounding of a delicate function: it is measured.
 EXCUSABLE = 2.0**10
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What the caller asked for; None and zero stand for the defaults above."""
-
-    rtol: float | None = None
-    atol: float = 0.0
-    scale: float | None = None
 
 
 @dataclass

@@ -8,16 +8,13 @@ slopes of that direction.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vae_np._types import Array
 from vae_np.gradcheck.differences import Slopes
 from vae_np.gradcheck.places import Index, block_direction, unravel
-
-if TYPE_CHECKING:  # a view is what kinks are looked for in, and a numeric gradient holds what was found
-    from vae_np.gradcheck.numeric import View
+from vae_np.gradcheck.view import View
 
 KINK_TESTS = 256
 # Random groups of kinked entries that are moved together, besides all of them.

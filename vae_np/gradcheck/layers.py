@@ -18,10 +18,11 @@ from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.gradcheck import holdings, readings, snippets, spelling, tree
 from vae_np.gradcheck.check import run
+from vae_np.gradcheck.findings import Check
 from vae_np.gradcheck.gradients import chosen
 from vae_np.gradcheck.options import Options, settings
 from vae_np.gradcheck.randomness import Randomness
-from vae_np.gradcheck.report import Check, Report
+from vae_np.gradcheck.report import Report
 from vae_np.gradcheck.subject import CallError, flat, input_names, kind_of, make_subject, shorten, upstream
 
 FORWARDS = (
@@ -429,6 +430,9 @@ def _calls(made: _Maker, inputs: tuple[Any, ...], names: list[str]) -> Iterator[
         orders.append(("dout",))  # backward(dout=1)
     orders += [("dout",), ("dout", "cache"), ("dout", "learning rate"), ("dout", *places), (*places, "dout")]
     orders += [("out", *places[1:]), tuple(places), ("cache", "dout"), ("dout", "out"), ()]
+    # What is called an upstream gradient gets it: any other value could make a wrong backward right.
+    upstream_told = any(name not in names and spelling.is_upstream(name) for name in needed)
+    orders = [order for order in orders if "dout" in order or not upstream_told]
     for order in orders:
         if order not in seen and (len(order) == len(needed) or (not needed and optional and order == ("dout",))):
             seen.add(order)

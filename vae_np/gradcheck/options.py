@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
 from vae_np.errors import InputError
-from vae_np.gradcheck.judge import Tolerance
 
 METHODS = frozenset({"auto", "complex", "central", "projection"})
 # Promises that `allow` may name: what is broken with right values is a warning.
@@ -55,6 +54,15 @@ class Options(TypedDict, total=False):
     further: bool
     name: str | None
     snippet: str | None
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What the caller asked for; None and zero stand for the defaults of `judge`."""
+
+    rtol: float | None = None
+    atol: float = 0.0
+    scale: float | None = None
 
 
 @dataclass(frozen=True)

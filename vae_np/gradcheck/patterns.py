@@ -9,9 +9,9 @@ from itertools import permutations
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.gradcheck.findings import show_index
 from vae_np.gradcheck.judge import Evidence
 from vae_np.gradcheck.places import Index
-from vae_np.gradcheck.report import show_index
 
 CONSTANTS = {
     math.sqrt(2): "√2",
@@ -69,13 +69,16 @@ def nearly(evidence: Evidence, analytic: Array, numeric: Array, tolerance: float
 
 
 def clipped(evidence: Evidence, analytic: Array, numeric: Array) -> str | None:
-    """Every wrong entry is one limit or its negative, and the right value lies beyond."""
+    """Every wrong entry is one limit or its negative, the right value lies beyond, and no right entry is at the limit.
+
+    Where right entries are at it, too, the gradient's values are counts, and those that are wrong are other counts.
+    """
     bad = np.array([index in set(evidence.wrong) for index in evidence.numeric.indices])
     limits = np.abs(analytic[bad])
     if len(limits) < 2 or not limits[0] > 0 or not (limits == limits[0]).all():
         return None
     beyond = (np.sign(analytic[bad]) == np.sign(numeric[bad])) & (np.abs(numeric[bad]) > limits[0])
-    if not beyond.all() or np.abs(analytic).max() > limits[0]:
+    if not beyond.all() or np.abs(analytic).max() > limits[0] or (np.abs(analytic[~bad]) == limits[0]).any():
         return None
     return f"every wrong entry is ±{spell(float(limits[0]))}: clipped"
 

@@ -212,6 +212,9 @@ def _calls(parameters: list[str] | None, names: list[str], kept: _Kept) -> Itera
         orders += [(*douts, "cache"), douts, (*douts, *inputs)]
     orders += [("dout", *inputs), (*inputs, "dout"), ("out", *inputs[1:]), (*inputs,), ("dout", "out"), ("out", "dout")]
     orders += [("dout", "out", *inputs), ("dout", *inputs, "cache"), ("dout", "cache", *inputs)]
+    # What is called an upstream gradient gets it: any other value could make a wrong backward right.
+    if any(p not in names and spelling.is_upstream(p) for p in parameters or []):
+        orders = [order for order in orders if any(str(role).startswith("dout") for role in order)]
     tried = {told}
     for order in orders:
         if len(order) == count and order not in tried:
