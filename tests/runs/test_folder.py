@@ -418,7 +418,7 @@ def test_a_runs_data_are_found_from_any_folder(monkeypatch: pytest.MonkeyPatch, 
 def test_metrics_are_whole_lines_that_can_be_followed(tmp_path: Path) -> None:
     file = runs.MetricsFile(tmp_path)
     for step in range(3):
-        file.write({"step": step, "split": "train", "elbo": -0.1 * step})
+        file.write({"step": step, "epoch": 1, "split": "train", "elbo": -0.1 * step})
         assert [line["step"] for line in runs.read_metrics(tmp_path)] == list(range(step + 1))
     file.close()
     with open(tmp_path / "metrics.jsonl", "ab") as raw:
@@ -426,7 +426,7 @@ def test_metrics_are_whole_lines_that_can_be_followed(tmp_path: Path) -> None:
     runs.drop_metrics_after(tmp_path, 1)
     text = (tmp_path / "metrics.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
-    assert lines == [{"step": step, "split": "train", "elbo": -0.1 * step} for step in range(2)]
+    assert lines == [{"step": step, "epoch": 1, "split": "train", "elbo": -0.1 * step} for step in range(2)]
     assert text.endswith("}\n")
 
 
