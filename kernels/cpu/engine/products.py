@@ -1,5 +1,13 @@
 """Matrix products on slabs: C (+)= A B, as register tiles over panels that fit the caches.
 
+    for each block of k                                  whose rows of B, a panel wide, fit the first cache
+        for each block of rows of A                      which fits the second cache
+            copy that block of A, in tiles               only where its strides are bad
+            for each panel of columns of B               two vectors wide
+                copy the panel, or turn it               only for many rows, or where B's rows are its columns
+                for each tile of rows
+                    C's tile (+)= A's tile times panel   all of it in registers
+
 Any strides of A and B will do, so x W, xᵀ dy and dy Wᵀ are all this one function. One call is one thread's work; the
 order of the sum over k is the same wherever the rows and columns are cut, so results do not depend on threads.
 """
@@ -13,12 +21,13 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.core import config
-from numba.extending import intrinsic, register_jitable
+from numba.extending import register_jitable
 
 from vae_np._types import Array
 
-from ..runtime.compilation import TILE_ROWS, VECTOR_BYTES, cached_cfunc, njit
-from .vectors import TILE_VECTORS, copy_rows, pointer, tile, transpose_tile
+from ..runtime.atomics import pointer
+from ..runtime.compilation import TILE_ROWS, VECTOR_BYTES, cached_cfunc, intrinsic, njit
+from .vectors import TILE_VECTORS, copy_rows, equal_share, in_vectors, tile, transpose_tile
 
 # A panel of B (k × one tile's columns) stays in the first cache, a block of A in the second.
 PANEL_K = 400
@@ -93,16 +102,15 @@ def gemm(
             tiles = (mb + TILE_ROWS - 1) // TILE_ROWS
             if pack_a:
                 i = 0
-                for t in range(tiles):
-                    rows = (mb - i + tiles - t - 1) // (tiles - t)
+                for tiles_left in range(tiles, 0, -1):
+                    rows = equal_share(mb - i, tiles_left)
                     _pack_a(
                         a, at_a + (m0 + i) * row_a + k0 * step_a, row_a, step_a, rows, kb, scratch, at_packed_a + i * kb
                     )
                     i += rows
             for n0 in range(0, n, panel):
                 columns = min(panel, n - n0)
-                vectors = (columns + width - 1) // width
-                lanes = columns - (vectors - 1) * width
+                vectors, lanes = in_vectors(columns, width)
                 if pack_b:
                     at_panel = at_b + k0 * row_b + n0 * step_b
                     if step_b == 1:
@@ -110,8 +118,8 @@ def gemm(
                     else:
                         transpose(b, at_panel, step_b, columns, kb, scratch, at_scratch, panel)
                 i = 0
-                for t in range(tiles):
-                    rows = (mb - i + tiles - t - 1) // (tiles - t)
+                for tiles_left in range(tiles, 0, -1):
+                    rows = equal_share(mb - i, tiles_left)
                     if pack_a:
                         source, start, row, step = scratch, at_packed_a + i * kb, 1, rows
                     else:
@@ -132,18 +140,17 @@ def gemm(
 
 # Numba compiles what a function calls once more with it, and the tiles are long. So `gemm` is compiled once a
 # precision, and called through its address: that takes seven times less compilation.
-_I8 = types.int64
-_COUNTS = (_I8,) * 5
+_INT = types.int64
 _HUGE = 1 << 40
 
 
 def _signature(element: Any) -> Any:
     at = types.CPointer(element)
-    return types.void(at, _I8, _I8, at, _I8, _I8, at, _I8, *_COUNTS[:4], at)
+    return types.void(at, _INT, _INT, at, _INT, _INT, at, *(_INT,) * 5, at)
 
 
 def _compiled(element: Any, dtype: Any) -> Any:
-    def product(a, row_a, step_a, b, row_b, step_b, c, ldc, m, n, k, accumulate, scratch):  # type: ignore[no-untyped-def]
+    def product(a, row_a, step_a, b, row_b, step_b, c, ldc, m, n, k, accumulate, scratch):
         gemm(
             carray(a, _HUGE, dtype), 0, row_a, step_a, carray(b, _HUGE, dtype), 0, row_b, step_b,
             carray(c, _HUGE, dtype), 0, ldc, m, n, k, accumulate, carray(scratch, _HUGE, dtype), 0,
@@ -162,17 +169,21 @@ def gemm_address(dtype: Any) -> int:
     return int(_compiled(types.float64, np.float64).address)
 
 
-@intrinsic
-def call_gemm(  # type: ignore[no-untyped-def]
+def _call_gemm(address: int, *args: Any) -> None:
+    """`gemm` at an address from `gemm_address`."""
+    gemm(*args)
+
+
+@intrinsic(_call_gemm)
+def call_gemm(
     typing, address, a, at_a, row_a, step_a, b, at_b, row_b, step_b, c, at_c, ldc, m, n, k, accumulate,
     scratch, at_scratch,
 ):  # fmt: skip
-    """`gemm` at an address from `gemm_address`."""
-    i8 = types.int64
-    signature = types.void(i8, a, i8, i8, i8, b, i8, i8, i8, c, i8, i8, i8, i8, i8, i8, scratch, i8)
+    matrix = (_INT, _INT, _INT)
+    signature = types.void(_INT, a, *matrix, b, *matrix, c, _INT, *(_INT,) * 5, scratch, _INT)
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        def at(i):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
+        def at(i: int) -> Any:
             return pointer(context, builder, sig.args[i], args[i], args[i + 1])
 
         values = [at(1), *args[3:5], at(5), *args[7:9], at(9), *args[11:16], at(16)]
@@ -181,9 +192,3 @@ def call_gemm(  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return signature, code
-
-
-if config.DISABLE_JIT:
-
-    def call_gemm(address, *args):  # type: ignore[no-untyped-def]
-        gemm(*args)

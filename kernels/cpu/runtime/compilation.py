@@ -7,6 +7,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numba
+import numba.extending
 from numba.core import config, sigutils
 from numba.core.ccallback import CFunc
 
@@ -26,6 +27,15 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         return function if config.DISABLE_JIT else attach(numba.njit(**settings)(function), function)
 
     return compile_function
+
+
+def intrinsic(plain: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Numba's `intrinsic`, beside the plain Python that says what it computes and runs where nothing is compiled."""
+
+    def choose(code: Callable[..., Any]) -> Any:
+        return plain if config.DISABLE_JIT else numba.extending.intrinsic(code)
+
+    return choose
 
 
 def cached_cfunc(signature: Any, function: Callable[..., Any]) -> Any:
