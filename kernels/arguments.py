@@ -1,4 +1,4 @@
-"""Checks of arguments that the backends share, so that each refuses the same in the same words."""
+"""What both backends say of arguments and architectures, so that each refuses the same in the same words."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import noise, ops
+from vae_np import noise
 from vae_np._types import Array
 from vae_np.errors import InputError
+from vae_np.model import Architecture
+
+# The numbers by which compiled code knows an activation; those of math.cuh are the same.
+ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}
+# What the fused steps can maximise.
+OBJECTIVES = ("elbo", "iwae")
 
 
 def check_adam_buffers(parameters: Array, gradient: Array, first_moment: Array, second_moment: Array) -> None:
@@ -22,8 +28,8 @@ def check_adam_buffers(parameters: Array, gradient: Array, first_moment: Array, 
 
 def check_layer(x: Array, weight: Array, bias: Array, activation: str) -> None:
     """Raises InputError unless x (B, I), weight (I, O) and bias (O,) are a layer with an activation of the contract."""
-    if activation not in ops.ACTIVATIONS:
-        raise InputError(f"activation: got {activation!r}, expected one of {', '.join(sorted(ops.ACTIVATIONS))}")
+    if activation not in ACTIVATIONS:
+        raise InputError(f"activation: got {activation!r}, expected one of {', '.join(sorted(ACTIVATIONS))}")
     if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[0] or bias.shape != weight.shape[1:]:
         shapes = f"{x.shape}, {weight.shape}, {bias.shape}"
         raise InputError(f"x, weight, bias: got shapes {shapes}, expected (B, I), (I, O), (O,)")
@@ -42,3 +48,25 @@ def check_batch(x: Array, batch: int, features: int) -> None:
     """Raises InputError unless x is what a fused step takes: bytes of (batch, features)."""
     if x.shape != (batch, features) or x.dtype != np.uint8:
         raise InputError(f"x: got {x.dtype} of shape {x.shape}, expected uint8 of {(batch, features)}")
+
+
+def unsupported(arch: Architecture, *, most_latents: int | None = None) -> str | None:
+    """Why an architecture's steps and evaluation are composed, not fused; None if they are fused."""
+    if arch.likelihood != "bernoulli":
+        return f"nothing is fused for likelihood {arch.likelihood}"
+    if arch.inference != "amortized":
+        return f"nothing is fused for inference {arch.inference}"
+    if not arch.hidden:
+        return "nothing is fused without a hidden layer"
+    if most_latents is not None and arch.latent > most_latents:
+        return f"nothing is fused for more than {most_latents} latents"
+    return None
+
+
+def check_fused(arch: Architecture, samples: int | None, *, most_latents: int | None = None) -> None:
+    """Raises InputError for an architecture that has no fused step, and for less than one sample of IWAE's bound."""
+    why = unsupported(arch, most_latents=most_latents)
+    if why is not None:
+        raise InputError(f"architecture: {why}")
+    if samples is not None and samples < 1:
+        raise InputError(f"samples: got {samples}, expected at least 1")

@@ -8,16 +8,13 @@ import numpy as np
 
 from vae_np._types import Array
 
-from ..arguments import check_layer
+from ..arguments import ACTIVATIONS, check_layer
 from ._arrays import flat, plain, precision
 from .engine.functions import expm1, softplus, tanh
 from .engine.products import call_gemm, gemm_address, scratch_size
-from .engine.vectors import SUM_VECTORS, compress_columns, row_sum
+from .engine.vectors import SUM_VECTORS, compress_columns, equal_share, row_sum
 from .runtime import pool
 from .runtime.compilation import VECTOR_BYTES, njit
-
-ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}
-
 
 # Rows are cut out as slices first: an index that may be negative, as `at + j` may, keeps LLVM from using vectors.
 
@@ -86,8 +83,8 @@ def gather_rows(
     vectors = (columns + width - 1) // width
     groups = (vectors + SUM_VECTORS - 1) // SUM_VECTORS
     done = 0
-    for group in range(groups):
-        some = (vectors - done + groups - group - 1) // (groups - group)
+    for groups_left in range(groups, 0, -1):
+        some = equal_share(vectors - done, groups_left)
         column = done * width
         lanes = min(width, columns - column - (some - 1) * width)
         row_sum(some, table, at_table + column, ld, index, at_index, count, out, at_out + column, lanes)
@@ -95,7 +92,7 @@ def gather_rows(
 
 
 @njit()
-def active_columns(x: Array, at: int, first: int, last: int, index: Array, at_index: int) -> int:
+def active_columns(x: Array, at: int, first: int, last: int, index: Array, at_index: int) -> Any:
     """The columns first..last−1 of one row of bytes that are not zero, into `index`; returns how many."""
     if VECTOR_BYTES == 64:
         return compress_columns(x, at, first, last, index, at_index)

@@ -14,6 +14,7 @@ from vae_np import noise
 from vae_np._types import Array
 from vae_np.model import Architecture, encode_forward
 
+from ..arguments import ACTIVATIONS
 from . import affine, reparam
 from ._arrays import flat, plain
 from .engine.products import call_gemm, gemm_address, scratch_size
@@ -95,7 +96,7 @@ def log_weights(
     )
     log_w = np.empty((samples, len(x)), dtype=buffer.dtype)
     run(
-        _log_weights, gemm_address(buffer.dtype), flat(layers), affine.ACTIVATIONS[arch.activation],
+        _log_weights, gemm_address(buffer.dtype), flat(layers), ACTIVATIONS[arch.activation],
         flat(plain(x, np.uint8)), arch.features, np.asarray(rows).astype(np.int64), samples, first, *key(seed),
         flat(plain(mu, buffer.dtype)), flat(plain(logvar, buffer.dtype)), arch.latent, buffer, flat(log_w),
         work=1e3 * log_w.size,

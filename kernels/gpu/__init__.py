@@ -5,6 +5,7 @@ Importing it neither imports CuPy nor asks for a device; `problem` says whether 
 
 from __future__ import annotations
 
+from ..arguments import OBJECTIVES
 from ._compile import CACHE_PROBLEM, on_compile
 from .adam import adam_update
 from .affine import (
@@ -13,7 +14,7 @@ from .affine import (
     binary_affine_act_backward,
     binary_affine_act_forward,
 )
-from .fused import OBJECTIVES, FusedRun, FusedStep, unsupported
+from .fused import FusedRun, FusedStep, unsupported
 from .importance import log_weights
 from .likelihoods import (
     bernoulli_loglik_backward,

@@ -18,7 +18,6 @@ from ._device import device
 _MOST_ENTRIES = 2**31 - 1
 # About as many blocks as the larger devices have multiprocessors: with fewer, some of those have nothing to do.
 _ENOUGH_BLOCKS = 128
-ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}
 
 
 def precision(array: Any, what: str) -> np.dtype[Any]:

@@ -9,8 +9,8 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.errors import InputError
 
-from ..arguments import check_layer
-from ._arrays import ACTIVATIONS, at_home, blocks, empty, give, launch, precision, put, tile
+from ..arguments import ACTIVATIONS, check_layer
+from ._arrays import at_home, blocks, empty, give, launch, precision, put, tile
 
 
 def _layer(x: Any, weight: Any, bias: Any, activation: str) -> tuple[int, np.dtype[Any]]:

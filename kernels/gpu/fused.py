@@ -20,8 +20,9 @@ from vae_np.model import Architecture
 from vae_np.optim import adagrad_update
 from vae_np.step import Optimiser, TrainingState
 
-from ..arguments import check_batch
-from ._arrays import ACTIVATIONS, blocks, tile
+from .. import arguments
+from ..arguments import ACTIVATIONS, check_batch, check_fused
+from ._arrays import blocks, tile
 from ._device import Launch, Pending, device
 
 # Steps in one graph: the host launches once for all of them, and what is left over one by one.
@@ -48,29 +49,10 @@ _LAYER = np.dtype(
 )
 _STATE_WORDS, _METRICS = _STATE.itemsize // 8, 3
 
-# What the fused steps can maximise.
-OBJECTIVES = ("elbo", "iwae")
-
 
 def unsupported(arch: Architecture) -> str | None:
     """Why an architecture's steps and evaluation are composed, not fused; None if they are fused."""
-    if arch.likelihood != "bernoulli":
-        return f"nothing is fused for likelihood {arch.likelihood}"
-    if arch.inference != "amortized":
-        return f"nothing is fused for inference {arch.inference}"
-    if not arch.hidden:
-        return "nothing is fused without a hidden layer"
-    if arch.latent > _MOST_LATENTS:
-        return f"nothing is fused for more than {_MOST_LATENTS} latents"
-    return None
-
-
-def _refuse_unsupported(arch: Architecture, samples: int | None) -> None:
-    why = unsupported(arch)
-    if why is not None:
-        raise InputError(f"architecture: {why}")
-    if samples is not None and samples < 1:
-        raise InputError(f"samples: got {samples}, expected at least 1")
+    return arguments.unsupported(arch, most_latents=_MOST_LATENTS)
 
 
 class _Steps:
@@ -87,7 +69,7 @@ class _Steps:
         ordered: bool,
         placed: bool,
     ) -> None:
-        _refuse_unsupported(arch, samples)
+        check_fused(arch, samples, most_latents=_MOST_LATENTS)
         self.arch, self.state, self.batch, self.samples = arch, state, batch, samples
         # The decoder has a row for each sample of each example.
         self.decoded = batch * (samples or 1)
@@ -343,7 +325,7 @@ class FusedStep:
     """
 
     def __init__(self, arch: Architecture, state: TrainingState, batch: int, samples: int | None = None) -> None:
-        _refuse_unsupported(arch, samples)
+        check_fused(arch, samples, most_latents=_MOST_LATENTS)
         self._model = arch, state, batch, samples
         self._launches: dict[tuple[bool, bool], list[Launch]] = {}
         self._finite = True
@@ -466,7 +448,7 @@ class FusedRun:
     def learning_rate(self, lr: float) -> None:
         """The learning rate of all steps that are queued from now on."""
         if lr != self._lr:
-            place = _STATE.names.index("lr")
+            place = list(_STATE.fields or ()).index("lr")
             device().write(self._steps.at["state"][place : place + 1], np.array([lr]).view(np.uint64))
             self._lr = lr
 

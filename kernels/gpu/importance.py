@@ -12,7 +12,8 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.model import Architecture, encode_forward
 
-from ._arrays import ACTIVATIONS, at_home, blocks, give, launch, put, tile
+from ..arguments import ACTIVATIONS
+from ._arrays import at_home, blocks, give, launch, put, tile
 from ._device import device
 
 # Rows (samples × examples) that are decoded at once: enough to fill a large device, tens of megabytes a layer.

@@ -1,0 +1,8 @@
+"""One training step as one compiled function, for the family of models that both backends fuse."""
+
+from __future__ import annotations
+
+from ...arguments import OBJECTIVES, unsupported
+from .step import FusedStep
+
+__all__ = ["OBJECTIVES", "FusedStep", "unsupported"]

@@ -1,0 +1,305 @@
+"""Where everything that a step needs lies: records that compiled code reads by name, and the buffers they speak of.
+
+All buffers are made once. Intermediate values share one workspace, in which a plan says what begins where.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numba.core import config
+
+from vae_np._types import Array
+from vae_np.model import Architecture, Parameters, aligned_zeros
+from vae_np.step import TrainingState
+
+from ...arguments import ACTIVATIONS
+from ..engine.products import gemm_address, scratch_size
+from ..engine.vectors import SUM_VECTORS
+from ..likelihoods import LANES
+from ..runtime.compilation import TILE_ROWS, VECTOR_BYTES
+
+# Entries of weight gradient that one unit computes: they stay in the second cache until Adam has used them.
+_UNIT_ENTRIES = 24_576
+_FIRST_CACHE = 40_960
+# From this many rows a thread on, `gemm` turns the panels of W while it copies them; below, threads share the turning.
+_TURN_ROWS = 200
+
+
+# What steers a step: records of whole numbers, one of the plan, one of each affine layer, one of each unit of weights.
+# Places count entries of the workspace, or where it is said, of the parameters. `ld` is the distance between rows.
+
+
+class Plan(Protocol):
+    """One step: its sizes, what the caller wants of it, and where things lie."""
+
+    batch: int
+    features: int
+    latent: int
+    # Of each example; the decoder's rows lie example by example.
+    samples: int
+    # 1 for IWAE's bound, 0 for the ELBO.
+    weighs_samples: int
+
+    # The numbers of layers: before `mu` lie the encoder's hidden ones, from `decoder` to `output` the decoder's.
+    mu: int
+    logvar: int
+    decoder: int
+    output: int
+
+    # Of one call.
+    key0: int
+    key1: int
+    step: int
+    draws_pixels: int
+    keeps_gradients: int
+    applies_adam: int
+
+    z: int
+    eps: int
+    dz: int
+    kl_terms: int
+    # w̃/B of each of the decoder's rows.
+    row_share: int
+
+    # Scratch: the first thread's, and how far the next one's is.
+    pixel_terms: int
+    pixel_terms_size: int
+    unit_gradient: int
+    unit_gradient_size: int
+    gemm_scratch: int
+    gemm_scratch_size: int
+
+    # Address of the compiled product.
+    gemm: int
+    # Columns of the first layer that one pass sums: of its weights, and of its gradient.
+    forward_strip: int
+    gradient_strip: int
+
+
+class Layer(Protocol):
+    """One affine layer and its activation."""
+
+    rows: int
+    inputs: int
+    outputs: int
+    activation: int
+    # Among the parameters.
+    weight: int
+    bias: int
+
+    input: int
+    dinput: int
+    input_ld: int
+    result: int
+    dresult: int
+    ld: int
+    # The transposed weights; 0 where dy Wᵀ reads the weights as they are.
+    turned: int
+    turned_ld: int
+
+
+class Unit(Protocol):
+    """Rows first..last−1 of a layer's weights: one thread's, from their gradient to their update."""
+
+    layer: int
+    first: int
+    last: int
+
+
+class Constants(Protocol):
+    """What a step multiplies with, in the precision of the parameters."""
+
+    # As `adam_range` takes them.
+    adam: Array
+    # 1/B and β/B.
+    share: Any
+    beta_share: Any
+
+
+def _of_whole_numbers(record: type) -> np.dtype[Any]:
+    return np.dtype([(name, np.int64) for name in record.__annotations__], align=True)
+
+
+PLAN, LAYER, UNIT = _of_whole_numbers(Plan), _of_whole_numbers(Layer), _of_whole_numbers(Unit)
+
+
+def constants_of(real: Any) -> np.dtype[Any]:
+    """The dtype of `Constants` in a precision."""
+    return np.dtype([("adam", real, (7,)), ("share", real), ("beta_share", real)], align=True)
+
+
+def records(count: int, kind: np.dtype[Any]) -> Any:
+    """So many records of zeros, whose fields can be read as attributes also where nothing is compiled."""
+    made = np.zeros(count, kind)
+    return made.view(np.recarray) if config.DISABLE_JIT else made
+
+
+class Buffers(NamedTuple):
+    """All that a step reads and writes, made once: B examples of S samples, D features, K latents, P parameters."""
+
+    # Records: one plan, the layers, the units, one of the constants.
+    plan: Any
+    layers: Any
+    units: Any
+    constants: Any
+    # The batch: its bytes (B·D,), grey and binary, and its places in the data set (B,).
+    grey: Array
+    bits: Array
+    rows: Array
+    # The row and the number of each sample (B·S,), by which its noise is addressed.
+    sample_rows: Array
+    sample_numbers: Array
+    # The pixels that are one of each example (B·(D+1),) and how many (B,); the examples of each pixel (D·B,) and (D,).
+    active_columns: Array
+    active_count: Array
+    active_rows: Array
+    row_count: Array
+    # Scratch of the noise (threads, …), and of each thread, how much of its part of the weights is not finite.
+    words: Array
+    not_finite: Array
+    # (P,) each.
+    parameters: Array
+    gradients: Array
+    first_moment: Array
+    second_moment: Array
+    # Every intermediate value in the precision of the parameters, at the places that the plan and its layers name.
+    work: Array
+    # In float64: log p(x|z), then log w and w of each sample (B·S,), and scratch of the log ratio (B·K,).
+    log_w: Array
+    ratio_terms: Array
+    # The results (B,).
+    reconstruction: Array
+    kl: Array
+    bound: Array
+
+
+def make_buffers(arch: Architecture, state: TrainingState, batch: int, samples: int | None, threads: int) -> Buffers:
+    """The buffers of a step, with its plan laid out in them."""
+    real, count = state.parameters.dtype, samples or 1
+    plan, layers, units, size = _lay_out(arch, state.parameters, batch, samples, threads)
+    # A row of pixels at a time, or sixteen rows of latents.
+    words = max(64 * ((arch.latent + 3) // 4), 5 * ((arch.features + 3) // 4))
+    return Buffers(
+        plan=plan,
+        layers=layers,
+        units=units,
+        constants=records(1, constants_of(real)),
+        grey=np.zeros(batch * arch.features, np.uint8),
+        bits=np.zeros(batch * arch.features, np.uint8),
+        rows=np.zeros(batch, np.int64),
+        sample_rows=np.zeros(batch * count, np.int64),
+        sample_numbers=np.tile(np.arange(count), batch),
+        active_columns=np.zeros(batch * (arch.features + 1), np.int32),
+        active_count=np.zeros(batch, np.int64),
+        active_rows=np.zeros(arch.features * batch, np.int32),
+        row_count=np.zeros(arch.features, np.int64),
+        words=np.zeros((threads, words), np.int64),
+        not_finite=np.zeros(threads, np.int64),
+        parameters=state.parameters.flat,
+        gradients=state.gradients.flat,
+        first_moment=state.first_moment.flat,
+        second_moment=state.second_moment.flat,
+        work=aligned_zeros(size, real),
+        log_w=np.zeros(batch * count),
+        ratio_terms=np.zeros(batch * arch.latent),
+        reconstruction=np.zeros(batch, real),
+        kl=np.zeros(batch, real),
+        bound=np.zeros(batch, real),
+    )
+
+
+class _Workspace:
+    """Hands out places in an array of so many entries as are asked for, each beginning where a vector does."""
+
+    def __init__(self, itemsize: int) -> None:
+        self.itemsize, self.lane, self.size = itemsize, VECTOR_BYTES // itemsize, 0
+
+    def whole(self, count: int) -> int:
+        """So many entries, in whole vectors."""
+        return -(-count // self.lane) * self.lane
+
+    def take(self, count: int) -> int:
+        """The place of the next `count` entries, a line behind the last, so that no two threads share one."""
+        place = self.size
+        self.size += self.whole(count) + self.lane
+        return place
+
+    def row(self, count: int) -> int:
+        """The distance of rows of `count` entries: a column of them is not to fall into few sets of the first cache."""
+        entries = self.whole(count)
+        return entries + (self.lane if entries * self.itemsize % 1024 == 0 else 0)
+
+
+def _lay_out(
+    arch: Architecture, parameters: Parameters, batch: int, samples: int | None, threads: int
+) -> tuple[Any, Any, Any, int]:
+    """The records of the plan, the layers and the units, and how many entries the workspace has."""
+    real, depth = parameters.dtype, len(arch.hidden)
+    names = [f"encoder.hidden.{i}" for i in range(depth)] + ["encoder.mu", "encoder.logvar"]
+    names += [f"decoder.hidden.{i}" for i in range(depth)] + ["decoder.out"]
+    mu, logvar, decoder, output = depth, depth + 1, depth + 2, 2 * depth + 2
+    count = samples or 1
+    decoded = batch * count
+    work = _Workspace(real.itemsize)
+    z, eps, dz = (work.take(decoded * arch.latent) for _ in range(3))
+
+    layers = records(len(names), LAYER)
+    units: list[tuple[int, int, int]] = []
+    for number, (layer, name) in enumerate(zip(layers, names, strict=True)):
+        inputs, outputs = parameters[f"{name}.weight"].shape
+        rows = decoded if number >= decoder else batch
+        is_head, is_linear = number in (mu, logvar), number in (mu, logvar, output)
+        layer["rows"], layer["inputs"], layer["outputs"] = rows, inputs, outputs
+        layer["activation"] = ACTIVATIONS["identity" if is_linear else arch.activation]
+        layer["weight"], layer["bias"] = parameters.offset(f"{name}.weight"), parameters.offset(f"{name}.bias")
+        if number == decoder:
+            layer["input"], layer["dinput"], layer["input_ld"] = z, dz, inputs
+        elif number > 0:
+            # Both heads read the last hidden layer.
+            below = layers[mu - 1 if is_head else number - 1]
+            layer["input"], layer["dinput"], layer["input_ld"] = below["result"], below["dresult"], below["ld"]
+        # The heads' outputs have rows of K entries, as z and ε have.
+        ld = outputs if is_head else work.row(outputs)
+        layer["ld"], layer["result"] = ld, work.take(rows * ld)
+        layer["dresult"] = layer["result"] if number == output else work.take(rows * ld)
+        layer["turned_ld"] = work.row(inputs)
+        if number > 0 and rows // threads < _TURN_ROWS:
+            layer["turned"] = work.take(work.row(inputs) * outputs)
+        units += _units(number, rows, inputs, outputs)
+    # The costly ones first, so that the threads end together.
+    units.sort(key=lambda u: -layers[u[0]]["outputs"] * (u[2] - u[1]) * (layers[u[0]]["rows"] if u[0] else batch // 4))
+
+    pixel_terms = 2 * arch.features + LANES
+    gradient = work.whole(max((last - first + 1) * layers[n]["outputs"] for n, first, last in units)) + work.lane
+    gemm = work.whole(scratch_size(real.itemsize)) + work.lane
+    # Equal strips of the first layer's columns: of its weights, and of dy as much as stays in the first cache.
+    vectors = work.whole(arch.hidden[0]) // work.lane
+    forward_strip, gradient_strip = (
+        work.lane * -(-vectors // -(-vectors // most))
+        for most in (SUM_VECTORS, min(SUM_VECTORS, max(4, _FIRST_CACHE // (batch * VECTOR_BYTES))))
+    )
+    plan = records(1, PLAN)
+    for field, value in {
+        "batch": batch, "features": arch.features, "latent": arch.latent, "samples": count,
+        "weighs_samples": samples is not None, "mu": mu, "logvar": logvar, "decoder": decoder, "output": output,
+        "z": z, "eps": eps, "dz": dz, "pixel_terms": work.take(threads * pixel_terms), "pixel_terms_size": pixel_terms,
+        "unit_gradient": work.take(threads * gradient), "unit_gradient_size": gradient,
+        "gemm_scratch": work.take(threads * gemm), "gemm_scratch_size": gemm, "row_share": work.take(decoded),
+        "kl_terms": work.take(batch * arch.latent), "gemm": gemm_address(real), "forward_strip": forward_strip,
+        "gradient_strip": gradient_strip,
+    }.items():  # fmt: skip
+        plan[field] = value
+    cut = records(len(units), UNIT)
+    cut[:] = units
+    return plan, layers, cut, work.size
+
+
+def _units(layer: int, rows: int, inputs: int, outputs: int) -> list[tuple[int, int, int]]:
+    """The fields of a layer's units: rows of its weights, in parts that stay in the second cache."""
+    count = max(1, _UNIT_ENTRIES // outputs)
+    if layer > 0:
+        # More rows where the batch is long: its panels are copied once a unit.
+        count = max(TILE_ROWS, count // TILE_ROWS * TILE_ROWS, 96 if rows >= 256 else 0)
+    return [(layer, first, min(first + count, inputs)) for first in range(0, inputs, count)]

@@ -1,0 +1,219 @@
+"""Rows: a slab of the batch, from its pixels to the logits' gradient, and back to the first hidden layer. [D29] [D41]
+
+The first layer sums the weights' rows of the active pixels alone; the others are products.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from vae_np import noise
+from vae_np._types import Array
+
+from ..affine import activate, activation_gradient, active_columns
+from ..engine.products import call_gemm, transpose
+from ..engine.random_words import fill_normals
+from ..engine.vectors import in_vectors, row_sum, sum_range
+from ..likelihoods import bernoulli_step_row
+from ..reparam import backward_row, kl_terms, log_ratio_row, sample_row
+from ..runtime.compilation import VECTOR_BYTES, njit
+from .layout import Buffers, Layer, Plan
+
+_EPS_STREAM = noise.EPS
+
+
+@njit()
+def _affine_rows(
+    plan: Plan, layer: Layer, first: int, last: int, parameters: Array, work: Array, scratch: int
+) -> None:
+    """Rows first..last−1 of a layer's output. [D25] [D26]"""
+    result = layer.result + first * layer.ld
+    call_gemm(
+        plan.gemm, work, layer.input + first * layer.input_ld, layer.input_ld, 1,
+        parameters, layer.weight, layer.outputs, 1, work, result, layer.ld,
+        last - first, layer.outputs, layer.inputs, 0, work, scratch,
+    )  # fmt: skip
+    for i in range(last - first):
+        activate(work, result + i * layer.ld, parameters, layer.bias, layer.outputs, layer.activation)
+
+
+@njit()
+def _input_gradient_rows(
+    plan: Plan, layer: Layer, first: int, last: int, parameters: Array, work: Array, accumulate: int, scratch: int
+) -> None:
+    """Rows first..last−1 of dx (+)= dy Wᵀ. [D25]"""
+    dy, dx = layer.dresult + first * layer.ld, layer.dinput + first * layer.input_ld
+    if layer.turned != 0:
+        call_gemm(
+            plan.gemm, work, dy, layer.ld, 1, work, layer.turned, layer.turned_ld, 1, work, dx, layer.input_ld,
+            last - first, layer.inputs, layer.outputs, accumulate, work, scratch,
+        )  # fmt: skip
+    else:
+        call_gemm(
+            plan.gemm, work, dy, layer.ld, 1, parameters, layer.weight, 1, layer.outputs, work, dx, layer.input_ld,
+            last - first, layer.inputs, layer.outputs, accumulate, work, scratch,
+        )  # fmt: skip
+
+
+@njit()
+def _activation_rows(layer: Layer, first: int, last: int, work: Array) -> None:
+    """dy → da in place, for rows of a hidden layer. [D26]"""
+    for i in range(first, last):
+        dy, y = layer.dresult + i * layer.ld, layer.result + i * layer.ld
+        activation_gradient(work, dy, work, y, work, dy, layer.outputs, layer.activation)
+
+
+@njit(forceinline=True)
+def forward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
+    """The forward pass of examples first..last−1, down to the logits' gradient. [D27] [D28] [D17] [D22] [D4]"""
+    plan, layers, work, parameters = buffers.plan[0], buffers.layers, buffers.work, buffers.parameters
+    bits, index, counts, log_w = buffers.bits, buffers.active_columns, buffers.active_count, buffers.log_w
+    features, latent = plan.features, plan.latent
+    scratch = plan.gemm_scratch + part * plan.gemm_scratch_size
+    for i in range(first, last):
+        counts[i] = active_columns(bits, i * features, 0, features, index, i * (features + 1))
+    layer = layers[0]
+    # A strip of the weights at a time: it stays in the second cache while all rows read from it.
+    width = VECTOR_BYTES // work.itemsize
+    for column in range(0, layer.outputs, plan.forward_strip):
+        vectors, lanes = in_vectors(min(plan.forward_strip, layer.outputs - column), width)
+        for i in range(first, last):
+            row_sum(
+                vectors, parameters, layer.weight + column, layer.outputs,
+                index, i * (features + 1), counts[i], work, layer.result + i * layer.ld + column, lanes,
+            )  # fmt: skip
+    for i in range(first, last):
+        activate(work, layer.result + i * layer.ld, parameters, layer.bias, layer.outputs, layer.activation)
+    for number in range(1, plan.decoder):
+        _affine_rows(plan, layers[number], first, last, parameters, work, scratch)
+
+    samples = plan.samples
+    first_row, last_row = first * samples, last * samples
+    mu, logvar, at = layers[plan.mu].result, layers[plan.logvar].result, first * latent
+    fill_normals(
+        buffers.sample_rows, buffers.sample_numbers, first_row, last_row, latent, np.uint64(plan.key0),
+        np.uint64(plan.key1), _EPS_STREAM, plan.step, buffers.words[part], work, plan.eps + first_row * latent,
+    )  # fmt: skip
+    if samples == 1:
+        sample_row(work, mu + at, work, logvar + at, work, plan.eps + at, work, plan.z + at, (last - first) * latent)
+    else:
+        for row in range(first_row, last_row):
+            at_row, at_sample = row // samples * latent, row * latent
+            sample_row(
+                work, mu + at_row, work, logvar + at_row, work, plan.eps + at_sample, work, plan.z + at_sample, latent
+            )
+    kl_terms(work, mu + at, work, logvar + at, work, plan.kl_terms + at, (last - first) * latent)
+    for i in range(first, last):
+        buffers.kl[i] = 0.5 * sum_range(work, plan.kl_terms + i * latent, latent)
+
+    for number in range(plan.decoder, plan.output + 1):
+        _affine_rows(plan, layers[number], first_row, last_row, parameters, work, scratch)
+    layer, terms = layers[plan.output], plan.pixel_terms + part * plan.pixel_terms_size
+    # Where samples are weighed, what a row's gradient is to be multiplied with is known only then.
+    scale = work.dtype.type(1) if plan.weighs_samples != 0 else buffers.constants[0].share
+    for i in range(first, last):
+        total = 0.0
+        for row in range(i * samples, (i + 1) * samples):
+            logits = layer.result + row * layer.ld
+            log_w[row] = bernoulli_step_row(bits, i * features, work, logits, scale, features, work, terms)
+            total += log_w[row]
+        buffers.reconstruction[i] = total / samples
+
+
+@njit(forceinline=True)
+def weigh_samples(buffers: Buffers, first: int, last: int) -> None:
+    """IWAE's bound of each example, and its logits' gradient times w̃/B, from log w = log p(x|z) + β log p(z)/q(z|x).
+
+    [D34] [D41]
+    """
+    plan, constants, work = buffers.plan[0], buffers.constants[0], buffers.work
+    samples, latent = plan.samples, plan.latent
+    output, logvar = buffers.layers[plan.output], buffers.layers[plan.logvar].result
+    share, beta = np.float64(constants.share), np.float64(constants.beta_share) / np.float64(constants.share)
+    for i in range(first, last):
+        log_w = buffers.log_w[i * samples : (i + 1) * samples]
+        for k in range(samples):
+            at = (i * samples + k) * latent
+            log_w[k] += beta * log_ratio_row(
+                work, logvar + i * latent, work, plan.eps + at, work, plan.z + at, latent,
+                buffers.ratio_terms, i * latent,
+            )  # fmt: skip
+        top = log_w[0]
+        for k in range(1, samples):
+            # A NaN is not below: it gets in, and stays.
+            top = top if (log_w[k] <= top) | (top != top) else log_w[k]
+        total = 0.0
+        for k in range(samples):
+            log_w[k] = math.exp(log_w[k] - top)
+            total += log_w[k]
+        buffers.bound[i] = top + math.log(total / samples)
+        for k in range(samples):
+            row = i * samples + k
+            row_share = work.dtype.type(share * (log_w[k] / total))
+            work[plan.row_share + row] = row_share
+            at = output.result + row * output.ld
+            gradient = work[at : at + output.outputs]
+            for j in range(gradient.size):
+                gradient[j] *= row_share
+
+
+@njit(forceinline=True)
+def backward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
+    """Back from the logits' gradient to the first layer's, for examples first..last−1. [D29] [D41]"""
+    plan, layers, work, parameters = buffers.plan[0], buffers.layers, buffers.work, buffers.parameters
+    constants, latent, samples = buffers.constants[0], plan.latent, plan.samples
+    scratch = plan.gemm_scratch + part * plan.gemm_scratch_size
+    first_row, last_row = first * samples, last * samples
+    for number in range(plan.output, plan.decoder, -1):
+        _input_gradient_rows(plan, layers[number], first_row, last_row, parameters, work, 0, scratch)
+        _activation_rows(layers[number - 1], first_row, last_row, work)
+    _input_gradient_rows(plan, layers[plan.decoder], first_row, last_row, parameters, work, 0, scratch)
+
+    mu, logvar, dkl, half = layers[plan.mu], layers[plan.logvar], constants.beta_share, work.dtype.type(0.5)
+    if plan.weighs_samples != 0:
+        # The sampled log p(z)/q(z|x) in place of the KL: −z along the path, and ½ of log σ² itself.
+        beta = dkl / constants.share
+        for row in range(first_row, last_row):
+            pull, at = beta * work[plan.row_share + row], row * latent
+            along, z = work[plan.dz + at : plan.dz + at + latent], work[plan.z + at : plan.z + at + latent]
+            for j in range(latent):
+                along[j] += pull * z[j]
+        dkl = work.dtype.type(0)
+    # With one sample an example, all rows are one stretch.
+    rows = max(1, last - first) if samples == 1 else 1
+    for i in range(first, last, rows):
+        at, row = i * latent, i * samples * latent
+        backward_row(
+            work, mu.result + at, work, logvar.result + at, work, plan.eps + row, work, plan.dz + row, latent, samples,
+            dkl, work, mu.dresult + at, work, logvar.dresult + at, rows * latent,
+        )  # fmt: skip
+        if plan.weighs_samples != 0:
+            dlogvar = work[logvar.dresult + at : logvar.dresult + at + rows * latent]
+            for j in range(rows * latent):
+                dlogvar[j] -= half * constants.beta_share
+
+    _input_gradient_rows(plan, mu, first, last, parameters, work, 0, scratch)
+    _input_gradient_rows(plan, logvar, first, last, parameters, work, 1, scratch)
+    _activation_rows(layers[plan.mu - 1], first, last, work)
+    for number in range(plan.mu - 1, 0, -1):
+        _input_gradient_rows(plan, layers[number], first, last, parameters, work, 0, scratch)
+        _activation_rows(layers[number - 1], first, last, work)
+
+
+@njit(forceinline=True)
+def turn_weights(buffers: Buffers, part: int, parts: int) -> None:
+    """This part's share of the transposed weights, which dy Wᵀ reads row by row, for the layers that have few rows."""
+    width = VECTOR_BYTES // buffers.work.itemsize
+    for number in range(1, buffers.layers.size):
+        layer = buffers.layers[number]
+        if layer.turned == 0:
+            continue
+        blocks = (layer.inputs + width - 1) // width
+        first, last = width * (part * blocks // parts), min(width * ((part + 1) * blocks // parts), layer.inputs)
+        if first < last:
+            transpose(
+                buffers.parameters, layer.weight + first * layer.outputs, layer.outputs, last - first, layer.outputs,
+                buffers.work, layer.turned + first, layer.turned_ld,
+            )  # fmt: skip

@@ -1,0 +1,131 @@
+"""One training step as one compiled function: MLPs, a diagonal normal q, a Bernoulli likelihood. [D29] [D31] [D41]
+
+Its objective is the ELBO, or IWAE's bound of K samples; these lie example by example, so that the decoder's rows are
+one matrix. Every thread takes a slab of the batch through the whole forward pass, and, once the transposed weights are
+there, back to the first hidden layer. Then the threads meet, and take units of weights: gradient, then Adam while it is
+in cache. The first layer works on the active pixels alone, forward and backward. All buffers are made once.
+
+The order of every sum is fixed by the layout, not by the threads: one thread or eight give the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vae_np import noise
+from vae_np._types import Array
+from vae_np.elbo import Terms
+from vae_np.model import Architecture
+from vae_np.optim import adagrad_update
+from vae_np.step import Optimiser, TrainingState
+
+from ...arguments import check_batch, check_fused
+from ..adam import constants as adam_constants
+from ..engine.intrinsics import borrowed
+from ..engine.random_words import fill_bernoulli
+from ..runtime.compilation import njit
+from ..runtime.pool import POOL
+from ..runtime.team import Team, called_again, meet, next_unit
+from .layout import Buffers, make_buffers
+from .rows import backward_rows, forward_rows, turn_weights, weigh_samples
+from .update import active_rows, update_unit
+
+_BINARIZE_STREAM = noise.BINARIZE
+
+
+@njit()
+def _step(part: int, parts: int, control: Array, *everything: Any) -> None:
+    """One part of one step, and for a worker of every step that follows soon; `everything` are the buffers in order."""
+    # Put together only here: Python's call of compiled code takes twice as long with a named tuple as with its entries.
+    buffers = Buffers(*borrowed(everything))
+    plan = buffers.plan[0]
+    first, last = part * plan.batch // parts, (part + 1) * plan.batch // parts
+    while True:
+        if plan.draws_pixels != 0:
+            fill_bernoulli(
+                buffers.grey, buffers.rows, first, last, plan.features, np.uint64(plan.key0), np.uint64(plan.key1),
+                _BINARIZE_STREAM, plan.step, buffers.words[part], buffers.bits,
+            )  # fmt: skip
+        turn_weights(buffers, part, parts)
+        forward_rows(buffers, part, first, last)
+        if plan.weighs_samples != 0:
+            weigh_samples(buffers, first, last)
+        meet(control, parts)
+        active_rows(buffers, part, parts)
+        backward_rows(buffers, part, first, last)
+        meet(control, parts)
+        bad = 0
+        unit = next_unit(control)
+        while unit < buffers.units.size:
+            bad += update_unit(buffers, buffers.units[unit], part)
+            unit = next_unit(control)
+        buffers.not_finite[part] = bad
+        meet(control, parts)
+        if part == 0 or not called_again(control, part):
+            return
+
+
+class FusedStep:
+    """The training step of one architecture, state and batch size, with its buffers and threads.
+
+    The objective is the ELBO, or with `samples` IWAE's bound of so many samples. It changes the same buffers as
+    `vae_np.step.training_step` and returns the same terms, within the kernels' tolerance. Raises InputError for an
+    architecture that has no fused step, and for less than one sample.
+    """
+
+    def __init__(self, arch: Architecture, state: TrainingState, batch: int, samples: int | None = None) -> None:
+        check_fused(arch, samples)
+        self.arch, self.state, self.batch, self.samples = arch, state, batch, samples
+        self._threads = POOL.threads
+        self._buffers = make_buffers(arch, state, batch, samples, self._threads)
+        self._plan, self._constants = self._buffers.plan[0], self._buffers.constants[0]
+        self._adam = self._constants["adam"]
+        results = self._buffers.reconstruction, self._buffers.kl, self._buffers.bound
+        self._terms = results if samples else results[:2]
+        self._team = Team(_step)
+
+    def __call__(
+        self,
+        x: Array,
+        rows: Array,
+        *,
+        seed: int,
+        optimiser: Optimiser,
+        beta: float = 1.0,
+        grey: bool = False,
+        keep_gradients: bool = False,
+    ) -> Terms:
+        """Update the state on the batch x (B, D), bytes: binary, or with `grey` 0..255, drawn from BINARIZE here.
+
+        `rows` (B,) are the examples' places in their data set. The gradients of a step are left in the state only if
+        asked for (Adagrad needs them); otherwise they never leave the caches. [D24] [D29] [D31]
+        """
+        state = self.state
+        check_batch(x, self.batch, self.arch.features)
+        buffers, plan, constants = self._buffers, self._plan, self._constants
+        (buffers.grey if grey else buffers.bits).reshape(x.shape)[...] = x
+        buffers.rows[...] = rows
+        buffers.sample_rows.reshape(self.batch, -1)[...] = buffers.rows[:, None]
+        is_adam = optimiser.name == "adam"
+        plan["key1"], plan["key0"] = divmod(noise.check_seed(seed), 2**32)
+        plan["step"], plan["draws_pixels"] = state.step, grey
+        plan["keeps_gradients"], plan["applies_adam"] = keep_gradients or not is_adam, is_adam
+        if is_adam:
+            self._adam[:] = adam_constants(
+                state.step + 1, optimiser.lr, optimiser.beta1, optimiser.beta2, optimiser.eps
+            )
+        constants["share"], constants["beta_share"] = 1 / self.batch, beta / self.batch
+        buffers.not_finite[:] = 0
+        self._team.run(buffers, self._threads)
+        state.step += 1
+        if not is_adam:
+            adagrad_update(state.parameters.flat, state.gradients.flat, state.second_moment.flat, lr=optimiser.lr)
+            buffers.not_finite[0] = not np.isfinite(state.parameters.flat.sum() + state.second_moment.flat.sum())
+        return Terms(*(term.copy() for term in self._terms))
+
+    @property
+    def finite(self) -> bool:
+        """Whether the last step's terms, and the parameters and second moments that it left, are all finite."""
+        return not self._buffers.not_finite.any() and bool(np.isfinite(sum(term.sum() for term in self._terms)))
