@@ -137,12 +137,12 @@ def test_words_of_different_addresses_do_not_repeat() -> None:
     assert every.size - np.unique(every).size < 4
 
 
-def test_normal_samples_stack_single_samples_whatever_their_number() -> None:
-    drawn = noise.normal_samples(ROWS, 7, first=3, count=5, **WHERE)
+def test_every_sample_of_every_row_is_addressed_sample_by_sample() -> None:
+    rows, samples = noise.every_sample(ROWS, 3 + np.arange(5))
+    drawn = noise.normal(rows, 7, sample=samples, **WHERE)
     assert drawn.shape == (5 * 40, 7)
     for s in range(5):
         assert np.array_equal(drawn[s * 40 : (s + 1) * 40], noise.normal(ROWS, 7, sample=3 + s, **WHERE))
-    assert np.array_equal(noise.normal_samples(ROWS, 7, first=3, count=2, **WHERE), drawn[:80])
 
 
 def test_normal_in_float64_is_the_float32_value() -> None:
@@ -154,7 +154,7 @@ def test_normal_in_float64_is_the_float32_value() -> None:
 def test_empty_requests_have_the_right_shapes() -> None:
     assert noise.words([], 5, **WHERE).shape == (0, 5)
     assert noise.normal(ROWS, 0, **WHERE).shape == (40, 0)
-    assert noise.normal_samples(ROWS, 3, count=0, **WHERE).shape == (0, 3)
+    assert [address.shape for address in noise.every_sample(ROWS, [])] == [(0,), (0,)]
 
 
 def test_uniform_is_the_upper_24_bits_of_the_word() -> None:
@@ -338,8 +338,6 @@ def test_bernoulli_refuses_what_is_no_grey_image(grey: np.ndarray, message: str)
 
 
 def test_counts_and_epochs_are_checked_by_name() -> None:
-    with pytest.raises(InputError, match="count must be"):
-        noise.normal_samples(ROWS, 2, count=-1, **WHERE)
     with pytest.raises(InputError, match="epoch must be"):
         noise.order(10, seed=0, epoch=-1)
     with pytest.raises(InputError, match="rows_count must be"):

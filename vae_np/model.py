@@ -61,6 +61,11 @@ class Architecture:
         """Whether the decoder's output is logits (otherwise it is the mean of a normal)."""
         return self.likelihood in ("bernoulli", "bernoulli-grey")
 
+    @property
+    def sigma_logvar(self) -> float:
+        """log σ² of `sigma`: of a fixed normal likelihood, and where a learned one starts."""
+        return 2 * math.log(self.sigma)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter, in buffer order; weights are (in, out)."""
         shapes: dict[str, tuple[int, ...]] = {}
@@ -188,7 +193,7 @@ def initialise(
     places = {name: place for place, name in enumerate(replace(arch, inference="amortized").shapes())}
     for name, view in parameters.items():
         if name == "likelihood.logvar":
-            view[...] = 2 * math.log(arch.sigma)
+            view[...] = arch.sigma_logvar
             continue
         weight = parameters[name.rsplit(".", 1)[0] + ".weight"]
         inputs, outputs = weight.shape
@@ -288,7 +293,7 @@ def loglik_forward(
     if arch.is_bernoulli:
         return ops.bernoulli_loglik_forward(x, out)
     if arch.likelihood == "normal-fixed":
-        logvar = np.full_like(parameters["decoder.out.bias"][:1], 2 * math.log(arch.sigma))
+        logvar = np.full_like(parameters["decoder.out.bias"][:1], arch.sigma_logvar)
     else:
         logvar = parameters["likelihood.logvar"]
     return ops.normal_loglik_forward(x, out, logvar)

@@ -160,27 +160,13 @@ def normal(
     return np.ascontiguousarray(result[:, :columns], dtype=dtype)
 
 
-def normal_samples(
-    rows: ArrayLike,
-    columns: int,
-    *,
-    seed: int,
-    stream: int,
-    step: int = 0,
-    first: int = 0,
-    count: int = 1,
-    dtype: DTypeLike = np.float32,
-) -> Array:
-    """Return `normal` of several samples, stacked sample-major: (count * len(rows), columns).
+def every_sample(rows: ArrayLike, numbers: ArrayLike) -> tuple[Array, Array]:
+    """Return the row and the number of each sample, (S * N,) both, where each of `rows` (N,) has all `numbers` (S,).
 
-    Row s * len(rows) + i holds sample first + s of rows[i], 0 <= s < count.
+    Sample-major: entry s * N + i is sample numbers[s] of rows[i]. Made for `normal` and a backend's `philox_normal`.
     """
-    every = np.asarray(rows)
-    count = _check_integer("count", count, 2**24 + 1)
-    samples = np.repeat(np.arange(first, first + count), every.size)
-    return normal(
-        np.tile(every, count), columns, seed=seed, stream=stream, step=step, sample=samples, dtype=dtype
-    )
+    every, samples = np.asarray(rows), np.asarray(numbers)
+    return np.tile(every, samples.size), np.repeat(samples, every.size)
 
 
 def order(rows_count: int, *, seed: int, epoch: int) -> Array:

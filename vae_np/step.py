@@ -65,13 +65,14 @@ def training_step(
     ε comes from the EPS stream at the number of steps taken so far, `samples` draws an example. Returns the batch's
     terms before the update. [D24] [D29] [D31] [D42]
     """
+    every, sample = noise.every_sample(rows, np.arange(samples))
     eps = ops.philox_normal(
-        np.tile(rows, samples),
+        every,
         arch.latent,
         seed=seed,
         stream=noise.EPS,
         step=state.step,
-        sample=np.repeat(np.arange(samples), len(rows)),
+        sample=sample,
         dtype=state.parameters.dtype,
     )
     terms, cache = objective_forward(ops, arch, state.parameters, x, eps, objective=objective, beta=beta)

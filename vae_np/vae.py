@@ -315,7 +315,7 @@ class VAE:
 
     def _logvar(self) -> Array:
         if self.arch.likelihood == "normal-fixed":
-            return np.full(1, 2 * np.log(self.arch.sigma), dtype=self.parameters.dtype)
+            return np.full(1, self.arch.sigma_logvar, dtype=self.parameters.dtype)
         return self.parameters["likelihood.logvar"]
 
     @_as_usual

@@ -315,7 +315,8 @@ def test_the_batch_split_does_not_matter() -> None:
 def test_fewer_samples_are_the_first_of_more() -> None:
     """The mean of 20 weights and of their first 8, and the mean of the 12 others, have to fit together."""
     p = problem()
-    eps = noise.normal_samples(ROWS, 2, seed=5, stream=noise.EVAL_EPS, count=20, dtype=np.float64)
+    every, sample = noise.every_sample(ROWS, np.arange(20))
+    eps = noise.normal(every, 2, seed=5, stream=noise.EVAL_EPS, sample=sample, dtype=np.float64)
     (mu, logvar), _ = encode_forward(ops, p.arch, p.parameters, p.x)
     log_w = log_weights(Model(ops, p.arch, p.parameters), p.x, mu, logvar, eps)
     for samples in (1, 8, 20):

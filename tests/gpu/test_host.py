@@ -375,7 +375,8 @@ def test_log_weights_agree_with_the_reference_whatever_the_chunk(
     x, rows = (rng.random((5, arch.features)) < 0.2).astype(np.uint8), rng.permutation(9)[:5]
     samples = 13
     (mu, logvar), _ = importance.encode_forward(reference, arch, wide, x)
-    eps = noise.normal_samples(rows, arch.latent, seed=7, stream=noise.EVAL_EPS, count=samples, dtype=np.float64)
+    every, sample = noise.every_sample(rows, np.arange(samples))
+    eps = noise.normal(every, arch.latent, seed=7, stream=noise.EVAL_EPS, sample=sample, dtype=np.float64)
     expected = log_weights(Model(reference, arch, wide), x, mu, logvar, eps)
     tolerance = TOLERANCE[np.dtype(dtype).name]
     found = gpu.log_weights(gpu, arch, ours, x, rows, samples=samples, seed=7)

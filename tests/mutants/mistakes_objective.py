@@ -55,9 +55,9 @@ _MODEL = (
     ),
     _one(
         "log σ where log σ² is due, for a given σ",
-        "model:loglik_forward",
-        "2 * math.log(arch.sigma)",
-        "math.log(arch.sigma)",
+        "model:Architecture.sigma_logvar",
+        "2 * math.log(self.sigma)",
+        "math.log(self.sigma)",
         KNOWN,
         FIXED,
     ),
@@ -217,15 +217,15 @@ _LIKELIHOOD = (
     _one(
         "noise by the place in the batch, not by the row in the data",
         "evaluation.importance:importance_log_likelihood",
-        "np.tile(rows, len(numbers))",
-        "np.tile(np.arange(len(rows)), len(numbers))",
+        "noise.every_sample(rows, ",
+        "noise.every_sample(np.arange(len(rows)), ",
         SPLIT,
     ),
     _one(
         "sample numbers laid out example-major",
-        "evaluation.importance:importance_log_likelihood",
-        "np.repeat(numbers, len(rows))",
-        "np.tile(numbers, len(rows))",
+        "noise:every_sample",
+        "np.repeat(samples, every.size)",
+        "np.tile(samples, every.size)",
         conduct.log_likelihood_draws_what_was_asked_for,
     ),
     _one(

@@ -175,8 +175,7 @@ class _Chains:
 
     def __init__(self, target: Target, rows: Array, chains: Array, *, seed: int, role: int) -> None:
         self.target, self.seed = target, seed
-        self.rows = np.tile(rows, len(chains))
-        self.numbers = np.repeat(3 * chains + role, len(rows))
+        self.rows, self.numbers = noise.every_sample(rows, 3 * chains + role)
         self.shape = (len(chains), len(rows))
 
     def normals(self, step: int, columns: int) -> Array:

@@ -85,13 +85,14 @@ def elbo_terms(model: Model, examples: Examples, *, seed: int, z_samples: int = 
     parts = []
     for start in range(0, len(examples), _BATCH):
         x, places = examples.batch(slice(start, start + _BATCH))
+        every, sample = noise.every_sample(places, np.arange(z_samples))
         eps = model.ops.philox_normal(
-            np.tile(places, z_samples),
+            every,
             model.arch.latent,
             seed=seed,
             stream=noise.EVAL_EPS,
             step=0,
-            sample=np.repeat(np.arange(z_samples), len(places)),
+            sample=sample,
             dtype=model.parameters.dtype,
         )
         mu, logvar = posterior(model, x, places, seed=seed)

@@ -88,14 +88,14 @@ def importance_log_likelihood(
     count = max(1, chunk_rows // len(x))
     log_w = []
     for first in range(0, samples, count):
-        numbers = np.arange(first, min(first + count, samples))
+        every, sample = noise.every_sample(rows, np.arange(first, min(first + count, samples)))
         eps = model.ops.philox_normal(
-            np.tile(rows, len(numbers)),
+            every,
             model.arch.latent,
             seed=seed,
             stream=noise.EVAL_EPS,
             step=0,
-            sample=np.repeat(numbers, len(rows)),
+            sample=sample,
             dtype=mu.dtype,
         )
         log_w.append(log_weights(model, x, mu, logvar, eps))

@@ -6,7 +6,6 @@ what is built on it (quadrature, optimisation to convergence) is judged to many 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +100,7 @@ class Decoder:
     def logvar(self) -> Array:
         """log σ² of a normal likelihood, (1,) or (D,)."""
         if self.arch.likelihood == "normal-fixed":
-            return np.array([2 * math.log(self.arch.sigma)])
+            return np.array([self.arch.sigma_logvar])
         return self.parameters["likelihood.logvar"]
 
     def sample(self, z: Array, noise: Array) -> Array:

@@ -76,10 +76,9 @@ def _bars(seed: int) -> Bars:
 
 def _noise(found: Bars, rows: int, samples: int, seed: int) -> Array:
     """ε (samples·rows, K), sample-major."""
-    return noise.normal(
-        np.tile(np.arange(rows), samples), found.model.arch.latent, seed=seed, stream=noise.EVAL_EPS,
-        sample=np.repeat(np.arange(samples), rows), dtype=np.float64,
-    )  # fmt: skip
+    every, sample = noise.every_sample(np.arange(rows), np.arange(samples))
+    latent = found.model.arch.latent
+    return noise.normal(every, latent, seed=seed, stream=noise.EVAL_EPS, sample=sample, dtype=np.float64)
 
 
 # --- claim 26: two forms --------------------------------------------------------------------------------------------
@@ -234,10 +233,8 @@ def _proposals(seed: int) -> Proposals:
     x = test[chosen]
     log_prob = quadrature.log_likelihood(Decoder.of(vae.arch, vae.parameters), x).log_prob
     mu, logvar = vae.encode(x)
-    eps = noise.normal(
-        np.tile(np.arange(len(x)), SAMPLES * REPEATS), 2, seed=seed, stream=noise.EVAL_EPS,
-        sample=np.repeat(np.arange(SAMPLES * REPEATS), len(x)),
-    )  # fmt: skip
+    every, sample = noise.every_sample(np.arange(len(x)), np.arange(SAMPLES * REPEATS))
+    eps = noise.normal(every, 2, seed=seed, stream=noise.EVAL_EPS, sample=sample)
     of_q, of_prior = (
         np.concatenate([
             log_weights(vae.model, x, *at, part)

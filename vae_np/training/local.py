@@ -129,14 +129,15 @@ def infer(
     """
     local = LocalPosterior.prior(len(x), model.arch.latent, model.parameters.dtype)
     everyone = np.arange(len(x))
+    every, sample = noise.every_sample(rows, np.arange(samples))
     for step in range(steps):
         eps = model.ops.philox_normal(
-            np.tile(rows, samples),
+            every,
             model.arch.latent,
             seed=seed,
             stream=noise.EVAL_EPS,
             step=step + 1,
-            sample=np.repeat(np.arange(samples), len(rows)),
+            sample=sample,
             dtype=model.parameters.dtype,
         )
         _, cache = posterior_elbo_forward(*model, x, local.mu, local.logvar, eps)

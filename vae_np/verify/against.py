@@ -136,7 +136,7 @@ def _loss(
         if arch.is_bernoulli:
             return log_bernoulli(x_s, out)
         learned = values.get("likelihood.logvar")
-        return log_normal(x_s, out, 2 * math.log(arch.sigma) + 0 * out[:1] if learned is None else learned)
+        return log_normal(x_s, out, arch.sigma_logvar + 0 * out[:1] if learned is None else learned)
 
     h = hidden(x, "encoder")
     mu, logvar = affine(h, "encoder.mu"), affine(h, "encoder.logvar")
