@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +15,9 @@ import pytest
 from vae_np import backends, distributions
 from vae_np import ops as reference
 from vae_np.errors import InputError
+from vae_np.kernels import arguments
 from vae_np.kernels.check import compare
+from vae_np.layers import ACTIVATIONS
 
 DTYPES = [np.float64, np.float32]
 CASES = list(cases.every())
@@ -175,3 +179,12 @@ def test_the_bernoulli_entropy_that_the_sum_should_reach(ops: ModuleType) -> Non
     p = 1 / (1 + np.exp(-logits[0]))
     assert one[0] == pytest.approx(np.log(p).sum(), rel=1e-12)
     assert distributions.bernoulli_entropy(logits)[0] == pytest.approx(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
+
+
+def test_both_backends_know_every_activation_of_the_contract_by_one_number() -> None:
+    assert set(arguments.ACTIVATIONS) == set(ACTIVATIONS)
+    header = (Path(arguments.__file__).parent / "gpu" / "math.cuh").read_text()
+    enum = re.search(r"enum \{(.*IDENTITY.*)\};", header)
+    assert enum is not None
+    numbers = {name.lower(): int(number) for name, number in re.findall(r"(\w+) = (\d+)", enum.group(1))}
+    assert numbers == arguments.ACTIVATIONS
