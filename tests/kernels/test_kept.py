@@ -190,7 +190,7 @@ def test_a_user_whom_the_system_does_not_know_leaves_nothing_in_the_working_fold
     """As in a container that was started with a number alone, and no HOME: `~` then stands for nothing."""
     (tmp_path / "here").mkdir()
     unknown = "import pwd\ndef nobody(_): raise KeyError\npwd.getpwuid = nobody\n"
-    away = {name: None for name in ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR")}
+    away = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR"))
     found = said(unknown + CODE, cwd=tmp_path / "here", TMPDIR=str(tmp_path), **away)
     assert found[-1].endswith(" None")
     assert list((tmp_path / "here").iterdir()) == []
