@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from vae_np.cli import machine
 from vae_np.model import Architecture, Parameters
 
 ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh, "softplus": F.softplus}
@@ -18,7 +18,7 @@ MODES = ("torch eager", "torch compiled")
 # Samples decoded at once in the evaluation. Eager, of 250, 500, 1000 and 5000 the fastest.
 _CHUNK = 500
 
-torch.set_num_threads(len(os.sched_getaffinity(0)))
+torch.set_num_threads(machine.cores() or 1)
 
 
 def tensors(parameters: Parameters) -> dict[str, torch.Tensor]:
