@@ -19,6 +19,7 @@ from test_operations import *  # noqa: F403 - its tests, on the fixture `ops` be
 from vae_np import noise
 from vae_np import ops as reference
 from vae_np.kernels import gpu
+from vae_np.kernels.arguments import ACTIVATIONS
 from vae_np.kernels.check import compare
 from vae_np.kernels.gpu import _arrays, _device, affine
 from vae_np.model import Architecture, initialise
@@ -67,7 +68,7 @@ def test_the_dense_binary_layer_agrees(edge: int, dtype: Any, door: shimlib.Shim
     launch(
         f"binary_forward_dense_{edge}", (_arrays.blocks(outputs, edge), _arrays.blocks(batch, edge)), (256,),
         door.put(x, np.uint8), door.put(weight, dtype), door.put(bias, dtype), y, batch, inputs, outputs,
-        _arrays.ACTIVATIONS["softplus"], dtype=dtype,
+        ACTIVATIONS["softplus"], dtype=dtype,
     )  # fmt: skip
     expected, _ = reference.binary_affine_act_forward(x, weight.astype(np.float64), bias.astype(np.float64), "softplus")
     compare(door.get(y), expected).check(cases.tolerance("binary_affine_act", dtype))
@@ -85,7 +86,7 @@ def test_the_activation_gradient_inside_a_product_is_the_operations_own(dtype: A
             launch(
                 f"affine_input_gradient_{edge}", (_arrays.blocks(inputs, edge), _arrays.blocks(batch, edge)), (256,),
                 door.put(da, dtype), door.put(weight, dtype), door.put(y, dtype), dx, batch, inputs, outputs,
-                _arrays.ACTIVATIONS[activation], dtype=dtype,
+                ACTIVATIONS[activation], dtype=dtype,
             )  # fmt: skip
             wide = da.astype(np.float64) @ weight.astype(np.float64).T
             compare(door.get(dx), backward(wide, y.astype(np.float64))).check(cases.tolerance("affine_act", dtype))
