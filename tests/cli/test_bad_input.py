@@ -312,7 +312,7 @@ USAGE = [
     ("eval run --z-samples 0", "z_samples: got 0, expected a whole number >= 1"),
     ("eval run --seed -1", "seed: got -1, expected a whole number >= 0"),
     ("eval run --backend torch", "backend: got 'torch', expected one of auto, numpy, numba, cupy"),
-    ("eval other-data", "data 'narrow.npy': test has shape (6, 9), expected (N, 16)"),
+    ("eval other-data", "data 'narrow.npy': train has shape (60, 9), expected (N, 16)"),
     ("sample run -n 0", "n: got 0, expected a whole number >= 1"),
     ("sample run -n -4", "n: got -4, expected a whole number >= 1"),
     ("sample run --out picture.jpg", "out: got 'picture.jpg', expected a name that ends in .png or .npy"),
@@ -352,7 +352,7 @@ def test_a_backend_that_is_missing_is_no_reason_to_take_another(command: str, pl
 def test_a_model_from_python_without_its_data_is_told_so(tmp_path: Path, place: Path) -> None:
     VAE(16, hidden=(8,), latent=2).save(tmp_path / "saved")
     assert refused(tmp_path, "eval", tmp_path / "saved") == (
-        "data 'mnist': test has shape (10000, 784), expected (N, 16); the run was saved from Python, so its data are "
+        "data 'mnist': train has shape (60000, 784), expected (N, 16); the run was saved from Python, so its data are "
         "not known: name them with --data FILE"
     )
 
