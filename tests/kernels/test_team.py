@@ -292,17 +292,25 @@ def tell(pace: Pace, seconds: dict[bool, float], steps: int) -> list[bool]:
 
 
 def test_small_steps_are_never_shared_and_large_ones_nearly_always() -> None:
-    small = tell(Pace(), {False: 150e-6, True: 90e-6}, 20_000)
+    small = tell(Pace(), {False: 40e-6, True: 30e-6}, 20_000)
     assert not any(small)
     large = tell(Pace(), {False: 2e-3, True: 1.2e-3}, 1000)
     assert large[:4] == [False] * 4
     assert all(large[4:])
 
 
+def test_small_steps_are_not_taken_for_large_ones_where_this_thread_loses_its_core_now_and_then() -> None:
+    pace, shared = Pace(), []
+    for number in range(5000):
+        shared.append(pace.threads(2) == 2)
+        pace.took(4e-3 if number % 16 == 5 else 40e-6)
+    assert not any(shared)
+
+
 def test_many_threads_get_no_more_than_the_work_is_worth() -> None:
     pace = Pace()
-    tell(pace, {False: 1e-3, True: 0.5e-3}, 10)
-    assert pace.threads(300) == 10
+    tell(pace, {False: 6e-3, True: 0.5e-3}, 10)
+    assert pace.threads(300) == 20
     assert pace.threads(4) == 4
 
 
