@@ -1,7 +1,8 @@
 """What training can maximise: each gradient against differences and the complex step, each estimator's mean against
 quadrature, the bound of K samples against its theory.
 
-Other people's automatic differentiation of the same objectives: tests/verify/test_against.py. Budget: about 6 s.
+Other people's automatic differentiation of the same objectives: tests/verify/test_against_autodiff.py.
+Budget: about 6 s.
 """
 
 from __future__ import annotations

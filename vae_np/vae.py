@@ -23,7 +23,7 @@ from vae_np.layers import sigmoid
 from vae_np.model import Architecture, Model, Parameters
 from vae_np.step import TrainingState
 from vae_np.training import loop
-from vae_np.training.local import LocalPosterior
+from vae_np.training.per_datapoint import LocalPosterior
 from vae_np.training.progress import Kept, Progress, StopTraining
 from vae_np.training.trainer import Metrics, Trainer, architecture
 

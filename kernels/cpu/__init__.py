@@ -10,7 +10,7 @@ from .affine import (
     binary_affine_act_forward,
 )
 from .fused import OBJECTIVES, FusedStep, unsupported
-from .importance import log_weights
+from .importance_weights import log_weights
 from .likelihoods import (
     bernoulli_loglik_backward,
     bernoulli_loglik_forward,

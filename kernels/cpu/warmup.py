@@ -13,7 +13,7 @@ from vae_np.elbo import elbo_forward
 from vae_np.model import Architecture, initialise
 from vae_np.step import Optimiser, TrainingState
 
-from . import importance
+from . import importance_weights
 from .fused import FusedStep, unsupported
 from .runtime.team import load_what_is_rare
 
@@ -42,5 +42,5 @@ def warmup(
         FusedStep(small, state, 2)(grey, rows, seed=0, optimiser=Optimiser(), grey=True)
         load_what_is_rare()
     if evaluation:
-        importance.log_weights(ops, small, state.parameters, bits, rows, samples=2, seed=0)
+        importance_weights.log_weights(ops, small, state.parameters, bits, rows, samples=2, seed=0)
     return time.perf_counter() - started

@@ -18,11 +18,11 @@ import numpy as np
 
 from vae_np.errors import BackendError
 
-from .. import kept
+from .. import code_cache
 
 SOURCES = Path(__file__).parent
 OPTIONS = ("--std=c++17",)
-CACHE_PROBLEM = kept.Problem()
+CACHE_PROBLEM = code_cache.Problem()
 _LISTENERS: list[Callable[[], None]] = []
 
 
@@ -65,7 +65,7 @@ def machine_code(file: str, precision: Any, where: str, compiler: Any) -> bytes:
     """
     cache = folder(compiler.getVersion())
     place = None if cache is None else cache / f"{Path(file).stem}-{np.dtype(precision).name}-{where}"
-    known = None if place is None else kept.read(place)
+    known = None if place is None else code_cache.read(place)
     if known is not None:
         return known
     while _LISTENERS:
@@ -73,7 +73,7 @@ def machine_code(file: str, precision: Any, where: str, compiler: Any) -> bytes:
     code = _compiled(file, options(precision, where), where, compiler)
     if place is not None and CACHE_PROBLEM.line is None:
         try:
-            kept.write(place, code)
+            code_cache.write(place, code)
         except OSError as error:
             CACHE_PROBLEM.warn(f"{place} cannot be written ({error.strerror or error})")
     return code
@@ -112,7 +112,7 @@ def digest(version: tuple[int, int]) -> str:
 def folder(version: tuple[int, int]) -> Path | None:
     """The cache folder, made and tried out; None, with the reason in CACHE_PROBLEM, where there is none to be had."""
     try:
-        return kept.folder(os.environ.get("CUPY_CACHE_DIR"), f"cuda-{digest(version)}")
+        return code_cache.folder(os.environ.get("CUPY_CACHE_DIR"), f"cuda-{digest(version)}")
     except OSError as error:
         CACHE_PROBLEM.line = error.strerror
         return None

@@ -12,7 +12,7 @@ from vae_np.step import Optimiser, TrainingState
 
 from . import affine
 from .fused import FusedRun, unsupported
-from .importance import log_weights
+from .importance_weights import log_weights
 
 
 def warmup(

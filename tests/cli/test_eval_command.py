@@ -18,7 +18,7 @@ from safetensors.numpy import save as encode
 
 from vae_np import VAE, __version__, data, runs
 from vae_np.data import bars
-from vae_np.evaluation import annealing, held_out, importance, interrupted
+from vae_np.evaluation import annealing, held_out, importance, partial_results
 from vae_np.evaluation.annealing import Annealing
 
 NUMPY = ("--backend", "numpy", "--no-plots", "--json", "-")
@@ -232,7 +232,7 @@ def test_an_interrupted_evaluation_goes_on(
         "vae-np: interrupted at 4 of 12 examples; they are kept, and the same command on run goes on behind them"
     )
     (left,) = set(run.iterdir()) - before
-    assert left.match(interrupted.PATTERN)
+    assert left.match(partial_results.PATTERN)
     result = good(*arguments)
     assert "4 examples were done by an evaluation that was interrupted" in result.err
     assert len(calls) == 3 + 4
@@ -375,9 +375,9 @@ def test_an_evaluation_of_a_run_that_trains_on_keeps_to_the_model_it_loaded(plac
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VAE, "load", late)
-        patch.setattr(interrupted, "_SECONDS_BETWEEN", -1.0)
-        patch.setattr(interrupted.Partial, "remove", lambda partial: None)
+        patch.setattr(partial_results, "_SECONDS_BETWEEN", -1.0)
+        patch.setattr(partial_results.PartialResults, "remove", lambda partial: None)
         good("eval", run, "--samples", 3, "--no-plots")
-    (left,) = run.glob(interrupted.PATTERN)
+    (left,) = run.glob(partial_results.PATTERN)
     assert "going on" not in good("eval", run, "--samples", 3, "--no-plots").out
     assert left.exists()

@@ -24,7 +24,7 @@ from vae_np.exact.nested_and_joint import joint_ascent, nested_ascent
 from vae_np.model import Architecture, Model
 from vae_np.optim import adam_update
 from vae_np.step import Optimiser, TrainingState
-from vae_np.training.local import LOCAL_LR, LocalPosterior, infer, local_training_step
+from vae_np.training.per_datapoint import LOCAL_LR, LocalPosterior, infer, local_training_step
 
 
 def _linear(features: int = 5, latent: int = 3, n: int = 12) -> tuple[LinearGaussian, np.ndarray]:

@@ -30,7 +30,7 @@ from vae_np.config import Config, load_toml
 from vae_np.data import bars
 from vae_np.errors import InputError, MissingFileError, UnverifiedWarning
 from vae_np.evaluation.importance import Estimate
-from vae_np.evaluation.interrupted import Partial
+from vae_np.evaluation.partial_results import PartialResults
 from vae_np.pictures import plots
 
 FILES = int(os.environ.get("FUZZ", 10_000))
@@ -159,18 +159,18 @@ def test_a_model_of_files_without_checksums(saved: Path, tmp_path: Path) -> None
 def test_what_an_interrupted_evaluation_left(tmp_path: Path) -> None:
     key = {"seed": 1}
     done = Estimate(np.arange(3.0), np.ones(3), np.full(3, 2.0))
-    Partial(tmp_path, key, Estimate).add(done)
-    kept = Partial(tmp_path, key, Estimate)
+    PartialResults(tmp_path, key, Estimate).add(done)
+    kept = PartialResults(tmp_path, key, Estimate)
     kept.done = done
     kept.write()
     content = kept.path.read_bytes()
 
-    def judge(found: Partial[Estimate]) -> None:
+    def judge(found: PartialResults[Estimate]) -> None:
         if found.done is not None:
             for name, values in vars(done).items():
                 np.testing.assert_array_equal(getattr(found.done, name), values)
 
-    ends = fuzz(kept.path, content, lambda: Partial(tmp_path, key, Estimate), judge, 5)
+    ends = fuzz(kept.path, content, lambda: PartialResults(tmp_path, key, Estimate), judge, 5)
     assert ends["refused"] == 0, "a damaged one is not used, and stops nothing"
 
 
@@ -252,7 +252,7 @@ def test_data(name: str, content: bytes, tmp_path: Path) -> None:
 
 def test_machine_code(tmp_path: Path) -> None:
     """What is read back is executed: nothing but what was written may be."""
-    kept = pytest.importorskip("vae_np.kernels.kept")
+    kept = pytest.importorskip("vae_np.kernels.code_cache")
     path, content = tmp_path / "rows.step-7.py311-0123456789abcdef", random.Random(8).randbytes(6000)
     kept.write(path, content)
 

@@ -24,7 +24,7 @@ import pytest
 from commandline import TINY, Result, good, grey_bars, metrics, vae_np
 
 from vae_np import checkpoint
-from vae_np.evaluation import interrupted
+from vae_np.evaluation import partial_results
 
 TRAIN = ("train", "--data", "bars.npy", "--backend", "numpy", *TINY)
 # Far fewer would mean that the wrapper no longer sees what is written.
@@ -214,7 +214,7 @@ def finish(command: str, place: Path, result: Result, about: object) -> None:
         for name in whole.files:
             assert found[name].tobytes() == whole[name].tobytes(), about
     assert_same_run(run, place / "whole")
-    assert not list(run.glob(interrupted.PATTERN)), about
+    assert not list(run.glob(partial_results.PATTERN)), about
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -224,7 +224,7 @@ def test_every_point(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # What is done of an evaluation is written after every batch.
-    monkeypatch.setattr(interrupted, "_SECONDS_BETWEEN", -1.0)
+    monkeypatch.setattr(partial_results, "_SECONDS_BETWEEN", -1.0)
     monkeypatch.setattr("vae_np.evaluation.held_out._LIKELIHOOD_BATCH", 5)
     prepared(command, place, tmp_path)
     quiet = Disk(fault)

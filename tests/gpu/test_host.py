@@ -365,16 +365,16 @@ def test_what_a_run_cannot_do_is_refused_by_name(door: Any) -> None:
 def test_log_weights_agree_with_the_reference_whatever_the_chunk(
     rows_at_once: int, dtype: Any, door: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vae_np.kernels.gpu import importance
+    from vae_np.kernels.gpu import importance_weights
 
-    monkeypatch.setattr(importance, "_CHUNK_ROWS", rows_at_once)
+    monkeypatch.setattr(importance_weights, "_CHUNK_ROWS", rows_at_once)
     arch = ARCHITECTURES["odd"][0]
     parameters = initialise(arch, seed=3, dtype=np.float32)
     wide, ours = parameters.astype(np.float64), parameters.astype(dtype)
     rng = np.random.default_rng(0)
     x, rows = (rng.random((5, arch.features)) < 0.2).astype(np.uint8), rng.permutation(9)[:5]
     samples = 13
-    (mu, logvar), _ = importance.encode_forward(reference, arch, wide, x)
+    (mu, logvar), _ = importance_weights.encode_forward(reference, arch, wide, x)
     every, sample = noise.every_sample(rows, np.arange(samples))
     eps = noise.normal(every, arch.latent, seed=7, stream=noise.EVAL_EPS, sample=sample, dtype=np.float64)
     expected = log_weights(Model(reference, arch, wide), x, mu, logvar, eps)

@@ -12,7 +12,7 @@ from vae_np.exact.linear_gaussian import LinearGaussian
 from vae_np.gradcheck import check_grad
 from vae_np.model import Architecture, initialise, loglik_forward
 from vae_np.step import Optimiser
-from vae_np.training import local
+from vae_np.training import per_datapoint
 
 from .checks_exact import close, exactly
 from .checks_statistics import DRAWS, statistic
@@ -148,7 +148,7 @@ def single_point_at_the_posterior_is_log_p() -> None:
 @exactly
 def each_row_has_an_adam_of_its_own() -> None:
     rng = np.random.default_rng(23)
-    posterior = local.LocalPosterior.prior(3, 2, np.float64)
+    posterior = per_datapoint.LocalPosterior.prior(3, 2, np.float64)
     rows_of_steps = [np.array([0, 2]), np.array([2]), np.array([1, 2])]
     expected, moments, visits = np.zeros((3, 4)), np.zeros((2, 3, 4)), [0, 0, 0]
     for rows in rows_of_steps:

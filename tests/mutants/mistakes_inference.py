@@ -148,7 +148,7 @@ _INFERENCE = (
     ),
     _one(
         "one count of visits for all rows",
-        "training.local:LocalPosterior.update",
+        "training.per_datapoint:LocalPosterior.update",
         "self.visits[rows] += 1",
         "self.visits += 1",
         inference.each_row_has_an_adam_of_its_own,

@@ -82,7 +82,7 @@ def test_every_module_of_the_mathematics_has_mistakes_planted_in_it() -> None:
         "optim",
         "step",
         "training.host_loop",
-        "training.local",
+        "training.per_datapoint",
         "training.trainer",
         "vae",
     }

@@ -17,7 +17,7 @@ if backends.missing("numba") is not None:
     pytest.skip(str(backends.missing("numba")), allow_module_level=True)
 
 from vae_np.kernels import cpu
-from vae_np.kernels.cpu.importance import log_weights
+from vae_np.kernels.cpu.importance_weights import log_weights
 
 ARCHITECTURES = [
     Architecture(61, 3, (37, 18), "softplus"),

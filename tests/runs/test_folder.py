@@ -79,7 +79,7 @@ def test_an_interrupted_run_goes_on_to_the_same_files(steps: int, monkeypatch: p
     """An epoch has 5 steps: before the first, in mid-epoch, at an epoch's end and just before the last."""
     whole = train("whole")
     with monkeypatch.context() as patch:
-        patch.setattr("vae_np.cli.train._interrupts", lambda: after(steps))
+        patch.setattr("vae_np.cli.train.asking_to_stop", lambda: after(steps))
         result = vae_np("train", "--data", "bars.npy", "--epochs", 3, *TINY, "--out", "cut")
     assert result.code == 130
     assert checkpoint.load_state("cut").step == steps
@@ -91,7 +91,7 @@ def test_a_run_without_an_encoder_resumes_too(monkeypatch: pytest.MonkeyPatch) -
     """Every row's λ and its moments are in the checkpoint, and no encoder is."""
     whole = train("whole", "--inference", "local")
     with monkeypatch.context() as patch:
-        patch.setattr("vae_np.cli.train._interrupts", lambda: after(7))
+        patch.setattr("vae_np.cli.train.asking_to_stop", lambda: after(7))
         assert vae_np("train", "--data", "bars.npy", "--epochs", 3, *TINY, "--inference", "local", "--out", "cut").code
     good("train", "--resume", "cut", "--no-plots")
     same_run(whole, Path("cut"))
@@ -179,7 +179,7 @@ def test_stages_can_be_added_and_a_part_of_them_says_so(monkeypatch: pytest.Monk
 
     whole = begin("whole", "1-3")
     with monkeypatch.context() as patch:
-        patch.setattr("vae_np.cli.train._interrupts", lambda: after(32))
+        patch.setattr("vae_np.cli.train.asking_to_stop", lambda: after(32))
         cut = begin("cut", "1-3")
     assert runs.shortened(runs.load_config(cut), 112, 32) == "broken off in stage 3 of 8, 6 of 3280 epochs"
     good("train", "--resume", cut, "--no-plots")

@@ -27,7 +27,7 @@ from vae_np.errors import CheckpointError, InputError, NonFiniteError
 from vae_np.step import TrainingState
 from vae_np.training import device_loop, host_loop
 from vae_np.training.listeners import Listeners
-from vae_np.training.local import LOCAL_STEPS
+from vae_np.training.per_datapoint import LOCAL_STEPS
 from vae_np.training.trainer import Trainer
 
 BINARY = bars(4, 60, 0)[0]

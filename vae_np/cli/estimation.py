@@ -17,7 +17,7 @@ from vae_np.evaluation import held_out
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
 from vae_np.evaluation.held_out import Examples, mean_and_stderr
 from vae_np.evaluation.importance import DEGENERATE_ESS, Estimate
-from vae_np.evaluation.interrupted import Partial, digest
+from vae_np.evaluation.partial_results import PartialResults, digest
 from vae_np.vae import VAE
 
 _SAMPLES = 100
@@ -99,7 +99,7 @@ class Evaluation:
         return self.settings.seed
 
 
-def kept(evaluation: Evaluation) -> Partial[Any]:
+def kept(evaluation: Evaluation) -> PartialResults[Any]:
     """What an interrupted evaluation, the same in all on which its numbers depend, has left; or an empty one."""
     estimation, examples = evaluation.estimation, evaluation.data.examples
     kinds = {"is": Estimate, "ais": AnnealedEstimate, "bdmc": BidirectionalEstimate}
@@ -116,10 +116,10 @@ def kept(evaluation: Evaluation) -> Partial[Any]:
         "values": examples.values.to_mapping(),
         "binarize": examples.mode,
     }
-    return Partial(evaluation.folder, key, kinds[str(estimation.estimator)], most=len(examples))
+    return PartialResults(evaluation.folder, key, kinds[str(estimation.estimator)], most=len(examples))
 
 
-def estimate(output: Output, partial: Partial[Any], evaluation: Evaluation) -> Any:
+def estimate(output: Output, partial: PartialResults[Any], evaluation: Evaluation) -> Any:
     """The estimates of every example, behind those that are done already; what is done is kept whatever happens."""
     vae, estimation, examples = evaluation.vae, evaluation.estimation, evaluation.data.examples
     if partial.problem is not None:
@@ -163,7 +163,7 @@ def estimate(output: Output, partial: Partial[Any], evaluation: Evaluation) -> A
     return result
 
 
-def interruption(partial: Partial[Any], evaluation: Evaluation) -> str:
+def interruption(partial: PartialResults[Any], evaluation: Evaluation) -> str:
     """How far an interrupted evaluation came, and how to go on with it."""
     done = f"interrupted at {len(partial)} of {len(evaluation.data.examples)} examples"
     if partial.problem is not None:

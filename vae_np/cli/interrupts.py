@@ -1,18 +1,21 @@
-"""Ctrl-C before there is anything to lose: the process ends at once, with one line and exit code 130."""
+"""Ctrl-C: the end at once before there is anything to lose, and a request to stop while a training runs."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 INTERRUPTED = 130
 
 
 @contextlib.contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """While modules are imported: a KeyboardInterrupt there can end in a traceback, or be swallowed by what it hits."""
+    """While modules are imported, the process ends with one line and exit code 130.
+
+    A KeyboardInterrupt there can end in a traceback, or be swallowed by what it hits.
+    """
 
     def leave(number: int, frame: object) -> None:
         with contextlib.suppress(OSError):
@@ -29,3 +32,22 @@ def leaving_at_once() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def asking_to_stop() -> Iterator[Callable[[], bool]]:
+    """While a training runs, the first Ctrl-C or SIGTERM asks to stop after the step; a second one stops at once."""
+    asked = False
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

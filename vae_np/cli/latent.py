@@ -10,8 +10,8 @@ import numpy as np
 import typer
 
 from vae_np._types import Array
-from vae_np.cli.drawn import OpenRun, file_to_write, save_picture
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
+from vae_np.cli.pictured import OpenRun, file_to_write, save_picture
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Examples

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vae_np.cli.drawn import OpenRun, file_to_write, reconstruction_picture, save_picture
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
+from vae_np.cli.pictured import OpenRun, file_to_write, reconstruction_picture, save_picture
 from vae_np.evaluation.held_out import Examples
 
 

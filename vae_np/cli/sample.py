@@ -9,9 +9,9 @@ import numpy as np
 import typer
 
 from vae_np import storage
-from vae_np.cli.drawn import OpenRun, file_to_write, save_picture
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
 from vae_np.cli.output import writing
+from vae_np.cli.pictured import OpenRun, file_to_write, save_picture
 from vae_np.pictures import plots
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,10 +14,10 @@ import typer
 
 from vae_np import backends, checkpoint, config, data, runs, storage
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
-from vae_np.cli.drawn import reconstruction_picture
-from vae_np.cli.interrupts import INTERRUPTED
+from vae_np.cli.interrupts import INTERRUPTED, asking_to_stop
 from vae_np.cli.options import JsonFile, Threads, runs_here, whole, with_config_options, words
 from vae_np.cli.output import Output, with_error
+from vae_np.cli.pictured import reconstruction_picture
 from vae_np.config import Config
 from vae_np.errors import (
     CheckpointError,
@@ -255,7 +254,7 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
     first_step, first_seconds = trainer.state.step, trainer.seconds
     bar = output.bar("epoch {task.fields[epoch]}", "{task.fields[numbers]}")
     long_name = "reconstruction" if output.progress.width > 100 else "rec."
-    with bar as progress, _interrupts() as asked_to_stop:
+    with bar as progress, asking_to_stop() as asked_to_stop:
         task = progress.add_task("", total=trainer.total_steps, completed=first_step, epoch="", numbers="")
 
         drawn = 0.0
@@ -310,25 +309,6 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
             return finished
         finally:
             metrics.close()
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C (or SIGTERM) only asks to stop after the step; a second one stops at once."""
-    asked = False
-
-    def ask(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, draw: bool) -> None:

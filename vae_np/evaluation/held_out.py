@@ -22,11 +22,11 @@ from vae_np.evaluation import annealing, importance
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing
 from vae_np.evaluation.importance import AnyEstimate, Estimate
 from vae_np.model import Architecture, Model, encode_forward
-from vae_np.training import local
+from vae_np.training import per_datapoint
 
 ESTIMATORS = ("is", "ais", "bdmc")
 ACTIVE_UNIT_VARIANCE = 0.01
-# Steps of `local.infer` where there is no encoder; a held-out example starts at the prior.
+# Steps of `per_datapoint.infer` where there is no encoder; a held-out example starts at the prior.
 HELD_OUT_STEPS = 50
 _BATCH = 500
 # Examples whose log p(x) is estimated at once, and log weights that are held at once: 80 MB in float64.
@@ -74,7 +74,7 @@ def posterior(model: Model, x: Array, places: Array, *, seed: int) -> tuple[Arra
     """mu and logvar of q for x (B, D), (B, K) each: the encoder's, or solved for where there is none. [D11] [D19]"""
     if model.arch.inference == "amortized":
         return encode_forward(*model, x)[0]
-    found = local.infer(model, x, places, steps=HELD_OUT_STEPS, seed=seed)
+    found = per_datapoint.infer(model, x, places, steps=HELD_OUT_STEPS, seed=seed)
     return found.mu, found.logvar
 
 

@@ -9,13 +9,13 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from vae_np.errors import InputError
-from vae_np.gradcheck import further, snippets, tree
+from vae_np.gradcheck import more_points, snippets, tree
 from vae_np.gradcheck.budget import Budget
+from vae_np.gradcheck.call_forms import only_owner, read
 from vae_np.gradcheck.engine import Engine
 from vae_np.gradcheck.findings import Check
 from vae_np.gradcheck.gradients import chosen
 from vae_np.gradcheck.options import Options, Settings, settings
-from vae_np.gradcheck.readings import only_owner, read
 from vae_np.gradcheck.report import Report
 from vae_np.gradcheck.subject import Backward, Forward, Subject, input_names, make_subject
 
@@ -108,7 +108,7 @@ def run(
     engine = Engine(subject, leaves, chosen, linear, Budget(chosen.seconds), more=more, mean=mean)
     engine.run(report)
     if chosen.further:
-        further.look(engine, report)
+        more_points.look(engine, report)
     report.snippet = chosen.snippet or report.snippet
     if not chosen.snippet and not report.passed:
         report.snippet = snippets.with_inputs(report.snippet, kept, "inputs")

@@ -10,13 +10,13 @@ from itertools import combinations
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.gradcheck import contracts, patterns, tree, trials
+from vae_np.gradcheck import contracts, patterns, tree, tried_causes
 from vae_np.gradcheck.budget import Budget
 from vae_np.gradcheck.findings import Check
 from vae_np.gradcheck.jacobian import part_of_outputs
 from vae_np.gradcheck.judge import Evidence
+from vae_np.gradcheck.one_tensor import View
 from vae_np.gradcheck.subject import Subject, upstream
-from vae_np.gradcheck.view import View
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def diagnose(
     """Return one line per cause, with the tensors it applies to in front; one line alone where it explains all."""
     shaped = [evidence for evidence, _ in failing if evidence.shaped and evidence.wrong]
     if shaped and len(shaped) == len(failing) and setting.budget.allows(40, 40) and not setting.fresh_noise:
-        text = trials.explanation(setting.subject, setting.weights, shaped, _tolerance(*failing[0]))
+        text = tried_causes.explanation(setting.subject, setting.weights, shaped, _tolerance(*failing[0]))
         if text is not None:
             return [f"{', '.join(evidence.name for evidence in shaped)}: {text}"]
     causes: dict[str, list[str]] = {}

@@ -13,17 +13,17 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.gradcheck import contracts, rounding, sampling, taylor, tree
 from vae_np.gradcheck.budget import Budget
-from vae_np.gradcheck.complexstep import ComplexStepRefused
+from vae_np.gradcheck.complex_step import ComplexStepRefused
 from vae_np.gradcheck.diagnosis import Setting, diagnose
 from vae_np.gradcheck.findings import Check, Row
 from vae_np.gradcheck.gradients import Gradient, match
 from vae_np.gradcheck.judge import Evidence, judge
 from vae_np.gradcheck.numeric import Numeric, numeric_gradient
+from vae_np.gradcheck.one_tensor import View, random_direction
 from vae_np.gradcheck.options import Settings
 from vae_np.gradcheck.places import Index
 from vae_np.gradcheck.report import Report
 from vae_np.gradcheck.subject import CallError, Subject, flat, output_eps, upstream
-from vae_np.gradcheck.view import View, random_direction
 
 # Entries whose complex step's own rounding is measured.
 COMPLEX_ROUNDINGS = 8

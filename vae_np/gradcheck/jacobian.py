@@ -9,11 +9,11 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.gradcheck import patterns, tree
-from vae_np.gradcheck.complexstep import STEP
+from vae_np.gradcheck.complex_step import STEP
 from vae_np.gradcheck.judge import Evidence
+from vae_np.gradcheck.one_tensor import View
 from vae_np.gradcheck.places import Index
 from vae_np.gradcheck.subject import CallError, upstream
-from vae_np.gradcheck.view import View
 
 # Entries of the tensor whose derivatives are taken, and places along an axis of the output that are tried.
 ENTRIES = 24

@@ -12,9 +12,9 @@ from vae_np._types import Array
 from vae_np.gradcheck.differences import Estimate
 from vae_np.gradcheck.findings import Kink, Row, show_index
 from vae_np.gradcheck.numeric import Numeric
+from vae_np.gradcheck.one_tensor import View
 from vae_np.gradcheck.options import Tolerance
 from vae_np.gradcheck.places import Index, unravel
-from vae_np.gradcheck.view import View
 
 # Tolerances where the caller gives none. Complex steps leave only the analytic side's rounding; differences reach
 # 1e-9 to 1e-11; in lower precision rounding of the analytic side rules, about 2^10 units in the last place.

@@ -11,16 +11,16 @@ from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.gradcheck import snippets, tree
 from vae_np.gradcheck.check import check_grad
-from vae_np.gradcheck.complexstep import STEP
+from vae_np.gradcheck.complex_step import STEP
 from vae_np.gradcheck.differences import FIRST_STEP, Line, differentiate
 from vae_np.gradcheck.findings import Check
 from vae_np.gradcheck.judge import Evidence, judge
 from vae_np.gradcheck.numeric import Numeric
+from vae_np.gradcheck.one_tensor import View
 from vae_np.gradcheck.options import Options, Settings, settings
 from vae_np.gradcheck.places import unravel
 from vae_np.gradcheck.report import Report
 from vae_np.gradcheck.subject import CallError, Subject, flat, make_subject
-from vae_np.gradcheck.view import View
 
 # How far the complex step may lie from the difference, as a share of the largest entry, beyond the difference's error.
 TRUST = 1e-6

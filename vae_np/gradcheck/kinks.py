@@ -13,8 +13,8 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.gradcheck.differences import Slopes
+from vae_np.gradcheck.one_tensor import View
 from vae_np.gradcheck.places import Index, block_direction, unravel
-from vae_np.gradcheck.view import View
 
 KINK_TESTS = 256
 # Random groups of kinked entries that are moved together, besides all of them.

@@ -14,9 +14,8 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from vae_np._types import Array
 from vae_np.errors import InputError
-from vae_np.gradcheck import holdings, readings, snippets, spelling, tree
+from vae_np.gradcheck import call_forms, object_parameters, snippets, spelling, tree
 from vae_np.gradcheck.check import run
 from vae_np.gradcheck.findings import Check
 from vae_np.gradcheck.gradients import chosen
@@ -153,8 +152,8 @@ class _Layer:
     made: _Maker
     names: list[str]
     call: tuple[str | int, ...]
-    parameters: list[holdings.Parameter] = field(default_factory=list)
-    updated: list[holdings.Parameter] = field(default_factory=list)
+    parameters: list[object_parameters.Parameter] = field(default_factory=list)
+    updated: list[object_parameters.Parameter] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     linear: bool = True
     silent: bool = False
@@ -166,10 +165,10 @@ class _Layer:
         for parameter in self.parameters:
             array = np.array(values[parameter.name])  # backward may update it
             for path in parameter.paths:
-                holdings.put(thing, path, array)
-            held = None if parameter.gradient is None else holdings.get(thing, parameter.gradient)
+                object_parameters.put(thing, path, array)
+            held = None if parameter.gradient is None else object_parameters.get(thing, parameter.gradient)
             if isinstance(held, np.ndarray) and held.dtype.kind == "f":
-                holdings.put(thing, parameter.gradient or (), np.zeros_like(array, dtype=held.dtype))
+                object_parameters.put(thing, parameter.gradient or (), np.zeros_like(array, dtype=held.dtype))
         method = getattr(thing, self.made.forward)
         result = method(*inputs, **_flags(method, len(inputs)))
         out, cache = _split(thing, result, self.cached)
@@ -189,12 +188,12 @@ class _Layer:
             return getattr(state.thing, self.made.backward)(*(_argument(role, dout, state) for role in self.call))
         return state.cache
 
-    def _kept(self, thing: Any, parameter: holdings.Parameter, state: _State) -> Any:
+    def _kept(self, thing: Any, parameter: object_parameters.Parameter, state: _State) -> Any:
         """Return the gradient that backward left for a parameter, or what it took away from the parameter itself."""
         if parameter.gradient is not None:
-            return holdings.get(thing, parameter.gradient)
+            return object_parameters.get(thing, parameter.gradient)
         if parameter in self.updated:
-            return np.asarray(state.values[parameter.name]) - holdings.get(thing, parameter.paths[0])
+            return np.asarray(state.values[parameter.name]) - object_parameters.get(thing, parameter.paths[0])
         return None
 
     @property
@@ -204,7 +203,8 @@ class _Layer:
     @property
     def text(self) -> str:
         """How the object was read, as one line."""
-        where = [f"{p.name} with {holdings.show(p.gradient)}" for p in self.parameters if p.gradient is not None]
+        held = [(p.name, p.gradient) for p in self.parameters if p.gradient is not None]
+        where = [f"{name} with {object_parameters.show(gradient)}" for name, gradient in held]
         by_change = [f"{p.name} by what backward takes away from it (learning rate 1)" for p in self.updated]
         arguments = ", ".join(self.names[role] if isinstance(role, int) else str(role) for role in self.call)
         back = f"{self.made.backward}({arguments})" if self.made.backward else "what forward returns with its result"
@@ -231,13 +231,13 @@ class _Layer:
         out, state = self.run(*inputs, self.values)
         dout = upstream(out, weights)
         self.pull(dout, state)
-        once = {p.name: np.array(holdings.get(state.thing, p.gradient or ())) for p in kept}
+        once = {p.name: np.array(object_parameters.get(state.thing, p.gradient or ())) for p in kept}
         again = getattr(state.thing, self.made.forward)
         out, cache = _split(state.thing, again(*inputs, **_flags(again, len(inputs))), self.cached)
         self.pull(dout, _State(state.thing, out, cache, inputs, self.values))
         growing = []
         for p in kept:
-            twice = holdings.get(state.thing, p.gradient or ())
+            twice = object_parameters.get(state.thing, p.gradient or ())
             if once[p.name].any() and np.allclose(twice, 2 * once[p.name], rtol=1e-4, atol=0.0):
                 growing.append(p.name)
         if not growing:
@@ -286,7 +286,7 @@ def _split(thing: Any, result: Any, cached: bool) -> tuple[Any, Any]:
     cached: a second result is what backward takes, or the gradients themselves, and no second output.
     """
     if result is None:
-        return holdings.output(thing), None
+        return object_parameters.output(thing), None
     if isinstance(result, tuple) and len(result) == 2 and (cached or not tree.is_number(result[1])):
         return result
     return result, None
@@ -331,7 +331,7 @@ def _returned(raw: Any, thing: Any, state: _State, gradients: dict[str, Any]) ->
         if left and raw is not None and not callable(left[0]):
             found[floats[0]] = left[0]  # of another shape: the report says so
         else:
-            found[floats[0]] = holdings.input_gradient(thing, np.shape(state.inputs[floats[0]]))
+            found[floats[0]] = object_parameters.input_gradient(thing, np.shape(state.inputs[floats[0]]))
     return found
 
 
@@ -369,8 +369,8 @@ def _read(made: _Maker, inputs: tuple[Any, ...], seed: int) -> _Layer:
             continue
         layer.linear = layer.linear and not _is_gradient(layer, inputs)
         layer.silent = bool(layer.values) and _is_silent(layer, inputs)
-        reading = readings.Reading(layer.run, layer.pull, (), "", layer.linear)
-        rank = readings.rank(reading, (*inputs, layer.values), [*names, ""], seed)
+        reading = call_forms.Reading(layer.run, layer.pull, (), "", layer.linear)
+        rank = call_forms.rank(reading, (*inputs, layer.values), [*names, ""], seed)
         if rank == 0:
             return layer
         ranked.append((rank, layer))
@@ -442,7 +442,7 @@ def _calls(made: _Maker, inputs: tuple[Any, ...], names: list[str]) -> Iterator[
 def _find_parameters(layer: _Layer, inputs: tuple[Any, ...], seed: int) -> None:
     """Run the object once and see which arrays are parameters, where their gradients appear, and which ones change."""
     fresh = layer.made.fresh()
-    before = holdings.arrays(fresh)
+    before = object_parameters.arrays(fresh)
     kept = {path: array.copy() for path, array in before.items()}
     method = getattr(fresh, layer.made.forward)
     out, cache = _split(fresh, method(*(tree.fresh(v) for v in inputs), **_flags(method, len(inputs))), layer.cached)
@@ -450,20 +450,21 @@ def _find_parameters(layer: _Layer, inputs: tuple[Any, ...], seed: int) -> None:
     if not values.size:
         raise CallError(f"{layer.made.forward} returned {kind_of(out)}, expected floating-point numbers")
     weights = np.random.default_rng(seed).standard_normal(values.shape)
-    after_forward: dict[holdings.Path, Array] = {path: array.copy() for path, array in holdings.arrays(fresh).items()}
+    after_forward = {path: array.copy() for path, array in object_parameters.arrays(fresh).items()}
     raw = layer.raw(upstream(out, weights), _State(fresh, out, cache, inputs, {}))
-    after = holdings.arrays(fresh)
-    layer.parameters = holdings.parameters(before, after)
-    layer.parameters += holdings.returned(_beyond_inputs(raw, inputs), before, layer.parameters)
+    after = object_parameters.arrays(fresh)
+    layer.parameters = object_parameters.parameters(before, after)
+    layer.parameters += object_parameters.returned(_beyond_inputs(raw, inputs), before, layer.parameters)
     known = {path for p in layer.parameters for path in p.paths}
     # What backward itself changes, and has no gradient of its own: an update by gradient descent.
     for path, array in after.items():
         old = after_forward.get(path)
         same_place = path in kept and old is not None and old.shape == array.shape == kept[path].shape
-        if same_place and old is not None and not np.array_equal(old, array) and not holdings.is_gradient(path):
+        changed = same_place and old is not None and not np.array_equal(old, array)
+        if changed and not object_parameters.is_gradient(path):
             parameter = next((p for p in layer.parameters if path in p.paths), None)
             if parameter is None and path not in known:
-                parameter = holdings.Parameter(holdings.show(path), (path,), None)
+                parameter = object_parameters.Parameter(object_parameters.show(path), (path,), None)
                 layer.parameters.append(parameter)
             if parameter is not None and parameter.gradient is None:
                 layer.updated.append(parameter)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.gradcheck.complexstep import ComplexStepRefused, suspects
+from vae_np.gradcheck.complex_step import ComplexStepRefused, suspects
 from vae_np.gradcheck.differences import Estimate
 from vae_np.gradcheck.kinks import Joint, find_kinks, together
+from vae_np.gradcheck.one_tensor import View
 from vae_np.gradcheck.places import Index, block_direction, unravel
-from vae_np.gradcheck.view import View
 
 # How far the complex step may lie from the difference, beyond the error that the difference itself reports.
 TRUST = 1e-8

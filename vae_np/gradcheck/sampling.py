@@ -9,9 +9,9 @@ import numpy as np
 from vae_np.gradcheck.gradients import Gradient
 from vae_np.gradcheck.judge import Evidence
 from vae_np.gradcheck.numeric import Numeric, locate, numeric_gradient
+from vae_np.gradcheck.one_tensor import View
 from vae_np.gradcheck.options import Settings
 from vae_np.gradcheck.places import Index, unravel
-from vae_np.gradcheck.view import View
 
 # Forward calls that one entry costs, roughly: six to eight for the differences, one for the complex step.
 CALLS_PER_ENTRY = 9

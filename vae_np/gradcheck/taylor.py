@@ -15,8 +15,8 @@ from vae_np._types import Array
 from vae_np.gradcheck import tree
 from vae_np.gradcheck.findings import Row, Taylor
 from vae_np.gradcheck.judge import Evidence
+from vae_np.gradcheck.one_tensor import View, random_direction
 from vae_np.gradcheck.subject import CallError, Subject
-from vae_np.gradcheck.view import View, random_direction
 
 # Steps 2^-3, 2^-5, ..., in units of each tensor's size.
 STEPS = tuple(2.0**-k for k in range(3, 25, 2))

@@ -15,7 +15,7 @@ from typing import Any
 from vae_np import checkpoint, data, storage
 from vae_np.config import Config, load_toml
 from vae_np.errors import CheckpointError, DataError, InputError, MissingFileError, WriteError
-from vae_np.evaluation import interrupted
+from vae_np.evaluation import partial_results
 from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import CONFIG_FILE, architecture_of, save_state, values_of
 
@@ -130,7 +130,7 @@ def _check_free(folder: Path, *, overwrite: bool) -> None:
             f"out: {folder}: exists and is not empty; add --overwrite to replace the run in it, "
             f"or go on with it: --resume {folder}"
         )
-    foreign = [name for name in held if name not in FILES and not Path(name).match(interrupted.PATTERN)]
+    foreign = [name for name in held if name not in FILES and not Path(name).match(partial_results.PATTERN)]
     if foreign and CONFIG not in held:
         raise InputError(f"out: {folder}: holds {foreign[0]} and no run, so --overwrite leaves it alone")
 
@@ -142,7 +142,7 @@ def _is_ours_and_empty(name: str) -> bool:
 
 def start(folder: Path, config: Config) -> None:
     """Clear an earlier run's files from `folder` and write `config.toml`."""
-    for path in (*(folder / name for name in FILES), *folder.glob(interrupted.PATTERN)):
+    for path in (*(folder / name for name in FILES), *folder.glob(partial_results.PATTERN)):
         path.unlink(missing_ok=True)
     storage.write_atomic(folder / CONFIG, config.to_toml())
 

@@ -25,7 +25,7 @@ from vae_np.exact.linear_gaussian import (
 )
 from vae_np.exact.nested_and_joint import Optimum, joint_ascent, nested_ascent
 from vae_np.model import Architecture, initialise
-from vae_np.study import gradient_noise, models
+from vae_np.study import chapter05_gradient_noise, models
 from vae_np.study.claims import Claim, Result, at_least, at_most, equal
 
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ def run(seed: int) -> Result:
     """Nested and joint climbs, the objectives that are no bounds, and the gradient estimators with their noise."""
     climbs, picked = _climbs(seed), _picked(seed)
     claims = [*_nested(climbs), *_single_z(picked, seed), *_arbitrary_r(picked, seed)]
-    claims += [*_envelope(seed), *_same_optimum(climbs), *gradient_noise.gradient_claims(seed)]
+    claims += [*_envelope(seed), *_same_optimum(climbs), *chapter05_gradient_noise.gradient_claims(seed)]
     figures = {
         "05-nested-and-joint": _climbs_figure(climbs),
         "05-which-z": _which_figure(picked),
-        "05-gradient-noise": gradient_noise.noise_figure(seed),
+        "05-gradient-noise": chapter05_gradient_noise.noise_figure(seed),
     }
     return Result(claims, figures)
 

@@ -19,7 +19,7 @@ from vae_np.exact.linear_gaussian import LinearGaussian, from_parameters, ppca_l
 from vae_np.exact.nested_and_joint import joint_ascent
 from vae_np.study import models, trained
 from vae_np.study.claims import Claim, Result, at_least, at_most, equal
-from vae_np.training import local
+from vae_np.training import per_datapoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,7 +99,7 @@ def _own_lambdas(seed: int) -> list[Claim]:
     family = Family("full", latent)
     off = np.abs(np.hstack([end.lam[:, :2] - mean, (family.covariance(end.lam) - covariance).reshape(rows, -1)]))
     wide, many = Family("full", 20), 60_000
-    diagonal = local.LocalPosterior.prior(many, 20)
+    diagonal = per_datapoint.LocalPosterior.prior(many, 20)
     return [
         equal(22, "n = 30, k = 2: numbers in λ, n·(k + k(k+1)/2)", end.lam.size, rows * (latent + 3), 0),
         equal(22, "n = 60,000, k = 20: numbers in λ", many * wide.prior(1).size, many * (20 + 20 * 21 // 2), 0),
@@ -178,8 +178,8 @@ def _seconds(found: Digits, seed: int) -> Seconds:
     few = found.x[:4]
     bound = ELBO(found.decoder, few, Rule.gauss_hermite(2, 10), TWO)
 
-    def adam() -> local.LocalPosterior:
-        return local.infer(vae.model, x, np.arange(IMAGES), steps=50, seed=seed)
+    def adam() -> per_datapoint.LocalPosterior:
+        return per_datapoint.infer(vae.model, x, np.arange(IMAGES), steps=50, seed=seed)
 
     def solve() -> Solution:
         return maximise(bound, TWO.prior(len(few)))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vae_np.errors import InputError
-from vae_np.training.local import LocalPosterior
+from vae_np.training.per_datapoint import LocalPosterior
 from vae_np.training.trainer import Metrics, Origin, Running, Trainer, finite_number
 
 

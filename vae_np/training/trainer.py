@@ -24,7 +24,7 @@ from vae_np.errors import CheckpointError, ConfigError, NonFiniteError
 from vae_np.model import Architecture, Model, initialise
 from vae_np.optim import linear_warmup, staged_lr
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
-from vae_np.training.local import LocalPosterior, local_training_step
+from vae_np.training.per_datapoint import LocalPosterior, local_training_step
 
 # A metrics line about so many steps, and one an epoch in long runs, from this epoch on.
 METRICS_STEPS = 100

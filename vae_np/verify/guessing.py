@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from vae_np.verify import scenes
+from vae_np.verify import sample_inputs
 from vae_np.verify.facts import Facts, facts
-from vae_np.verify.scenes import SCENES, Scene
+from vae_np.verify.sample_inputs import SCENES, Scene
 
 # Trials of one subject, processor time of all of them, and the time of one: what else runs here must not decide.
 TRIALS = 400
@@ -171,7 +171,7 @@ def _choices(
     columns: list[list[Any]] = []
     for position, parameter in enumerate(calls):
         first = position == 0
-        found = scenes.values(parameter.name, parameter, known.get(parameter.name), scene, rng, kind, first)
+        found = sample_inputs.values(parameter.name, parameter, known.get(parameter.name), scene, rng, kind, first)
         columns.append(list(itertools.islice(found, 6)) or [0.7])
     made = list(_makings(maker, scene, rng)) if maker is not None else [((), {})]
     for places in nearest_first([len(column) for column in (*columns, made)]):
@@ -194,26 +194,26 @@ def _makings(maker: Any, scene: Scene, rng: np.random.Generator) -> Iterator[Mak
     image = len(scene.x) == 4
     for position, parameter in enumerate(parameters):
         has_default = parameter.default is not inspect.Parameter.empty
-        length = scenes.size(parameter.name, scene)
+        length = sample_inputs.size(parameter.name, scene)
         if has_default and (
             length is None or not isinstance(parameter.default, int) or isinstance(parameter.default, bool)
         ):
             continue
         options: list[Any] = []
-        array_like = scenes.role(parameter.name) in ("weight", "bias", "scale", "input weight", "hidden weight")
+        array_like = sample_inputs.role(parameter.name) in ("weight", "bias", "scale", "input weight", "hidden weight")
         if array_like and len(parameter.name) <= 7 and not has_default:
-            options += list(scenes.array(parameter.name, scene, rng, "normal", first=False))[:3]
+            options += list(sample_inputs.array(parameter.name, scene, rng, "normal", first=False))[:3]
         if length is not None:
             options.append(length)
         if not has_default and not options:
             fact = known.get(parameter.name)
             options += list(
-                itertools.islice(scenes.values(parameter.name, parameter, fact, scene, rng, "normal", False), 3)
+                itertools.islice(sample_inputs.values(parameter.name, parameter, fact, scene, rng, "normal", False), 3)
             )
         if image and re_kernel(parameter.name) and not has_default:
-            options = list(scenes.number(parameter.name, (scenes.KERNEL,)))
+            options = list(sample_inputs.number(parameter.name, (sample_inputs.KERNEL,)))
         if not has_default and length is not None and position == 0:
-            options += [scenes.UNITS, scenes.FEATURES]
+            options += [sample_inputs.UNITS, sample_inputs.FEATURES]
         if options:
             names.append(parameter.name)
             columns.append(list(options[:4]))

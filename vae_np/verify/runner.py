@@ -14,7 +14,7 @@ import numpy as np
 from vae_np import backends, ops
 from vae_np._types import Array
 from vae_np.gradcheck import Report, check_grad, check_vjp
-from vae_np.verify import against, catalogue
+from vae_np.verify import against_autodiff, catalogue
 from vae_np.verify.catalogue import Pair, Scalar
 from vae_np.verify.closed_forms import CLOSED_FORMS, Exact
 
@@ -54,7 +54,7 @@ def rows(*, seed: int = 0, full: bool = False, library: str | None = None) -> It
     `full` checks all combinations: more depths, and each pair at several random points.
     """
     if library is not None:
-        against.check_present(library)
+        against_autodiff.check_present(library)
     seeds = range(seed, seed + (_FULL_SEEDS if full else 1))
     for point in seeds:
         for pair in (*catalogue.layer_pairs(point), *catalogue.distribution_pairs(point)):
@@ -140,10 +140,10 @@ def _all_outputs(pair: Pair, seed: int) -> Array:
 
 
 def _autodiff_rows(library: str, seed: int) -> Iterator[Row]:
-    for arch in against.ARCHITECTURES:
+    for arch in against_autodiff.ARCHITECTURES:
         for what in catalogue.LOSSES:
             ours = catalogue.loss_of(ops, arch, what, seed)
-            theirs = against.gradients(library, arch, what, seed, beta=0.7)
+            theirs = against_autodiff.gradients(library, arch, what, seed, beta=0.7)
             for tensor, gradient in ours.gradient(ours.point).items():
                 name = f"{ours.name}: {tensor}"
                 yield _compared(name, "numpy", f"autodiff ({library})", gradient, theirs[tensor], AUTODIFF_RTOL)

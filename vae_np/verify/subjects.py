@@ -218,7 +218,7 @@ def _context(candidate: Candidate, arguments: tuple[Any, ...], making: Any, opti
 
 
 def _torch(candidate: Candidate, arguments: tuple[Any, ...], making: Any, options: dict[str, Any]) -> Report:
-    from vae_np.gradcheck.elsewhere import torch_function
+    from vae_np.gradcheck.foreign_arrays import torch_function
 
     function = candidate.functions[0]
     forward, backward = torch_function(function)
@@ -227,7 +227,7 @@ def _torch(candidate: Candidate, arguments: tuple[Any, ...], making: Any, option
 
 
 def _jax(candidate: Candidate, arguments: tuple[Any, ...], making: Any, options: dict[str, Any]) -> Report:
-    from vae_np.gradcheck.elsewhere import jax_function
+    from vae_np.gradcheck.foreign_arrays import jax_function
 
     forward, backward = jax_function(candidate.functions[0])
     return check_vjp(forward, backward, arguments, **options)

@@ -28,7 +28,8 @@ from vae_np._types import Array
 from ..runtime.atomics import pointer
 from ..runtime.compilation import cached_cfunc, intrinsic, njit
 from ..runtime.lowering import TILE_ROWS, VECTOR_BYTES
-from .vectors import TILE_VECTORS, copy_rows, equal_share, in_vectors, tile, transpose_tile
+from .tile import TILE_VECTORS, copy_rows, tile, transpose_tile
+from .vectors import equal_share, in_vectors
 
 # A panel of B (k × one tile's columns) stays in the first cache, a block of A in the second.
 PANEL_K = 400

@@ -17,13 +17,11 @@ from vae_np._types import Array
 
 from ..runtime.atomics import pointer
 from ..runtime.compilation import intrinsic, njit
-from ..runtime.lowering import TILE_ROWS, VECTOR_BYTES
+from ..runtime.lowering import VECTOR_BYTES
 from .instructions import I32, I64, Vectors, call, cases, rounds, splat
 
-TILE_VECTORS = 2
 SUM_VECTORS = 8
-# How far ahead of a tile's work its rows of B are asked for, and of Adam's its entries, in rows and in entries.
-_ROWS_AHEAD = 8
+# How many entries ahead of Adam's work its places are asked for.
 _ENTRIES_AHEAD = 256
 _INT = types.int64
 
@@ -41,98 +39,9 @@ def equal_share(left: int, parts: int) -> int:
     return (left + parts - 1) // parts
 
 
-def _columns(vectors: int, lanes: int, itemsize: int) -> int:
+def columns_of(vectors: int, lanes: int, itemsize: int) -> int:
+    """How many columns so many vectors hold, the last with `lanes`."""
     return VECTOR_BYTES // itemsize * (vectors - 1) + lanes
-
-
-def _tile(
-    rows: int, vectors: int, a: Array, at_a: int, row_a: int, step_a: int, b: Array, at_b: int, ldb: int,
-    c: Array, at_c: int, ldc: int, k: int, lanes: int, accumulate: int,
-) -> None:  # fmt: skip
-    """C[i, :] (+)= Σ_k A[i, k] B[k, :] for up to TILE_ROWS rows and TILE_VECTORS vectors of columns."""
-    columns = _columns(vectors, lanes, a.itemsize)
-    for i in range(rows):
-        total = np.zeros(columns, a.dtype)
-        for j in range(k):
-            total += a[at_a + i * row_a + j * step_a] * b[at_b + j * ldb : at_b + j * ldb + columns]
-        place = slice(at_c + i * ldc, at_c + i * ldc + columns)
-        c[place] = c[place] + total if accumulate else total
-
-
-@intrinsic(_tile)
-def tile(typing, rows, vectors, a, at_a, row_a, step_a, b, at_b, ldb, c, at_c, ldc, k, lanes, accumulate):
-    signature = types.void(_INT, _INT, a, _INT, _INT, _INT, b, _INT, _INT, c, _INT, _INT, _INT, _INT, _INT)
-
-    def code(context, builder, sig, args):
-        v = Vectors(context, builder, sig.args[2].dtype)
-        rows, vectors, a, at_a, row_a, step_a, b, at_b, ldb, c, at_c, ldc, k, lanes, accumulate = args
-        pa = pointer(context, builder, sig.args[2], a, at_a)
-        pb = pointer(context, builder, sig.args[6], b, at_b)
-        pc = pointer(context, builder, sig.args[9], c, at_c)
-        mask = v.mask(lanes)
-        # Whole tiles, which are most of them, go without a mask.
-        sizes = {
-            (256 if whole else 0) + 64 * n + m: (m, n, whole)
-            for n in range(1, TILE_VECTORS + 1)
-            for m in range(1, TILE_ROWS + 1)
-            for whole in (False, True)
-        }
-        is_whole = builder.zext(builder.icmp_signed("==", lanes, I64(v.width)), I64)
-        shape = builder.add(builder.mul(is_whole, I64(256)), builder.add(builder.mul(vectors, I64(64)), rows))
-        for case in cases(builder, shape, sizes, "tile"):
-            m, n, whole = sizes[case]
-            masks = [None] * (n - 1) + [None if whole else mask]
-            totals = _tile_sums(v, m, pa, row_a, step_a, pb, ldb, masks, k)
-            _write_tile(v, totals, pc, ldc, masks, accumulate)
-        return context.get_dummy_value()
-
-    return signature, code
-
-
-def _tile_sums(
-    v: Vectors, rows: int, a: Any, row_a: Any, step_a: Any, b: Any, ldb: Any, masks: list[Any], k: Any
-) -> list[list[Any]]:
-    """The sums of a register tile, vector by vector of each of its rows: all of k in one loop."""
-    builder = v.builder
-    # Row addresses as few bases plus 1, 2 and 3 rows, which is what the address modes of x86 hold.
-    multiples = [None, row_a, builder.mul(row_a, I64(2)), builder.mul(row_a, I64(3))]
-    four, far = builder.mul(row_a, I64(4)), builder.mul(ldb, I64(_ROWS_AHEAD))
-    bases = [a]
-    for _ in range((rows - 1) // 4):
-        bases.append(builder.gep(bases[-1], [four]))
-
-    def add(_: Any, carried: list[Any]) -> list[Any]:
-        at_b, at_a, sums = carried[0], carried[1 : 1 + len(bases)], carried[1 + len(bases) :]
-        vectors = [v.load(v.at(at_b, j), mask) for j, mask in enumerate(masks)]
-        ahead = builder.gep(at_b, [far])
-        for j in range(len(masks)):
-            v.ask_for(v.at(ahead, j))
-        updated = []
-        for i in range(rows):
-            group, rest = divmod(i, 4)
-            scalar = builder.load(builder.gep(at_a[group], [multiples[rest]]) if rest else at_a[group])
-            scalar.align = v.align
-            row = v.splat(scalar)
-            updated += [v.fma(row, vector, sums[i * len(masks) + j]) for j, vector in enumerate(vectors)]
-        return [builder.gep(at_b, [ldb]), *(builder.gep(base, [step_a]) for base in at_a), *updated]
-
-    totals = rounds(builder, k, [b, *bases, *[v.zero] * (rows * len(masks))], add)[1 + len(bases) :]
-    return [totals[i * len(masks) : (i + 1) * len(masks)] for i in range(rows)]
-
-
-def _write_tile(v: Vectors, totals: list[list[Any]], c: Any, ldc: Any, masks: list[Any], accumulate: Any) -> None:
-    """Write the sums of a tile to C, or add them to what is there."""
-    builder = v.builder
-    rows = [c]
-    for _ in totals[1:]:
-        rows.append(builder.gep(rows[-1], [ldc]))
-    with builder.if_else(builder.icmp_signed("!=", accumulate, I64(0))) as branches:
-        for branch, adds in zip(branches, (True, False), strict=True):
-            with branch:
-                for row, sums in zip(rows, totals, strict=True):
-                    for j, (total, mask) in enumerate(zip(sums, masks, strict=True)):
-                        place = v.at(row, j)
-                        v.store(builder.fadd(v.load(place, mask), total) if adds else total, place, mask)
 
 
 def _row_sum(
@@ -140,7 +49,7 @@ def _row_sum(
     out: Array, at_out: int, lanes: int,
 ) -> None:  # fmt: skip
     """out[:] = Σ_i table[index[i], :], over up to SUM_VECTORS vectors of columns, the last with `lanes`."""
-    columns = _columns(vectors, lanes, table.itemsize)
+    columns = columns_of(vectors, lanes, table.itemsize)
     total = np.zeros(columns, table.dtype)
     for row in index[at_index : at_index + count]:
         total += table[at_table + row * ld : at_table + row * ld + columns]
@@ -210,76 +119,6 @@ def compress_columns(typing, x, at, first, last, index, at_index):
             call(builder, "llvm.masked.store.v16i32.p0", ir.VoidType(), compressed, target, I32(4), first_lanes(many))
             builder.store(builder.add(before, many), count)
         return builder.load(count)
-
-    return signature, code
-
-
-def _copy_rows(
-    vectors: int, a: Array, at_a: int, lda: int, rows: int, lanes: int, out: Array, at_out: int, ldo: int
-) -> None:
-    """out[i, :] = a[i, :] for up to TILE_VECTORS vectors of columns, the last with `lanes`."""
-    columns = _columns(vectors, lanes, a.itemsize)
-    for i in range(rows):
-        out[at_out + i * ldo : at_out + i * ldo + columns] = a[at_a + i * lda : at_a + i * lda + columns]
-
-
-@intrinsic(_copy_rows)
-def copy_rows(typing, vectors, a, at_a, lda, rows, lanes, out, at_out, ldo):
-    signature = types.void(_INT, a, _INT, _INT, _INT, _INT, out, _INT, _INT)
-
-    def code(context, builder, sig, args):
-        v = Vectors(context, builder, sig.args[1].dtype)
-        vectors, a, at_a, lda, rows, lanes, out, at_out, ldo = args
-        source = pointer(context, builder, sig.args[1], a, at_a)
-        target = pointer(context, builder, sig.args[6], out, at_out)
-        mask = v.mask(lanes)
-        for n in cases(builder, vectors, range(1, TILE_VECTORS + 1), "copy"):
-            masks = [None] * (n - 1) + [mask]
-
-            def copy(i: Any, _: list[Any], masks: list[Any] = masks) -> list[Any]:
-                from_row = builder.gep(source, [builder.mul(i, lda)])
-                to_row = builder.gep(target, [builder.mul(i, ldo)])
-                for j, mask in enumerate(masks):
-                    v.store(v.load(v.at(from_row, j), mask), v.at(to_row, j), mask)
-                return []
-
-            rounds(builder, rows, [], copy)
-        return context.get_dummy_value()
-
-    return signature, code
-
-
-def _transpose_tile(a: Array, at_a: int, lda: int, out: Array, at_out: int, ldo: int) -> None:
-    """out[j, i] = a[i, j] for a square as wide as a vector, in registers: log₂(width) rounds of pairwise swaps."""
-    width = VECTOR_BYTES // a.itemsize
-    for i in range(width):
-        for j in range(width):
-            out[at_out + j * ldo + i] = a[at_a + i * lda + j]
-
-
-@intrinsic(_transpose_tile)
-def transpose_tile(typing, a, at_a, lda, out, at_out, ldo):
-    signature = types.void(a, _INT, _INT, out, _INT, _INT)
-
-    def code(context, builder, sig, args):
-        v = Vectors(context, builder, sig.args[0].dtype)
-        a, at_a, lda, out, at_out, ldo = args
-        source = pointer(context, builder, sig.args[0], a, at_a)
-        target = pointer(context, builder, sig.args[3], out, at_out)
-        rows = [v.load(builder.gep(source, [builder.mul(lda, I64(i))])) for i in range(v.width)]
-        step = 1
-        while step < v.width:
-            low = [c if not c & step else c - step + v.width for c in range(v.width)]
-            high = [c + step if not c & step else c + v.width for c in range(v.width)]
-            for i in range(v.width):
-                if not i & step:
-                    pair = rows[i], rows[i + step]
-                    for place, picks in ((i, low), (i + step, high)):
-                        rows[place] = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, v.width), picks))
-            step *= 2
-        for i, row in enumerate(rows):
-            v.store(row, builder.gep(target, [builder.mul(ldo, I64(i))]))
-        return context.get_dummy_value()
 
     return signature, code
 

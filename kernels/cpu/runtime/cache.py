@@ -28,10 +28,10 @@ from numba.core.serialize import dumps
 
 from vae_np import noise
 
-from ... import kept
+from ... import code_cache
 
 _FORGET_DAYS = 60
-CACHE_PROBLEM = kept.Problem()
+CACHE_PROBLEM = code_cache.Problem()
 _LISTENERS: list[Callable[[], None]] = []
 
 
@@ -60,7 +60,7 @@ def digest() -> str:
 def folder() -> Path | None:
     """The cache folder, made and tried out; None, with the reason in CACHE_PROBLEM, where there is none to be had."""
     try:
-        here = kept.folder(config.CACHE_DIR, digest())
+        here = code_cache.folder(config.CACHE_DIR, digest())
     except OSError as error:
         CACHE_PROBLEM.line = error.strerror
         return None
@@ -98,7 +98,7 @@ class _OnDisk(FunctionCache):
         # Numba would first import all that it can compile, SciPy for its BLAS included, as it does anyway before it
         # compiles. What is only loaded needs nothing of it but the memory management that its arrays call.
         rtsys.initialize(target_context)
-        content, found = kept.read(self._file(sig, target_context.codegen())), None
+        content, found = code_cache.read(self._file(sig, target_context.codegen())), None
         if content is not None:
             try:
                 found = CompileResult._rebuild(target_context, *pickle.loads(content))
@@ -115,7 +115,7 @@ class _OnDisk(FunctionCache):
             return
         file = self._file(sig, data.codegen)
         try:
-            kept.write(file, dumps(data._reduce()))
+            code_cache.write(file, dumps(data._reduce()))
         except OSError as error:
             CACHE_PROBLEM.warn(f"{file} cannot be written ({error.strerror or error})")
 

@@ -37,7 +37,7 @@ def digest(*parts: bytes | Array) -> str:
     return total.hexdigest()
 
 
-class Partial(Generic[AnyEstimate]):
+class PartialResults(Generic[AnyEstimate]):
     """The estimates so far of one evaluation: `done` (None at first) and the `seconds` that they took.
 
     `key` is what the numbers depend on, as JSON can hold it; `kind` the class of the estimates, at most `most` of them.

@@ -19,7 +19,7 @@ from numeric import error
 
 from vae_np import layers, ops
 from vae_np.errors import InputError
-from vae_np.verify import against, catalogue, runner
+from vae_np.verify import against_autodiff, catalogue, runner
 from vae_np.verify.catalogue import Pair
 
 SEED = 3
@@ -44,8 +44,9 @@ def imported(library: str) -> Any:
 def models() -> list[Any]:
     """Every library with every architecture and loss: JAX compiles each for seconds, so that all but one are slow."""
     found = []
-    for library, arch, what in itertools.product(against.LIBRARIES, against.ARCHITECTURES, catalogue.LOSSES):
-        first = arch is against.ARCHITECTURES[0] and what == catalogue.LOSSES[0]
+    architectures = against_autodiff.ARCHITECTURES
+    for library, arch, what in itertools.product(against_autodiff.LIBRARIES, architectures, catalogue.LOSSES):
+        first = arch is against_autodiff.ARCHITECTURES[0] and what == catalogue.LOSSES[0]
         marks = [pytest.mark.slow] if library == "jax" and not first else []
         name = f"{library}-{arch.activation}-{arch.likelihood}-{what}"
         found.append(pytest.param(library, arch, what, id=name, marks=marks))
@@ -57,7 +58,7 @@ def test_every_parameter_tensor_agrees(library: str, arch: Any, what: str) -> No
     imported(library)
     for seed, beta in ((SEED, 0.7), (SEED + 1, 1.0)):
         scalar = catalogue.loss_of(ops, arch, what, seed, beta)
-        expected = against.gradients(library, arch, what, seed, beta)
+        expected = against_autodiff.gradients(library, arch, what, seed, beta)
         found = scalar.gradient(scalar.point)
         assert found.keys() == expected.keys() == arch.shapes().keys()
         for name in found:
@@ -66,10 +67,10 @@ def test_every_parameter_tensor_agrees(library: str, arch: Any, what: str) -> No
 
 
 def test_the_architectures_differ_in_activation_depth_and_likelihood() -> None:
-    assert len(against.ARCHITECTURES) >= 3
-    assert {arch.activation for arch in against.ARCHITECTURES} == {"tanh", "relu", "softplus"}
-    assert {len(arch.hidden) for arch in against.ARCHITECTURES} == {1, 2, 3}
-    assert {arch.is_bernoulli for arch in against.ARCHITECTURES} == {True, False}
+    assert len(against_autodiff.ARCHITECTURES) >= 3
+    assert {arch.activation for arch in against_autodiff.ARCHITECTURES} == {"tanh", "relu", "softplus"}
+    assert {len(arch.hidden) for arch in against_autodiff.ARCHITECTURES} == {1, 2, 3}
+    assert {arch.is_bernoulli for arch in against_autodiff.ARCHITECTURES} == {True, False}
 
 
 def test_a_wrong_backward_fails_upstream_of_it_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,22 +85,22 @@ def test_a_wrong_backward_fails_upstream_of_it_and_nowhere_else(monkeypatch: pyt
         assert row.passed == ("tanh" not in row.name or seen), row
         assert row.backend == "numpy"
         assert row.method == "autodiff (autograd)"
-    tensors = sum(len(arch.shapes()) for arch in against.ARCHITECTURES) * len(catalogue.LOSSES)
+    tensors = sum(len(arch.shapes()) for arch in against_autodiff.ARCHITECTURES) * len(catalogue.LOSSES)
     assert len({row.name for row in rows}) == len(rows) == tensors
 
 
 def test_an_unknown_library_is_refused() -> None:
     with pytest.raises(InputError, match=r"^against: got 'tensorflow', expected one of torch, jax, autograd$"):
-        against.check_present("tensorflow")
+        against_autodiff.check_present("tensorflow")
 
 
-@pytest.mark.parametrize("library", against.LIBRARIES)
+@pytest.mark.parametrize("library", against_autodiff.LIBRARIES)
 def test_a_library_that_cannot_be_imported_is_one_line_with_the_remedy(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(InputError, match=rf"^against: {library} cannot be imported \(.*\); pip install '\.\[\w+\]'"):
-        against.check_present(library)
+        against_autodiff.check_present(library)
 
 
 # --- PyTorch's own checker --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from vae_np import backends
-from vae_np.kernels import kept
+from vae_np.kernels import code_cache
 
 needs_numba = pytest.mark.skipif(backends.missing("numba") is not None, reason=str(backends.missing("numba")))
 needs_owners = pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners of files here")
@@ -46,18 +46,18 @@ def said(code: str, **options: Any) -> list[str]:
 
 def test_what_is_written_is_read_back_and_nothing_else(tmp_path: Path) -> None:
     place, other = tmp_path / "one", tmp_path / "other"
-    kept.write(place, b"code")
-    assert kept.read(place) == b"code"
-    assert kept.read(other) is None
+    code_cache.write(place, b"code")
+    assert code_cache.read(place) == b"code"
+    assert code_cache.read(other) is None
     whole = place.read_bytes()
     shutil.copy(place, other)
     # A whole file under another's name is another function's.
-    assert kept.read(other) is None
+    assert code_cache.read(other) is None
     damaged = [b"", whole[: len(whole) // 2], whole[:-1], whole + b"\0", b"code", pickle.dumps(b"code")]
     damaged += [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in range(len(whole))]
     for content in damaged:
         place.write_bytes(content)
-        assert kept.read(place) is None
+        assert code_cache.read(place) is None
     assert [file.name for file in tmp_path.iterdir() if file.name not in ("one", "other")] == []
 
 
@@ -99,9 +99,9 @@ def test_a_damaged_file_is_compiled_again_in_silence(damage: str, tmp_path: Path
 def test_a_full_disk_is_one_warning_and_the_run_goes_on(tmp_path: Path) -> None:
     code = (
         "import errno, os\n"
-        "from vae_np.kernels import kept\n"
+        "from vae_np.kernels import code_cache\n"
         "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
-        "kept.os.replace = full\n"
+        "code_cache.os.replace = full\n"
     )
     process = python(code + CODE, NUMBA_CACHE_DIR=str(tmp_path))
     assert process.returncode == 0, process.stderr
@@ -113,7 +113,7 @@ def test_a_full_disk_is_one_warning_and_the_run_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_listener_is_told_once_in_place_of_a_warning() -> None:
-    problem, told = kept.Problem(), []
+    problem, told = code_cache.Problem(), []
     problem.on_change(told.append)
     for line in ("disk full", "disk still full"):
         problem.warn(line)
@@ -124,26 +124,26 @@ def test_a_listener_is_told_once_in_place_of_a_warning() -> None:
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o702])
 @pytest.mark.parametrize("part", ["vae-np", "vae-np/0123"])
 def test_a_folder_that_others_can_write_to_is_refused(part: str, mode: int, tmp_path: Path) -> None:
-    assert kept.folder(str(tmp_path), "0123") == tmp_path / "vae-np" / "0123"
+    assert code_cache.folder(str(tmp_path), "0123") == tmp_path / "vae-np" / "0123"
     (tmp_path / part).chmod(mode)
     with pytest.raises(OSError, match=rf"can be written to by others \(mode {mode:o}\); chmod go-w {tmp_path / part}"):
-        kept.folder(str(tmp_path), "0123")
+        code_cache.folder(str(tmp_path), "0123")
 
 
 @needs_owners
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept.folder(str(tmp_path), "0123")
+    code_cache.folder(str(tmp_path), "0123")
     own = os.getuid()
-    monkeypatch.setattr(kept.os, "getuid", lambda: own + 1)
+    monkeypatch.setattr(code_cache.os, "getuid", lambda: own + 1)
     with pytest.raises(OSError, match=rf"vae-np belongs to user {own}, not to {own + 1}, who runs this"):
-        kept.folder(str(tmp_path), "0123")
+        code_cache.folder(str(tmp_path), "0123")
 
 
 @needs_owners
 def test_folders_are_made_for_this_user_alone_whatever_the_mask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        place = kept.folder(str(tmp_path / "new"), "0123")
+        place = code_cache.folder(str(tmp_path / "new"), "0123")
     finally:
         os.umask(before)
     assert [stat.S_IMODE(part.stat().st_mode) for part in (place, place.parent)] == [0o700, 0o700]
@@ -169,19 +169,19 @@ def test_without_a_home_code_is_kept_in_the_temporary_folder(
     home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`~` is what comes back for a user without HOME whom the system does not know."""
-    monkeypatch.setattr(kept.platformdirs, "user_cache_path", lambda *_, **__: Path(home) / ".cache" / "vae-np")
-    monkeypatch.setattr(kept.tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(code_cache.platformdirs, "user_cache_path", lambda *_, **__: Path(home) / ".cache" / "vae-np")
+    monkeypatch.setattr(code_cache.tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    place = kept.folder(None, "0123")
+    place = code_cache.folder(None, "0123")
     assert place == tmp_path / "temporary" / f"vae-np-{os.getuid()}" / "0123"
     assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
     assert list((tmp_path / "here").iterdir()) == []
     # Somebody else may have made it first.
     place.parent.chmod(0o777)
     with pytest.raises(OSError, match="can be written to by others"):
-        kept.folder(None, "0123")
+        code_cache.folder(None, "0123")
 
 
 @needs_owners
@@ -200,5 +200,5 @@ def test_a_user_whom_the_system_does_not_know_leaves_nothing_in_the_working_fold
 def test_errors_of_the_system_keep_their_number(tmp_path: Path) -> None:
     (tmp_path / "vae-np").write_text("a file where a folder should be")
     with pytest.raises(OSError, match="cannot be written") as caught:
-        kept.folder(str(tmp_path), "0123")
+        code_cache.folder(str(tmp_path), "0123")
     assert caught.value.errno in (errno.EEXIST, errno.ENOTDIR)

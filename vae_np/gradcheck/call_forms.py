@@ -17,8 +17,8 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.gradcheck import spelling, tree
-from vae_np.gradcheck.complexinputs import adapt, is_complex
-from vae_np.gradcheck.elsewhere import Bridge, is_foreign, numpy_tree, over_like, to_numpy
+from vae_np.gradcheck.complex_inputs import adapt, is_complex
+from vae_np.gradcheck.foreign_arrays import Bridge, is_foreign, numpy_tree, over_like, to_numpy
 from vae_np.gradcheck.gradients import chosen, match
 from vae_np.gradcheck.randomness import Randomness
 from vae_np.gradcheck.subject import CallError, Subject, flat, make_subject, upstream

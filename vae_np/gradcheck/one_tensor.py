@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.gradcheck.budget import Budget
-from vae_np.gradcheck.complexstep import complex_derivative
+from vae_np.gradcheck.complex_step import complex_derivative
 from vae_np.gradcheck.differences import FIRST_STEP, Estimate, Line, differentiate
 from vae_np.gradcheck.places import Index
 from vae_np.gradcheck.subject import CallError

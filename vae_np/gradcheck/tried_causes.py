@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.gradcheck import patterns, readings
+from vae_np.gradcheck import call_forms, patterns
 from vae_np.gradcheck.gradients import match
 from vae_np.gradcheck.judge import Evidence
 from vae_np.gradcheck.randomness import reachable_functions
@@ -42,7 +42,7 @@ def explanation(subject: Subject, weights: Array, failing: Sequence[Evidence], t
 
     if not failing or any(not len(evidence.numeric.values) for evidence in failing):
         return None
-    turned = readings.exchanged(subject)
+    turned = call_forms.exchanged(subject)
     if turned is not None and right(replace(subject, backward=turned.backward)):
         return "right if backward's two arguments are exchanged: it computes as if it were called with (cache, dout)"
     for text, substituted in _substitutions(*subject.origin):

@@ -16,8 +16,8 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.errors import InputError
-from vae_np.gradcheck import tree, trials
-from vae_np.gradcheck.complexstep import suspects
+from vae_np.gradcheck import tree, tried_causes
+from vae_np.gradcheck.complex_step import suspects
 from vae_np.gradcheck.engine import Engine
 from vae_np.gradcheck.findings import Check, Row
 from vae_np.gradcheck.report import Report
@@ -238,7 +238,7 @@ def _look_without_epsilons(engine: Engine, report: Report) -> None:
     known = any(": right " in cause for cause in report.causes)
     if known or not all(row.error <= 0.5 for row in failed):
         return
-    with trials.without_epsilons(*engine.subject.origin) as epsilons:
+    with tried_causes.without_epsilons(*engine.subject.origin) as epsilons:
         if not epsilons:
             return
         run = Engine(
