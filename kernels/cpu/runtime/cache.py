@@ -58,7 +58,7 @@ def digest() -> str:
 
 @functools.cache
 def folder() -> Path | None:
-    """The cache folder, made and tried out; None, with the reason in CACHE_PROBLEM, where there is none to be had."""
+    """The cache folder, created and tested; None, with the reason in CACHE_PROBLEM, where there is none to be had."""
     try:
         here = code_cache.folder(config.CACHE_DIR, digest())
     except OSError as error:
@@ -96,21 +96,21 @@ class _OnDisk(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         # Numba would first import all that it can compile, SciPy for its BLAS included, as it does anyway before it
-        # compiles. What is only loaded needs nothing of it but the memory management that its arrays call.
+        # compiles. Code that is only loaded needs nothing but the memory management that its arrays call.
         rtsys.initialize(target_context)
         content, found = code_cache.read(self._file(sig, target_context.codegen())), None
         if content is not None:
             try:
                 found = CompileResult._rebuild(target_context, *pickle.loads(content))
             except Exception:
-                # Undamaged, and yet of no use to this Numba, whatever it says: compiled anew, like what is not there.
+                # Undamaged, but this Numba cannot use it, whatever the error: compiled anew, like a missing file.
                 found = None
         if found is None:
             _announce()
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        # What has an address of this process compiled in is of no use to the next one.
+        # Code that contains an address of this process is of no use to the next one.
         if CACHE_PROBLEM.line is not None or data.library.has_dynamic_globals:
             return
         file = self._file(sig, data.codegen)
