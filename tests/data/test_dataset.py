@@ -202,7 +202,7 @@ class TestArrays:
             x[row, 1] = 0.5
             assert data.from_arrays(x).values.kind == "unit"
             x[row, 1] = np.nan
-            with pytest.raises(DataError, match=f"train has the value nan at row {row}, column 1 "):
+            with pytest.raises(DataError, match=f"train: got nan at row {row}, column 1 "):
                 data.from_arrays(x)
             x[row, 1] = 0
 
@@ -210,7 +210,7 @@ class TestArrays:
     def test_not_finite_names_the_first_place(self, value: float) -> None:
         x = np.ones((4, 5))
         x[2, 3] = x[2, 4] = x[3, 0] = value
-        with pytest.raises(DataError, match=f"data: test has the value {value} at row 2, column 3"):
+        with pytest.raises(DataError, match=f"data: test: got {value} at row 2, column 3"):
             data.from_arrays(np.ones((1, 5)), x)
 
     def test_image_shape(self) -> None:
@@ -227,8 +227,8 @@ class TestRefusedArrays:
     @pytest.mark.parametrize(
         ("x", "word"),
         [
-            (np.zeros((0, 4)), r"empty, its shape is \(0, 4\)"),
-            (np.zeros((4, 0)), r"empty, its shape is \(4, 0\)"),
+            (np.zeros((0, 4)), r"got the empty shape \(0, 4\), expected at least one row"),
+            (np.zeros((4, 0)), r"got the empty shape \(4, 0\), expected at least one row"),
             (np.zeros(4), r"shape \(4,\)"),
             (np.zeros((2, 2, 2, 2)), r"shape \(2, 2, 2, 2\)"),
             (np.zeros((2, 2), complex), "complex128, expected numbers"),
@@ -243,7 +243,7 @@ class TestRefusedArrays:
     def test_check_columns(self) -> None:
         data.check_columns(np.zeros((0, 4)), 4)
         for shape in ((2, 5), (4,), (2, 4, 1)):
-            with pytest.raises(DataError, match=r"x has shape .*, expected \(N, 4\)"):
+            with pytest.raises(DataError, match=r"x: got shape .*, expected \(N, 4\)"):
                 data.check_columns(np.zeros(shape), 4)
 
     def test_split_validation(self) -> None:
@@ -252,10 +252,10 @@ class TestRefusedArrays:
         assert data.split_validation(3, 2) == (1, 2)
         for wrong in (3, 4):
             with pytest.raises(
-                DataError, match=f"validation {wrong}: leaves nothing to train on.* 3 training rows"
+                DataError, match=f"validation: got {wrong}, expected fewer than the 3 training rows"
             ):
                 data.split_validation(3, wrong)
-        with pytest.raises(DataError, match="validation -1"):
+        with pytest.raises(DataError, match="validation: got -1, expected 0 or more rows"):
             data.split_validation(3, -1)
 
     def test_masked_cells_are_refused(self) -> None:
