@@ -46,7 +46,7 @@ def _run_and_tell() -> int:
         _open_streams()
         with _notes():
             code = _run(sys.argv[1:])
-        # Here and not at exit, where what fails is told by a traceback.
+        # Here and not at exit, where a failure would print a traceback.
         sys.stdout.flush()
         return code
     except typer.TyperException as error:
@@ -67,7 +67,7 @@ def _run_and_tell() -> int:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Have what the package warns of told as a line, where Python would add its source; other warnings stay."""
+    """Print the package's warnings as one line each, without the source that Python adds; other warnings stay."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 

@@ -72,7 +72,7 @@ def whole(name: str, text: str | None, default: Any, *, bits: int = 31) -> Any:
     try:
         value: int | str = int(text)
     except ValueError:
-        # Refused below, as what it is.
+        # The text is refused below, as it was given.
         value = text
     return config.counted(name, value, bits=bits)
 
