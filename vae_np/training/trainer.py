@@ -26,7 +26,7 @@ from vae_np.optim import linear_warmup, staged_lr
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
 from vae_np.training.per_datapoint import LocalPosterior, local_training_step
 
-# A metrics line comes after about METRICS_STEPS steps; from epoch _LONG on, once per epoch.
+# A metrics line comes after about METRICS_STEPS steps; after the first _LONG epochs, once per epoch.
 METRICS_STEPS = 100
 _LONG = 100
 _DEFAULT_VALIDATION = 5000
