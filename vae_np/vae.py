@@ -27,7 +27,7 @@ from vae_np.training.per_datapoint import LocalPosterior
 from vae_np.training.progress import Kept, Progress, StopTraining
 from vae_np.training.trainer import Metrics, Trainer, architecture
 
-# NumPy's own defaults, whatever the caller has set: a number too small for its format is no error here.
+# NumPy's own defaults, whatever the caller has set: a number too small for its format is not an error here.
 _as_usual = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 
 CONFIG_FILE = "config.toml"
@@ -48,8 +48,8 @@ class VAE:
     """A variational autoencoder: encoder q(z|x), decoder p(x|z), prior N(0, I).
 
     Inputs `x` are (N, D) or (N, H, W). What their numbers mean is a property of the model, `values`: decided by `fit`
-    from all rows that it is given, or named, and kept with the model. So a row has the same ELBO whatever rows stand
-    beside it, and an array that does not fit is refused. Before `fit`, numbers are grey in [0, 1] for a Bernoulli
+    from all rows that it is given, or named, and kept with the model. So a row has the same ELBO whatever the other
+    rows are, and an array that does not fit is refused. Before `fit`, numbers are grey in [0, 1] for a Bernoulli
     likelihood, and real for a normal one.
 
     Where the likelihood is Bernoulli and x is grey, pixels are drawn as 1 with their grey value's probability: anew at

@@ -79,7 +79,7 @@ def bernoulli_step_row(
 
 @njit()
 def _fold(scratch: Array, at: int, count: int) -> Any:
-    """Σ missed + log Π factor, which lie one after the other from entry `at` on, with LANES entries behind them.
+    """Σ missed + log Π factor, which lie one after the other from entry `at` on, with LANES entries of room after them.
 
     No factor exceeds 2: a lane of 60 of them stays within float32, 960 within float64.
     """

@@ -1,4 +1,4 @@
-"""How `eval` estimates log p(x), goes on where it was interrupted, and tells the estimate."""
+"""How `eval` estimates log p(x), goes on where it was interrupted, and prints the estimate."""
 
 from __future__ import annotations
 

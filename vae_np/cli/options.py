@@ -1,7 +1,7 @@
 """The options that several commands share, and how the text of an option is read.
 
-Every option is taken as text and read by this package, never by the command-line library, so that each mistake is told
-in the same words as from a TOML file or from Python.
+Every option is taken as text and read by this package, never by the command-line library, so that each mistake is
+reported in the same words as from a TOML file or from Python.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Output:
         self.text.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, line: str) -> None:
-        """Print one line on standard error, as every mistake is told."""
+        """Print one line on standard error, where every mistake is reported."""
         self.progress.print(f"vae-np: {line}", markup=False, highlight=False, soft_wrap=True)
 
     def bar(self, before: str, after: str) -> Progress:
@@ -68,7 +68,7 @@ class Output:
         for index, column in enumerate(columns):
             table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows:
-            # As text: a name in square brackets is no markup.
+            # As text: a name in square brackets is not markup.
             table.add_row(*map(Text, row))
         # A number that is cut short is lost: better a line that the terminal folds.
         table.width = Measurement.get(self.text, self.text.options.update(width=_WIDEST), table).maximum

@@ -36,7 +36,7 @@ from vae_np.training import loop
 from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import VAE
 
-# A checkpoint per epoch; in long runs, from this epoch on, at most one in so many seconds.
+# One checkpoint is written per epoch; in long runs, from this epoch on, at most one in so many seconds.
 _LONG, _CHECKPOINT_SECONDS = 100, 30.0
 _DRAW_SECONDS = 0.1
 _PICTURE_EXAMPLES = 32

@@ -221,7 +221,7 @@ def shown(value: Any) -> str:
 
 
 def counted(name: str, value: Any, *, bits: int = 31) -> int:
-    """A whole number from 1 and below 2**`bits`, for an argument that is no setting; raises InputError."""
+    """A whole number from 1 and below 2**`bits`, for an argument that is not a setting; raises InputError."""
     kind = Integer(1, bits=bits)
     try:
         return kind.check(value)

@@ -240,7 +240,7 @@ BINARY, BYTE, UNIT, REAL = Values("binary"), Values("byte", _WHITE), Values("uni
 def flatten(array: Any, what: str) -> tuple[Array, tuple[int, int] | None]:
     """An array (N, D) or (N, H, W) of numbers as rows (N, D), and (H, W) where it has that.
 
-    Raises DataError for another shape, no rows, what is no number, and masked cells.
+    Raises DataError for another shape, no rows, values that are not numbers, and masked cells.
     """
     array = unmasked(array, what)
     if array.dtype.kind not in "biuf":

@@ -271,10 +271,9 @@ def annealed_log_likelihood(
 
     With `posterior` (B, K), an exact sample of p(z|x) for every example, the result is a BidirectionalEstimate; such
     samples are known where the data were simulated from the model. What a chain draws depends on its example, its
-    number and its temperature alone, and not on how many move beside it: at most `chunk_rows`, or one chain of every
-    example. (Long chains amplify the rounding in which matrix products of other sizes differ, by less than their own
-    error.)
-    `on_progress` is told the share of the work that is done. [D63]
+    number and its temperature alone, and not on how many move at the same time: at most `chunk_rows`, or one chain of
+    every example. (Long chains amplify the rounding in which matrix products of other sizes differ, by less than their
+    own error.) `on_progress` is told the share of the work that is done. [D63]
     """
     target = Target(model, x)
     blocks = _blocks(annealing.chains, max(1, chunk_rows // len(x)))

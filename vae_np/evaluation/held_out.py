@@ -32,7 +32,8 @@ _BATCH = 500
 # Examples whose log p(x) is estimated at once, and log weights that are held at once: 80 MB in float64.
 _LIKELIHOOD_BATCH = 100
 _LOG_WEIGHTS = 10_000_000
-# Every example is compared with every other for the mutual information: at most so many, and so many rows at once.
+# The mutual information compares every example with every other: at most this many examples, and this many rows at
+# once.
 _MIXTURE = 10_000
 _MIXTURE_ROWS = 256
 
@@ -263,7 +264,8 @@ def active_units(mu: Array) -> Array:
 def mean_and_stderr(values: Array, name: str = "value") -> dict[str, float]:
     """The mean over examples and its standard error, the standard deviation over √N.
 
-    Raises NonFiniteError, with the example, where a value is not finite: there is no mean then, and no error of it.
+    Raises NonFiniteError, with the example, where a value is not finite: there is then neither a mean nor a standard
+    error.
     """
     wide = np.asarray(values, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(wide))

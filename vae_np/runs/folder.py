@@ -46,7 +46,7 @@ def claim(out: str | None, *, overwrite: bool) -> Iterator[Path]:
             folder = Path(out)
             _check_free(folder, overwrite=overwrite)
             _make_and_hold(folder, held)
-            # Once more, now that nobody else can write here: another run may have begun and ended since.
+            # Checked once more, now that no other process can write here: another run may have begun and ended since.
             _check_free(folder, overwrite=overwrite)
         yield folder
 

@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and to whom; and who may ask it to stop."""
+"""The callables that a training informs while it runs, and the one that may ask it to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The non-amortised model: each of n datapoints has its own λ_1, ..., λ_n, and there is no encoder. [D11] [D16]
+"""The non-amortised model: each of n datapoints has a λ of its own, λ_1, ..., λ_n, and there is no encoder. [D11] [D16]
 
 The training step is the amortised one with the encoder taken out: draw ε, forward, backward, one Adam step on θ, and
 one on the λ of the batch's rows. A row is visited once per epoch, so its λ gets an Adam of its own (moments and a count

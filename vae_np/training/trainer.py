@@ -89,7 +89,7 @@ def _mean(values: Array) -> float:
 
 
 def finite_number(progress: Mapping[str, Any], name: str) -> float:
-    """A number out of a checkpoint; raises CheckpointError where it is none, or not finite."""
+    """A number from a checkpoint; raises CheckpointError where it is not a finite number."""
     value = progress.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise CheckpointError(f"checkpoint: {name} is {value!r}, expected a finite number")

@@ -184,6 +184,6 @@ def fill_bernoulli(
 
 
 def key(seed: int) -> tuple[Any, Any]:
-    """The two key words of a seed. Raises InputError for what is no seed."""
+    """The two key words of a seed. Raises InputError for a value that is not a seed."""
     seed = noise.check_seed(seed)
     return np.uint64(seed % 2**32), np.uint64(seed // 2**32)

@@ -1,4 +1,4 @@
-"""Where machine code is kept between runs, and who hears that something has to be compiled.
+"""Where machine code is kept between runs, and who is told that something has to be compiled.
 
 Numba keys its cache by each function's own file, so that after an edit or an upgrade a caller would keep an old copy of
 what it calls. Here one folder belongs to one state of all the sources together and one version of the compiler:
@@ -69,7 +69,7 @@ def folder() -> Path | None:
 
 
 def _forget_old(current: Path) -> None:
-    """Remove what earlier versions left and nobody has added to for long."""
+    """Remove the folders of earlier versions to which nothing has been added for long."""
     if any(current.iterdir()):
         return
     limit = time.time() - 86400 * _FORGET_DAYS

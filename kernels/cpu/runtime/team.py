@@ -55,7 +55,7 @@ def _line(thread: int) -> int:
 
 @njit()
 def take_slab(control: Array, thread: int, step: int, stage: int) -> int:
-    """A slab of a stage that nobody has taken, its own first; −1 where there is none."""
+    """A slab of a stage that no thread has taken, the thread's own first; −1 where there is none."""
     parts, tag = control[PARTS], step * _STAGES + stage
     for k in range(parts):
         slab = (thread + k) % parts
@@ -145,7 +145,7 @@ def _end(control: Array) -> None:
 
 
 def _control(parts: int, units: int) -> Array:
-    """The words of a session of so many threads, whose steps have that many units."""
+    """The words of a session of `parts` threads, whose steps have `units` units."""
     control = np.zeros(THREADS + _LINE * parts, dtype=np.int64)
     sleeps = waiting.SLEEPS_IN_KERNEL and parts > 1
     control[PARTS], control[UNITS] = parts, units
