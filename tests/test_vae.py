@@ -290,18 +290,18 @@ def test_a_later_array_that_does_not_fit_is_refused_with_both_ranges(x: Array, b
     vae = fitted(x)
     before = bits(vae)
     for door in DOORS.values():
-        with pytest.raises(DataError, match=f"^x: has {message}"):
+        with pytest.raises(DataError, match=f"^x: got {message}"):
             door(vae, bad)
-    with pytest.raises(DataError, match=f"^x: has {message}"):
+    with pytest.raises(DataError, match=f"^x: got {message}"):
         vae.fit(bad, epochs=1, batch_size=20)
-    with pytest.raises(DataError, match=f"^validation: has {message}"):
+    with pytest.raises(DataError, match=f"^validation: got {message}"):
         vae.fit(x, validation=bad, epochs=1, batch_size=20)
     assert bits(vae) == before
 
 
 def test_an_unfitted_model_reads_numbers_by_its_likelihood() -> None:
     assert (small().values, small(likelihood="normal").values) == (UNIT, REAL)
-    with pytest.raises(DataError, match=r"^x: has whole numbers from 25 to 230, expected numbers from 0 to 1 .*'byte'"):
+    with pytest.raises(DataError, match=r"^x: got whole numbers from 25 to 230, expected numbers from 0 to 1 .*'byte'"):
         small().elbo(GREY)
     np.testing.assert_array_equal(small(values="byte").elbo(GREY).elbo, small().elbo(GREY, values="byte").elbo)
 
@@ -316,7 +316,7 @@ def test_levels_are_asked_for_and_kept() -> None:
     assert (vae.values.kind, vae.values.scale, vae.config.scale) == ("unit", 16, 16)
     assert bits(vae) == bits(grey)
     np.testing.assert_array_equal(vae.elbo(levels).elbo, grey.elbo(levels / 16).elbo)
-    with pytest.raises(DataError, match="x: has whole numbers from 2 to 30, expected numbers from 0 to 16"):
+    with pytest.raises(DataError, match="x: got whole numbers from 2 to 30, expected numbers from 0 to 16"):
         vae.elbo(levels * 2)
 
 

@@ -154,7 +154,7 @@ SETTINGS = [
     ("--batch-size 102", "batch_size: got 102, expected at most the 101 training rows"),
     ("--batch-size 101 --validation 12", "batch_size: got 101, expected at most the 100 training rows"),
     ("--image-shape 4", "image_shape: got 4, expected a height and a width, such as 28,28"),
-    ("--image-shape 4,5", "image shape 4,5: expected two sizes whose product is 16, the columns"),
+    ("--image-shape 4,5", "image_shape: got 4,5, expected two sizes whose product is 16, the columns"),
     ("--binarize none", "data 'grey.npy': likelihood 'bernoulli' is not one for grey values; use binarize 'dynamic', "),
     ("--likelihood normal --binarize fixed", "data 'grey.npy': likelihood 'normal' takes the grey values, but "),
     ("--config wrong.toml", "config: wrong.toml: key: got 'latnt', expected the name of a setting (did you"),
@@ -174,8 +174,8 @@ def test_a_wrong_setting(options: str, message: str, place: Path) -> None:
 
 
 DATA = [
-    ("absent.npy", "data 'absent.npy': no such file, and not one of mnist, bars, xor, rings"),
-    ("mnits", "data 'mnits': no such file, and not one of mnist, bars, xor, rings"),
+    ("absent.npy", "data: got 'absent.npy', expected an existing file or one of mnist, bars, xor, rings"),
+    ("mnits", "data: got 'mnits', expected an existing file or one of mnist, bars, xor, rings"),
     ("text.npy", "text.npy: not a data file, expected .npy, .npz or IDX (may be gzipped)"),
     ("nothing.npy", "nothing.npy: the file is empty"),
     ("cut.npy", "cut.npy: cannot be read as a data file ("),
@@ -195,7 +195,7 @@ DATA = [
     ("", "data: got '', expected the name of a built-in data set or the path of a file"),
     ("binary.npy --test-data absent.npy", "absent.npy: no such data file"),
     ("binary.npy --test-data narrow.npy", "binary.npy: test: got shape (60, 9), expected (N, 16)"),
-    ("unit.npy --test-data grey.npy", "unit.npy: test: has whole numbers from 25 to 230, expected numbers from 0 to 1"),
+    ("unit.npy --test-data grey.npy", "unit.npy: test: got whole numbers from 25 to 230, expected numbers from 0 to 1"),
     ("bars --test-data grey.npy", "test: got 'grey.npy', but data set 'bars' has its own test rows"),
     ("points.npy", "data 'points.npy': likelihood 'bernoulli' takes values in [0, 1]"),
     ("points.npy --likelihood normal --binarize dynamic", "data 'points.npy': real values cannot be binarised by 'dyn"),

@@ -288,7 +288,7 @@ def test_interrupted_before_anything_is_done(place: Path, monkeypatch: pytest.Mo
         ("--estimator is --temperatures 9", "temperatures: got 9, but only --estimator ais and bdmc have it"),
         ("--estimator bdmc --data bars", "data: cannot be given together with --estimator bdmc"),
         ("--per-example values.csv", "per_example: got 'values.csv', expected a file's name that ends in .npz"),
-        ("--data nowhere.npy", "data 'nowhere.npy': no such file"),
+        ("--data nowhere.npy", "data: got 'nowhere.npy', expected an existing file"),
         ("--data mnist", "data 'mnist': train: got shape (60000, 784), expected (N, 16)"),
         ("--binarize often", "binarize: got 'often', expected one of dynamic, fixed, threshold, none"),
     ],

@@ -164,11 +164,11 @@ class TestArrays:
     @pytest.mark.parametrize(
         ("train", "test", "message"),
         [
-            ([[0, 1]], [[0, 7]], "has whole numbers from 0 to 7, expected only 0 and 1 .*whole numbers from 0 to 1"),
-            ([[0, 0.5]], [[0, 2.5]], r"has numbers from 0 to 2.5, expected .* from 0 to 1 .*numbers from 0 to 0.5"),
-            ([[0, 200]], [[0, -1]], "has whole numbers from -1 to 0, expected whole numbers from 0 to 255"),
-            ([[0, 0.5]], [[0.0, 255.0]], "has whole numbers from 0 to 255, expected numbers from 0 to 1 .*'byte'"),
-            ([[0, 200]], [[0, 0.5]], "has numbers from 0 to 0.5, expected whole numbers from 0 to 255 .*'unit'"),
+            ([[0, 1]], [[0, 7]], "got whole numbers from 0 to 7, expected only 0 and 1 .*whole numbers from 0 to 1"),
+            ([[0, 0.5]], [[0, 2.5]], r"got numbers from 0 to 2.5, expected .* from 0 to 1 .*numbers from 0 to 0.5"),
+            ([[0, 200]], [[0, -1]], "got whole numbers from -1 to 0, expected whole numbers from 0 to 255"),
+            ([[0, 0.5]], [[0.0, 255.0]], "got whole numbers from 0 to 255, expected numbers from 0 to 1 .*'byte'"),
+            ([[0, 200]], [[0, 0.5]], "got numbers from 0 to 0.5, expected whole numbers from 0 to 255 .*'unit'"),
         ],
     )
     def test_test_rows_of_another_kind_are_refused_with_both_ranges(
@@ -181,7 +181,7 @@ class TestArrays:
         x = np.array([[0, 1], [1, 0]])
         loaded = data.from_arrays(x, values=BYTE)
         assert loaded.values is BYTE
-        with pytest.raises(DataError, match=r"^data 'data': has whole numbers from 0 to 300, expected .* 255"):
+        with pytest.raises(DataError, match=r"^data 'data': got whole numbers from 0 to 300, expected .* 255"):
             data.from_arrays(x * 300, values=BYTE)
 
     def test_named_values_and_scales(self) -> None:
@@ -219,7 +219,7 @@ class TestArrays:
         assert data.from_arrays(grey(3, 15)).image_shape is None
         assert data.from_arrays(grey(3, 2, 8), image_shape=(8, 2)).image_shape == (8, 2)
         for wrong in ((4, 5), (-4, -4), (0, 16)):
-            with pytest.raises(DataError, match=f"image shape {wrong[0]},{wrong[1]}: .*product is 16"):
+            with pytest.raises(DataError, match=f"image_shape: got {wrong[0]},{wrong[1]}, .*product is 16"):
                 data.from_arrays(grey(3, 16), image_shape=wrong)
 
 

@@ -160,7 +160,7 @@ class TestRefusedFiles:
 
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(
-            MissingFileError, match="'mnst': no such file, and not one of mnist, bars, xor, rings"
+            MissingFileError, match="data: got 'mnst', expected an existing file or one of mnist, bars, xor, rings"
         ):
             data.load("mnst")
         np.save(tmp_path / "x.npy", grey(3, 4))
@@ -185,7 +185,7 @@ class TestRefusedFiles:
             (b"\x00\x00\x08\x03\x00\x00", "truncated"),
             (idx_bytes(grey(9, 3, 3))[:-1], "96 bytes, but its IDX header announces 97"),
             (idx_bytes(grey(9, 3, 3)) + b"!", "98 bytes, but its IDX header announces 97"),
-            (idx_bytes(grey(0, 3, 3)), "train: got the empty shape (0, 9)"),
+            (idx_bytes(grey(0, 3, 3)), "train: got the empty shape (0, 3, 3), expected"),
             (idx_bytes(np.arange(9, dtype=np.uint8)), "shape (9,), expected (N, D) or (N, H, W)"),
         ],
     )

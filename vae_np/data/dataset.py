@@ -100,7 +100,7 @@ def load(
 
 def _read_parts(path: str, test: str | None) -> builtin.Parts:
     if not os.path.exists(path):
-        raise MissingFileError(f"data {path!r}: no such file, and not one of {', '.join(BUILT_IN)}")
+        raise MissingFileError(f"data: got {path!r}, expected an existing file or one of {', '.join(BUILT_IN)}")
     parts = builtin.read(Path(path), siblings=test is None)
     if test is None:
         return parts
@@ -229,7 +229,7 @@ def _choose_image_shape(
         height, width = given
         if height < 1 or width < 1 or height * width != features:
             raise DataError(
-                f"image shape {height},{width}: expected two sizes whose product is {features}, the columns"
+                f"image_shape: got {height},{width}, expected two sizes whose product is {features}, the columns"
             )
         return (height, width)
     if stored is not None:

@@ -142,7 +142,7 @@ class Values:
         trained = "" if self.span is None else f"; the training rows have {self.span}"
         other = [kind for kind in _GREY if kind != self.kind and Values.named(kind).fits(span)]
         remedy = f"; what it holds can be named: values {' or '.join(map(repr, other))}" if other else ""
-        raise DataError(f"{what}: has {span}, expected {self.expected}{trained}{remedy}")
+        raise DataError(f"{what}: got {span}, expected {self.expected}{trained}{remedy}")
 
     def convert(self, rows: Array) -> Array:
         """The rows as they are stored: without a copy where their dtype fits already.
