@@ -2,7 +2,7 @@
 
 `vae-np bench` is its command line. Every role (`contestants.py`) is a process of its own, held to the same number of
 processors before it loads any library; only one of them works at a time. pytest-benchmark and pyperf time one thing
-after the other, so that a busy minute falls on one of them: hence a harness of our own.
+after the other, so that a busy minute falls on one of them; therefore the harness is our own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Every GPU benchmark in one process, within a time: raw results under bench/results/, the table last.
+"""Every GPU benchmark in one process, within a time limit: raw results under bench/results/, the table last.
 
     python bench/on_gpu.py --seconds 270 --results bench/results --peers torch,jax
 
-`on_gpu.sh` calls it, after the tests. What there was no time for is named.
+`on_gpu.sh` calls it, after the tests. At the end it names what there was no time for.
 """
 
 from __future__ import annotations

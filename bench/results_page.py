@@ -2,7 +2,7 @@
 
 Each row is a file bench/results/likelihood-CONFIG*.json, as `vae-np eval RUN --json FILE` wrote it; CONFIG is the
 shipped configuration that was trained. Estimates for a part of the test images are compared image by image: beside such
-a file lies one of the same name that --per-example wrote. Nothing is in the tables but what the files say, and the
+a file lies an .npz of the same name, which --per-example wrote. The tables hold nothing but what the files say and the
 paper's value.
 """
 

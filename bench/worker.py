@@ -1,4 +1,5 @@
-"""One process of a benchmark: it limits itself to so many processors, builds its contestants, and calls them when told.
+"""One process of a benchmark: it limits itself to a number of processors, builds its contestants, and calls them when
+told.
 
 Started by `interleaved.py` as `python worker.py ROLE THREADS`. Each line of standard input is a request, a JSON list of
 a method's name and its arguments; each line of the answer is {"note": …}, {"result": …} or {"error": …}.

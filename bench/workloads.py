@@ -1,4 +1,4 @@
-"""What is timed: the models, the batches and the operations. Everything that times something takes it from here."""
+"""What is timed: the models, the batches and the operations. Whatever is timed is defined here."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ OBJECTIVES = ("elbo", "iwae")
 
 
 def check_adam_buffers(parameters: Array, gradient: Array, first_moment: Array, second_moment: Array) -> None:
-    """Raises InputError unless what Adam changes in place are flat arrays of the parameters' dtype and equal length."""
+    """Raises InputError unless Adam's buffers are flat arrays of the parameters' dtype and equal length."""
     dtype = parameters.dtype
     buffers = {"parameters": parameters, "first_moment": first_moment, "second_moment": second_moment}
     for name, buffer in buffers.items():
@@ -40,7 +40,7 @@ def noise_counters(rows: Any, sample: Any) -> tuple[Array, Array]:
     row = noise.check_integers("rows", rows, 2**32)
     samples = noise.check_integers("sample", sample, 2**24)
     if samples.size not in (1, row.size):
-        raise InputError(f"sample must be one integer or one for each of {row.size} rows, got {samples.size}")
+        raise InputError(f"sample: got {samples.size} integers, expected one, or one for each of {row.size} rows")
     return row, samples
 
 
@@ -64,7 +64,7 @@ def unsupported(arch: Architecture, *, most_latents: int | None = None) -> str |
 
 
 def check_fused(arch: Architecture, samples: int | None, *, most_latents: int | None = None) -> None:
-    """Raises InputError for an architecture that has no fused step, and for less than one sample of IWAE's bound."""
+    """Raises InputError for an architecture that has no fused step, and for fewer than one sample of IWAE's bound."""
     why = unsupported(arch, most_latents=most_latents)
     if why is not None:
         raise InputError(f"architecture: {why}")

@@ -1,8 +1,8 @@
 """Files of machine code that outlive the process: where they lie, and whether what lies there can be trusted.
 
 What is read back is executed. So a folder has to belong to this user, and nobody else may be able to write to it; and
-each file begins with a digest of its name and content, which is checked before anything looks inside. What is damaged
-counts as not there, and is replaced.
+each file begins with a digest of its name and content, which is checked before its content is used. A damaged file
+counts as missing, and is replaced.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Problem:
         self._listener: Callable[[str], None] | None = None
 
     def on_change(self, listener: Callable[[str], None] | None) -> None:
-        """Have `listener` called with the line, not Python's warnings, when it turns out while code is being kept."""
+        """Have `listener` called with the line, and no Python warning given, if code cannot be kept later."""
         self._listener = listener
 
     def warn(self, line: str) -> None:
@@ -45,7 +45,7 @@ class Problem:
 
 
 def folder(named: str | None, digest: str) -> Path:
-    """The folder of one state of the sources, made and tried out: below the folder `named`, or below the user's cache.
+    """The folder of one state of the sources, created and tested: below the folder `named`, or below the user's cache.
 
     Where a user has no home, or none that can be written to, it lies below the folder for temporary files, under a
     name with the user's number. Raises OSError, whose text says why, where no folder can be used.
@@ -87,7 +87,7 @@ def _made(place: Path) -> Path:
 
 
 def _check(place: Path) -> None:
-    """Refuse a folder that is not this user's alone; Windows has other means, which are not looked at."""
+    """Refuse a folder that is not this user's alone; Windows has other means, which are not checked."""
     if not hasattr(os, "getuid"):
         return
     found = place.stat()
@@ -110,7 +110,7 @@ def read(place: Path) -> bytes | None:
 
 def write(place: Path, content: bytes) -> None:
     """Put a file there, whole or not at all; raises OSError where that cannot be done."""
-    # By way of a file of its own, so that another process never reads half of it.
+    # Through a file of its own, so that another process never reads half of it.
     handle, name = tempfile.mkstemp(dir=place.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,5 @@
-"""The door to the kernels: what is there is used, what is missing is an error with the remedy, and nothing in silence.
+"""The door to the kernels: what is there is used, what is missing is an error with the remedy, and nothing happens
+silently.
 
 Budget: under 1 s.
 """

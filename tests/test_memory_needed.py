@@ -1,4 +1,4 @@
-"""What cannot be had is refused before it is asked for, with what it would need. Budget: about 1 s."""
+"""What does not fit into memory is refused before it is allocated, with what it would need. Budget: about 1 s."""
 
 from __future__ import annotations
 

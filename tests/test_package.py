@@ -1,4 +1,4 @@
-"""The package as a guest: light to import, with its borders kept, and its weights read by others.
+"""The package for its users: it is light to import, its borders are kept, and others can read its weights.
 
 Budget: about 3 s; 3 s more where torch is installed.
 """

@@ -6,8 +6,8 @@
     history = vae.fit(x, epochs=10)
 
 `VAE` is the whole model as one object; `vae_np.ops` is the contract that every backend implements. The files are short
-and named after what they hold: the mathematics is in `layers`, `distributions`, `model`, `elbo`, `optim` and
-`likelihood`. Importing this package costs nothing; NumPy comes with the first name that is asked of it.
+and named after what they hold: the mathematics is in `layers`, `distributions`, `model`, `elbo`, `objectives` and
+`optim`. Importing this package imports nothing else; NumPy is imported when one of the package's names is first used.
 """
 
 from importlib import import_module
@@ -27,7 +27,7 @@ else:
     def __getattr__(name: str) -> Any:
         """`VAE` and the other names above, and every module, imported when first asked for.
 
-        So the command line hears Ctrl-C from its first millisecond: it is no traceback while NumPy is imported.
+        So the command line can answer Ctrl-C from the start: pressing it while NumPy is imported prints no traceback.
         """
         if name in __all__:
             return getattr(import_module(_MODULES.get(name, "vae_np.vae")), name)

@@ -1,3 +1,3 @@
-"""The version of this package, stated once, below everything that writes it down."""
+"""The version of this package, stated once, in a module that every other module may import."""
 
 __version__ = "0.1.0"

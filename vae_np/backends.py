@@ -31,8 +31,8 @@ _OLDEST_NUMBA = (0, 61)
 class FusedStep(Protocol):
     """A training step as one compiled function, made for one architecture, state and batch size.
 
-    Called as `vae_np.step.training_step` is, it changes the same buffers and returns the same terms; x is bytes, binary
-    or, with `grey`, 0..255 to be drawn from BINARIZE.
+    It is called like `vae_np.step.training_step`, changes the same buffers and returns the same terms. x is bytes:
+    binary ones or, with `grey`, values 0..255 whose pixels are drawn from the BINARIZE stream.
     """
 
     def __call__(
@@ -48,9 +48,9 @@ class FusedStep(Protocol):
 class Backend:
     """A backend's name, its implementation of the contract (`vae_np.ops`), and why it was chosen.
 
-    Beside the contract a backend may have fused loops for some architectures: the training step, and the log weights of
-    the likelihood's evaluation. Everything else is composed from the contract's operations. With `threads`, all of it
-    uses at most so many; results do not depend on that.
+    A backend may also have fused loops for some architectures: one for the training step, and one for the log weights
+    from which log p(x) is estimated. Everything else is composed from the contract's operations. With `threads`, the
+    backend uses at most that many; results do not depend on their number.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Backend:
     threads: int | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By name: a module cannot be pickled, and another machine may have none of that name.
+        # By name: a module cannot be pickled, and another machine may lack this backend.
         return _again, (self.name, self.reason, self.threads)
 
     def unfused(self, arch: Architecture) -> str | None:
@@ -79,7 +79,7 @@ class Backend:
         return why
 
     def describe(self, what: str, arch: Architecture, objective: str = "elbo", samples: int = 1) -> str:
-        """`fused steps`, or `composed steps (reason)`, for what = steps; where nothing is ever fused, no reason."""
+        """`fused steps` or `composed steps (reason)`, for what = steps; no reason where nothing is ever fused."""
         why = self.unfused_step(arch, objective, samples)
         if why is None:
             return f"fused {what}"
@@ -88,9 +88,9 @@ class Backend:
     def fused_step(
         self, arch: Architecture, state: TrainingState, batch: int, samples: int | None = None
     ) -> FusedStep | None:
-        """The fused step that changes `state`, on batches of that size; None where steps are composed.
+        """The fused step that changes `state`, on batches of `batch` rows; None where steps are composed.
 
-        It climbs the ELBO, or with `samples` the bound of so many samples an example. [D41]
+        It climbs the ELBO or, with `samples`, the bound of that many samples per example. [D41]
         """
         if self.unfused_step(arch, "elbo" if samples is None else "iwae", samples or 1) is not None:
             return None
@@ -102,11 +102,11 @@ class Backend:
         return getattr(self.ops, "FusedRun", None) if self.unfused(arch) is None else None
 
     def fused_log_weights(self, arch: Architecture) -> Callable[..., Array] | None:
-        """log w (S, B) of (ops, arch, parameters, x, rows, *, samples, seed); None where that is composed. [D34]"""
+        """(ops, arch, parameters, x, rows, *, samples, seed) → log w (S, B); None where that is composed. [D34]"""
         return None if self.unfused(arch) is not None else self.ops.log_weights
 
     def warmup(self, arch: Architecture, dtype: Any, **parts: bool) -> float:
-        """Compile ahead what a model's `step` and `evaluation` call (both unless told otherwise); the seconds."""
+        """Compile ahead what a model's `step` and `evaluation` call (both by default); return the seconds it took."""
         return float(self.ops.warmup(arch, dtype, **parts)) if self.unfused(arch) is None else 0.0
 
     def on_compile(self, listener: Callable[[], None] | None) -> None:
@@ -121,7 +121,7 @@ class Backend:
         return line
 
     def on_cache_problem(self, listener: Callable[[str], None] | None) -> None:
-        """Have `listener` called with the reason when compiled code cannot be kept any more, a full disk say."""
+        """Have `listener` called with the reason when compiled code can no longer be kept, as on a full disk."""
         if hasattr(self.ops, "CACHE_PROBLEM"):
             self.ops.CACHE_PROBLEM.on_change(listener)
 
@@ -168,7 +168,7 @@ def missing(name: str) -> str | None:
 
 
 def _link_problem() -> str | None:
-    """What is wrong with the folder of the kernels: in a checkout it is a link, and not every system has those."""
+    """What is wrong with the folder of the kernels: in a checkout it is a symbolic link, which not every system has."""
     if not (Path(__file__).parent / "kernels").is_file():
         return None
     return (
@@ -178,7 +178,7 @@ def _link_problem() -> str | None:
 
 
 def _numba_problem() -> str | None:
-    """What is wrong with the Numba that is installed, if anything; it is not imported for that."""
+    """What is wrong with the Numba that is installed, if anything; Numba is not imported to find out."""
     oldest = ".".join(map(str, _OLDEST_NUMBA))
     remedy = f"install it with: pip install 'numba>={oldest}'"
     try:
@@ -195,10 +195,10 @@ def present() -> list[str]:
 
 
 def choose(name: str = "auto", threads: int | None = None) -> Backend:
-    """The backend of that name; `auto` takes the fastest one present. Never another one in silence.
+    """The backend of that name; `auto` takes the fastest one present. Another one is never taken silently.
 
-    It uses at most so many `threads`. Raises BackendError if the name is unknown or the backend is missing, with what
-    can be used instead, or if it cannot be held to a number of threads; InputError where there are not so many.
+    It uses at most `threads` threads. Raises BackendError if the name is unknown or the backend is missing (the message
+    names what can be used instead), or if its threads cannot be limited; raises InputError if there are fewer threads.
     """
     found = _choose(name)
     if threads is None:
@@ -217,7 +217,7 @@ def _choose(name: str) -> Backend:
         why = missing("numba")
         if why is None:
             return _load("numba", "the fastest on this machine's CPU")
-        # A package in pieces is no reason to compute slowly without a word.
+        # A broken installation is an error, and no reason to compute slowly without saying why.
         if why == _link_problem():
             raise BackendError(f"backend: got 'auto', but {why}")
         return _load("numpy", f"no numba: {why}")

@@ -6,8 +6,8 @@ that resuming needs: the parameters once more, the optimiser's moments, and the 
 Both are written in full beside the old ones before either is renamed, the state first: a kill at any moment
 leaves a state that is complete in itself.
 
-In the metadata of both is the SHA-256 of every tensor and of the rest of the metadata, so that a file which was damaged
-is refused and never used. What is not finite is neither written nor loaded.
+The metadata of both has the SHA-256 of every tensor and of the rest of the metadata, so that a damaged file is refused
+and never used. Values that are not finite are neither written nor loaded.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ FORMAT_VERSION = 2
 _WITH_CHECKSUMS = 2
 WEIGHTS_FILE = "checkpoint.safetensors"
 STATE_FILE = "state.safetensors"
-# What a state of `VAE.save` has as its source.
+# The `source` in a state that `VAE.save` wrote.
 PYTHON = "python"
 
 # All metadata goes under one key, because safetensors writes several keys in an order that changes from
-# process to process, and equal runs shall leave equal files.
+# process to process, and equal runs must leave equal files.
 _METADATA_KEY = "vae_np"
 _CHECKSUMS = "sha256"
 _PARAMETER, _MOMENT = "parameter.", "moment."
@@ -49,8 +49,8 @@ _CONTENTS = {"weights": ("architecture",), "state": ("architecture", "config", "
 class Weights:
     """The parameters of a model, weights (in, out) as in memory, and the architecture they belong to.
 
-    `values` is what the data mean to the model (`vae_np.data.Values.to_mapping`): None where it was fitted to none, and
-    empty where an earlier version kept no record of it.
+    `values` says what the data mean to the model (`vae_np.data.Values.to_mapping`): None if the model was never fitted,
+    and empty if an earlier version kept no record of it.
     """
 
     parameters: dict[str, Array]
@@ -63,7 +63,7 @@ class Weights:
 class State:
     """All that resuming a run needs; weights (in, out) as in memory.
 
-    `values` as in `Weights`; `fingerprint` is what the run's data are known by.
+    `values` is as in `Weights`; `fingerprint` identifies the run's data.
     """
 
     parameters: dict[str, Array]
@@ -97,7 +97,7 @@ def save(
 
     `parameters` has weights as (in, out); `moments` any named arrays; the other mappings anything JSON can
     hold (tuples come back as lists; floats come back exactly). Raises InputError where a number is not finite, and
-    WriteError, with the file, where it cannot be written; an earlier checkpoint in the folder is then untouched.
+    WriteError, with the file, where it cannot be written; an earlier checkpoint in the folder then stays as it was.
     """
     folder = Path(folder)
     about = {"step": int(step), "architecture": dict(architecture), "values": None if values is None else dict(values)}
@@ -124,9 +124,9 @@ def save(
 def load_weights(path: str | os.PathLike[str]) -> Weights:
     """Read the weights of a run, given its folder or the file.
 
-    Where a kill came between the two renames these are the weights of the checkpoint before the state's.
-    Raises MissingFileError where there is none and CheckpointError where it is truncated, is not one, or is
-    newer than this version.
+    If a kill came between the two renames, these weights are one checkpoint older than the state. Raises
+    MissingFileError if there is no such file, and CheckpointError if it is truncated, is not a checkpoint, or is newer
+    than this version.
     """
     path = Path(path)
     if path.is_dir():
@@ -144,8 +144,8 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
 def load_state(folder: str | os.PathLike[str]) -> State:
     """Read all that resuming the run in `folder` needs.
 
-    Raises MissingFileError where there is nothing and CheckpointError where the state is truncated, is not
-    one, or is newer than this version.
+    Raises MissingFileError if there is no state, and CheckpointError if the file is truncated, is not a state, or is
+    newer than this version.
     """
     tensors, about = _decode("state", Path(folder) / STATE_FILE)
     return State(
@@ -161,7 +161,7 @@ def load_state(folder: str | os.PathLike[str]) -> State:
 
 
 def check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that the tensors are just those that a model expects; raises CheckpointError, with the tensor, if not."""
+    """Check that the tensors are exactly those that a model expects; raise CheckpointError, with the tensor, if not."""
     missing = [name for name in expected if name not in tensors]
     unexpected = [name for name in tensors if name not in expected]
     if missing or unexpected:
@@ -197,7 +197,7 @@ def _encode(kind: str, tensors: Mapping[str, Array], about: Mapping[str, Any]) -
     from safetensors.numpy import save as encode
 
     header = {"kind": kind, "format_version": FORMAT_VERSION, "vae_np_version": __version__, **about}
-    # As it will be read back: tuples are lists then.
+    # As it will be read back, with lists in place of tuples.
     header = json.loads(json.dumps(header, default=_plain))
     contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     checksums = {

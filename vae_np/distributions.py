@@ -1,6 +1,6 @@
 """Distributions: log-density, sample, entropy and KL divergence; where training differentiates one, its backward too.
 
-Everything is in nats. Features and latents are summed, one value per example is returned. Noise is an argument:
+Everything is in nats. Features and latents are summed, and one value per example is returned. Noise is an argument:
 uniforms `u` in [0, 1) or standard normals `eps`. `logvar` is log σ². Where S samples share an example, rows are
 stacked sample-major (row s·B + b), and an array with B rows is broadcast over the samples.
 """
@@ -30,8 +30,8 @@ def _unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
 def bernoulli_log_prob_forward(x: Array, logits: Array) -> tuple[Array, Any]:
     """log p(x | logits) = Σ_d x l − log(1 + exp l); x (B, D), logits (S·B, D), result (S·B,) in nats. [D4]
 
-    Summed as −[max(l, 0) − x l + log1p(exp −|l|)], whose first two terms cancel exactly for binary x, so that it is
-    finite and right for any finite logit. A grey x gives the cross-entropy, which is not a log-likelihood.
+    It is summed as −[max(l, 0) − x l + log1p(exp −|l|)], whose first two terms cancel exactly for binary x, so that it
+    is finite and right for any finite logit. A grey x gives the cross-entropy, which is not a log-likelihood.
     """
     x = x.astype(logits.dtype)
     stacked = logits.reshape(-1, *x.shape)
@@ -69,7 +69,8 @@ def bernoulli_kl(logits: Array, other: Array) -> Array:
 def normal_log_prob_forward(x: Array, mean: Array, logvar: Array) -> tuple[Array, Any]:
     """log N(x; mean, exp logvar), constants included; x (B, D), mean (S·B, D), result (S·B,) in nats. [D5]
 
-    `logvar` is (1,) for one shared σ, (D,) for one a dimension, or (B, D) for one an example (the encoder's q). [D13]
+    `logvar` is (1,) for one shared σ, (D,) for one per dimension, or (B, D) for one per example and dimension (the
+    encoder's q). [D13]
     """
     stacked = mean.reshape(-1, *x.shape)
     residual = x - stacked
@@ -88,7 +89,7 @@ def normal_log_prob_backward(dlog_prob: Array, cache: Any) -> tuple[Array, Array
 
 
 def normal_sample(mean: Array, logvar: Array, eps: Array) -> Array:
-    """mean + exp(logvar / 2) ε: the standard deviation is half the log-variance away, not all of it. [D17]"""
+    """mean + exp(logvar / 2) ε: the standard deviation is exp(logvar / 2), and not exp(logvar). [D17]"""
     return mean + np.exp(0.5 * logvar) * eps
 
 
@@ -100,7 +101,7 @@ def normal_entropy(logvar: Array) -> Array:
 def normal_kl_forward(mu: Array, logvar: Array) -> tuple[Array, Any]:
     """D(N(mu, exp logvar) ‖ N(0, I)) = ½ Σ (mu² + exp logvar − 1 − logvar); (B, K) to (B,) in nats. [D22]
 
-    Written with expm1, so that the KL of a posterior close to the prior keeps its digits.
+    It is written with expm1, so that the KL of a posterior close to the prior keeps its digits.
     """
     return 0.5 * (mu * mu + (np.expm1(logvar) - logvar)).sum(axis=-1), (mu, logvar)
 

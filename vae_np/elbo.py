@@ -29,7 +29,7 @@ FORMS = ("analytic", "joint")
 class Terms:
     """The ELBO's parts, one value per example, in nats: `reconstruction` = E_q log p(x|z) and `kl`, each (B,).
 
-    `bound` (B,) is what was maximised where that is something else, an objective of `vae_np.objectives`.
+    `bound` (B,) is the objective that was maximised, where that is not the ELBO but another of `vae_np.objectives`.
     """
 
     reconstruction: Array
@@ -87,7 +87,7 @@ def posterior_elbo_forward(
     *,
     form: str = "analytic",
 ) -> tuple[Terms, Pass]:
-    """The ELBO's terms for x (B, D) and its q, whoever found mu and logvar (B, K), and what backward needs. [D21]
+    """The ELBO's terms for x (B, D) and any q, given by mu and logvar (B, K), and what backward needs. [D21]
 
     The noise eps is (S·B, K), sample-major. Raises InputError for a `form` that is neither `analytic` nor `joint`.
     """
@@ -120,7 +120,8 @@ def posterior_elbo_backward(
         dkl = np.full_like(kl, beta / batch)
         dmu, dlogvar = ops.reparam_kl_backward((dz, dkl), cache.reparam)
     else:
-        # log q − log p = ½ Σ (z² − ε² − logvar): z pulls along the path, logvar has a term of its own, mu has none.
+        # log q − log p = ½ Σ (z² − ε² − logvar): besides the path through z, logvar has a term of its own, and mu has
+        # none.
         dmu, dlogvar = ops.reparam_kl_backward((dz + (beta / rows) * cache.z, np.zeros_like(kl)), cache.reparam)
         dlogvar = dlogvar - 0.5 * beta / batch
     return dmu, dlogvar

@@ -1,4 +1,4 @@
-"""What a user's mistake raises: one clear line that names the argument, what came and what was expected.
+"""What a user's mistake raises: one clear line that names the argument, what was given and what was expected.
 
 The command line prints the message and exits with code 2; the Python API raises it. Every class is a subclass of
 `ValueError`, or of `FileNotFoundError` where a path is missing, so that callers need not know this module.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 def one_line(text: str) -> str:
-    """A message as one line that can be shown: what a damaged file or an odd name has in it moves no cursor."""
+    """A message as one line that is safe to print: control characters, as from a damaged file, are shown as escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
 
 
@@ -28,11 +28,11 @@ class ConfigError(InputError):
 
 
 class CheckpointError(InputError):
-    """A checkpoint is truncated, is not one, or belongs to another architecture."""
+    """A checkpoint is truncated, is no checkpoint at all, or belongs to another architecture."""
 
 
 class WriteError(InputError):
-    """A file cannot be written: the disk is full, the folder is gone, or it may not be."""
+    """A file cannot be written: the disk is full, the folder is gone, or writing is not allowed."""
 
 
 class BusyError(InputError):
@@ -60,4 +60,4 @@ class NonFiniteError(ArithmeticError):
 
 
 class UnverifiedWarning(UserWarning):
-    """A checkpoint is used that has no checksums: an older version or another program wrote it."""
+    """A checkpoint without checksums is used: an older version or another program wrote it."""

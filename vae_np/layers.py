@@ -25,14 +25,14 @@ def affine_forward(x: Array, weight: Array, bias: Array) -> tuple[Array, Any]:
 def affine_backward(
     dy: Array, cache: Any, *, input_gradient: bool = True, weight_gradient: bool = True
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """dx = dy Wᵀ, dW = xᵀ dy, db = Σ_batch dy; what is not asked for is None: dx, or dW and db. [D25]"""
+    """dx = dy Wᵀ, dW = xᵀ dy, db = Σ_batch dy; dx, or dW and db, are None where they are not asked for. [D25]"""
     x, weight = cache
     dx = dy @ weight.T if input_gradient else None
     return (dx, x.T @ dy, dy.sum(axis=0)) if weight_gradient else (dx, None, None)
 
 
 def identity_forward(a: Array) -> tuple[Array, Any]:
-    """y = a: the activation of a head, which has none."""
+    """y = a, any shape: what a head uses, which has no activation."""
     return a, None
 
 
@@ -103,7 +103,7 @@ def mlp_forward(
 ) -> tuple[Array, Any]:
     """Hidden layers of any depth: h ← activation(h W + b) for each (W, b); x (B, I), result (B, last width). [D27]
 
-    An x of bytes is binary data, and its layer is the binary one. [D28]
+    An x of bytes is binary data, and the first layer is then the binary one. [D28]
     """
     caches = []
     h = x
@@ -118,7 +118,7 @@ def mlp_forward(
 def mlp_backward(
     ops: ModuleType, dh: Array, cache: Any, *, input_gradient: bool, weight_gradient: bool = True
 ) -> tuple[Array | None, list[tuple[Array, Array]]]:
-    """The chain rule, last layer first; returns dx (None unless `input_gradient`) and (dW, db) a layer. [D27]
+    """The chain rule, last layer first; returns dx (None unless `input_gradient`) and (dW, db) per layer. [D27]
 
     Without `weight_gradient` that list is empty.
     """

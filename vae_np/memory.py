@@ -1,6 +1,7 @@
-"""How much memory there is: what cannot be had is refused, with what it would need, before it is asked for.
+"""How much memory there is, so that work which does not fit is refused before it begins, with what it would need.
 
-A system that hands out more than it has ends the process later, without a word; so the need is worked out first.
+A system that promises more memory than it has ends the process later, without a message; so the need is computed
+first.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 
 def limit() -> int:
     """The bytes that this process may have: the machine's memory, or its container's where that is less."""
-    # It knows every system's way of asking; imported here, since only large needs ask.
+    # psutil can ask every system; it is imported here, since only large needs are checked.
     import psutil
 
     limits = [int(psutil.virtual_memory().total)]

@@ -1,7 +1,7 @@
 """The model: an encoder x → (mu, logvar) and a decoder z → logits or mean, over one flat, named parameter buffer.
 
-Arrays are touched only through the `ops` that is passed in, so the same code runs on every backend. A `_backward`
-adds nothing up: it writes the gradient of each tensor it owns into `gradients`, which has the layout of the parameters.
+Arrays are touched only through the `ops` that is passed in, so the same code runs on every backend. A `_backward` does
+not accumulate: it writes the gradient of each tensor it owns into `gradients`, which has the layout of the parameters.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Architecture:
 
     @property
     def sigma_logvar(self) -> float:
-        """log σ² of `sigma`: of a fixed normal likelihood, and where a learned one starts."""
+        """log σ² of `sigma`: that of a fixed normal likelihood, and the starting value of a learned one."""
         return 2 * math.log(self.sigma)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -126,7 +126,7 @@ class Parameters(Mapping[str, Array]):
         return len(self._views)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Copied one by one, the views would no longer look into the buffer.
+        # If they were copied one by one, the views would no longer share the buffer.
         return _with_buffer, (self.shapes, self.dtype, self.flat)
 
     def offset(self, name: str) -> int:
@@ -155,7 +155,7 @@ class Parameters(Mapping[str, Array]):
 
 
 class Model(NamedTuple):
-    """What stands above this book carries the three together: operations to compute with, architecture, parameters.
+    """The three that code above the book passes around together: operations to compute with, architecture, parameters.
 
     The functions below take them first and in this order, so `encode_forward(*model, x)` hands them over.
     """
@@ -185,7 +185,7 @@ def initialise(
     """Parameters drawn from the INIT stream of `seed`. [D40]
 
     `uniform` draws weights and biases from U(−1/√in, 1/√in). `glorot` draws weights from U(−√(6/(in+out)), +…) and
-    leaves biases zero, but for the output's, which starts at the logit of the clipped mean pixel where `mean` (D,) is
+    leaves biases zero, except the output's, which starts at the logit of the clipped mean pixel where `mean` (D,) is
     given (Burda et al. 2015).
     """
     parameters = Parameters(arch.shapes(), dtype)
@@ -201,7 +201,7 @@ def initialise(
             bound = 1 / math.sqrt(inputs)
         else:
             bound = math.sqrt(6 / (inputs + outputs)) if view is weight else 0.0
-        # One tensor a step of the INIT stream, so that a tensor's values do not depend on the sizes of the others.
+        # One step of the INIT stream per tensor, so that a tensor's values do not depend on the sizes of the others.
         rows = np.arange(view.shape[0] if view.ndim == 2 else 1)
         u = noise.uniform(rows, view.shape[-1], seed=seed, stream=noise.INIT, step=places[name])
         view[...] = (bound * (2 * u.astype(np.float64) - 1)).reshape(view.shape)
@@ -229,7 +229,7 @@ def _write(gradients: Parameters, name: str, dweight: Array, dbias: Array) -> No
 def encode_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], x: Array
 ) -> tuple[tuple[Array, Array], Any]:
-    """q(z|x): mu and logvar (B, K), from x (B, D); bytes take the binary first layer. [D19] [D27]"""
+    """q(z|x): mu and logvar (B, K), from x (B, D); bytes go through the binary first layer. [D19] [D27]"""
     weight = parameters["encoder.mu.weight"]
     # Bytes are for the binary first layer; without hidden layers there is none.
     x = _in_precision(x, weight) if arch.hidden else x.astype(weight.dtype, copy=False)
@@ -271,7 +271,8 @@ def decode_forward(
 def decode_backward(ops: ModuleType, dout: Array, cache: Any, gradients: Parameters | None) -> Array:
     """Writes the decoder's gradients and returns dz (B, K), from dout (B, D). [D27] [D29]
 
-    With None for `gradients` those of the parameters are not computed: a third of the products of both directions.
+    With None for `gradients` those of the parameters are not computed, which saves a third of the products of both
+    directions.
     """
     hidden_cache, out_cache = cache
     wanted = gradients is not None

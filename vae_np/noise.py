@@ -85,7 +85,7 @@ def words(
     row = check_integers("rows", rows, 2**32)
     samples = check_integers("sample", sample, 2**24)
     if samples.size not in (1, row.size):
-        raise InputError(f"sample must be one integer or one for each of {row.size} rows, got {samples.size}")
+        raise InputError(f"sample: got {samples.size} integers, expected one, or one for each of {row.size} rows")
     last = np.uint32(256) * samples + np.uint32(stream)
 
     blocks = -(-columns // 4)
@@ -94,7 +94,7 @@ def words(
     chunk = max(1, _CHUNK_BLOCKS // max(1, blocks))
     for start in range(0, row.size, chunk):
         part = slice(start, start + chunk)
-        # One sample for all rows stays one word, which `philox` works through once instead of once a row.
+        # One sample for all rows stays one word, which `philox` works through once instead of once per row.
         c3 = last if last.size == 1 else last[part, None]
         lanes = philox((block, row[part, None], step, c3), (seed % 2**32, seed // 2**32))
         for lane, word in enumerate(lanes):
@@ -124,7 +124,7 @@ def bernoulli(
     probability = grey_probability(grey)
     drawn = uniform(rows, grey.shape[1], seed=seed, stream=stream, step=step, sample=sample)
     if drawn.shape != grey.shape:
-        raise InputError(f"rows must name one row for each of {grey.shape[0]} examples, got {drawn.shape[0]}")
+        raise InputError(f"rows: got {drawn.shape[0]} rows, expected one for each of {grey.shape[0]} examples")
     return (drawn < probability).view(np.uint8)
 
 
@@ -149,7 +149,7 @@ def normal(
     another dtype and for what `words` refuses.
     """
     if np.dtype(dtype) not in (np.float32, np.float64):
-        raise InputError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
+        raise InputError(f"dtype: got {np.dtype(dtype)}, expected float32 or float64")
     columns = _check_integer("columns", columns, 2**34)
     drawn = words(rows, columns + columns % 2, seed=seed, stream=stream, step=step, sample=sample)
     radius = np.sqrt(-2.0 * _log_unit(drawn[:, 0::2]))
@@ -163,7 +163,8 @@ def normal(
 def every_sample(rows: ArrayLike, numbers: ArrayLike) -> tuple[Array, Array]:
     """Return the row and the number of each sample, (S * N,) both, where each of `rows` (N,) has all `numbers` (S,).
 
-    Sample-major: entry s * N + i is sample numbers[s] of rows[i]. Made for `normal` and a backend's `philox_normal`.
+    Sample-major: entry s * N + i is sample numbers[s] of rows[i]. These are the arguments of `normal` and of a
+    backend's `philox_normal`.
     """
     every, samples = np.asarray(rows), np.asarray(numbers)
     return np.tile(every, samples.size), np.repeat(samples, every.size)
@@ -183,8 +184,9 @@ def order(rows_count: int, *, seed: int, epoch: int) -> Array:
 def _log_unit(word: Array) -> Array:
     """Return ln((word + 1/2) 2^-32) in float64 [D38].
 
-    u = 2^e m with m in [sqrt(1/2), sqrt(2)) is read off the bits: once those of sqrt(1/2) are subtracted, the
-    exponent field turns over there. So ln u = e ln 2 + 2 artanh(s) with s = (m - 1) / (m + 1), |s| < 0.172.
+    u = 2^e m with m in [sqrt(1/2), sqrt(2)) is read off the bits: once the bits of sqrt(1/2) are subtracted, the
+    exponent field changes exactly at the ends of that interval. So ln u = e ln 2 + 2 artanh(s), with
+    s = (m - 1) / (m + 1) and |s| < 0.172.
     """
     bits = ((word.astype(np.float64) + 0.5) * 2.0**-32).view(np.int64)
     exponent = (bits - SQRT_HALF_BITS) >> 52
@@ -197,7 +199,7 @@ def _cos_sin_turn(word: Array) -> tuple[Array, Array]:
     """Return cos and sin of 2 pi (word + 1/2) 2^-32 in float64 [D38].
 
     With word + 2^29 = 2^30 q + f modulo 2^32, the angle is q quarter turns and (f - 2^29 + 1/2) 2^-30 of
-    another, a rest in (-1/2, 1/2) that is exact; so the Taylor series see at most pi/4.
+    another, a remainder in (-1/2, 1/2) that is exact; so the Taylor series are evaluated at pi/4 at most.
     """
     shifted = word + np.uint32(2**29)
     quarter = shifted >> np.uint32(30)
@@ -224,14 +226,14 @@ def _horner(x: Array, coefficients: tuple[float, ...]) -> Array:
 def grey_probability(grey: Array) -> Array:
     """Return grey values as float32 probabilities; raises InputError for what cannot be read as such."""
     if grey.ndim != 2:
-        raise InputError(f"grey must have shape (B, D), got {grey.shape}")
+        raise InputError(f"grey: got shape {grey.shape}, expected (B, D)")
     if grey.dtype == np.uint8:
         return grey.astype(np.float32) / np.float32(255)
     if not np.issubdtype(grey.dtype, np.floating):
-        raise InputError(f"grey must be uint8 or floating point, got {grey.dtype}")
+        raise InputError(f"grey: got {grey.dtype}, expected uint8 or floating point")
     # Written so that NaN fails too.
     if grey.size and not (grey.min() >= 0 and grey.max() <= 1):
-        raise InputError(f"grey as {grey.dtype} must lie in [0, 1], got {grey.min()} to {grey.max()}")
+        raise InputError(f"grey: got {grey.dtype} from {grey.min()} to {grey.max()}, expected numbers in [0, 1]")
     return grey.astype(np.float32, copy=False)
 
 
@@ -242,7 +244,7 @@ def _check_integer(name: str, value: Any, limit: int) -> int:
     except TypeError:
         number = -1
     if not 0 <= number < limit:
-        raise InputError(f"{name} must be an integer from 0 to {limit - 1}, got {value!r}")
+        raise InputError(f"{name}: got {value!r}, expected an integer from 0 to {limit - 1}")
     return number
 
 
@@ -250,7 +252,7 @@ def check_integers(name: str, values: ArrayLike, limit: int) -> Array:
     """Return integers as uint32 (N,); raises InputError unless 0 <= value < limit for each, limit <= 2^32."""
     array = np.atleast_1d(np.asarray(values))
     if array.ndim != 1 or not (array.size == 0 or np.issubdtype(array.dtype, np.integer)):
-        raise InputError(f"{name} must be integers of shape (N,), got {array.dtype} of shape {array.shape}")
+        raise InputError(f"{name}: got {array.dtype} of shape {array.shape}, expected integers of shape (N,)")
     if array.size and not (array.min() >= 0 and array.max() < limit):
-        raise InputError(f"{name} must lie from 0 to {limit - 1}, got {array.min()} to {array.max()}")
+        raise InputError(f"{name}: got {array.min()} to {array.max()}, expected integers from 0 to {limit - 1}")
     return array.astype(np.uint32)

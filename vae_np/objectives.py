@@ -1,4 +1,4 @@
-"""What training can maximise, and the gradients, written by hand. S samples an example, weights w̃ = w / Σ w.
+"""What training can maximise, and the gradients, written by hand; S samples per example, weights w̃ = w / Σ w.
 
     elbo    the mean of the samples' terms, the KL in closed form                                    [D21] [D24]
     iwae    log (1/S) Σ w with log w = log p(x|z) + beta (log p(z) − log q(z|x)): rises with S       [D41] [D42]
@@ -58,8 +58,8 @@ def objective_forward(
 def objective_backward(ops: ModuleType, arch: Architecture, cache: Any, gradients: Parameters) -> None:
     """Writes the gradient of −mean(objective) with respect to every parameter into `gradients`. [D42]
 
-    For stl, dreg and score it is an estimate that has the gradient's mean (stl for S > 1: nearly), not the derivative
-    of the number that forward returned.
+    For stl, dreg and score it is an estimate whose mean is the gradient (for stl with S > 1 nearly), and not the
+    derivative of the number that forward returned.
     """
     objective, passed, eps, weights, beta = cache
     if objective == "elbo":
@@ -79,7 +79,7 @@ def objective_backward(ops: ModuleType, arch: Architecture, cache: Any, gradient
             dz = dz * (1 - beta + beta * weights)[:, None]
         dmu, dlogvar = ops.reparam_kl_backward((dz, np.zeros_like(passed.kl)), passed.reparam)
         if objective == "iwae":
-            # Beside the path: log q, written in ε, has −½ logvar, and the weights sum to 1.
+            # Apart from the path: log q, written in ε, has −½ logvar, and the weights sum to 1.
             dlogvar = dlogvar - 0.5 * beta / batch
     model.encode_backward(ops, dmu, dlogvar, passed.encoder, gradients)
 

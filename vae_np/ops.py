@@ -1,12 +1,12 @@
 """THE CONTRACT: the hot operations of a VAE, in plain NumPy.
 
 What these functions return is right by definition. Every backend offers the same names, signatures and shapes, and is
-held against them. Inputs are never changed, but for the buffers that `adam_update` exists to change.
+held against them. Inputs are never changed, except the buffers that `adam_update` exists to change.
 
-    B examples, D features, K latents, I and O the widths of a layer, S samples an example (rows sample-major: s·B + b)
+    B examples, D features, K latents, I and O the widths of a layer, S samples per example (rows sample-major: s·B + b)
 
 Binary data are bytes (uint8, 0 or 1); everything else is float32 or float64, and an operation computes in the precision
-of its parameters. A cache is what backward needs: opaque to the caller.
+of its parameters. A cache is what backward needs, and is opaque to the caller.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) ->
 def affine_act_backward(
     dy: Array, cache: Any, *, input_gradient: bool = True, weight_gradient: bool = True
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """dx (B, I), dweight (I, O), dbias (O,), from dy (B, O); what is not asked for is None. [D25] [D26]"""
+    """dx (B, I), dweight (I, O), dbias (O,), from dy (B, O); None for those not asked for. [D25] [D26]"""
     affine_cache, act_cache, activation = cache
     da = ACTIVATIONS[activation][1](dy, act_cache)
     return affine_backward(da, affine_cache, input_gradient=input_gradient, weight_gradient=weight_gradient)
@@ -140,7 +140,7 @@ def philox_normal(
 ) -> Array:
     """Standard normals (len(rows), columns), a pure function of row, column, seed, stream, step and sample. [D38]
 
-    `sample` is one number for all rows, or one a row (len(rows),).
+    `sample` is one number for all rows, or one per row (len(rows),).
     """
     return noise.normal(rows, columns, seed=seed, stream=stream, step=step, sample=sample, dtype=dtype)
 

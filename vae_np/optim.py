@@ -63,12 +63,12 @@ STAGES = 8
 
 
 def staged_epochs(stages: int) -> int:
-    """Epochs of the first so many stages together: 1 + 3 + 9 + …, 3280 for all eight. [D33]"""
+    """The epochs of the first `stages` stages together: 1 + 3 + 9 + …, 3280 for all eight. [D33]"""
     return (3**stages - 1) // 2
 
 
 def stage_of(epoch: int) -> int:
-    """The stage, from 1, that an epoch, from 0, belongs to. [D33]"""
+    """The stage (counted from 1) that an epoch (counted from 0) belongs to. [D33]"""
     stage = 1
     while epoch >= staged_epochs(stage):
         stage += 1
@@ -76,5 +76,5 @@ def stage_of(epoch: int) -> int:
 
 
 def staged_lr(epoch: int, *, first: float) -> float:
-    """The learning rate of an epoch, from 0: first · round(10^(1 − (i − 1)/7), 1) / 10 in its stage i. [D33]"""
+    """The learning rate of an epoch (counted from 0) in stage i: first · round(10^(1 − (i − 1)/7), 1) / 10. [D33]"""
     return first * round(10 ** (1 - (stage_of(epoch) - 1) / (STAGES - 1)), 1) / 10

@@ -62,8 +62,8 @@ def training_step(
 ) -> Terms:
     """Update `state` in place on the batch x (B, D), whose examples are `rows` (B,) of their data set.
 
-    ε comes from the EPS stream at the number of steps taken so far, `samples` draws an example. Returns the batch's
-    terms before the update. [D24] [D29] [D31] [D42]
+    ε comes from the EPS stream at the number of steps taken so far, with `samples` draws per example. Returns the
+    batch's terms before the update. [D24] [D29] [D31] [D42]
     """
     every, sample = noise.every_sample(rows, np.arange(samples))
     eps = ops.philox_normal(
@@ -102,7 +102,7 @@ def apply_gradients(ops: ModuleType, state: TrainingState, optimiser: Optimiser)
 
 def first_non_finite(state: TrainingState, terms: Terms) -> str | None:
     """The name of the first thing that is not finite: a term of the loss, gradient, parameter or moment; else None."""
-    # A sum, or a sum of squares (the second moment holds those), finds a bad value at the price of one pass a buffer;
+    # A sum, or a sum of squares (the second moment holds those), finds a bad value at the price of one pass per buffer;
     # the search by name runs only after that.
     gradients = state.gradients.flat
     if all(np.isfinite(float(sum_)) for sum_ in (terms.loss(), gradients @ gradients, state.parameters.flat.sum())):

@@ -27,7 +27,7 @@ from vae_np.training.per_datapoint import LocalPosterior
 from vae_np.training.progress import Kept, Progress, StopTraining
 from vae_np.training.trainer import Metrics, Trainer, architecture
 
-# NumPy's own defaults, whatever the caller has set: a number too small for its format is no error here.
+# NumPy's own defaults, whatever the caller has set: a number too small for its format is not an error here.
 _as_usual = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 
 CONFIG_FILE = "config.toml"
@@ -48,19 +48,19 @@ class VAE:
     """A variational autoencoder: encoder q(z|x), decoder p(x|z), prior N(0, I).
 
     Inputs `x` are (N, D) or (N, H, W). What their numbers mean is a property of the model, `values`: decided by `fit`
-    from all rows that it is given, or named, and kept with the model. So a row has the same ELBO whatever rows stand
-    beside it, and an array that does not fit is refused. Before `fit`, numbers are grey in [0, 1] for a Bernoulli
+    from all rows that it is given, or named, and kept with the model. So a row has the same ELBO whatever the other
+    rows are, and an array that does not fit is refused. Before `fit`, numbers are grey in [0, 1] for a Bernoulli
     likelihood, and real for a normal one.
 
     Where the likelihood is Bernoulli and x is grey, pixels are drawn as 1 with their grey value's probability: anew at
-    each visit in `fit`, once and for all in the other methods. All methods are pure in the seed they are given.
+    each visit in `fit`, once and for all in the other methods. With the same seed a method draws the same numbers.
 
-    `values` in the methods names what x holds where that is not what the model was fitted to: bytes, [0, 1] and binary
+    In the methods, `values` names what x holds where that is not what the model was fitted to: bytes, [0, 1] and binary
     mean the same pixels. It is a kind (`binary`, `byte`, `unit`, `real`) or a `vae_np.data.Values`.
 
     The model's computations use at most `threads` threads, by default what NUMBA_NUM_THREADS or OMP_NUM_THREADS say, or
-    as many as the process may; results do not depend on it. Raises InputError (a ValueError) where an argument cannot
-    be used.
+    as many as the process may use; results do not depend on their number. Raises InputError (a ValueError) where an
+    argument cannot be used.
     """
 
     @_as_usual
@@ -167,19 +167,19 @@ class VAE:
         """Maximise the mean ELBO of x (N, D) for `epochs` more epochs, from where the model stands. [D24]
 
         Steps, epochs, moments, the schedule and the warm-up go on from call to call: thirty calls with `epochs=1` leave
-        the very bits that one with `epochs=30` does. `reset` is a fresh start. Settings may change between calls, and
-        are those of the call; only another `optimizer` is refused, since the moments are the other one's. With another
-        number of rows or another `batch_size` a new epoch begins; where there is no encoder, the λ of other rows begin
-        at the prior.
+        exactly the bits that one with `epochs=30` leaves. `reset` is a fresh start. Settings may change between calls,
+        and each call uses its own; only another `optimizer` is refused, since the moments belong to the old one. With
+        another number of rows or another `batch_size` a new epoch begins; where there is no encoder, the λ of other
+        rows begin at the prior.
 
         `objective` names what else is to be maximised (`vae_np.objectives`), with `samples` draws of z per example.
         `beta` weighs the KL in the objective, after a linear warm-up over the training's first `beta_warmup` epochs.
-        `validation` is other data, or how many of the last rows of x are held out; after each epoch it is judged by
-        `z_samples` draws of ε. `seed` (the model's own unless given) draws order, pixels and ε.
+        `validation` is other data, or how many of the last rows of x are held out; after each epoch the model's ELBO on
+        it is computed, with `z_samples` draws of ε. `seed` (the model's own unless given) draws order, pixels and ε.
 
         The first `fit` decides what the numbers in x mean, as far as `values` and `scale` (the number that is white)
         do not name it; later ones read x by it. `standardize` brings each column of real data to mean 0 and standard
-        deviation 1, of the rows that are trained on; samples and log-densities stay on the data's own scale. [D65]
+        deviation 1, over the rows that are trained on; samples and log-densities stay on the data's own scale. [D65]
 
         Returns this call's metrics lines, which `on_metrics` also gets as they come; `history` has those of all calls.
         `on_metrics` may end the training by raising `StopTraining`, as `EarlyStopping` does:
@@ -187,8 +187,8 @@ class VAE:
             vae.fit(x, validation=5000, epochs=1000, on_metrics=EarlyStopping(patience=5))
 
         On Ctrl-C, or an error in `on_metrics`, the model keeps the state that it has reached, at worst that of the last
-        metrics line, and `fit` can go on from there. So it is with NonFiniteError, which is raised, with the tensor and
-        the step, if a value stops being finite.
+        metrics line, and `fit` can go on from there. The same holds for NonFiniteError, which is raised, with the
+        tensor and the step, if a value stops being finite.
         """
         kept_back = int(validation) if isinstance(validation, int | np.integer) else 0
         rows, held, kept = self._fitted_rows(x, kept_back, values, scale, standardize)
@@ -259,7 +259,7 @@ class VAE:
         return trainer
 
     def _run(self, trainer: Trainer, on_metrics: Callable[[Metrics], None] | None) -> History:
-        """Run a trainer, and keep what it reaches whatever ends it."""
+        """Run a trainer, and keep what it has reached, whatever ends it."""
         lines, kept, stopped = History(), Kept(trainer), False
 
         def record(line: Metrics) -> None:
@@ -284,7 +284,7 @@ class VAE:
     def encode(
         self, x: Array, *, binarize: str | None = None, values: data.Values | str | None = None
     ) -> tuple[Array, Array]:
-        """mu and logvar (log σ²) of q(z|x), (N, K) each; solved for, where the model has no encoder. [D19] [D11]"""
+        """mu and logvar (log σ²) of q(z|x), (N, K) each; optimised where the model has no encoder. [D19] [D11]"""
         return held_out.posterior_moments(self.model, self._examples(x, binarize, self.config.seed, values))
 
     @_as_usual
@@ -328,7 +328,7 @@ class VAE:
         return noise.normal(rows, self.arch.latent, seed=seed, stream=noise.PRIOR, dtype=dtype)
 
     def _drawn(self, n: int) -> int:
-        """How many are to be drawn, checked; 21 bytes per pixel and more were measured in float32."""
+        """The number of draws, checked against memory: at least 21 bytes per pixel were measured in float32."""
         count = counted("n", n)
         cells = self.arch.features + self.arch.latent
         memory.check("n", count, 5 * count * cells * self.parameters.dtype.itemsize)
@@ -453,8 +453,8 @@ class VAE:
 
         `seed` is by default the run's, so that a model which was saved gives the same numbers when it is loaded. From a
         folder `fit` goes on where the run stands; with `moments=False`, or from the weights alone, it begins anew.
-        `values` names what the data mean where an earlier version kept no record of it; unless it is named, it is what
-        the run's data imply. Raises MissingFileError where there is none, CheckpointError where it cannot be used.
+        `values` names what the data mean where an earlier version kept no record of it; if it is not given, the run's
+        data decide. Raises MissingFileError if there is no such run, and CheckpointError if its files cannot be used.
         """
         weights = checkpoint.load_weights(run)
         arch = architecture_of(weights, run)
@@ -482,7 +482,7 @@ class VAE:
         return vae
 
     def _restore(self, state: checkpoint.State, run: Path) -> None:
-        """Take over a run's moments and how far it is."""
+        """Take over a run's moments and its progress."""
         source = run / checkpoint.STATE_FILE
         if architecture_of(state, source) != self.arch:
             raise CheckpointError(f"{source}: belongs to another architecture than {checkpoint.WEIGHTS_FILE} beside it")
@@ -531,7 +531,7 @@ class VAE:
         return held.convert(rows), held, kept
 
     def values_as(self, named: data.Values | str | None) -> data.Values:
-        """What data hold: what the model was fitted to, or what they are named, if that means the same pixels.
+        """What data hold: what the model was fitted to, or what they are said to be, if that means the same pixels.
 
         Raises DataError where it does not.
         """
@@ -555,7 +555,7 @@ class VAE:
     ) -> held_out.Examples:
         array = data.unmasked(x, "x")
         if values is None and array.dtype == np.bool_ and self.values.is_grey:
-            # True and False are no bytes, and no levels.
+            # True and False are neither bytes nor grey levels.
             values = data.BINARY
         return self._examples_of(self.values_as(values), array, binarize, seed, "x")
 
@@ -575,10 +575,10 @@ def _named(values: data.Values | str) -> data.Values:
 def values_of(
     stored: checkpoint.Weights | checkpoint.State, config: Config | None, source: str | os.PathLike[str]
 ) -> data.Values | None:
-    """What the data mean to a model that was stored; None where nothing tells, and the likelihood alone has to.
+    """What the data mean to a model that was stored; None where only the likelihood is known.
 
-    An earlier version kept no record: then it is what the data that `config` names imply, if they are still there and
-    are the model's. Raises CheckpointError, which names `source`, where the record is damaged.
+    An earlier version kept no record. For its files the data that `config` names decide, if they are still there and
+    have the model's columns. Raises CheckpointError, which names `source`, where the record is damaged.
     """
     features = int(stored.architecture["features"])
     if stored.values is None:
@@ -618,7 +618,7 @@ def architecture_of(weights: checkpoint.Weights | checkpoint.State, source: str 
 
 
 def _check_architecture(arch: Architecture, config: Config, source: Path) -> None:
-    """Refuse a checkpoint beside the settings of another model: what is trained on and reported would be a third."""
+    """Refuse a checkpoint beside the settings of another model: a mixture of the two would be trained and reported."""
     for part in fields(Architecture):
         held, wanted = getattr(arch, part.name), getattr(config, part.name, getattr(arch, part.name))
         if held != wanted:
@@ -638,7 +638,7 @@ def save_state(
     values: data.Values | None = None,
     fingerprint: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write both files of a checkpoint; `moments` and `extra` are what resuming needs beside the parameters."""
+    """Write both files of a checkpoint; `moments` and `extra` are what resuming needs besides the parameters."""
     checkpoint.save(
         folder,
         parameters=state.parameters,

@@ -18,9 +18,9 @@ def precision(array: Array, what: str) -> Any:
 
 
 def plain(array: Array, dtype: Any) -> Array:
-    """The array as C-contiguous, aligned and writable in `dtype`, so that each kernel is compiled once a precision.
+    """The array as C-contiguous, aligned and writable in `dtype`, so that each kernel is compiled once per precision.
 
-    It is the array itself where it is all that already, else a copy.
+    It is the array itself where that already has all these properties, else a copy.
     """
     return (
         np.require(array, dtype, ("C", "A", "W", "E")) if array.flags.writeable else np.array(array, dtype, order="C")

@@ -52,7 +52,7 @@ def activation_gradient(
             result[j] = upstream[j]
     elif activation == 1:
         for j in range(count):
-            # Read before it is chosen: a read that only one side needs would be a branch.
+            # It is read before the choice, because a read on one side only would need a branch.
             d = upstream[j]
             result[j] = d if value[j] > zero else zero
     elif activation == 2:
@@ -196,7 +196,7 @@ def affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) ->
 def affine_act_backward(
     dy: Array, cache: Any, *, input_gradient: bool = True, weight_gradient: bool = True
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """dx (B, I), dweight (I, O), dbias (O,), from dy (B, O); what is not asked for is None. [D25] [D26]"""
+    """dx (B, I), dweight (I, O), dbias (O,), from dy (B, O); None for those not asked for. [D25] [D26]"""
     x, weight, y, kind = cache
     (batch, inputs), outputs, dtype = x.shape, weight.shape[1], weight.dtype
     da = _through_activation(dy, y, kind)

@@ -1,4 +1,4 @@
-"""log w = log p(x, z) − log q(z|x) of K samples an example, decoder and all, in chunks that stay in the caches. [D34]
+"""log w = log p(x, z) − log q(z|x) of K samples per example, with the decoder, in chunks that stay in the caches. [D34]
 
 Each unit of work is one example and a few of its samples: noise, z, the decoder, the Bernoulli term. Nothing of size
 samples × features is ever in memory, and no unit needs another.
@@ -78,7 +78,7 @@ def log_weights(
 ) -> Array:
     """log w (S, B) in nats, of samples first..first+S−1 of each example; x (B, D) bytes, `rows` (B,) places. [D34]
 
-    `parameters` is a `vae_np.model.Parameters`; the architecture one that `fused.unsupported` does not name.
+    `parameters` is a `vae_np.model.Parameters`; the architecture must be one that `fused.unsupported` accepts.
     """
     (mu, logvar), _ = encode_forward(ops, arch, parameters, x)
     buffer = parameters.flat

@@ -17,7 +17,7 @@ from .engine.vectors import sum_range
 from .runtime import pool
 from .runtime.compilation import njit
 
-# Scratch that the fused rows need beside twice their pixels.
+# Scratch that the fused rows need in addition to twice their pixels.
 LANES = 64
 _FEW_LANES, _SEGMENT = 16, 960
 
@@ -43,7 +43,8 @@ def bernoulli_gradient(
         result[j] = upstream * (logits.dtype.type(pixels[j]) - sigmoid(row[j]))
 
 
-# Σ log1p(e) is the logarithm of Π (1 + e), which needs one logarithm a row. For x of 0 or 1, max(l, 0) − x l is exact.
+# Σ log1p(e) is the logarithm of Π (1 + e), which needs one logarithm per row. For x of 0 or 1, max(l, 0) − x l is
+# exact.
 
 
 @njit()
@@ -78,7 +79,7 @@ def bernoulli_step_row(
 
 @njit()
 def _fold(scratch: Array, at: int, count: int) -> Any:
-    """Σ missed + log Π factor, which lie one after the other from entry `at` on, with LANES entries behind them.
+    """Σ missed + log Π factor, which lie one after the other from entry `at` on, with LANES entries of room after them.
 
     No factor exceeds 2: a lane of 60 of them stays within float32, 960 within float64.
     """
@@ -175,7 +176,7 @@ def _normal_backward(
     for j in range(features):
         precision_of[j] = np.exp(-logvar[j if logvar.size > 1 else 0])
     rows = upstream.size
-    # Columns are a thread's slab: the sum over rows is then one thread's, in one order.
+    # Each thread has a slab of columns, so that one thread adds up the rows, in one order.
     first, last = part * features // parts, (part + 1) * features // parts
     total, inverse = of_logvar[first:last], precision_of[first:last]
     for j in range(last - first):

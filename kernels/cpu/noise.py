@@ -66,12 +66,12 @@ def philox_normal(
 def philox_bernoulli(grey: Array, *, seed: int, stream: int, step: int, rows: Array) -> Array:
     """Binary pixels (B, D) as bytes, one where a uniform falls below the grey value (bytes / 255, or floats). [D38]"""
     if grey.dtype != np.uint8:
-        # Grey values that are no bytes are drawn once a data set, not once a step: the reference serves.
+        # Grey values that are not bytes are drawn once per data set and not per step: the reference does.
         return noise.bernoulli(grey, seed=seed, stream=stream, step=step, rows=rows)
     noise.bernoulli(grey[:0], seed=seed, stream=stream, step=step, rows=np.asarray(rows)[:0])
     row = noise_counters(rows, 0)[0].astype(np.int64)
     if row.size != len(grey):
-        raise InputError(f"rows must name one row for each of {len(grey)} examples, got {row.size}")
+        raise InputError(f"rows: got {row.size} rows, expected one for each of {len(grey)} examples")
     out = np.empty(grey.shape, dtype=np.uint8)
     pixels = plain(grey, np.uint8).reshape(-1)
     pool.run(_bernoulli, pixels, row, grey.shape[1], *key(seed), stream, step, out.reshape(-1), work=4.0 * out.size)

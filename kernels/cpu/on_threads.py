@@ -10,7 +10,7 @@ from .runtime.pool import check_threads, limited
 
 
 class OnThreads:
-    """What a module has, every function of it called with at most `count` threads. Raises InputError for a bad count.
+    """A module's contents, with every function called on at most `count` threads. Raises InputError for a bad count.
 
     What is made inside, such as a fused step, keeps the count for good. Results do not depend on it.
     """
@@ -28,6 +28,6 @@ class OnThreads:
             with limited(self._count):
                 return found(*args, **options)
 
-        # The next time it is found at once.
+        # Stored, so that the next look-up finds it at once.
         setattr(self, name, call)
         return call

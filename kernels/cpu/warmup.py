@@ -24,8 +24,8 @@ def warmup(
     """Compile what a model's training and evaluation call in a dtype, on the smallest of models; returns the seconds.
 
     That is the ELBO of held-out rows, with `step` the fused step, and with `evaluation` the fused log weights. The
-    machine code does not depend on sizes, so that is all of it; where a model has no fused loops there is nothing to
-    compile ahead, and 0 comes back.
+    machine code does not depend on sizes, so nothing else is compiled later. Where a model has no fused loops there is
+    nothing to compile ahead, and the result is 0.
     """
     if arch is not None and unsupported(arch) is not None:
         return 0.0

@@ -28,10 +28,10 @@ def _weights(part: int, parts: int, log_w: Array, out: Array, weights: Array, sa
         for s in range(1, samples):
             for j in range(count):
                 value = log_w[s * batch + at + j]
-                # A NaN is not below itself: it gets in, and nothing gets it out.
+                # A NaN fails the comparison, so it becomes the maximum, and then it stays.
                 top[j] = top[j] if (value <= top[j]) | (top[j] != top[j]) else value
         for j in range(count):
-            # Zero weights alone have no top to take out.
+            # If all weights are zero, there is no maximum to subtract.
             top[j] = log_w.dtype.type(0) if top[j] == -np.inf else top[j]
         for s in range(samples):
             for j in range(count):

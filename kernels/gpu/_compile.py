@@ -1,7 +1,7 @@
 """From a `.cu` file to machine code, by NVRTC, and where that is kept between runs.
 
-CuPy's own compilation adds `-ftz=true` to every program and keeps it under a name that knows nothing of included files.
-Here denormals stay, and one folder belongs to one state of all the sources and one version of the compiler:
+CuPy's own compilation adds `-ftz=true` to every program and keeps it under a name that does not depend on included
+files. Here denormals stay, and one folder belongs to one state of all the sources and one version of the compiler:
 `<cache folder>/vae-np/cuda-<digest>`, below CUPY_CACHE_DIR where that is set, else below the user's cache folder.
 """
 
@@ -88,7 +88,7 @@ def _compiled(file: str, chosen: tuple[str, ...], where: str, compiler: Any) -> 
         version = ".".join(map(str, compiler.getVersion()))
         raise BackendError(
             f"{file} does not compile for {where} with NVRTC {version}: {_first_error(compiler, program, error)}; "
-            "another version of CuPy may do, and --backend numba needs none"
+            "another version of CuPy may work, and --backend numba needs none"
         ) from None
     finally:
         compiler.destroyProgram(program)
@@ -110,7 +110,7 @@ def digest(version: tuple[int, int]) -> str:
 
 @functools.cache
 def folder(version: tuple[int, int]) -> Path | None:
-    """The cache folder, made and tried out; None, with the reason in CACHE_PROBLEM, where there is none to be had."""
+    """The cache folder, created and tested; None, with the reason in CACHE_PROBLEM, where there is none to be had."""
     try:
         return code_cache.folder(os.environ.get("CUPY_CACHE_DIR"), f"cuda-{digest(version)}")
     except OSError as error:

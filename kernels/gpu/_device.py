@@ -35,7 +35,7 @@ class Pending(Protocol):
 
 
 class Device(Protocol):
-    """What the host side needs of a device; arrays of it are only named here, never looked into."""
+    """What the host side needs of a device; its arrays are only passed on here, and never read."""
 
     def owns(self, array: Any) -> bool:
         """Whether an array lies on the device."""
@@ -44,7 +44,7 @@ class Device(Protocol):
         """Memory that nothing was written to. Raises DeviceError, with what was needed, where there is too little."""
 
     def put(self, array: Any, dtype: Any) -> Any:
-        """The array on the device, contiguous and in `dtype`; itself where it is all that already."""
+        """The array on the device, contiguous and in `dtype`; the array itself where it already is all of that."""
 
     def get(self, array: Any) -> Array:
         """A copy on the host, once all that was launched is done."""
@@ -102,7 +102,7 @@ FILE_OF = {kernel: file for file, kernels in _FILES.items() for kernel in kernel
 
 
 def file_of(kernel: str) -> str:
-    """The source that has a kernel; one for tiles of 32 or 64 has that for its last word."""
+    """The source that has a kernel; a kernel for tiles of 32 or 64 has that size as its last word."""
     return FILE_OF[kernel.removesuffix("_32").removesuffix("_64")]
 
 
@@ -129,7 +129,7 @@ class CupyDevice:
             free, total = self.memory()
             raise DeviceError(
                 f"too little memory on the device for {what}: {_size(free)} of {_size(total)} are free; "
-                "a smaller batch needs less, and --backend numba none"
+                "a smaller batch needs less, and --backend numba needs none"
             ) from None
         except self._errors as error:
             raise DeviceError(f"the device failed at {what}: {' '.join(str(error).split())}") from None
@@ -196,7 +196,7 @@ class CupyDevice:
                     for launch in launches:
                         launch()
             except BaseException:
-                # What failed is told, and not that the recording ended early.
+                # The failure is reported, and not that the recording ended early.
                 with suppress(*self._errors):
                     stream.end_capture()
                 raise
@@ -212,7 +212,7 @@ class CupyDevice:
 
     def memory(self) -> tuple[int, int]:
         free, total = self._cupy.cuda.runtime.memGetInfo()
-        # What CuPy's pool holds and nobody uses can be had too.
+        # Unused memory in CuPy's pool is available, too.
         return int(free) + int(self._cupy.get_default_memory_pool().free_bytes()), int(total)
 
 

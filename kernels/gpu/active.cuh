@@ -5,7 +5,7 @@
 
 #define ACTIVE_THREADS 256
 
-// The list of one row, by a block of 256 threads; `totals` holds one entry a warp. The result is how many there are.
+// The list of one row, by a block of 256 threads; `totals` holds one entry per warp. The result is how many there are.
 __device__ __forceinline__ int list_active(const u8* x, int columns, int* index, int* totals) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     int found = 0;

@@ -95,7 +95,7 @@ __device__ __forceinline__ void weight_gradient_tile(TileMemory<edge>& memory, c
 
 FOR_TILE_SIZES(AFFINE_KERNELS)
 
-// The active columns of each row and their number. A block a row.
+// The active columns of each row and their number. One block per row.
 extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
     active_columns(const u8* x, int rows, int columns, int* index, int* counts) {
     __shared__ int totals[ACTIVE_THREADS / 32];
@@ -104,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
     if (threadIdx.x == 0) counts[blockIdx.x] = count;
 }
 
-// y = activation(sum of W's rows where x is one, plus b); a thread an output, a block row per row of x. [D28]
+// y = activation(sum of W's rows where x is one, plus b); one thread per output, a row of blocks per row of x. [D28]
 extern "C" __global__ void __launch_bounds__(128)
     binary_forward(const int* index, const int* counts, const real* weight, const real* bias, real* y, int rows,
                    int inputs, int outputs, int activation) {

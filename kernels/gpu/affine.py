@@ -36,7 +36,7 @@ def affine_act_forward(x: Array, weight: Array, bias: Array, activation: str) ->
 def affine_act_backward(
     dy: Array, cache: Any, *, input_gradient: bool = True, weight_gradient: bool = True
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """dx (B, I), dweight (I, O), dbias (O,), from dy (B, O); what is not asked for is None. [D25] [D26]"""
+    """dx (B, I), dweight (I, O), dbias (O,), from dy (B, O); None for those not asked for. [D25] [D26]"""
     x, weight, y, kind, home = cache
     (batch, inputs), outputs, dtype = x.shape, weight.shape[1], weight.dtype
     home = home and at_home(dy)

@@ -10,7 +10,7 @@
 #include "reduce.cuh"
 #include "step.cuh"
 
-// eps and z of every row, and log p(z) - log q(z|x) into log_w. A warp a row. [D17] [D30] [D41]
+// eps and z of every row, and log p(z) - log q(z|x) into log_w. One warp per row. [D17] [D30] [D41]
 extern "C" __global__ void __launch_bounds__(128)
     bound_sample(const State* state, const real* mu, const real* logvar, const u32* orders, const u32* places,
                  int batch, int samples, int latent, real* eps, real* z, double* log_w) {
@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(128)
 
 #define BOUND_THREADS 128
 
-// A block an example: log w = log p(x|z) + beta (log p(z) - log q(z|x)), with log p(x|z) as each tile's part and the
+// One block per example: log w = log p(x|z) + beta (log p(z) - log q(z|x)), with log p(x|z) as each tile's part and the
 // ratio already in log_w; from these the bound, and each row's share of the loss, its normalised weight over the
 // batch. `reconstruction` is the samples' mean log p(x|z). [D34] [D41] [D42]
 extern "C" __global__ void __launch_bounds__(BOUND_THREADS)
@@ -64,14 +64,14 @@ extern "C" __global__ void __launch_bounds__(BOUND_THREADS)
     bound[b] = static_cast<real>(top + log(total / samples));
 }
 
-// Each row times its share of the loss. A block 256 columns of a row. [D42]
+// Each row times its share of the loss. One block per 256 columns of a row. [D42]
 extern "C" __global__ void __launch_bounds__(256) scale_rows(const real* share, real* rows, int columns) {
     const int row = blockIdx.x, column = blockIdx.y * 256 + threadIdx.x;
     if (column < columns) rows[at(row, column, columns)] *= share[row];
 }
 
 // From dz of every sample, as the decoder's products leave it, to dmu and dlogvar of an example, and on to da of the
-// encoder's last hidden layer, whose output is h. Shared memory: 2 latent entries an example. [D17] [D29] [D42]
+// encoder's last hidden layer, whose output is h. Shared memory: 2 latent entries per example. [D17] [D29] [D42]
 template <int edge>
 __device__ __forceinline__ void bound_rows_backward(real* shared, const real* dz, const real* share, const real* z,
                                                     const real* eps, const real* logvar, const real* mu_weight,
@@ -81,7 +81,7 @@ __device__ __forceinline__ void bound_rows_backward(real* shared, const real* dz
     const int b0 = blockIdx.x * LatentRows<edge>::count, lane = threadIdx.x % 32;
     const real beta = static_cast<real>(constants[CONSTANT_KL_WEIGHT]);
     const real dkl = static_cast<real>(constants[CONSTANT_DKL]);
-    // A warp a latent, its lanes the samples.
+    // One warp per latent; its lanes are the samples.
     for (int k = threadIdx.x / 32; k < latent; k += LATENT_THREADS / 32)
         for (int b = b0; b < b0 + LatentRows<edge>::count && b < batch; ++b) {
             double along = 0, with_eps = 0;
@@ -96,7 +96,7 @@ __device__ __forceinline__ void bound_rows_backward(real* shared, const real* dz
             const i64 entry = at(b, k, latent);
             real* of_row = shared + (b - b0) * 2 * latent;
             of_row[k] = dmu[entry] = static_cast<real>(along);
-            // Beside the path: log q, written in eps, has -1/2 logvar, and the shares sum to 1 over the batch.
+            // Apart from the path: log q, written in eps, has -1/2 logvar, and the shares sum to 1 over the batch.
             of_row[latent + k] = dlogvar[entry] =
                 logvar_gradient(static_cast<real>(with_eps), logvar[entry], 0) - real(0.5) * dkl;
         }

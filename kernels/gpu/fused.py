@@ -3,7 +3,7 @@
 Their objective is the ELBO, or IWAE's bound of K samples; these lie example by example, as K times the decoder's rows.
 What a step needs lies on the device: the data as bytes, the epoch's order, parameters and moments, the step's number
 and the learning rate. A kernel at the beginning of a step looks up which rows are due, and one at its end counts the
-step, so the same few launches, recorded once as a graph, are every step there is. Nothing is allocated in a step.
+step, so the same few launches, recorded once as a graph, serve for every step. Nothing is allocated in a step.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ..arguments import ACTIVATIONS, check_batch, check_fused
 from ._arrays import blocks, tile
 from ._device import Launch, Pending, device
 
-# Steps in one graph: the host launches once for all of them, and what is left over one by one.
+# Steps in one graph: the host launches once for all of them, and launches the steps left over one by one.
 GRAPH_STEPS = 25
 # Entries of the ring of metrics: the most steps that may be queued before somebody reads them.
 SLOTS = 1024
-# From so many examples on, a step has the kernels for large batches beside its products.
+# From so many examples on, a step uses the kernels for large batches outside its products.
 _LARGE_BATCH = 512
-# Two rows of latents in a block's shared memory, in float64, beside 256 partial sums.
+# Two rows of latents in a block's shared memory, in float64, in addition to 256 partial sums.
 _MOST_LATENTS = 2500
 # Rows that a grid's second dimension can have, in tiles of 64.
 _MOST_ROWS = 64 * 65_535
@@ -197,7 +197,7 @@ class _Steps:
             at["index"], at["counts"], at["constants"],
         )  # fmt: skip
         if self.is_large:
-            # With so many rows the weights' rows are read too often for sums over the active pixels alone.
+            # With so many rows, sums over the active pixels alone would read the weights' rows too often.
             forward("encoder.hidden.0", "binary_forward_dense")
         else:
             add(
@@ -209,9 +209,10 @@ class _Steps:
         last = f"encoder.hidden.{depth - 1}"
         heads = [*self._tensors("encoder.mu"), *self._tensors("encoder.logvar")]
         width = self.dtype.itemsize
-        # A block of the latent kernels has eight examples where rows are many, if their latents fit into its memory.
+        # A block of the latent kernels has eight examples where there are many rows, if their latents fit into its
+        # memory.
         few, examples = (64, 8) if self.is_large and latent <= 256 else (32, 1)
-        # Where there are several samples, a kernel of its own draws them.
+        # Several samples are drawn by a kernel of their own.
         drawn = (at["eps"], at["z"]) if samples is None else (None, None)
         add(
             f"latent_forward_{few}", (blocks(batch, examples),), (256,), state, at[last], *heads, orders, places, batch,
@@ -311,17 +312,17 @@ def _check_memory(wanted: dict[str, tuple[tuple[int, ...], Any]], batch: int, sa
     raise DeviceError(
         f"too little memory on the device: training needs {sum(sizes.values()) / mib:.0f} MiB (data {data / mib:.0f}, "
         f"model and moments {model / mib:.0f}, {of_batch} {(sum(sizes.values()) - data - model) / mib:.0f}), "
-        f"and {free / mib:.0f} of {total / mib:.0f} MiB are free; {less}, and --backend numba none"
+        f"and {free / mib:.0f} of {total / mib:.0f} MiB are free; {less}, and --backend numba needs none"
     )
 
 
 class FusedStep:
     """The training step of one architecture, state and batch size, on batches that the host has.
 
-    The objective is the ELBO, or with `samples` IWAE's bound of so many samples. It changes the same buffers as
+    The objective is the ELBO, or with `samples` IWAE's bound of that many samples. It changes the same buffers as
     `vae_np.step.training_step` and returns the same terms, within the kernels' tolerance; so everything travels to the
     device and back at each call. `FusedRun` is what trains fast. Raises InputError for an architecture that has no
-    fused step, and for less than one sample.
+    fused step, and for fewer than one sample.
     """
 
     def __init__(self, arch: Architecture, state: TrainingState, batch: int, samples: int | None = None) -> None:
@@ -406,7 +407,7 @@ class Queued:
 class FusedRun:
     """Steps on a data set that stays on the device: the host gives an epoch's order, and launches.
 
-    The objective is the ELBO, or with `samples` IWAE's bound of so many samples. `data` (N, D) are bytes: binary, or
+    The objective is the ELBO, or with `samples` IWAE's bound of that many samples. `data` (N, D) are bytes: binary, or
     with `draw` grey ones, which are binarised anew at every visit. The state's buffers on the host are what the run
     starts from; they are up to date again after `pull`. `state.step` counts the steps that were queued. Only Adam runs
     on the device. Raises InputError, or DeviceError where memory is too small.

@@ -5,8 +5,8 @@
 #include "product.cuh"
 #include "reduce.cuh"
 
-// z of `count` samples of each example, from sample `first` on, and log p(z) - log q(z|x). A warp a row, sample-major.
-// [D17] [D34]
+// z of `count` samples of each example, from sample `first` on, and log p(z) - log q(z|x). One warp per row,
+// sample-major. [D17] [D34]
 extern "C" __global__ void __launch_bounds__(128)
     importance_sample(const real* mu, const real* logvar, const u32* places, u64 seed, u32 first, int count, int batch,
                       int latent, real* z, real* prior) {
@@ -26,8 +26,8 @@ extern "C" __global__ void __launch_bounds__(128)
 }
 
 // logits = h W + b; partial (rows, tiles), the sum of log p over each tile's pixels; and, unless it is null,
-// dlogits = scale (x - sigmoid(logits)). Row r of h belongs to row r / together % batch of x: as many rows in a row are
-// of one example, and the batch begins again after its last. [D4] [D27]
+// dlogits = scale (x - sigmoid(logits)). Row r of h belongs to row r / together % batch of x: so many neighbouring rows
+// belong to one example, and the batch begins again after its last. [D4] [D27]
 template <int edge>
 __device__ __forceinline__ void output_tile(TileMemory<edge>& memory, const real* h, const real* weight,
                                             const real* bias, const u8* x, int rows, int batch, int together,
@@ -49,8 +49,8 @@ __device__ __forceinline__ void output_tile(TileMemory<edge>& memory, const real
             terms += bernoulli_term(pixel, logit, e);
             if (dlogits != nullptr) dlogits[at(row, column, features)] = scale * bernoulli_slope(pixel, logit, e);
         }
-        // A row belongs to neighbouring threads, a whole warp or half of one. From here on in double precision: what
-        // log w is off by, its sample's weight is off by as a factor.
+        // A row belongs to neighbouring threads, a whole warp or half of one. From here on in double precision: an
+        // error of log w becomes a factor of its sample's weight.
         double sum = terms;
 #pragma unroll
         for (int distance = tile.across / 2; distance > 0; distance /= 2)

@@ -1,4 +1,4 @@
-"""log w = log p(x, z) − log q(z|x) of K samples an example, decoder and all, in chunks of bounded memory. [D34]
+"""log w = log p(x, z) − log q(z|x) of K samples per example, with the decoder, in chunks of bounded memory. [D34]
 
 The last layer's kernel keeps only each tile's part of log p(x|z): nothing of size samples × features is ever in memory.
 """
@@ -16,7 +16,7 @@ from ..arguments import ACTIVATIONS
 from ._arrays import at_home, blocks, give, launch, put, tile
 from ._device import device
 
-# Rows (samples × examples) that are decoded at once: enough to fill a large device, tens of megabytes a layer.
+# Rows (samples × examples) that are decoded at once: enough to fill a large device, tens of megabytes per layer.
 _CHUNK_ROWS = 65_536
 
 
@@ -25,7 +25,7 @@ def log_weights(
 ) -> Array:
     """log w (S, B) in nats, of samples first..first+S−1 of each example; x (B, D) bytes, `rows` (B,) places. [D34]
 
-    `parameters` is a `vae_np.model.Parameters`; the architecture one that `fused.unsupported` does not name.
+    `parameters` is a `vae_np.model.Parameters`; the architecture must be one that `fused.unsupported` accepts.
     """
     home = at_home(x)
     there = {name: put(tensor, parameters.dtype) for name, tensor in parameters.items()}

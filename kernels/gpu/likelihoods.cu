@@ -1,13 +1,13 @@
 // bernoulli_loglik and normal_loglik: log p(x|z) and its gradients. [D4] [D5]
 //
-// Rows are sample-major; x has `batch` of them, one an example.
+// Rows are sample-major; x has `batch` of them, one per example.
 
 #include "reduce.cuh"
 
 #define ROW_THREADS 128
 #define ROW_GROUPS 8
 
-// A block a row.
+// One block per row.
 template <typename T>
 __device__ __forceinline__ void bernoulli_row(double* shared, const T* x, const real* logits, real* out, int batch,
                                               int features) {
@@ -55,7 +55,7 @@ extern "C" __global__ void __launch_bounds__(256)
     bernoulli_slopes(x, logits, dloglik, dlogits, batch, features);
 }
 
-// A block a row; `logvar` has one entry, or one a feature.
+// One block per row; `logvar` has one entry, or one per feature.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
     normal_forward(const real* x, const real* mean, const real* logvar, real* out, int rows, int batch, int features,
                    int logvar_count) {

@@ -23,7 +23,7 @@ typedef long long i64;
 
 enum { IDENTITY = 0, RELU = 1, TANH = 2, SOFTPLUS = 3 };
 
-// Every row of a matrix is addressed in 64 bits: rows times columns may exceed 31.
+// Every row of a matrix is addressed in 64 bits: rows times columns may need more than 31.
 __device__ __forceinline__ i64 at(int row, int column, int columns) { return static_cast<i64>(row) * columns + column; }
 
 // False for NaN and for both infinities.

@@ -47,10 +47,10 @@ def philox_bernoulli(grey: Array, *, seed: int, stream: int, step: int, rows: Ar
     rows, _ = noise_counters(_on_host(rows), 0)
     noise.bernoulli(_on_host(grey[:0]), seed=seed, stream=stream, step=step, rows=rows[:0])
     if grey.dtype != np.uint8:
-        # The range is a matter of every value; what passes is compared as float32, as in the reference.
+        # Every value's range is checked as given; then the values are compared as float32, as in the reference.
         noise.grey_probability(_on_host(grey))
     if rows.size != len(grey):
-        raise InputError(f"rows must name one row for each of {len(grey)} examples, got {rows.size}")
+        raise InputError(f"rows: got {rows.size} rows, expected one for each of {len(grey)} examples")
     out = empty(grey.shape, np.uint8)
     kind, dtype = ("bytes", np.uint8) if grey.dtype == np.uint8 else ("real", np.float32)
     launch(

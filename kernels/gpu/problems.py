@@ -1,6 +1,6 @@
 """Why the GPU cannot be used here: one line with the remedy, found without running anything on it.
 
-What is asked of the installation goes through `Probes`, so that every answer can be tried where none of it is at hand.
+All questions to the installation go through `Probes`, so that tests can give every answer on a machine without a GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Probes:
     """What is here: CuPy's packages, the driver, the compiler, the device."""
 
     def packages(self) -> list[str]:
-        """The CuPy packages that are installed; each has the files of all."""
+        """The CuPy packages that are installed; they all write the same files."""
         found = []
         for name in PACKAGES:
             try:
@@ -74,7 +74,7 @@ def _package_problem(probes: Probes) -> str | None:
         return f"CuPy is not installed; install it with: {INSTALL}"
     if len(packages) > 1:
         return (
-            f"{len(packages)} CuPy packages are installed ({', '.join(packages)}), each over the other's files; "
+            f"{len(packages)} CuPy packages are installed ({', '.join(packages)}), each over the others' files; "
             f"remove them with: pip uninstall {' '.join(packages)}, and then: {INSTALL}"
         )
     try:

@@ -9,10 +9,10 @@
 #include "math.cuh"
 
 #define PRODUCT_THREADS 256
-// Said with the number of blocks that an SM is to hold: left to itself, the compiler spills to make room for one more.
+// Given with the number of blocks that an SM is to hold: left to itself, the compiler spills to make room for one more.
 #define PRODUCT_BOUNDS __launch_bounds__(PRODUCT_THREADS, sizeof(real) == 4 ? 2 : 1)
 
-// Kernels exist with two sizes of tile: 32 fills the device where rows are few, 64 does more work a load.
+// Kernels exist with two sizes of tile: 32 fills the device where rows are few, 64 does more work per load.
 #define FOR_TILE_SIZES(kernel) kernel(32) kernel(64)
 
 template <int edge>

@@ -22,7 +22,7 @@ __device__ __forceinline__ double over_warp(double value) {
 
 __device__ __forceinline__ double warp_sum(double value) { return over_warp<Sum>(value); }
 
-// The result over a block of `warps` full warps, in every thread; `shared` holds one entry a warp. All threads must
+// The result over a block of `warps` full warps, in every thread; `shared` holds one entry per warp. All threads must
 // call it, and it may be called again at once.
 template <class Kind>
 __device__ __forceinline__ double over_block(double value, double* shared, int warps) {

@@ -2,7 +2,7 @@
 
 #include "reduce.cuh"
 
-// A warp an example: its z of every sample, and its KL.
+// One warp per example: its z of every sample, and its KL.
 extern "C" __global__ void __launch_bounds__(128)
     reparam_forward(const real* mu, const real* logvar, const real* eps, real* z, real* kl, int batch, int latent,
                     int samples) {
@@ -21,7 +21,7 @@ extern "C" __global__ void __launch_bounds__(128)
     if (threadIdx.x % 32 == 0) kl[example] = static_cast<real>(0.5 * twice_kl);
 }
 
-// A thread a latent of an example, through all its samples.
+// One thread per latent of an example, for all its samples.
 extern "C" __global__ void __launch_bounds__(256)
     reparam_backward(const real* mu, const real* logvar, const real* eps, const real* dz, const real* dkl, real* dmu,
                      real* dlogvar, int batch, int latent, int samples) {

@@ -7,7 +7,7 @@
 //
 // and nothing in it depends on the host: what changes from step to step lies in `State`, in device memory, so that a
 // captured graph can be replayed. Every kernel that reads `State` comes before the one that advances it. For IWAE's
-// bound those of bound.cu come between them.
+// bound the kernels of bound.cu come between them.
 
 #include "active.cuh"
 #include "philox.cuh"
@@ -15,8 +15,8 @@
 #include "reduce.cuh"
 #include "step.cuh"
 
-// A block an example: its pixels, binarised anew if asked for, and the list of the active ones. The first block writes
-// the constants of the step. [D28] [D31] [D33] [D38]
+// One block per example: its pixels, binarised anew if asked for, and the list of the active ones. The first block
+// writes the constants of the step. [D28] [D31] [D33] [D38]
 extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
     step_begin(const State* state, const u8* data, const u32* orders, const u32* places, int batch, int features,
                u8* bits, int* index, int* counts, double* constants) {
@@ -55,7 +55,7 @@ extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
 }
 
 // Both heads, then the KL, and z unless it is null. Threads take (unit of h, head's output) in turn, neighbours
-// neighbouring outputs. Shared memory: LATENT_THREADS + 2 latent entries an example. [D17] [D19] [D22]
+// neighbouring outputs. Shared memory: LATENT_THREADS + 2 latent entries per example. [D17] [D19] [D22]
 template <int edge>
 __device__ __forceinline__ void encode_rows(real* shared, const State& state, const real* h, const real* mu_weight,
                                             const real* mu_bias, const real* logvar_weight, const real* logvar_bias,
@@ -74,7 +74,7 @@ __device__ __forceinline__ void encode_rows(real* shared, const State& state, co
             for (int i = group; i < hidden; i += groups) {
                 const real factor = weight[at(i, 0, latent)];
 #pragma unroll
-                // Rows beyond the batch are copies of its last one, and nobody's result.
+                // Rows beyond the batch are copies of its last one, and give no result.
                 for (int r = 0; r < count; ++r) sum[r] += h[at(min(b0 + r, batch - 1), i, hidden)] * factor;
             }
         }
@@ -110,7 +110,7 @@ __device__ __forceinline__ void encode_rows(real* shared, const State& state, co
 }
 
 // From da of the decoder's first hidden layer to dz, dmu and dlogvar, and on to da of the encoder's last one, whose
-// output is h. Shared memory: 2 latent entries an example. [D17] [D22] [D29]
+// output is h. Shared memory: 2 latent entries per example. [D17] [D22] [D29]
 template <int edge>
 __device__ __forceinline__ void encode_rows_backward(real* shared, const real* da, const real* decoder_weight,
                                                      const real* mu, const real* logvar, const real* eps,
@@ -119,7 +119,7 @@ __device__ __forceinline__ void encode_rows_backward(real* shared, const real* d
                                                      int activation, real* dmu, real* dlogvar, real* dh) {
     constexpr int count = LatentRows<edge>::count;
     const int b0 = blockIdx.x * count, lane = threadIdx.x % 32;
-    // A warp a latent.
+    // One warp per latent.
     for (int k = threadIdx.x / 32; k < latent; k += LATENT_THREADS / 32) {
         real sum[count] = {};
         for (int i = lane; i < decoder_hidden; i += 32) {
@@ -234,8 +234,8 @@ __device__ __forceinline__ void finish_step(double* shared, State* state, int ba
     state->step += 1;
 }
 
-// A block a tile of weights, through all layers; and one block more, which ends the step. That one alone touches the
-// number of steps, which the others have from the constants.
+// One block per tile of weights, over all layers, and one more block, which ends the step. Only that block touches the
+// number of steps; the others read it from the constants.
 template <int edge>
 __device__ __forceinline__ void weights_block(TileMemory<edge>& memory, State* state, const Layer* layers,
                                               int layer_count, real* gradients, real* parameters, real* first,

@@ -22,7 +22,7 @@ struct State {
 // weight, and the step's number.
 enum { CONSTANT_DKL = 7, CONSTANT_KL_WEIGHT = 8, CONSTANT_STEP = 9 };
 
-// The data row of example b of this step. `orders` holds two, for the epochs of either parity; null: b itself. [D39]
+// The data row of example b of this step. `orders` holds two, for even and for odd epochs; null: b itself. [D39]
 __device__ __forceinline__ u32 data_row(const State& state, const u32* orders, int batch, int b) {
     if (orders == nullptr) return b;
     const u64 epoch = state.step / state.steps_per_epoch, first = state.step % state.steps_per_epoch * batch;
@@ -35,7 +35,7 @@ __device__ __forceinline__ u32 place_of(const u32* places, u32 row) { return pla
 #define LATENT_THREADS 256
 
 // Examples of one block of the latent kernels: one where the batch is small; eight, each weight read once for all of
-// them, where it is large. A warp an example in the end.
+// them, where it is large. At the end there is one warp per example.
 template <int edge>
 struct LatentRows {
     static constexpr int count = edge == 32 ? 1 : 8;

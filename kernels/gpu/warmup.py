@@ -20,8 +20,8 @@ def warmup(
 ) -> float:
     """Compile the fused step and the fused evaluation for a dtype, on the smallest of models; returns the seconds.
 
-    Both sizes of tiles are in one module, and a step on IWAE's bound takes all modules, so that is all of it; where a
-    model has no fused loops there is nothing to compile ahead, and 0 comes back.
+    Both sizes of tiles are in one module, and a step on IWAE's bound uses all modules, so nothing else is compiled
+    later. Where a model has no fused loops there is nothing to compile ahead, and the result is 0.
     """
     if arch is not None and unsupported(arch) is not None:
         return 0.0
@@ -34,6 +34,6 @@ def warmup(
         run.order(0, np.arange(2))
         run.steps(1).result()
     if evaluation:
-        # Of the contract the evaluation needs the layers alone.
+        # Of the contract, the evaluation needs only the layers.
         log_weights(affine, small, state.parameters, (data > 0).astype(np.uint8), np.arange(2), samples=2, seed=0)
     return time.perf_counter() - started

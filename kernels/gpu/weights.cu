@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(32 * SAMPLE_GROUPS)
     tops[group][lane] = top;
     __syncthreads();
     for (int g = 0; g < SAMPLE_GROUPS; ++g) top = larger(top, tops[g][lane]);
-    // Zero weights alone have no top to take out.
+    // If all weights are zero, there is no maximum to subtract.
     if (top < 0 && !is_finite(top)) top = 0;
     double total = 0;
     for (int s = group; s < samples; s += SAMPLE_GROUPS) total += exp(log_w[at(s, mine, batch)] - top);

@@ -150,12 +150,12 @@ SETTINGS = [
     ("--beta -1", "beta: got -1.0, expected a number >= 0"),
     ("--beta-warmup -1", "beta_warmup: got -1, expected a whole number >= 0"),
     ("--validation -1", "validation: got -1, expected a whole number >= 0"),
-    ("--validation 112", "validation 112: leaves nothing to train on, the data have 112 training rows"),
+    ("--validation 112", "validation: got 112, expected fewer than the 112 training rows, or none is left to train on"),
     ("--batch-size 102", "batch_size: got 102, expected at most the 101 training rows"),
     ("--batch-size 101 --validation 12", "batch_size: got 101, expected at most the 100 training rows"),
     ("--image-shape 4", "image_shape: got 4, expected a height and a width, such as 28,28"),
-    ("--image-shape 4,5", "image shape 4,5: expected two sizes whose product is 16, the columns"),
-    ("--binarize none", "data 'grey.npy': likelihood 'bernoulli' is none for grey values; use binarize 'dynamic', "),
+    ("--image-shape 4,5", "image_shape: got 4,5, expected two sizes whose product is 16, the columns"),
+    ("--binarize none", "data 'grey.npy': likelihood 'bernoulli' is not one for grey values; use binarize 'dynamic', "),
     ("--likelihood normal --binarize fixed", "data 'grey.npy': likelihood 'normal' takes the grey values, but "),
     ("--config wrong.toml", "config: wrong.toml: key: got 'latnt', expected the name of a setting (did you"),
     ("--config value.toml", "config: value.toml: lr: got 'fast', expected a number > 0"),
@@ -174,29 +174,29 @@ def test_a_wrong_setting(options: str, message: str, place: Path) -> None:
 
 
 DATA = [
-    ("absent.npy", "data 'absent.npy': no such file, and not one of mnist, bars, xor, rings"),
-    ("mnits", "data 'mnits': no such file, and not one of mnist, bars, xor, rings"),
+    ("absent.npy", "data: got 'absent.npy', expected an existing file or one of mnist, bars, xor, rings"),
+    ("mnits", "data: got 'mnits', expected an existing file or one of mnist, bars, xor, rings"),
     ("text.npy", "text.npy: not a data file, expected .npy, .npz or IDX (may be gzipped)"),
     ("nothing.npy", "nothing.npy: the file is empty"),
     ("cut.npy", "cut.npy: cannot be read as a data file ("),
     ("cut.npz", "cut.npz: cannot be read as a data file ("),
     ("cut-idx3-ubyte", "cut-idx3-ubyte: 116 bytes, but its IDX header announces 160"),
     ("objects.npy", "objects.npy: cannot be read as a data file ("),
-    ("words.npy", "words.npy: train holds <U1, expected numbers"),
-    ("flat.npy", "flat.npy: train has shape (960,), expected (N, D) or (N, H, W)"),
-    ("empty.npy", "empty.npy: train is empty, its shape is (0, 16)"),
+    ("words.npy", "words.npy: train: got <U1, expected numbers"),
+    ("flat.npy", "flat.npy: train: got shape (960,), expected (N, D) or (N, H, W)"),
+    ("empty.npy", "empty.npy: train: got the empty shape (0, 16), expected at least one row and one column"),
     ("one.npy", "one.npy: one row cannot give both training and test rows; name a test file"),
-    ("nan.npy", "nan.npy: train has the value nan at row 7, column 3 (counted from 0), expected finite numbers"),
-    ("infinite.npy", "infinite.npy: train has the value inf at row 7, column 3 (counted from 0), expected finite"),
+    ("nan.npy", "nan.npy: train: got nan at row 7, column 3 (counted from 0), expected finite numbers"),
+    ("infinite.npy", "infinite.npy: train: got inf at row 7, column 3 (counted from 0), expected finite"),
     ("negative.npy", "data 'negative.npy': likelihood 'bernoulli' takes values in [0, 1] or whole numbers in [0, 255]"),
     ("above.npy", "data 'above.npy': likelihood 'bernoulli' takes values in [0, 1] or whole numbers in [0, 255], but"),
     ("half.npy", "data 'half.npy': likelihood 'bernoulli' takes values in [0, 1] or whole numbers in [0, 255], but"),
     ("empty", "empty: a folder without data, expected train-images-idx3-ubyte"),
     ("", "data: got '', expected the name of a built-in data set or the path of a file"),
     ("binary.npy --test-data absent.npy", "absent.npy: no such data file"),
-    ("binary.npy --test-data narrow.npy", "binary.npy: test has shape (60, 9), expected (N, 16)"),
-    ("unit.npy --test-data grey.npy", "unit.npy: test: has whole numbers from 25 to 230, expected numbers from 0 to 1"),
-    ("bars --test-data grey.npy", "test "),
+    ("binary.npy --test-data narrow.npy", "binary.npy: test: got shape (60, 9), expected (N, 16)"),
+    ("unit.npy --test-data grey.npy", "unit.npy: test: got whole numbers from 25 to 230, expected numbers from 0 to 1"),
+    ("bars --test-data grey.npy", "test: got 'grey.npy', but data set 'bars' has its own test rows"),
     ("points.npy", "data 'points.npy': likelihood 'bernoulli' takes values in [0, 1]"),
     ("points.npy --likelihood normal --binarize dynamic", "data 'points.npy': real values cannot be binarised by 'dyn"),
 ]
@@ -312,7 +312,7 @@ USAGE = [
     ("eval run --z-samples 0", "z_samples: got 0, expected a whole number >= 1"),
     ("eval run --seed -1", "seed: got -1, expected a whole number >= 0"),
     ("eval run --backend torch", "backend: got 'torch', expected one of auto, numpy, numba, cupy"),
-    ("eval other-data", "data 'narrow.npy': train has shape (60, 9), expected (N, 16)"),
+    ("eval other-data", "data 'narrow.npy': train: got shape (60, 9), expected (N, 16)"),
     ("sample run -n 0", "n: got 0, expected a whole number >= 1"),
     ("sample run -n -4", "n: got -4, expected a whole number >= 1"),
     ("sample run --out picture.jpg", "out: got 'picture.jpg', expected a name that ends in .png or .npy"),
@@ -352,7 +352,7 @@ def test_a_backend_that_is_missing_is_no_reason_to_take_another(command: str, pl
 def test_a_model_from_python_without_its_data_is_told_so(tmp_path: Path, place: Path) -> None:
     VAE(16, hidden=(8,), latent=2).save(tmp_path / "saved")
     assert refused(tmp_path, "eval", tmp_path / "saved") == (
-        "data 'mnist': train has shape (60000, 784), expected (N, 16); the run was saved from Python, so its data are "
+        "data 'mnist': train: got shape (60000, 784), expected (N, 16); the run was saved from Python, so its data are "
         "not known: name them with --data FILE"
     )
 

@@ -82,7 +82,7 @@ def test_other_data_that_do_not_fit_are_refused_with_both_ranges_until_they_are_
     result = vae_np("eval", "run", "--data", "unit.npy", "--no-plots")
     assert result.code == 2
     assert result.err.splitlines() == [
-        "vae-np: data 'unit.npy': has numbers from 0.0980392 to 0.901961, expected whole numbers from 0 to 255 "
+        "vae-np: data 'unit.npy': got numbers from 0.0980392 to 0.901961, expected whole numbers from 0 to 255 "
         "(bytes); the training rows have whole numbers from 25 to 230; what it holds can be named: values 'unit'"
     ]
     assert snapshot(Path("run")) == before
@@ -130,8 +130,8 @@ def test_levels_are_asked_for_and_then_kept() -> None:
 def test_named_values_have_to_fit_and_to_belong_together() -> None:
     grey_bars(Path("grey.npy"))
     for options, message in (
-        (("--values", "binary"), "data 'grey.npy': has whole numbers from 25 to 230, expected only 0 and 1 (binary)"),
-        (("--scale", "16"), "data 'grey.npy': has whole numbers from 25 to 230, expected numbers from 0 to 16"),
+        (("--values", "binary"), "data 'grey.npy': got whole numbers from 25 to 230, expected only 0 and 1 (binary)"),
+        (("--scale", "16"), "data 'grey.npy': got whole numbers from 25 to 230, expected numbers from 0 to 16"),
         (("--values", "real"), "data 'grey.npy': likelihood 'bernoulli' takes values in [0, 1]"),
         (("--standardize",), "standardize: got true with likelihood 'bernoulli', expected a normal one"),
         (("--values", "byte", "--scale", "16"), "scale: got 16, expected 255 for values 'byte'"),
@@ -274,7 +274,7 @@ def test_moved_data_are_asked_for_and_taken_where_the_rows_are_the_same() -> Non
     Path("grey.npy").rename("moved.npy")
     result = vae_np("train", "--resume", "run", "--epochs", 3)
     assert result.code == 2
-    assert "no such file" in result.err
+    assert "expected an existing file" in result.err
     assert result.err.endswith("; if it was moved, name where it is: --resume run --data FILE\n")
     np.save("other.npy", 255 - x)
     result = vae_np("train", "--resume", "run", "--epochs", 3, "--data", "other.npy")

@@ -229,7 +229,7 @@ def test_an_interrupted_evaluation_goes_on(
     stopped = vae_np(*arguments)
     assert stopped.code == 130
     assert stopped.err.splitlines()[-1] == (
-        "vae-np: interrupted at 4 of 12 examples; they are kept, and the same command on run goes on behind them"
+        "vae-np: interrupted at 4 of 12 examples; they are kept, and the same command on run goes on after them"
     )
     (left,) = set(run.iterdir()) - before
     assert left.match(partial_results.PATTERN)
@@ -288,8 +288,8 @@ def test_interrupted_before_anything_is_done(place: Path, monkeypatch: pytest.Mo
         ("--estimator is --temperatures 9", "temperatures: got 9, but only --estimator ais and bdmc have it"),
         ("--estimator bdmc --data bars", "data: cannot be given together with --estimator bdmc"),
         ("--per-example values.csv", "per_example: got 'values.csv', expected a file's name that ends in .npz"),
-        ("--data nowhere.npy", "data 'nowhere.npy': no such file"),
-        ("--data mnist", "data 'mnist': train has shape (60000, 784), expected (N, 16)"),
+        ("--data nowhere.npy", "data: got 'nowhere.npy', expected an existing file"),
+        ("--data mnist", "data 'mnist': train: got shape (60000, 784), expected (N, 16)"),
         ("--binarize often", "binarize: got 'often', expected one of dynamic, fixed, threshold, none"),
     ],
 )
@@ -357,7 +357,7 @@ def test_weights_that_overflow_are_no_nan_with_exit_0(place: Path, tmp_path: Pat
     old_file(run / "checkpoint.safetensors", **{"encoder.mu.weight": 1e200})
     result = vae_np("eval", run, "--samples", 3)
     assert result.code == 1
-    assert result.err.splitlines()[-1].startswith("vae-np: ELBO: 12 of 12 examples have no finite one, the first is ")
+    assert result.err.splitlines()[-1].startswith("vae-np: ELBO: 12 of 12 examples have no finite value, the first is ")
     assert "±" not in result.out
     assert "Warning" not in result.err
 

@@ -80,7 +80,7 @@ class TestCheckValues:
 
     def test_unknown_binarisation(self) -> None:
         with pytest.raises(
-            ConfigError, match="binarize 'static': expected one of dynamic, fixed, threshold, none"
+            ConfigError, match="binarize: got 'static', expected one of dynamic, fixed, threshold, none"
         ):
             data.check_values("x", BINARY, "bernoulli", "static")
 
@@ -164,7 +164,7 @@ class TestPrepare:
         x = np.array([[0.5, -3.0]])
         assert np.array_equal(self.prepare(x, REAL, "none"), x)
         for mode in ("dynamic", "fixed", "threshold"):
-            with pytest.raises(DataError, match="use binarize 'none'"):
+            with pytest.raises(DataError, match=f"binarize: got '{mode}' for real values"):
                 self.prepare(x, REAL, mode)
 
     def test_memory_mapped_rows_become_plain_arrays(self, tmp_path: Path) -> None:
@@ -194,5 +194,5 @@ class TestPrepare:
         np.testing.assert_allclose(seen.std(axis=0), 1, rtol=1e-12)
 
     def test_unknown_mode(self) -> None:
-        with pytest.raises(ConfigError, match="binarize 'static'"):
+        with pytest.raises(ConfigError, match="binarize: got 'static'"):
             self.prepare(grey(1, 4), BYTE, "static")

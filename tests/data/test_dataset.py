@@ -164,11 +164,11 @@ class TestArrays:
     @pytest.mark.parametrize(
         ("train", "test", "message"),
         [
-            ([[0, 1]], [[0, 7]], "has whole numbers from 0 to 7, expected only 0 and 1 .*whole numbers from 0 to 1"),
-            ([[0, 0.5]], [[0, 2.5]], r"has numbers from 0 to 2.5, expected .* from 0 to 1 .*numbers from 0 to 0.5"),
-            ([[0, 200]], [[0, -1]], "has whole numbers from -1 to 0, expected whole numbers from 0 to 255"),
-            ([[0, 0.5]], [[0.0, 255.0]], "has whole numbers from 0 to 255, expected numbers from 0 to 1 .*'byte'"),
-            ([[0, 200]], [[0, 0.5]], "has numbers from 0 to 0.5, expected whole numbers from 0 to 255 .*'unit'"),
+            ([[0, 1]], [[0, 7]], "got whole numbers from 0 to 7, expected only 0 and 1 .*whole numbers from 0 to 1"),
+            ([[0, 0.5]], [[0, 2.5]], r"got numbers from 0 to 2.5, expected .* from 0 to 1 .*numbers from 0 to 0.5"),
+            ([[0, 200]], [[0, -1]], "got whole numbers from -1 to 0, expected whole numbers from 0 to 255"),
+            ([[0, 0.5]], [[0.0, 255.0]], "got whole numbers from 0 to 255, expected numbers from 0 to 1 .*'byte'"),
+            ([[0, 200]], [[0, 0.5]], "got numbers from 0 to 0.5, expected whole numbers from 0 to 255 .*'unit'"),
         ],
     )
     def test_test_rows_of_another_kind_are_refused_with_both_ranges(
@@ -181,7 +181,7 @@ class TestArrays:
         x = np.array([[0, 1], [1, 0]])
         loaded = data.from_arrays(x, values=BYTE)
         assert loaded.values is BYTE
-        with pytest.raises(DataError, match=r"^data 'data': has whole numbers from 0 to 300, expected .* 255"):
+        with pytest.raises(DataError, match=r"^data 'data': got whole numbers from 0 to 300, expected .* 255"):
             data.from_arrays(x * 300, values=BYTE)
 
     def test_named_values_and_scales(self) -> None:
@@ -202,7 +202,7 @@ class TestArrays:
             x[row, 1] = 0.5
             assert data.from_arrays(x).values.kind == "unit"
             x[row, 1] = np.nan
-            with pytest.raises(DataError, match=f"train has the value nan at row {row}, column 1 "):
+            with pytest.raises(DataError, match=f"train: got nan at row {row}, column 1 "):
                 data.from_arrays(x)
             x[row, 1] = 0
 
@@ -210,7 +210,7 @@ class TestArrays:
     def test_not_finite_names_the_first_place(self, value: float) -> None:
         x = np.ones((4, 5))
         x[2, 3] = x[2, 4] = x[3, 0] = value
-        with pytest.raises(DataError, match=f"data: test has the value {value} at row 2, column 3"):
+        with pytest.raises(DataError, match=f"data: test: got {value} at row 2, column 3"):
             data.from_arrays(np.ones((1, 5)), x)
 
     def test_image_shape(self) -> None:
@@ -219,7 +219,7 @@ class TestArrays:
         assert data.from_arrays(grey(3, 15)).image_shape is None
         assert data.from_arrays(grey(3, 2, 8), image_shape=(8, 2)).image_shape == (8, 2)
         for wrong in ((4, 5), (-4, -4), (0, 16)):
-            with pytest.raises(DataError, match=f"image shape {wrong[0]},{wrong[1]}: .*product is 16"):
+            with pytest.raises(DataError, match=f"image_shape: got {wrong[0]},{wrong[1]}, .*product is 16"):
                 data.from_arrays(grey(3, 16), image_shape=wrong)
 
 
@@ -227,8 +227,8 @@ class TestRefusedArrays:
     @pytest.mark.parametrize(
         ("x", "word"),
         [
-            (np.zeros((0, 4)), r"empty, its shape is \(0, 4\)"),
-            (np.zeros((4, 0)), r"empty, its shape is \(4, 0\)"),
+            (np.zeros((0, 4)), r"got the empty shape \(0, 4\), expected at least one row"),
+            (np.zeros((4, 0)), r"got the empty shape \(4, 0\), expected at least one row"),
             (np.zeros(4), r"shape \(4,\)"),
             (np.zeros((2, 2, 2, 2)), r"shape \(2, 2, 2, 2\)"),
             (np.zeros((2, 2), complex), "complex128, expected numbers"),
@@ -243,7 +243,7 @@ class TestRefusedArrays:
     def test_check_columns(self) -> None:
         data.check_columns(np.zeros((0, 4)), 4)
         for shape in ((2, 5), (4,), (2, 4, 1)):
-            with pytest.raises(DataError, match=r"x has shape .*, expected \(N, 4\)"):
+            with pytest.raises(DataError, match=r"x: got shape .*, expected \(N, 4\)"):
                 data.check_columns(np.zeros(shape), 4)
 
     def test_split_validation(self) -> None:
@@ -252,10 +252,10 @@ class TestRefusedArrays:
         assert data.split_validation(3, 2) == (1, 2)
         for wrong in (3, 4):
             with pytest.raises(
-                DataError, match=f"validation {wrong}: leaves nothing to train on.* 3 training rows"
+                DataError, match=f"validation: got {wrong}, expected fewer than the 3 training rows"
             ):
                 data.split_validation(3, wrong)
-        with pytest.raises(DataError, match="validation -1"):
+        with pytest.raises(DataError, match="validation: got -1, expected 0 or more rows"):
             data.split_validation(3, -1)
 
     def test_masked_cells_are_refused(self) -> None:

@@ -160,7 +160,7 @@ class TestRefusedFiles:
 
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(
-            MissingFileError, match="'mnst': no such file, and not one of mnist, bars, xor, rings"
+            MissingFileError, match="data: got 'mnst', expected an existing file or one of mnist, bars, xor, rings"
         ):
             data.load("mnst")
         np.save(tmp_path / "x.npy", grey(3, 4))
@@ -185,7 +185,7 @@ class TestRefusedFiles:
             (b"\x00\x00\x08\x03\x00\x00", "truncated"),
             (idx_bytes(grey(9, 3, 3))[:-1], "96 bytes, but its IDX header announces 97"),
             (idx_bytes(grey(9, 3, 3)) + b"!", "98 bytes, but its IDX header announces 97"),
-            (idx_bytes(grey(0, 3, 3)), "train is empty"),
+            (idx_bytes(grey(0, 3, 3)), "train: got the empty shape (0, 3, 3), expected"),
             (idx_bytes(np.arange(9, dtype=np.uint8)), "shape (9,), expected (N, D) or (N, H, W)"),
         ],
     )
@@ -229,7 +229,7 @@ class TestRefusedFiles:
         np.save(tmp_path / "a.npy", grey(4, 6))
         np.save(tmp_path / "b.npy", grey(4, 5))
         self.refuse(
-            tmp_path / "a.npy", "a.npy: test has shape (4, 5), expected (N, 6)", test=tmp_path / "b.npy"
+            tmp_path / "a.npy", "a.npy: test: got shape (4, 5), expected (N, 6)", test=tmp_path / "b.npy"
         )
 
     @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ class TestRefusedFiles:
     )
     def test_labels(self, tmp_path: Path, labels: np.ndarray) -> None:
         np.savez(tmp_path / "x.npz", train=grey(4, 6), train_labels=labels)
-        self.refuse(tmp_path / "x.npz", "train labels are", "one number for each of 4 rows")
+        self.refuse(tmp_path / "x.npz", "train labels: got ", "expected one number for each of 4 rows")
 
     def test_damaged_idx_sibling_is_named(self, tmp_path: Path) -> None:
         write_mnist_folder(tmp_path)

@@ -103,10 +103,10 @@ class TestDecide:
     @pytest.mark.parametrize(
         ("row", "named", "message"),
         [
-            ([0, 17], {"scale": 16}, "x: has whole numbers from 0 to 17, expected numbers from 0 to 16"),
-            ([-1, 1], {"scale": 16}, "x: has whole numbers from -1 to 1, expected numbers from 0 to 16"),
-            ([0, 2], {"kind": "binary"}, "x: has whole numbers from 0 to 2, expected only 0 and 1"),
-            ([0, 0.5], {"kind": "byte"}, "x: has numbers from 0 to 0.5, expected whole numbers from 0 to 255"),
+            ([0, 17], {"scale": 16}, "x: got whole numbers from 0 to 17, expected numbers from 0 to 16"),
+            ([-1, 1], {"scale": 16}, "x: got whole numbers from -1 to 1, expected numbers from 0 to 16"),
+            ([0, 2], {"kind": "binary"}, "x: got whole numbers from 0 to 2, expected only 0 and 1"),
+            ([0, 0.5], {"kind": "byte"}, "x: got numbers from 0 to 0.5, expected whole numbers from 0 to 255"),
             ([0, 1], {"kind": "grey"}, "values: got 'grey', expected one of binary, byte, unit, real"),
             ([0, 1], {"kind": "byte", "scale": 16}, "scale: got 16, expected 255 for values 'byte'"),
             ([0, 1], {"kind": "real", "scale": 16}, "scale: got 16, but values 'real' have none"),
@@ -140,7 +140,7 @@ class TestFit:
             span = data.scan(np.array([row]), "x")
             with pytest.raises(DataError) as refused:
                 fitted.check(span, "validation")
-            assert str(refused.value).startswith(f"validation: has {span}, expected {values.expected}; the training")
+            assert str(refused.value).startswith(f"validation: got {span}, expected {values.expected}; the training")
             assert "whole numbers from 0 to 1" in str(refused.value)
 
     @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""300 real kills (SIGKILL) of a small training at random moments; resumed, each ends in the bytes of one that lived.
+"""300 real kills (SIGKILL) of a small training at random moments; resumed, each ends in the bytes of one that was not
+killed.
 
 A child is forked for every sitting, so that its kill comes in the training and not in Python's imports. Budget: about
 120 s, all of it slow.

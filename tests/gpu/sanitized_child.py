@@ -1,7 +1,7 @@
 """A process of its own, with AddressSanitizer's library preloaded, that runs cases on sanitized kernels.
 
-Standard input is JSON: `text`, the sources by name, and `operations`, what of trials.py is run. It prints DONE at the
-end; a wrong address ends it before, with AddressSanitizer's report.
+Standard input is JSON: `text`, the sources by name, and `operations`, the trials of trials.py to run. It prints DONE at
+the end; a wrong address ends it before, with AddressSanitizer's report.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The CUDA sources compiled for the processor by g++, and a device on NumPy memory that launches them.
 
 `ShimDevice` stands in for CuPy's device (`vae_np.kernels.gpu._device.use`): all host code and every kernel then run on
-a machine without a GPU. What that proves, and what it does not, says shim/cuda_shim.h.
+a machine without a GPU. shim/cuda_shim.h says what that proves and what it does not.
 """
 
 from __future__ import annotations

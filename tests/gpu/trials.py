@@ -1,4 +1,4 @@
-"""What sanitized and planted kernels are tried on: cases of the parity suite, and the fused loops beside them."""
+"""What sanitized and planted kernels are tried on: cases of the parity suite, and the fused loops as well."""
 
 from __future__ import annotations
 

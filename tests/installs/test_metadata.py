@@ -1,4 +1,4 @@
-"""What setup.cfg, CITATION.cff, CHANGELOG.md and the licence say of the package, they say alike.
+"""What setup.cfg, CITATION.cff, CHANGELOG.md and the licence say of the package agrees.
 
 Budget: under 1 s.
 """

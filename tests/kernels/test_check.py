@@ -1,4 +1,4 @@
-"""The comparison every kernel passes through must itself bite. Budget: about 0.1 s."""
+"""The comparison that every kernel has to pass must itself notice errors. Budget: about 0.1 s."""
 
 from __future__ import annotations
 

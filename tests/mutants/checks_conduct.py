@@ -152,7 +152,7 @@ def mean_comes_with_the_error_of_the_mean() -> None:
 @rule
 def bernoulli_refuses_grey_values() -> None:
     grey = np.array([[0.0, 0.25, 1.0]], dtype=np.float32)
-    with pytest.raises(DataError, match="none for grey values"):
+    with pytest.raises(DataError, match="not one for grey values"):
         data.check_values("x", data.UNIT, "bernoulli", "none")
     for mode in ("dynamic", "fixed", "threshold"):
         seen = data.prepare(grey, data.UNIT, mode, seed=0, stream=noise.BINARIZE, step=0, rows=np.arange(1))

@@ -1,6 +1,6 @@
-"""The commands put together, and how a mistake is told: one line on standard error, exit code 2.
+"""The commands put together, and how a mistake is reported: one line on standard error, exit code 2.
 
-Exit codes: 0 good, 1 a check failed, 2 bad usage or input, 130 interrupted, 141 nobody reads the output any more.
+Exit codes: 0 good, 1 a check failed, 2 bad usage or input, 130 interrupted, 141 the reader of the output has closed it.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ def run() -> int:
     try:
         return _run_and_tell()
     except BrokenPipeError:
-        # Whoever read our output has closed it; nothing more can be said, not even at exit.
+        # The reader of our output has closed it; nothing more can be printed, not even at exit.
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return _NOBODY_READS
 
 
 def _run_and_tell() -> int:
-    """Run the command, tell what went wrong, and return the exit code."""
+    """Run the command, report what went wrong, and return the exit code."""
     try:
         _open_streams()
         with _notes():
             code = _run(sys.argv[1:])
-        # Here and not at exit, where what fails is told by a traceback.
+        # Here and not at exit, where a failure would print a traceback.
         sys.stdout.flush()
         return code
     except typer.TyperException as error:
@@ -67,7 +67,7 @@ def _run_and_tell() -> int:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Have what the package warns of told as a line, where Python would add its source; other warnings stay."""
+    """Print the package's warnings as one line each, without the source that Python adds; other warnings stay."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 

@@ -34,7 +34,7 @@ def command(
         str, typer.Option("--peers", metavar="NAMES", help="torch, jax or torch,jax: time them too.")
     ] = "",
     threads: Annotated[
-        str | None, typer.Option("--threads", metavar="N", help="Threads of everyone. [default: all]")
+        str | None, typer.Option("--threads", metavar="N", help="Threads for everyone. [default: all]")
     ] = None,
     rounds: Annotated[str | None, typer.Option("--rounds", metavar="N", help="[default: 20]")] = None,
     chart: Annotated[str | None, typer.Option("--chart", metavar="FILE", help="Draw the medians, as a .png.")] = None,
@@ -42,7 +42,7 @@ def command(
 ) -> int:
     """Time the kernels against the reference, PyTorch and JAX, in turns; from a checkout only."""
     backend, repeats = str(setting("backend", backend)), whole("rounds", rounds, 20)
-    # On a device everyone takes turns in one process, which is what it can be shared by without disturbance.
+    # On a device all take turns in one process, because only within one can it be shared without disturbance.
     interleaved = _load("interleaved_gpu" if backend == "cupy" else "interleaved")
     _check("what", what, interleaved.WHATS)
     _check("workload", workload, interleaved.WORKLOADS)

@@ -14,7 +14,7 @@ TERM_NAMES = (("ELBO", "elbo"), ("reconstruction", "reconstruction"), ("KL", "kl
 
 
 def describe_values(values: data.Values, span: data.Span | None, settings: Config) -> str:
-    """What the numbers in the data run from and to and are, and what the model sees of them, in a few words."""
+    """The range and the kind of the numbers in the data, and what the model sees of them, in a few words."""
     seen = f"{span}: {values}" if span is not None else f"{values}"
     return f"{seen}, binarize {settings.binarization}" if values.is_grey and settings.binarization != "none" else seen
 
@@ -23,7 +23,7 @@ def tell_of_compilation(output: Output, backend: backends.Backend) -> None:
     """Say so when something has to be compiled first, once, and where compiled code cannot be kept."""
 
     def tell(problem: str) -> None:
-        output.warn(f"compiled code is not kept, and compiled anew by each run: {problem}")
+        output.warn(f"compiled code is not kept, so each run compiles it anew: {problem}")
 
     if backend.cache_problem is not None:
         tell(backend.cache_problem)
@@ -32,7 +32,7 @@ def tell_of_compilation(output: Output, backend: backends.Backend) -> None:
 
 
 def term_figures(terms: Terms) -> dict[str, dict[str, float]]:
-    """The ELBO and its parts with their standard errors, as in the JSON; raises NonFiniteError where one is none."""
+    """The ELBO and its parts with their standard errors, as in the JSON; raises NonFiniteError where one is not."""
     return {
         "elbo": mean_and_stderr(terms.elbo, "ELBO"),
         "reconstruction": mean_and_stderr(terms.reconstruction, "reconstruction"),

@@ -1,4 +1,4 @@
-"""How `eval` estimates log p(x), goes on where it was interrupted, and tells the estimate."""
+"""How `eval` estimates log p(x), goes on where it was interrupted, and prints the estimate."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class EvaluationData:
 
     @property
     def title(self) -> str:
-        """`Test set, 10000 examples`, and for a part of it that it is one."""
+        """`Test set, 10000 examples`, or which part of it."""
         count = len(self.examples)
         if self.latents is not None:
             return f"{count} examples that the model simulated"
@@ -100,7 +100,7 @@ class Evaluation:
 
 
 def kept(evaluation: Evaluation) -> PartialResults[Any]:
-    """What an interrupted evaluation, the same in all on which its numbers depend, has left; or an empty one."""
+    """What an interrupted run of the same evaluation has left, or an empty one."""
     estimation, examples = evaluation.estimation, evaluation.data.examples
     kinds = {"is": Estimate, "ais": AnnealedEstimate, "bdmc": BidirectionalEstimate}
     key = {
@@ -110,7 +110,7 @@ def kept(evaluation: Evaluation) -> PartialResults[Any]:
         "annealing": None if estimation.annealing is None else vars(estimation.annealing),
         "seed": evaluation.seed,
         "backend": evaluation.vae.backend.name,
-        # Of what was loaded: the file may be another one by now, if the run goes on training.
+        # The digest of what was loaded: the file may be another one by now, if the run goes on training.
         "model": digest(repr(evaluation.vae.arch).encode(), evaluation.vae.parameters.flat),
         "data": digest(examples.rows),
         "values": examples.values.to_mapping(),
@@ -120,7 +120,7 @@ def kept(evaluation: Evaluation) -> PartialResults[Any]:
 
 
 def estimate(output: Output, partial: PartialResults[Any], evaluation: Evaluation) -> Any:
-    """The estimates of every example, behind those that are done already; what is done is kept whatever happens."""
+    """The estimates of every example, after those that are done already; finished ones are kept, whatever happens."""
     vae, estimation, examples = evaluation.vae, evaluation.estimation, evaluation.data.examples
     if partial.problem is not None:
         output.warn(partial.problem)
@@ -171,7 +171,7 @@ def interruption(partial: PartialResults[Any], evaluation: Evaluation) -> str:
     if not len(partial):
         return done
     folder = shlex.quote(str(evaluation.folder))
-    return f"{done}; they are kept, and the same command on {folder} goes on behind them"
+    return f"{done}; they are kept, and the same command on {folder} goes on after them"
 
 
 def figures(estimate: Estimate | None) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def figures(estimate: Estimate | None) -> dict[str, Any]:
 
 
 def rows(estimation: Estimation, figures: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The table's rows on log p(x): its estimate, and what that is to be judged by."""
+    """The table's rows on log p(x): its estimate, and the figures by which to judge it."""
     if estimation.estimator is None:
         return [("log p(x)", "has none")]
     flag = " !" if figures["degenerate"] else ""
@@ -210,7 +210,7 @@ def rows(estimation: Estimation, figures: Mapping[str, Any]) -> list[tuple[str, 
 
 
 def doubts(estimate: Estimate | None, estimation: Estimation) -> list[str]:
-    """What has to be said beside the number."""
+    """What has to be said along with the number."""
     if estimate is None:
         return ["note     bernoulli-grey is a cross-entropy on grey values: its ELBO bounds no likelihood"]
     count = int(estimate.degenerate.sum())

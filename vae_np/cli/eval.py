@@ -40,7 +40,7 @@ def command(
             "--estimator",
             metavar="NAME",
             help="How log p(x) is estimated: is, importance sampling from q(z|x); ais, annealed importance sampling; "
-            "bdmc, that from both sides, on data that the model simulates. [default: is]",
+            "bdmc, the same from both sides, on data that the model simulates. [default: is]",
             autocompletion=words(*held_out.ESTIMATORS),
         ),
     ] = None,
@@ -74,7 +74,7 @@ def command(
         typer.Option(
             "--values",
             metavar="KIND",
-            help="What the numbers in --data are, where they are not what the run's are: binary, byte or unit.",
+            help="What the numbers in --data are, where they differ from the run's: binary, byte or unit.",
             autocompletion=words(*KINDS),
         ),
     ] = None,
@@ -173,7 +173,7 @@ def _resolve(
 
 
 def _named(kind: str | None, scale: float | None, data_file: str | None) -> data.Values | None:
-    """What the numbers in `--data` were named; None where they were not."""
+    """What the numbers in `--data` are, by the options; None where these do not say it."""
     if kind is None and scale is None:
         return None
     if data_file is None:
@@ -190,7 +190,7 @@ def _open(
     data_file: str | None,
     binarize: str | None,
 ) -> tuple[VAE, Config]:
-    """A run's model, and its settings with what was given in their place."""
+    """A run's model, and its settings, in which given options replace the run's own."""
     vae = VAE.load(
         folder,
         backend=settings.backend if backend is None else backend,
@@ -243,7 +243,7 @@ def _trained(folder: Path) -> dict[str, Any]:
 
 
 def _shortened(settings: Config, steps: int) -> str | None:
-    """Which part of its schedule a run has behind it after so many steps; None for all of it."""
+    """Which part of its schedule a run has done after `steps` steps; None for all of it."""
     if settings.schedule == "constant":
         return None
     return runs.shortened(settings, len(runs.load_data(settings).train), steps)
@@ -296,7 +296,7 @@ class Result:
 def _compute(output: Output, evaluation: Evaluation) -> Result:
     """Every figure of the evaluation; where the estimate of log p(x) is interrupted, say so and exit."""
     vae, examples, seed = evaluation.vae, evaluation.data.examples, evaluation.seed
-    # What overflows is told by name, not by a warning of NumPy's as well.
+    # Overflow is reported by name, so NumPy's own warning is not needed.
     with np.errstate(over="ignore", invalid="ignore"):
         terms = held_out.elbo_terms(vae.model, examples, seed=seed, z_samples=evaluation.z_samples)
     # Said at once, and not after an hour of sampling.
@@ -318,7 +318,7 @@ def _compute(output: Output, evaluation: Evaluation) -> Result:
 
 
 def _tell(output: Output, evaluation: Evaluation, result: Result, shortened: str | None) -> None:
-    """Print the table, what has to be said beside it, and the KL of each latent dimension."""
+    """Print the table, the remarks on it, and the KL of each latent dimension."""
     figures, kl, active = result.figures(), result.kl, result.active
     output.table(
         f"{evaluation.data.title}, nats ± standard error over examples"
@@ -398,7 +398,7 @@ def _write_npz(name: str, examples: Examples, arrays: dict[str, Array]) -> None:
 
 
 def _environment() -> dict[str, Any]:
-    """What the time that an evaluation took has to be read with."""
+    """What one must know to judge the time that an evaluation took."""
     return {
         "system": machine.system(),
         "cores": machine.cores(),

@@ -1,4 +1,4 @@
-"""Ctrl-C: the end at once before there is anything to lose, and a request to stop while a training runs."""
+"""Ctrl-C: it ends the process at once while there is nothing to lose, and asks a running training to stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INTERRUPTED = 130
 def leaving_at_once() -> Iterator[None]:
     """While modules are imported, the process ends with one line and exit code 130.
 
-    A KeyboardInterrupt there can end in a traceback, or be swallowed by what it hits.
+    A KeyboardInterrupt there can end in a traceback, or be swallowed by the code that it interrupts.
     """
 
     def leave(number: int, frame: object) -> None:
@@ -25,7 +25,7 @@ def leaving_at_once() -> Iterator[None]:
     try:
         before = signal.signal(signal.SIGINT, leave)
     except ValueError:
-        # Not in the main thread, which alone hears signals.
+        # Not in the main thread, the only one that can handle signals.
         yield
         return
     try:

@@ -1,7 +1,7 @@
 """The options that several commands share, and how the text of an option is read.
 
-Every option is taken as text and read by this package, never by the command-line library, so that each mistake is told
-in the same words as from a TOML file or from Python.
+Every option is taken as text and read by this package, never by the command-line library, so that each mistake is
+reported in the same words as from a TOML file or from Python.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def whole(name: str, text: str | None, default: Any, *, bits: int = 31) -> Any:
     try:
         value: int | str = int(text)
     except ValueError:
-        # Refused below, as what it is.
+        # The text is refused below, as it was given.
         value = text
     return config.counted(name, value, bits=bits)
 

@@ -25,7 +25,8 @@ _WIDEST = 1000
 
 
 class Output:
-    """Text goes to standard output; where the JSON goes there (`-`), text goes to standard error. Progress always does.
+    """Text goes to standard output, or to standard error where the JSON goes to standard output (`-`). Progress always
+    goes to standard error.
 
     `json_file` is the value of `--json`: a file, `-`, or None. Raises InputError for a file that could not be written,
     at once and not after the work.
@@ -36,7 +37,7 @@ class Output:
             check_target("json", json_file, "a file's name, or - for standard output")
         self.json_file = json_file
         self.progress = _console(sys.stderr)
-        # Where both go to one place, one console writes both: else a line would be printed behind a progress bar.
+        # Where both go to one place, one console writes both: else a line could be printed into a progress bar.
         together = json_file == "-" or (sys.stdout.isatty() and self.progress.is_terminal)
         self.text = self.progress if together else _console(sys.stdout)
 
@@ -45,13 +46,13 @@ class Output:
         self.text.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, line: str) -> None:
-        """Print one line on standard error, as every mistake is told."""
+        """Print one line on standard error, where every mistake is reported."""
         self.progress.print(f"vae-np: {line}", markup=False, highlight=False, soft_wrap=True)
 
     def bar(self, before: str, after: str) -> Progress:
         """A progress bar between two texts and the time left, as wide as the terminal, and gone when it is done.
 
-        Without a terminal it is nothing at all.
+        Without a terminal nothing is shown.
         """
         columns = (TextColumn(before), BarColumn(bar_width=None), TextColumn(after), TimeRemainingColumn())
         hidden = not self.progress.is_terminal
@@ -67,7 +68,7 @@ class Output:
         for index, column in enumerate(columns):
             table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows:
-            # As text: a name in square brackets is no markup.
+            # As text: a name in square brackets is not markup.
             table.add_row(*map(Text, row))
         # A number that is cut short is lost: better a line that the terminal folds.
         table.width = Measurement.get(self.text, self.text.options.update(width=_WIDEST), table).maximum
@@ -78,7 +79,7 @@ class Output:
         return self.progress.status(line, spinner="line" if self.progress.options.ascii_only else "dots")
 
     def result(self, command: str, content: dict[str, Any], tell: Callable[[], None]) -> None:
-        """Write the result where `--json` said, then have `tell` print it; neither is kept from it by the other.
+        """Write the result where `--json` said, then have `tell` print it; a failure of one does not prevent the other.
 
         `content` goes under a schema and version header; non-finite numbers become null.
         """
@@ -108,7 +109,7 @@ class Output:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Where the library would exit with code 1, the command line itself has to hear of it."""
+        """Where the library would exit with code 1, the command line itself has to notice it."""
         raise BrokenPipeError
 
 
@@ -120,7 +121,7 @@ def _console(stream: Any) -> Console:
 
 @contextmanager
 def writing(option: str, path: Path) -> Iterator[None]:
-    """Around what writes a file or makes a folder: where it cannot, an InputError names the option and the path."""
+    """Encloses writing a file or making a folder: if that fails, an InputError names the option and the path."""
     try:
         yield
     except OSError as error:

@@ -22,7 +22,7 @@ from vae_np.vae import VAE
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run's folder, settings and model, the seed of what is drawn, and where the command speaks."""
+    """A run's folder, settings and model, the seed of what is drawn, and where the command prints."""
 
     folder: Path
     settings: Config
@@ -73,7 +73,7 @@ def save_picture(figure: Any, path: Path) -> None:
 
 
 def file_to_write(out: str | None, default: Path, suffixes: tuple[str, ...], overwrite: bool) -> Path:
-    """Where a picture goes. A name that was given is not overwritten unasked; a default names what it holds."""
+    """Where a picture goes. A file that was named is not overwritten unasked; a default name says what it holds."""
     if out is None:
         return default
     target = Path(out)

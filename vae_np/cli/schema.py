@@ -19,7 +19,7 @@ NAMES = ("train", "eval", "sample", "reconstruct", "latent", "verify", "study", 
 def command(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="COMMAND", help="Whose; by default all, by name.", autocompletion=words(*NAMES)),
+        typer.Argument(metavar="COMMAND", help="Whose schema; by default all, by name.", autocompletion=words(*NAMES)),
     ] = None,
 ) -> int:
     """Print the JSON Schema of what a command's --json writes."""

@@ -28,7 +28,7 @@ def command(
     seed: Seed = None,
     json_file: JsonFile = None,
 ) -> int:
-    """Run the derivation: every claim computed, its number shown beside what it must be, its figure drawn."""
+    """Run the derivation: compute every claim, show its number beside what it must equal, and draw its figure."""
     chosen_seed = setting("seed", seed) or 0
     output = Output(json_file)
     names = study.CHAPTERS if chapter == "all" else (study.chapter_name(chapter),)

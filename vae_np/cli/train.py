@@ -36,11 +36,11 @@ from vae_np.training import loop
 from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import VAE
 
-# A checkpoint per epoch; in long runs, from this epoch on, at most one in so many seconds.
+# One checkpoint is written per epoch; in long runs, from this epoch on, at most one in so many seconds.
 _LONG, _CHECKPOINT_SECONDS = 100, 30.0
 _DRAW_SECONDS = 0.1
 _PICTURE_EXAMPLES = 32
-# What may be another when a run is resumed; the data have to hold the same rows.
+# What may differ when a run is resumed; the data have to hold the same rows.
 _RESUMED = ("epochs", "data", "test_data")
 _PICTURE_SAMPLES = 64
 
@@ -219,12 +219,12 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: 
     note_no_image(output, dataset)
     output.say(f"run      {folder}" + (f", resumed at step {trainer.state.step}" if resumed else ""))
     tell_of_compilation(output, trainer.backend)
-    # Now, so that it counts as no step's time.
+    # Compiled now, so that it counts as no step's time.
     trainer.backend.warmup(arch, settings.dtype, evaluation=False)
 
 
 def _tell_which_rows(output: Output, dataset: data.Dataset, trained: int) -> None:
-    """Say which rows are held out, and warn where their order makes them others than those that are trained on."""
+    """Say which rows are held out, and warn where their order makes them differ in kind from the training rows."""
     rows, test = len(dataset.train), len(dataset.test)
     parts = [f"0-{trained - 1} train", *([f"{trained}-{rows - 1} validation"] if trained < rows else [])]
     if dataset.was_split:

@@ -29,10 +29,10 @@ def command(
         ),
     ] = None,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="SECONDS", help="What a file may take. [default: 60]")
+        str | None, typer.Option("--timeout", metavar="SECONDS", help="How long a file may take. [default: 60]")
     ] = None,
     memory: Annotated[
-        str | None, typer.Option("--memory", metavar="MB", help="What a file may allocate. [default: 4096]")
+        str | None, typer.Option("--memory", metavar="MB", help="How much a file may allocate. [default: 4096]")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
     only: Annotated[
@@ -50,9 +50,9 @@ def command(
     if not paths:
         for name, given in (("timeout", timeout), ("memory", memory)):
             if given is not None:
-                raise InputError(f"{name}: got {given!r}, but no file: it limits what a file may take")
+                raise InputError(f"{name}: got {given!r}, but no file was given, which it would limit")
         if strict or only is not None:
-            raise InputError("strict, only: they say how files are checked, and no file came")
+            raise InputError("strict, only: they say how files are checked, but no file was given")
         return verify_package(full=full, library=library, seed=setting("seed", seed) or 0, json_file=json_file)
     if full or library is not None:
         raise InputError("full, against: they check the package itself, and cannot be given together with files")

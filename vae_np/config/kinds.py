@@ -30,7 +30,7 @@ class Kind(ABC):
     def check(self, value: Any) -> Any: ...
 
     def limit(self, value: Any) -> str:
-        """What else `expected` has to say to a value that only an extreme of the computer's forbids."""
+        """What `expected` has to add for a value that only a limit of the computer forbids."""
         return ""
 
     def hint(self, value: Any) -> str:
@@ -52,7 +52,8 @@ class Text(Kind):
         text = os.fspath(value)
         if not isinstance(text, str) or not text.strip():
             raise ValueError
-        # What is no Unicode, such as a file's name in another encoding, raises a ValueError: TOML could not hold it.
+        # Text that is not Unicode, such as a file's name in another encoding, raises a ValueError: TOML could not hold
+        # it.
         text.encode()
         return text
 
@@ -102,8 +103,8 @@ class Flag(Kind):
 class Integer(Kind):
     """A whole number at or above a bound, and below another where one is given.
 
-    Any other is below 2**`bits`, which a message says only where that was not kept: most numbers count what the noise's
-    words of 32 bits address, samples what its 24 bits do.
+    Without `below` it is below 2**`bits`, which a message says only where that limit was passed. Most numbers count
+    what the noise addresses with words of 32 bits, and samples what it addresses with 24.
     """
 
     at_least: int
@@ -220,7 +221,7 @@ def shown(value: Any) -> str:
 
 
 def counted(name: str, value: Any, *, bits: int = 31) -> int:
-    """A whole number from 1 and below 2**`bits`, for an argument that is no setting; raises InputError."""
+    """A whole number from 1 and below 2**`bits`, for an argument that is not a setting; raises InputError."""
     kind = Integer(1, bits=bits)
     try:
         return kind.check(value)

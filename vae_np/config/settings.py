@@ -5,8 +5,8 @@ A field states its default, its kind (what it accepts), its metavar and its help
 `load` reads them from TOML; `Config(...)` checks them when the library is called from Python. All three raise
 the same one-line `ConfigError`.
 
-No library (pydantic, attrs) stands behind it: what is ours here is one kind that reads text, checks values and words
-the message for all three doors. A library would take over the bounds alone, for 10 MB and 0.1 s of import.
+No library (pydantic, attrs) is used. What matters here is that one kind reads text, checks values and words the message
+for all three; a library would only take over the bounds, for 10 MB and 0.1 s of import.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Config:
     z_samples: int = _option(1, Integer(1, bits=24), "N", "Noise draws per image when the ELBO is evaluated.")
     dtype: str = _option("float32", Choice(DTYPES), "NAME", "Precision.")
     backend: str = _option(
-        "auto", Choice(backends.CHOICES), "NAME", "What computes; auto says what it chose and why."
+        "auto", Choice(backends.CHOICES), "NAME", "The backend that computes; auto says which one it chose and why."
     )
     seed: int = _option(
         0, Integer(0, 2**64, "2**64"), "N", "Seed of initialisation, data order, binarisation and noise."
@@ -206,7 +206,7 @@ class Config:
             raise ConfigError(f"standardize: got true with {given}, expected values 'real', which have no scale")
 
     def with_values(self, values: Values) -> Config:
-        """The same settings with the values that were decided, so that nobody decides them again."""
+        """The same settings with the values that were decided, so that they are not decided again."""
         return dataclasses.replace(self, values=values.kind, scale=values.scale if values.is_grey else None)
 
     def shortened(self, epochs: int | None = None) -> str | None:

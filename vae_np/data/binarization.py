@@ -29,7 +29,7 @@ def check_values(what: str, values: Values, likelihood: str, binarize: str) -> N
             raise DataError(f"{what}: real values cannot be binarised by {binarize!r}; use binarize 'none'")
     elif likelihood == "bernoulli" and binarize == "none":
         raise DataError(
-            f"{what}: likelihood 'bernoulli' is none for grey values; use binarize 'dynamic', 'fixed' or "
+            f"{what}: likelihood 'bernoulli' is not one for grey values; use binarize 'dynamic', 'fixed' or "
             "'threshold', or ask for likelihood 'normal' or 'bernoulli-grey' by name"
         )
     elif likelihood != "bernoulli" and binarize != "none":
@@ -56,15 +56,15 @@ def prepare(
     """What the model sees of the rows `batch` (B, D): uint8 0/1, or floats where nothing is binarised.
 
     `dynamic` draws x ~ Bernoulli(grey) [D38] at (seed, stream, step, rows), `rows` (B,) being the rows'
-    places in their data set; `fixed` does so too, but training rows (stream BINARIZE) always get their one
-    FIXED_BINARIZE draw of step 0; `threshold` is grey >= 1/2; `none` gives grey as float32 in [0, 1], real
-    values as they are or standardised. Binary data stay as they are in every mode and draw nothing. Raises
-    DataError if real values are to be binarised.
+    places in their data set; `fixed` does the same, except that training rows (stream BINARIZE) always get their one
+    FIXED_BINARIZE draw of step 0; `threshold` is grey >= 1/2; `none` gives grey as float32 in [0, 1], real values as
+    they are or standardised. Binary data stay as they are in every mode and draw nothing. Raises DataError if real
+    values are to be binarised.
     """
     _check_mode(mode)
     batch = np.asarray(batch)  # or a memory-mapped slice would pass its class on to all that follows
     if values.kind == "real" and mode != "none":
-        raise DataError(f"real values cannot be binarised by {mode!r}; use binarize 'none'")
+        raise DataError(f"binarize: got {mode!r} for real values, expected 'none'")
     if mode == "none" or not values.is_grey:
         return values.to_model(batch)
     if mode == "threshold":
@@ -78,4 +78,4 @@ def prepare(
 
 def _check_mode(mode: str) -> None:
     if mode not in BINARIZATIONS:
-        raise ConfigError(f"binarize {mode!r}: expected one of {', '.join(BINARIZATIONS)}")
+        raise ConfigError(f"binarize: got {mode!r}, expected one of {', '.join(BINARIZATIONS)}")

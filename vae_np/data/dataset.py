@@ -19,7 +19,7 @@ from vae_np.errors import DataError, MissingFileError
 
 BUILT_IN = builtin.BUILT_IN
 
-# Fewer labels than this are sorted by chance too often to be told of.
+# Fewer labels than this are sorted by chance too often to warn of it.
 _ENOUGH_LABELS = 20
 
 
@@ -28,8 +28,8 @@ class Dataset:
     """Rows to train on and rows to test on, with the same columns and the same values.
 
     train (N, D), test (M, D), stored as `Values.convert` says; labels (N,), (M,) or None: for colouring only.
-    `image_shape` (H, W) with H·W = D, or None where D is no square. `test_span` is what the test rows, or where
-    `was_split` made them the last tenth of what was given, all of these run from and to.
+    `image_shape` (H, W) with H·W = D, or None where D is no square. `was_split` says that the test rows are the last
+    tenth of the rows that were given; then `test_span` is the span of all of those, and else of the test rows alone.
     """
 
     name: str
@@ -78,7 +78,7 @@ def load(
     if name_or_path in BUILT_IN:
         if test is not None:
             raise DataError(
-                f"test {test!r}: data set {name_or_path!r} has its own test rows; give a file as data too"
+                f"test: got {test!r}, but data set {name_or_path!r} has its own test rows; give a file as data too"
             )
         parts, name = builtin.built_in(name_or_path, seed), name_or_path
     else:
@@ -100,7 +100,7 @@ def load(
 
 def _read_parts(path: str, test: str | None) -> builtin.Parts:
     if not os.path.exists(path):
-        raise MissingFileError(f"data {path!r}: no such file, and not one of {', '.join(BUILT_IN)}")
+        raise MissingFileError(f"data: got {path!r}, expected an existing file or one of {', '.join(BUILT_IN)}")
     parts = builtin.read(Path(path), siblings=test is None)
     if test is None:
         return parts
@@ -126,12 +126,12 @@ def from_arrays(
 ) -> Dataset:
     """A checked data set from arrays (N, D) or (N, H, W) of numbers.
 
-    What the numbers mean is `values`, where a model knows it already, or is decided from the training rows for a
-    `likelihood`, as far as it is not named by `values` (a kind) and `scale`; `as_before` decides as versions did that
-    kept no record of it. `features` are the columns that a model needs. An array whose dtype fits already is not
-    copied, and stays memory-mapped if it was. Without `test` the last tenth of the rows, at least one, is the test set.
-    Raises DataError for a wrong shape, non-numbers, masked cells, no rows, NaN or infinity, values that do not fit,
-    columns or labels that do not agree, and an `image_shape` that is not D.
+    Where a model knows already what the numbers mean, `values` says it. Otherwise it is decided from the training rows
+    for a `likelihood`, as far as `values` (a kind) and `scale` do not name it; `as_before` decides by the rule of the
+    versions that kept no record of it. `features` is the number of columns that a model needs. An array whose dtype
+    fits already is not copied, and stays memory-mapped if it was. Without `test` the last tenth of the rows, at least
+    one, is the test set. Raises DataError for a wrong shape, non-numbers, masked cells, no rows, NaN or infinity,
+    values that do not fit, columns or labels that do not agree, and an `image_shape` that is not D.
     """
     train_rows, stored_shape = flatten(train, f"{name}: train")
     if features is not None:
@@ -183,10 +183,10 @@ def split_validation(rows: int, validation: int) -> tuple[int, int]:
     Raises DataError if `validation` is negative or leaves no row to train on.
     """
     if validation < 0:
-        raise DataError(f"validation {validation}: expected 0 or more rows")
+        raise DataError(f"validation: got {validation}, expected 0 or more rows")
     if validation >= rows:
         raise DataError(
-            f"validation {validation}: leaves nothing to train on, the data have {rows} training rows"
+            f"validation: got {validation}, expected fewer than the {rows} training rows, or none is left to train on"
         )
     return rows - validation, validation
 
@@ -194,7 +194,7 @@ def split_validation(rows: int, validation: int) -> tuple[int, int]:
 def check_columns(array: Array, features: int, name: str = "x") -> None:
     """Raise DataError unless `array` is (N, features)."""
     if array.ndim != 2 or array.shape[1] != features:
-        raise DataError(f"{name} has shape {array.shape}, expected (N, {features})")
+        raise DataError(f"{name}: got shape {array.shape}, expected (N, {features})")
 
 
 def check_for(dataset: Dataset, likelihood: str, binarize: str) -> None:
@@ -210,8 +210,8 @@ def _check_labels(labels: Array | None, rows: int, what: str) -> Array | None:
         return None
     labels = unmasked(labels, what)
     if labels.dtype.kind not in "biuf" or labels.shape not in ((rows,), (rows, 1)):
-        came = f"{labels.dtype} of shape {labels.shape}"
-        raise DataError(f"{what} are {came}, expected one number for each of {rows} rows")
+        got = f"{labels.dtype} of shape {labels.shape}"
+        raise DataError(f"{what}: got {got}, expected one number for each of {rows} rows")
     return labels.reshape(rows)
 
 
@@ -229,7 +229,7 @@ def _choose_image_shape(
         height, width = given
         if height < 1 or width < 1 or height * width != features:
             raise DataError(
-                f"image shape {height},{width}: expected two sizes whose product is {features}, the columns"
+                f"image_shape: got {height},{width}, expected two sizes whose product is {features}, the columns"
             )
         return (height, width)
     if stored is not None:

@@ -49,8 +49,8 @@ class Parts(NamedTuple):
 def read(path: Path, *, siblings: bool = True) -> Parts:
     """The arrays of a file, or of a folder with MNIST's four IDX files.
 
-    Beside IDX images, `...labels-idx1...` is read when it is there, and for `train-...` also `t10k-...` or
-    `test-...`, as MNIST and EMNIST name them, unless `siblings` is False. Raises MissingFileError, or DataError for
+    Together with IDX images, `...labels-idx1...` beside them is read if it exists, and for `train-...` also `t10k-...`
+    or `test-...`, as MNIST and EMNIST name them, unless `siblings` is False. Raises MissingFileError, or DataError for
     whatever is not a readable data file, or too large once it is expanded.
     """
     if not os.path.exists(path):
@@ -154,7 +154,7 @@ def _read_idx_family(path: Path, siblings: bool) -> Parts:
 def _read_idx(path: Path) -> Array:
     """One IDX file of any type and rank, memory-mapped if plain, decompressed if gzipped.
 
-    Its head: two zero bytes, a type byte, the number of axes, then one big-endian 32-bit size an axis.
+    Its head: two zero bytes, a type byte, the number of axes, then one big-endian 32-bit size per axis.
     """
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"

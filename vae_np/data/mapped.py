@@ -1,4 +1,4 @@
-"""Rows that stay in their file: read a part at a time, and never behind the end of a file that was cut short."""
+"""Rows that stay in their file: read a part at a time, and never beyond the end of a file that was cut short."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _CHUNK_ELEMENTS = 1 << 22
 def check_length(array: Array, what: str) -> None:
     """Raise DataError where `array` is memory-mapped and its file has become too short for it.
 
-    To read such an array would end the process with a SIGBUS, and without a message. An array in memory passes.
+    Reading such an array would end the process with a SIGBUS and without a message. An array in memory passes.
     """
     base: Any = array
     offset, file = 0, ""
     while isinstance(base, np.ndarray | memoryview):
-        # A copy of a part of a map is of that class, too, and maps nothing.
+        # A copy of a part of a memory map has that class too, but maps no file.
         if isinstance(base, np.memmap) and base.offset is not None:
             offset, file = int(base.offset), str(base.filename)
         base = base.obj if isinstance(base, memoryview) else base.base

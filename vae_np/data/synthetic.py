@@ -37,7 +37,7 @@ def xor(rows: int, seed: int) -> tuple[Array, Array]:
     """Two fair bits a, b and what follows from them: x = (a, b, a xor b, not (a xor b)), (rows, 4) uint8.
 
     The label is 2a + b. Every pixel is on half of the time, so the best independent Bernoulli is the uniform
-    distribution at -4 log 2 nats a row, while the four images that occur have -2 log 2 each.
+    distribution at -4 log 2 nats per row, while the four images that occur have -2 log 2 each.
     """
     a, b = _generator(seed).integers(0, 2, (2, rows), dtype=np.uint8)
     return np.stack([a, b, a ^ b, 1 - (a ^ b)], axis=1), 2 * a + b

@@ -26,7 +26,7 @@ Kind = Literal["binary", "byte", "unit", "real"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _GREY = ("binary", "byte", "unit")
 _WHITE = 255.0
-# A model starts out from numbers near 0 and 1; thirty of those standard deviations are no chance.
+# A model starts from numbers near 0 and 1; a value of 30 is too far from them to be chance.
 _FAR = 30.0
 # Whole numbers that reach no higher than this may be bytes of dark images, or levels of another scale, or counts.
 _SURELY_BYTES = 128
@@ -34,7 +34,7 @@ _SURELY_BYTES = 128
 
 @dataclass(frozen=True)
 class Span:
-    """What the values of an array run from and to, and whether all of them are whole numbers."""
+    """The lowest and the highest value of an array, and whether all values are whole numbers."""
 
     low: float
     high: float
@@ -50,7 +50,7 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Standardisation:
-    """What was taken off each column and what it was divided by: `mean` and `sigma`, (D,) float64 each. [D65]"""
+    """What is subtracted from each column and what divides it then: `mean` and `sigma`, (D,) float64 each. [D65]"""
 
     mean: Array
     sigma: Array
@@ -61,7 +61,7 @@ class Standardisation:
         features = rows.shape[1]
         total, low, high = np.zeros(features), np.full(features, np.inf), np.full(features, -np.inf)
         squares = np.zeros(features)
-        # What float64 cannot hold is told below, by its column.
+        # What float64 cannot hold is reported below, with its column.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for _, part in chunks(rows, what):
                 total += part.sum(axis=0, dtype=np.float64)
@@ -84,9 +84,9 @@ class Standardisation:
 
 @dataclass(frozen=True)
 class Values:
-    """What the numbers of a data set mean: their `kind`, the `scale` that is white, and how they are standardised.
+    """What the numbers of a data set mean: their `kind`, their `scale` (the number that is white), and standardisation.
 
-    `span` is what the rows ran from and to on which the model was fitted; None where it was fitted to none.
+    `span` is the span of the rows that the model was fitted to; None if it was never fitted.
     """
 
     kind: Kind
@@ -100,7 +100,7 @@ class Values:
         return self.kind in ("byte", "unit")
 
     def is_far_from_standard(self, span: Span) -> bool:
-        """Whether data of that span reach the model as they are, and so far out that it may not start from them."""
+        """Whether data of that span reach the model as they are, and are so far from 0 and 1 that training may fail."""
         return self.kind == "real" and self.standardisation is None and max(abs(span.low), abs(span.high)) > _FAR
 
     @property
@@ -142,7 +142,7 @@ class Values:
         trained = "" if self.span is None else f"; the training rows have {self.span}"
         other = [kind for kind in _GREY if kind != self.kind and Values.named(kind).fits(span)]
         remedy = f"; what it holds can be named: values {' or '.join(map(repr, other))}" if other else ""
-        raise DataError(f"{what}: has {span}, expected {self.expected}{trained}{remedy}")
+        raise DataError(f"{what}: got {span}, expected {self.expected}{trained}{remedy}")
 
     def convert(self, rows: Array) -> Array:
         """The rows as they are stored: without a copy where their dtype fits already.
@@ -196,7 +196,7 @@ class Values:
 
     @classmethod
     def from_mapping(cls, held: Mapping[str, Any], features: int) -> Values:
-        """The values that a checkpoint of a model with so many features holds; raises DataError where they are none."""
+        """The values in the checkpoint of a model with `features` columns; raises DataError where there are none."""
         try:
             values = cls.named(held["kind"], float(held["scale"]))
             if held["span"] is not None:
@@ -240,15 +240,15 @@ BINARY, BYTE, UNIT, REAL = Values("binary"), Values("byte", _WHITE), Values("uni
 def flatten(array: Any, what: str) -> tuple[Array, tuple[int, int] | None]:
     """An array (N, D) or (N, H, W) of numbers as rows (N, D), and (H, W) where it has that.
 
-    Raises DataError for another shape, no rows, what is no number, and masked cells.
+    Raises DataError for another shape, no rows, values that are not numbers, and masked cells.
     """
     array = unmasked(array, what)
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{what} holds {array.dtype}, expected numbers")
+        raise DataError(f"{what}: got {array.dtype}, expected numbers")
     if array.ndim not in (2, 3):
-        raise DataError(f"{what} has shape {array.shape}, expected (N, D) or (N, H, W)")
+        raise DataError(f"{what}: got shape {array.shape}, expected (N, D) or (N, H, W)")
     if array.size == 0:
-        raise DataError(f"{what} is empty, its shape is {array.shape}")
+        raise DataError(f"{what}: got the empty shape {array.shape}, expected at least one row and one column")
     if array.ndim == 2:
         return array, None
     rows, height, width = array.shape
@@ -277,7 +277,7 @@ def scan(rows: Array, what: str) -> Span:
             if not finite.all():
                 row, column = np.argwhere(~finite)[0]
                 where = f"row {start + row}, column {column} (counted from 0)"
-                raise DataError(f"{what} has the value {part[row, column]} at {where}, expected finite numbers")
+                raise DataError(f"{what}: got {part[row, column]} at {where}, expected finite numbers")
             whole = whole and bool((part == np.rint(part)).all())
         low, high = min(low, float(part.min())), max(high, float(part.max()))
     return Span(low, high, whole)
@@ -295,10 +295,10 @@ def decide(
     """The values of training rows with that span and dtype, for a model with that likelihood.
 
     `kind` and `scale` name them; what is not named is decided where the rows leave no doubt. Raises DataError where
-    they do, with the names to choose from, and where what was named does not fit.
+    they leave a doubt, with the names to choose from, and where a given name does not fit.
 
     A Bernoulli likelihood needs 0 and 1, or grey: numbers within [0, 1], or whole numbers that reach from 0 to between
-    128 and 255. To a normal one all numbers are as they are, except bytes of images: uint8 that reaches that high.
+    128 and 255. A normal one takes all numbers as they are, except bytes of images: uint8 that reaches that high.
     """
     if kind is None and scale is not None:
         whole_bytes = scale == _WHITE and BYTE.fits(span)

@@ -1,8 +1,8 @@
 """log p(x) by annealed importance sampling with Hamiltonian transitions, from below and from above. [D60] [D63]
 
 Chains walk from the prior to the posterior of their example, over the distributions p(z) p(x|z)^β with β from 0 to 1,
-and weigh themselves on the way. No encoder is needed, so the estimate does not suffer where q(z|x) is poor. All chains
-of all examples of a batch move at once: rows are chain-major, c·B + b. (Neal 2001, 2011; Wu et al. 2017)
+and gather their weights on the way. No encoder is needed, so the estimate does not suffer where q(z|x) is poor. All
+chains of all examples of a batch move at once: rows are chain-major, c·B + b. (Neal 2001, 2011; Wu et al. 2017)
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ _PILOT_CHAINS = 2
 _PILOT_TRANSITIONS = 200
 _GAIN = 0.1
 _FIRST_STEP = 0.5
-# Rows (chains × examples) that move at once. At 784 pixels 256 took 5.2 µs a row and leapfrog step, and 512 took 8.5:
-# their logits, 1.6 MB of float32, go back to the system whenever they are freed, and come anew as pages to be cleared.
+# Rows (chains × examples) that move at once. At 784 pixels 256 took 5.2 µs per row and leapfrog step, and 512 took 8.5:
+# their logits, 1.6 MB of float32, go back to the system whenever they are freed, and new pages have to be cleared each
+# time.
 _CHUNK_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Annealing:
-    """How chains go: `chains` an example, `temperatures` increments of β, `leapfrog` steps a transition.
+    """How chains move: `chains` per example, `temperatures` increments of β, `leapfrog` steps per transition.
 
-    `acceptance` is what the pilot adapts the step size to. Raises InputError for a value that makes no sense.
+    `acceptance` is what the pilot adapts the step size to. Raises InputError for a value out of its range.
     """
 
     chains: int = 16
@@ -125,7 +126,7 @@ def leapfrog(
 ) -> tuple[State, Array]:
     """`steps` leapfrog steps of size `step` (C·B, 1) under −log p(z) − β log p(x|z): the end, and its momentum. [D61]
 
-    Reversible, and it keeps volume: from the end with the momentum turned round, it comes back to where it began.
+    It is reversible and keeps volume: from its end, with the momentum reversed, it comes back to where it began.
     """
     z, loglik, gradient = state.z, state.loglik, state.gradient
     momentum = momentum + 0.5 * step * (beta * gradient - z)
@@ -148,8 +149,8 @@ def transition(
 ) -> tuple[State, Array]:
     """One Hamiltonian transition that leaves p(z) p(x|z)^β as it is; the new state and each chain's chance. [D61]
 
-    `step` (C·B,); `normals` (C·B, K + 3) are the momentum, the two that decide on the proposal, and the jitter's.
-    The chance, (C·B,) in [0, 1], is the probability with which the proposal was to be accepted.
+    `step` (C·B,); `normals` (C·B, K + 3) are the momentum, the two numbers that decide on the proposal, and the one for
+    the jitter. The chance, (C·B,) in [0, 1], is the probability with which the proposal was to be accepted.
     """
     latent = state.z.shape[1]
     momentum, decision, jitter = normals[:, :latent], normals[:, latent : latent + 2], normals[:, latent + 2]
@@ -171,7 +172,7 @@ def transition(
 
 
 class _Chains:
-    """Chains of one role and their noise: pure in seed, role, example and chain, whatever moves beside them."""
+    """Chains of one role, and their noise, which depends on seed, role, example and chain alone."""
 
     def __init__(self, target: Target, rows: Array, chains: Array, *, seed: int, role: int) -> None:
         self.target, self.seed = target, seed
@@ -235,7 +236,7 @@ def log_weights(
     """log w (C, B) of chains with these numbers (C,), and the examples' mean chance of acceptance (B,). [D60]
 
     E w = p(x), without a `start`. With `start` z (B, K), exact samples of p(z|x), the chains run from the posterior to
-    the prior, and E 1/w = 1/p(x). `steps` (T − 1, B) are the step sizes; `on_progress` hears the share that is done.
+    the prior, and E 1/w = 1/p(x). `steps` (T − 1, B) are the step sizes; `on_progress` is told the share that is done.
     """
     forward = start is None
     runs = _Chains(target, rows, chains, seed=seed, role=_FORWARD if forward else _REVERSE)
@@ -266,13 +267,13 @@ def annealed_log_likelihood(
     chunk_rows: int = _CHUNK_ROWS,
     on_progress: Callable[[float], None] | None = None,
 ) -> AnnealedEstimate:
-    """log p(x) of x (B, D), `rows` (B,) in its data set, by exactly `annealing.chains` chains an example. [D60]
+    """log p(x) of x (B, D), `rows` (B,) in its data set, by exactly `annealing.chains` chains per example. [D60]
 
-    With `posterior` (B, K), an exact sample of p(z|x) of every example, as data that were simulated from the model have
-    one, the result is a BidirectionalEstimate. What a chain draws depends on its example, its number and its
-    temperature alone, and not on how many move beside it: at most `chunk_rows`, or one chain of every example. (Long
-    chains amplify the rounding in which matrix products of other sizes differ, by less than their own error.)
-    `on_progress` hears the share of the work that is done. [D63]
+    With `posterior` (B, K), an exact sample of p(z|x) for every example, the result is a BidirectionalEstimate; such
+    samples are known where the data were simulated from the model. What a chain draws depends on its example, its
+    number and its temperature alone, and not on how many move at the same time: at most `chunk_rows`, or one chain of
+    every example. (Long chains amplify the rounding in which matrix products of other sizes differ, by less than their
+    own error.) `on_progress` is told the share of the work that is done. [D63]
     """
     target = Target(model, x)
     blocks = _blocks(annealing.chains, max(1, chunk_rows // len(x)))

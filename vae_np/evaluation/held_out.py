@@ -32,7 +32,8 @@ _BATCH = 500
 # Examples whose log p(x) is estimated at once, and log weights that are held at once: 80 MB in float64.
 _LIKELIHOOD_BATCH = 100
 _LOG_WEIGHTS = 10_000_000
-# Every example is compared with every other for the mutual information: at most so many, and so many rows at once.
+# The mutual information compares every example with every other: at most this many examples, and this many rows at
+# once.
 _MIXTURE = 10_000
 _MIXTURE_ROWS = 256
 
@@ -71,7 +72,7 @@ class Examples:
 
 
 def posterior(model: Model, x: Array, places: Array, *, seed: int) -> tuple[Array, Array]:
-    """mu and logvar of q for x (B, D), (B, K) each: the encoder's, or solved for where there is none. [D11] [D19]"""
+    """mu and logvar of q for x (B, D), (B, K) each: the encoder's, or optimised where there is none. [D11] [D19]"""
     if model.arch.inference == "amortized":
         return encode_forward(*model, x)[0]
     found = per_datapoint.infer(model, x, places, steps=HELD_OUT_STEPS, seed=seed)
@@ -103,7 +104,7 @@ def elbo_terms(model: Model, examples: Examples, *, seed: int, z_samples: int = 
 
 
 def validation(examples: Examples, *, seed: int, z_samples: int = 1) -> Callable[[Model], Terms]:
-    """`elbo_terms` of these examples for whichever model: what a `Trainer` judges itself by between epochs."""
+    """`elbo_terms` of these examples as a function of the model, which a `Trainer` calls between epochs."""
     return partial(elbo_terms, examples=examples, seed=seed, z_samples=z_samples)
 
 
@@ -132,7 +133,7 @@ def _in_batches(
     on_batch: Callable[[AnyEstimate], None] | None,
     done: AnyEstimate | None,
 ) -> AnyEstimate:
-    """`estimate` of x (B, D) and places (B,), a batch of `size` at a time, behind those that are done already.
+    """`estimate` of x (B, D) and places (B,), a batch of `size` at a time, after those in `done`.
 
     The estimates are log-densities of the data, also where the model sees them standardised. [D65]
     """
@@ -157,8 +158,8 @@ def log_likelihood(
 ) -> Estimate:
     """`importance.importance_log_likelihood` of every example. [D34]
 
-    `on_batch` hears the estimates so far after every batch; handed back as `done`, they are not computed again.
-    `fused` is the backend's `fused_log_weights`, where it has some for the architecture.
+    `on_batch` is given the estimates so far after every batch; if they come back as `done`, they are not computed
+    again. `fused` is the backend's `fused_log_weights`, where it has some for the architecture.
     """
     check_estimator(model.arch)
 
@@ -186,7 +187,7 @@ def annealed_log_likelihood(
 ) -> AnnealedEstimate:
     """`annealing.annealed_log_likelihood` of every example; `posterior` (N, K) are exact samples of p(z|x). [D60] [D63]
 
-    `on_batch` and `done` as in `log_likelihood`; `on_progress` hears how many examples are done, parts of them too.
+    `on_batch` and `done` are as in `log_likelihood`; `on_progress` is told how many examples are done, with fractions.
     """
     check_estimator(model.arch)
     memory.check("chains", how.chains, how.chains * model.arch.features * model.parameters.dtype.itemsize)
@@ -216,15 +217,16 @@ class Surgery:
 
     @property
     def ceiling(self) -> float:
-        """log N: more than that the number of an example cannot tell."""
+        """log N: the number of an example cannot carry more information than that."""
         return float(np.log(len(self.mutual_information)))
 
 
 def elbo_surgery(ops: ModuleType, mu: Array, logvar: Array, *, seed: int, first: int = 0) -> Surgery:
     """How much of the mean KL tells examples apart, and how much is q(z)'s distance from the prior. [D64]
 
-    mu, logvar (N, K) of q(z|x), of the rows from `first` on; one z an example, by the ε of the ELBO's first draw. Of
-    more than 10,000 examples the first 10,000 are taken: all are compared with all. (Hoffman & Johnson 2016)
+    mu, logvar (N, K) of q(z|x), of the rows from `first` on; one z per example, by the ε of the ELBO's first draw. Of
+    more than 10,000 examples only the first 10,000 are used, since every example is compared with every other. (Hoffman
+    & Johnson 2016)
     """
     mu, logvar = mu[:_MIXTURE].astype(np.float64), logvar[:_MIXTURE].astype(np.float64)
     places = first + np.arange(len(mu))
@@ -262,13 +264,14 @@ def active_units(mu: Array) -> Array:
 def mean_and_stderr(values: Array, name: str = "value") -> dict[str, float]:
     """The mean over examples and its standard error, the standard deviation over √N.
 
-    Raises NonFiniteError, with the example, where a value is not finite: there is no mean then, and no error of it.
+    Raises NonFiniteError, with the example, where a value is not finite: there is then neither a mean nor a standard
+    error.
     """
     wide = np.asarray(values, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(wide))
     if len(bad):
         raise NonFiniteError(
-            f"{name}: {len(bad)} of {len(wide)} examples have no finite one, the first is example {bad[0]} with "
+            f"{name}: {len(bad)} of {len(wide)} examples have no finite value, the first is example {bad[0]} with "
             f"{wide[bad[0]]}; the weights, or the data, are too large"
         )
     spread = wide.std(ddof=1) if len(wide) > 1 else 0.0

@@ -15,8 +15,8 @@ from vae_np.elbo import posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
 from vae_np.model import Model, decode_forward, encode_forward, loglik_forward
 
-# Rows (samples × examples) decoded at once: their logits and the temporaries beside them then take tens of megabytes
-# whatever the number of samples.
+# Rows (samples × examples) decoded at once: their logits and temporaries then take tens of megabytes, whatever the
+# number of samples.
 _CHUNK_ROWS = 8192
 # Below this effective sample size an estimate rests on one or two weights: too high if they were lucky, else too low.
 DEGENERATE_ESS = 2.0
@@ -76,7 +76,7 @@ def importance_log_likelihood(
     posterior: tuple[Array, Array] | None = None,
     chunk_rows: int = _CHUNK_ROWS,
 ) -> Estimate:
-    """log p(x) ≈ log (1/S) Σ_s w_s with exactly `samples` draws an example; x (B, D), `rows` (B,) in its data set.
+    """log p(x) ≈ log (1/S) Σ_s w_s with exactly `samples` draws per example; x (B, D), `rows` (B,) in its data set.
 
     The proposal is the encoder's q(z|x), or the normal whose mu and logvar (B, K) are given as `posterior`.
     The noise of a draw depends on its example and its number alone, so neither the batch split, nor `chunk_rows`, nor

@@ -25,7 +25,7 @@ from vae_np.errors import WriteError
 from vae_np.evaluation.importance import AnyEstimate
 
 PATTERN = "eval-*.partial.npz"
-# A kill loses at most this much, and no evaluation spends its time on writing.
+# A kill loses at most this much work, and little time is spent on writing.
 _SECONDS_BETWEEN = 1.0
 
 
@@ -80,7 +80,7 @@ class PartialResults(Generic[AnyEstimate]):
             return None
 
     def add(self, done: AnyEstimate) -> None:
-        """The estimates so far; they are written unless that was done less than a second ago."""
+        """Take the estimates so far, and write them unless that was done less than a second ago."""
         self.done, self.seconds = done, time.perf_counter() - self._began
         if time.perf_counter() - self._written > _SECONDS_BETWEEN:
             self.write()
@@ -101,6 +101,6 @@ class PartialResults(Generic[AnyEstimate]):
 
     def remove(self) -> None:
         """Forget the file: the evaluation is complete."""
-        # What cannot be removed is no file of ours.
+        # A file that cannot be removed is left where it is.
         with contextlib.suppress(OSError):
             self.path.unlink()

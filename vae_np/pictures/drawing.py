@@ -33,7 +33,7 @@ TEN = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
 
 
 def blank_figure(width: int, height: int, *, constrained: bool = True) -> Figure:
-    """A white figure of so many screen pixels, whose parts place themselves where `constrained`."""
+    """A white figure of `width` by `height` screen pixels, whose parts place themselves where `constrained`."""
     from matplotlib.figure import Figure
 
     # Agg truncates its width and height to whole pixels, and w / dpi * dpi can fall just short of w.
@@ -114,7 +114,7 @@ def check_rows(name: str, values: Array, image_shape: ImageShape | None) -> Arra
 
 
 def grid_columns(n: int, rows_each: int, columns: int | None) -> int:
-    """A grid's columns for n examples of so many rows each: as asked, or about eight or a square."""
+    """A grid's columns for n examples of `rows_each` rows each: as asked, or about eight or a square."""
     if columns is not None and columns < 1:
         raise InputError(f"columns: got {columns}, expected a whole number >= 1")
     if columns is not None:
@@ -159,7 +159,7 @@ def mosaic(
 
 
 def mosaic_figure(canvas: Array, title: str | None, *, left: int = 0, bottom: int = 0) -> tuple[Figure, Axes]:
-    """A figure that shows the canvas pixel by pixel, with so much more room to the left and below."""
+    """A figure that shows the canvas pixel by pixel, with `left` and `bottom` more pixels of room on those sides."""
     import matplotlib
 
     margin = 14

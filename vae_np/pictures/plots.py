@@ -1,8 +1,8 @@
 """Pictures of data, samples, latent spaces and training: each function returns a Figure and never shows it.
 
-A good guest: matplotlib is imported when the first picture is made and not before, figures are built
-without pyplot, and no global setting is changed. Images are drawn one data pixel to a whole number of screen
-pixels, so that nothing is blurred; their values are grey levels, 0 black and 1 white.
+matplotlib is imported when the first picture is made and not before, figures are built without pyplot, and no global
+setting is changed. In images each data pixel takes a whole number of screen pixels, so that nothing is blurred; their
+values are grey levels, 0 black and 1 white.
 
 Rows whose features form no image (`image_shape` is None) are drawn as a heat map that says so, or, where they
 are points of the plane (D == 2), as a scatter.
@@ -175,7 +175,7 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
 def interpolations(
     decoded: Array, image_shape: ImageShape | None, *, title: str | None = "Interpolations in latent space"
 ) -> Figure:
-    """Draw paths through latent space, one a row, from left to right.
+    """Draw paths through latent space, one per row, from left to right.
 
     decoded (rows, steps, D), grey levels in [0, 1] where `image_shape` is given. Without it, points of the
     plane (D == 2) are joined along each path, and other rows become a heat map. Raises `InputError` on other
@@ -314,7 +314,7 @@ def kl_per_dimension(kl: Array, active: Array, *, title: str | None = "KL per la
     ax.set_title(f"{number(float(kl[finite].sum()))} nats in all", loc="right", fontsize=9, color=MUTED)
     every = math.ceil(kl.size / 30)
     ax.set_xticks(place[::every], [str(index) for index in order[::every]])
-    # A few bars stay bars, and do not become walls.
+    # A few bars keep the width of bars and do not fill the picture.
     ax.set_xlim(-0.7, max(kl.size, 8) - 0.3)
     ax.set_ylim(0, 1.08 * heights.max() if heights.max() > 0 else 1.0)
     ax.grid(visible=False, axis="x")
@@ -329,7 +329,7 @@ def save(figure: Figure, path: str | Path) -> None:
     Raises WriteError where it cannot be written.
     """
     content = io.BytesIO()
-    # Said outright, because savefig's defaults are the user's settings.
+    # Given explicitly, because savefig's defaults are the user's settings.
     look: dict[str, Any] = {"dpi": figure.dpi, "facecolor": figure.get_facecolor()}
     figure.savefig(content, format="png", metadata={"Software": None}, **look)
     storage.write_atomic(path, content.getvalue())

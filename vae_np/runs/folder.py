@@ -20,7 +20,7 @@ from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import CONFIG_FILE, architecture_of, save_state, values_of
 
 ROOT = Path("runs")
-# No figure of a training is as large: it would not fit into a float.
+# No number in the metrics is as large; larger ones may not fit into a float.
 _HUGE = 1e300
 CONFIG, METRICS = CONFIG_FILE, "metrics.jsonl"
 PICTURES = ("samples.png", "reconstructions.png", "curves.png")
@@ -32,9 +32,9 @@ _MAY_CHANGE = ("epochs", "data", "test_data", "image_shape")
 
 @contextlib.contextmanager
 def claim(out: str | None, *, overwrite: bool) -> Iterator[Path]:
-    """The folder of a new run, there and locked: the one that was named, empty or to be overwritten, or a new one.
+    """The folder of a new run, created and locked: the named one, if it is empty or may be overwritten, or a new one.
 
-    Raises InputError, or BusyError where another process writes there; nothing that was there is changed.
+    Raises InputError, or BusyError where another process writes there; nothing in the folder is changed then.
     """
     with contextlib.ExitStack() as held:
         if out is None:
@@ -46,7 +46,7 @@ def claim(out: str | None, *, overwrite: bool) -> Iterator[Path]:
             folder = Path(out)
             _check_free(folder, overwrite=overwrite)
             _make_and_hold(folder, held)
-            # Once more, now that nobody else can write here: another run may have begun and ended since.
+            # Checked once more, now that no other process can write here: another run may have begun and ended since.
             _check_free(folder, overwrite=overwrite)
         yield folder
 
@@ -77,7 +77,7 @@ def _new_folder() -> Path:
             folder.mkdir(parents=True)
             return folder
         except FileExistsError:
-            # What is in the way may be a file in the place of the folder above.
+            # The reason may be a file in the place of the folder above.
             if not folder.exists():
                 raise InputError(f"out: {folder}: cannot be written ({ROOT} is a file)") from None
             n += 1
@@ -118,7 +118,7 @@ def find(run: str | None) -> Path:
 def _check_free(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that is not empty, unless it holds a run and `overwrite` says so; raises InputError.
 
-    What a run that was killed at its very start has left is a run's.
+    What a run leaves when it is killed at its very start counts as a run.
     """
     if not folder.exists():
         return
@@ -179,8 +179,8 @@ def load_data(
 ) -> data.Dataset:
     """The data that a configuration names, checked against its likelihood; raises MissingFileError or DataError.
 
-    What they mean is what a model of so many `features` was fitted to, `values`; without a model it is what the
-    configuration names, and else is decided here.
+    With a model of `features` columns, `values` says what the data mean; without one it is what the configuration
+    names, or else it is decided here.
     """
     named = "real" if config.standardize else config.values
     dataset = data.load(
@@ -203,8 +203,7 @@ def load_values(folder: Path, config: Config) -> data.Values | None:
 
 
 def fingerprint(dataset: data.Dataset) -> dict[str, Any]:
-    """What a run knows its data by: how many rows there are for training (and validation) and for the test, and SHA-256
-    of each."""
+    """What identifies a run's data: how many rows train (or validate) and test the model, and SHA-256 of each."""
     return {
         part: {"rows": len(rows), "sha256": data.digest_of_rows(rows, f"data {dataset.name!r}")}
         for part, rows in (("train", dataset.train), ("test", dataset.test))
@@ -214,7 +213,7 @@ def fingerprint(dataset: data.Dataset) -> dict[str, Any]:
 def check_unchanged(folder: Path, dataset: data.Dataset, parts: Sequence[str], remedy: str) -> None:
     """Raise DataError, with `remedy`, where the rows for these `parts` are not those that the run had.
 
-    A run of an earlier version kept nothing to know them by.
+    The run of an earlier version has no digest of its data, and passes.
     """
     if not (folder / checkpoint.STATE_FILE).exists():
         return
@@ -307,7 +306,7 @@ def _is_metrics(line: Any) -> bool:
 
 
 def drop_metrics_after(folder: Path, step: int) -> None:
-    """Drop the lines past a checkpoint: the steps they tell of will be made again."""
+    """Drop the lines after a checkpoint, since their steps will be made again."""
     kept = [line for line in read_metrics(folder) if line["step"] <= step]
     storage.write_atomic(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
 
@@ -338,7 +337,7 @@ class MetricsFile:
                 raise
 
     def check(self) -> None:
-        """See that the run's folder is still there, and this file in it: a file that is removed can be written to."""
+        """Check that this file is still in its place: a system also lets one write to a file that was removed."""
         with self._telling():
             if not os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno())):
                 raise FileNotFoundError(errno.ENOENT, "another file is in its place")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vae_np.errors import WriteError
 
-# Of the file's own name, so much is in its temporary one: with all of it, a long name would become too long.
+# How much of the file's own name is in its temporary one; with all of it, a long name would become too long.
 _NAME_PART = 40
 _TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
 

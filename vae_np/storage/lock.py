@@ -1,8 +1,8 @@
 """The lock of a folder: one process at a time writes a run.
 
 The lock is the operating system's own (by filelock: flock, or Windows' locking), so it goes with the process that holds
-it, however that ends: there are no stale locks to be judged. Who holds it stands in a file beside it, for the message
-alone: on Windows a locked file cannot be read.
+it, however that ends: there are no stale locks. The holder's name is in a file beside it, for the message alone: on
+Windows a locked file cannot be read.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def hold(folder: Path) -> Iterator[None]:
         raise WriteError(f"{folder}: cannot be written ({reason(error)})") from error
     try:
         remove_temporaries(folder)
-        # A courtesy to whoever finds the folder locked: the work itself will say it if the disk is full.
+        # This file only serves a message; if the disk is full, the work itself will say so.
         with contextlib.suppress(WriteError):
             write_atomic(folder / HOLDER, json.dumps({"pid": os.getpid(), "host": platform.node()}) + "\n")
         yield

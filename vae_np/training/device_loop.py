@@ -1,5 +1,5 @@
 """Training on a device that runs ahead of the host: steps are queued in parts, and one part is read when the next is on
-its way. Metrics, validation, checkpoints and stops come where they come in `vae_np.training.host_loop`.
+its way. Metrics, validation, checkpoints and stops come at the same steps as in `vae_np.training.host_loop`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from vae_np.step import first_non_finite
 from vae_np.training.listeners import Listeners
 from vae_np.training.trainer import Metrics, Origin, Trainer
 
-# Steps in one part, where no metrics line ends it sooner: so long does a stop wait.
+# Steps in one part, where no metrics line ends it sooner: a stop waits for so many at most.
 _MOST_STEPS = 500
 
 
 def resident_steps(trainer: Trainer) -> Any:
-    """The backend's steps on data that it keeps, from the trainer's present state; None where it has none for these.
+    """The backend's steps on data that it keeps, from the trainer's present state; None where it has none for this
+    training.
 
     Grey bytes are drawn anew at every visit, on the device. What is binarised once and for all is so before it travels.
     """
@@ -60,14 +61,14 @@ def resident_steps(trainer: Trainer) -> Any:
 
 @dataclass(frozen=True)
 class _Part:
-    """Steps that are queued: their terms to come, and how many steps are done behind the last of them."""
+    """A part of queued steps: the terms that they will give, and how many steps are done after the last of them."""
 
     queued: Any
     end: int
 
 
 def run(trainer: Trainer, steps: Any, listeners: Listeners) -> bool:
-    """What `vae_np.training.host_loop.run` does, with `steps` of `resident_steps`; `on_step` hears of each part.
+    """Train as `vae_np.training.host_loop.run` does, with the steps of `resident_steps`; `on_step` is called per part.
 
     Raises NonFiniteError with the first step that left something not finite, and what its backend raises.
     """
@@ -120,7 +121,7 @@ def _run(trainer: Trainer, steps: Any, listeners: Listeners) -> bool:
 
 
 def _end(trainer: Trainer, done: int) -> int:
-    """How many steps are done behind the part that begins after `done`: where a line is due, or there are enough."""
+    """Where the part ends that begins after `done` steps: where a metrics line is due, or after `_MOST_STEPS`."""
     end = done + 1
     while not trainer.line_is_due(end) and end - done < _MOST_STEPS:
         end += 1
@@ -128,7 +129,7 @@ def _end(trainer: Trainer, done: int) -> int:
 
 
 def _read(trainer: Trainer, steps: Any, part: _Part) -> list[Metrics]:
-    """Wait for a part, add it up, and return the metrics line that is due behind it, if one is."""
+    """Wait for a part, add it up, and return the metrics line that is due after it, if one is."""
     terms, bad = part.queued.result()
     if bad is not None:
         steps.pull()

@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and to whom; and who may ask it to stop."""
+"""The callables that a training informs while it runs, and the one that may ask it to stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vae_np.training.trainer import Metrics, Trainer
 class Listeners:
     """Callables that a loop calls: after a step, with a metrics line, at an epoch's end; and before each step, to stop.
 
-    Validation is made where somebody hears of it, and not otherwise.
+    Validation is computed only where somebody listens for its line.
     """
 
     on_step: Callable[[Trainer], None] | None = None

@@ -19,8 +19,8 @@ def run(
 ) -> bool:
     """Train until `config.epochs` are done; True if they are, False if `should_stop` said so.
 
-    The trainer may be fresh or restored; it goes on from the step at which it stands. On a device `on_step` hears of
-    each part of many steps, and a stop comes between two of them. Raises NonFiniteError, with the tensor's name and
+    The trainer may be fresh or restored; it goes on from the step at which it stands. On a device `on_step` is called
+    once per part of many steps, and a stop comes between two parts. Raises NonFiniteError, with the tensor's name and
     the step, as soon as a loss or gradient is not finite, and what the backend raises.
     """
     listeners = Listeners(on_step, on_metrics, on_epoch, should_stop)

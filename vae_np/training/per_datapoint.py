@@ -1,7 +1,7 @@
-"""The non-amortised model: λ_1, ..., λ_n of their own for n datapoints, and no encoder. [D11] [D16]
+"""The non-amortised model: each of n datapoints has a λ of its own, λ_1, ..., λ_n, and there is no encoder. [D11] [D16]
 
 The training step is the amortised one with the encoder taken out: draw ε, forward, backward, one Adam step on θ, and
-one on the λ of the batch's rows. A row is touched once an epoch, so its λ gets an Adam of its own (moments and a count
+one on the λ of the batch's rows. A row is visited once per epoch, so its λ gets an Adam of its own (moments and a count
 of visits per row; rows that are not in the batch do not move) and a larger step than θ, which moves at every batch.
 """
 
@@ -22,7 +22,7 @@ from vae_np.step import Optimiser, TrainingState, apply_gradients
 
 # What a LocalPosterior holds, and a checkpoint of it.
 ARRAYS = ("mu", "logvar", "first_moment", "second_moment", "visits")
-# Measured on 20,000 rows of MNIST, 20 latents: with one step of 0.1 a visit, q stays near the prior for many epochs.
+# Measured on 20,000 rows of MNIST, 20 latents: with one step of 0.1 per visit, q stays near the prior for many epochs.
 LOCAL_LR = 0.3
 LOCAL_STEPS = 4
 
@@ -50,7 +50,7 @@ class LocalPosterior:
 
     @classmethod
     def prior(cls, rows: int, latent: int, dtype: Any = np.float32) -> LocalPosterior:
-        """`rows` copies of N(0, I): 2K numbers a row, n·2K in all."""
+        """`rows` copies of N(0, I): 2K numbers per row, n·2K in all."""
         return cls(np.zeros((rows, latent), dtype=dtype), np.zeros((rows, latent), dtype=dtype))
 
     def arrays(self) -> dict[str, Array]:
@@ -105,7 +105,7 @@ def local_training_step(
         # θ moves once, along the gradient of the last of these passes.
         gradients = None if sample else state.gradients
         dmu, dlogvar = posterior_elbo_backward(ops, arch, cache, gradients, beta=beta)
-        # The loss is a mean: without the B, a λ's step would hang on the batch size through Adam's eps.
+        # The loss is a mean: without the B, a λ's step would depend on the batch size through Adam's eps.
         local.update(rows, dmu * len(x), dlogvar * len(x), optimiser=of_rows)
     apply_gradients(ops, state, optimiser)
     return terms
@@ -124,7 +124,7 @@ def infer(
     """λ of new examples x (B, D) for a fixed decoder, from the prior, by `steps` Adam steps: how held-out data are
     scored where there is no encoder.
 
-    Every step draws `samples` ε an example, from EVAL_EPS; over the last half lr falls linearly to a tenth, so that
+    Every step draws `samples` ε per example, from EVAL_EPS; over the last half lr falls linearly to a tenth, so that
     λ settles. It is not solved to convergence (`inference.maximise` does that), and any λ gives a valid bound. [D11]
     """
     local = LocalPosterior.prior(len(x), model.arch.latent, model.parameters.dtype)

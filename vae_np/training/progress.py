@@ -1,4 +1,4 @@
-"""How far a training is between sittings, how it is told to stop, and what it goes back to where a step was torn."""
+"""How far a training is between sittings, how it is told to stop, and what it goes back to if a step is broken off."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class EarlyStopping:
 
 @dataclass
 class Progress:
-    """What a model keeps of its training beside parameters, moments and step.
+    """What a model keeps of its training besides parameters, moments and step.
 
     `rows` and `batch_size` are those of the last sitting, None before the first. Where there is no encoder, `local` are
     the λ of the rows whose digest is `local_rows`.
@@ -58,7 +58,7 @@ class Progress:
     local_rows: str | None = None
 
     def resumed(self, step: int, rows: int, batch_size: int) -> tuple[Progress, int]:
-        """What a sitting on so many rows begins with after `step` steps, and how many epochs lie behind it.
+        """What a sitting on `rows` rows begins with after `step` steps, and how many epochs came before it.
 
         With as many rows and as large a batch as before it goes on within the epoch; else it begins a new one.
         """
@@ -98,7 +98,7 @@ class Progress:
 
     @classmethod
     def from_mapping(cls, held: Mapping[str, Any], batch_size: int) -> Progress:
-        """What `to_mapping`, or a run of the command line, has kept; raises CheckpointError for what are no numbers."""
+        """What `to_mapping`, or a run of the command line, has kept; raises CheckpointError where a number is none."""
         if held.get("rows") is None:
             return cls()
         held = {"origin_step": 0, "origin_epoch": 0, **held}
@@ -110,7 +110,7 @@ class Progress:
 
 
 class Kept:
-    """A copy of what a training has reached, for the case that a later step is torn: by an interrupt or a NaN."""
+    """A copy of what a training has reached, in case a later step is broken off by an interrupt or a NaN."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer

@@ -26,7 +26,7 @@ from vae_np.optim import linear_warmup, staged_lr
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
 from vae_np.training.per_datapoint import LocalPosterior, local_training_step
 
-# A metrics line about so many steps, and one an epoch in long runs, from this epoch on.
+# A metrics line comes after about METRICS_STEPS steps; after the first _LONG epochs, once per epoch.
 METRICS_STEPS = 100
 _LONG = 100
 _DEFAULT_VALIDATION = 5000
@@ -89,7 +89,7 @@ def _mean(values: Array) -> float:
 
 
 def finite_number(progress: Mapping[str, Any], name: str) -> float:
-    """A number out of a checkpoint; raises CheckpointError where it is none, or not finite."""
+    """A number from a checkpoint; raises CheckpointError where it is not a finite number."""
     value = progress.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise CheckpointError(f"checkpoint: {name} is {value!r}, expected a finite number")
@@ -132,7 +132,7 @@ class Trainer:
     seconds: float = 0.0
     local: LocalPosterior | None = field(init=False, default=None)
     origin: Origin = field(default_factory=Origin)
-    # Whether parameters, moments and sums are those of one and the same step: not within a step, nor while a device is
+    # Whether parameters, moments and sums all belong to the same step. They do not within a step, nor while a device is
     # ahead of them.
     settled: bool = field(init=False, default=True)
     from_state: InitVar[TrainingState | None] = None
@@ -168,7 +168,7 @@ class Trainer:
 
     @cached_property
     def local_rows(self) -> str | None:
-        """SHA-256 of the training rows, whose own every λ is; None where there is an encoder."""
+        """SHA-256 of the training rows, to which the λ belong; None where there is an encoder."""
         return None if self.local is None else data.digest_of_rows(self.rows)
 
     @property
@@ -182,7 +182,7 @@ class Trainer:
         return self.origin.step + self.steps_per_epoch * (self.config.epochs - self.origin.epoch)
 
     def place(self, step: int) -> tuple[int, int]:
-        """The epoch, from 0, and the batch in it, from 0, that come after so many steps."""
+        """The epoch and the batch in it, both counted from 0, that come after `step` steps."""
         return divmod(self.origin.position(step, self.steps_per_epoch), self.steps_per_epoch)
 
     @property
@@ -212,7 +212,7 @@ class Trainer:
         """
         beta = self.beta(self.state.step)
         self.settled = False
-        # What overflows here is told by name below, not by a warning of NumPy's as well.
+        # Overflow is reported by name below, so NumPy's own warning is not needed.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if self.fused is not None:
                 terms, bad = self._fused_step(self.fused, rows, optimiser, beta)
@@ -230,7 +230,7 @@ class Trainer:
         self.running.add(reconstruction + log_det, kl, objective + log_det)
 
     def not_finite(self, step: int, what: str) -> NonFiniteError:
-        """What to raise where `what` is not finite after `step`, from 1; it says where the data's scale may be why."""
+        """What to raise where `what` is not finite after `step`, from 1; the data's scale may be named as the cause."""
         remedy = "a smaller lr often helps"
         span = self.values.span or data.scan(self.rows, "data")
         if self.values.is_far_from_standard(span):
@@ -278,7 +278,8 @@ class Trainer:
         )
 
     def line_is_due(self, step: int) -> bool:
-        """Whether a metrics line follows `step`, from 1: an epoch has equal parts of about METRICS_STEPS steps."""
+        """Whether a metrics line follows `step`, from 1: an epoch has equal parts of about METRICS_STEPS
+        steps."""
         epoch, batch = self.place(step - 1)
         if batch == self.steps_per_epoch - 1 or epoch >= _LONG:
             return batch == self.steps_per_epoch - 1
@@ -286,7 +287,7 @@ class Trainer:
         return (batch + 1) * parts // self.steps_per_epoch > batch * parts // self.steps_per_epoch
 
     def train_line(self, step: int) -> Metrics:
-        """The metrics line that follows `step`, from 1: means over the steps since the last line, and a new start."""
+        """The metrics line that follows `step`, from 1: means over the steps since the last line; new sums begin."""
         means, self.running = self.running.means(), Running()
         return self._line(step, "train", *means)
 
@@ -317,14 +318,14 @@ class Trainer:
         }
 
     def moments(self) -> dict[str, Array]:
-        """The optimiser's moments, and all λ where there is no encoder: what a checkpoint holds beside parameters."""
+        """The optimiser's moments, and all λ where there is no encoder: what a checkpoint holds besides parameters."""
         held = self.state.moments()
         if self.local is not None:
             held |= self.local.arrays()
         return held
 
     def progress(self) -> Mapping[str, Any]:
-        """What a resumed run needs beside parameters and moments."""
+        """What a resumed run needs besides parameters and moments."""
         return {
             "seconds": self.seconds,
             "reconstruction": self.running.reconstruction,

@@ -8,12 +8,12 @@ x = n ln 2 + r, |r| ≤ ½ ln 2, or as log1p(x) = 2 artanh(x / (2 + x)), and sum
     float32      1.1     1.7          3.3           2.5       3.7         2.4
     float64      1.1     2.0          3.6           2.7       4.1         2.5
 
-These are what was found, rounded up: in float32 at every 61st of all float32 numbers, against float64; in float64 at
-10 million arguments, 4 million for log1p, against the 64-bit mantissa of long double; with AVX-512, and at fewer
-float32 numbers with AVX2 and with SSE alone. A test reads this table and holds the functions to it.
+These are the largest errors found, rounded up: in float32 at every 61st of all float32 numbers, against float64; in
+float64 at 10 million arguments, 4 million for log1p, against the 64-bit mantissa of long double; with AVX-512, and at
+fewer float32 numbers with AVX2 and with SSE alone. A test reads this table and holds the functions to it.
 
 NaN stays NaN; arguments beyond the range give 0 and infinity, as in the reference. `exp_minus`, within exp's error, is
-for sums in which what is smaller than e⁻⁸⁷ does not count: it stops there.
+for sums in which terms below e⁻⁸⁷ do not count: it never falls below that.
 """
 
 from __future__ import annotations

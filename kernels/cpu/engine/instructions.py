@@ -61,7 +61,7 @@ class Vectors:
         return self.call(f"llvm.sqrt.{self.suffix}", self.type, a)
 
     def at(self, place: Any, vectors: int) -> Any:
-        """The address so many vectors behind a place."""
+        """The address `vectors` vectors after a place."""
         return self.builder.gep(place, [I64(vectors * self.width)])
 
     def load(self, place: Any, mask: Any = None) -> Any:
@@ -88,9 +88,9 @@ class Vectors:
         self.call("llvm.prefetch.p0", ir.VoidType(), byte, *kinds)
 
     def along(self, count: Any, carried: list[Any], body: Body) -> list[Any]:
-        """body(i, mask, carried) for each vector of a row of `count` entries, the last one masked; what is carried out.
+        """body(i, mask, carried) for each vector of a row of `count` entries, the last one masked; what the last gives.
 
-        Without a mask (None) for whole vectors; the values that it returns are carried to the next.
+        For whole vectors the mask is None. The values that the body returns are carried to the next vector.
         """
         builder = self.builder
         whole = builder.and_(count, I64(-self.width))
@@ -119,7 +119,7 @@ def splat(builder: Any, scalar: Any, width: int) -> Any:
 
 
 def cases(builder: Any, value: Any, known: Iterable[int], name: str) -> Iterator[int]:
-    """Each known value in turn, to write what is to be done for it; nothing is done for others."""
+    """Each known value in turn, for which the caller then writes code; other values do nothing."""
     end = builder.append_basic_block(f"{name}.end")
     blocks = {case: builder.append_basic_block(f"{name}{case}") for case in known}
     switch = builder.switch(value, end)
@@ -134,7 +134,7 @@ def cases(builder: Any, value: Any, known: Iterable[int], name: str) -> Iterator
 def rounds(
     builder: Any, count: Any, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]], *, step: int = 1
 ) -> list[Any]:
-    """A loop that keeps values in registers: body(i, carried) for i = 0, step, … below `count`; what is carried out.
+    """A loop that keeps values in registers: body(i, carried) for i = 0, step, … below `count`; what the last returns.
 
     The values that `body` returns are carried to the next round.
     """

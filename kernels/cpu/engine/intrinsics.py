@@ -32,7 +32,7 @@ float64_of = _bitcast(types.int64, types.float64, lambda value: np.int64(value).
 
 
 def _fma(a: Any, b: Any, c: Any) -> Any:
-    """a b + c, rounded once where the processor has an instruction for it, else twice: one machine, one way."""
+    """a b + c, rounded once where the processor has an instruction for it, else twice: the same on one machine."""
     return a * b + c
 
 

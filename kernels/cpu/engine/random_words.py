@@ -1,6 +1,6 @@
 """Philox4x32-10 and its normals, one block and one pair at a time, inlined; bit for bit what `vae_np.noise` gives.
 
-No fused multiply-add here: it would round once where the contract rounds twice.
+No fused multiply-add is used: it would round once where the contract rounds twice.
 """
 
 from __future__ import annotations
@@ -119,9 +119,10 @@ def fill_normals(
     rows: Array, samples: Array, first: int, last: int, columns: int, k0: Any, k1: Any, stream: int, step: int,
     words: Array, out: Array, at: int,
 ) -> None:  # fmt: skip
-    """The normals of rows first..last−1 into out, from entry `at` on, `columns` a row.
+    """The normals of rows first..last−1 into out, from entry `at` on, `columns` per row.
 
-    `words` (int64) is scratch for 4·⌈columns/4⌉ entries a row, of at least one row; as many as fit are done at once.
+    `words` (int64) is scratch of 4·⌈columns/4⌉ entries per row, for at least one row; as many rows as fit are done at
+    once.
     """
     blocks = (columns + 3) // 4
     if blocks == 0:
@@ -183,6 +184,6 @@ def fill_bernoulli(
 
 
 def key(seed: int) -> tuple[Any, Any]:
-    """The two key words of a seed. Raises InputError for what is no seed."""
+    """The two key words of a seed. Raises InputError for a value that is not a seed."""
     seed = noise.check_seed(seed)
     return np.uint64(seed % 2**32), np.uint64(seed // 2**32)

@@ -21,26 +21,26 @@ from ..runtime.lowering import VECTOR_BYTES
 from .instructions import I32, I64, Vectors, call, cases, rounds, splat
 
 SUM_VECTORS = 8
-# How many entries ahead of Adam's work its places are asked for.
+# How many entries ahead of its work Adam prefetches.
 _ENTRIES_AHEAD = 256
 _INT = types.int64
 
 
 @njit()
 def in_vectors(columns: int, width: int) -> tuple[int, int]:
-    """How many vectors so many columns fill, and the lanes of the last one."""
+    """How many vectors `columns` columns fill, and the lanes of the last one."""
     vectors = (columns + width - 1) // width
     return vectors, columns - (vectors - 1) * width
 
 
 @njit()
 def equal_share(left: int, parts: int) -> int:
-    """What the next of so many parts gets of what is left, so that no two parts differ by more than one."""
+    """What the next of `parts` parts gets of what is left, so that no two parts differ by more than one."""
     return (left + parts - 1) // parts
 
 
 def columns_of(vectors: int, lanes: int, itemsize: int) -> int:
-    """How many columns so many vectors hold, the last with `lanes`."""
+    """How many columns `vectors` vectors hold, the last with `lanes`."""
     return VECTOR_BYTES // itemsize * (vectors - 1) + lanes
 
 
@@ -124,7 +124,7 @@ def compress_columns(typing, x, at, first, last, index, at_index):
 
 
 def _sum_range(a: Array, at: int, count: int) -> float:
-    """Σ of `count` entries from `at` on, in float64: one sum a lane, the lanes then pairwise."""
+    """Σ of `count` entries from `at` on, in float64: one sum per lane, then the lanes in pairs."""
     return float(a[at : at + count].sum(dtype=np.float64))
 
 
@@ -202,7 +202,7 @@ def adam_range(typing, parameters, at, gradient, at_gradient, first, second, cou
             theta = builder.fsub(theta, change)
             for value, place in ((theta, places[0]), (m, places[2]), (s, places[3])):
                 v.store(value, place, mask)
-            # x − x is 0 for what is finite and NaN, for good, for what is not. An infinite second moment would stop θ.
+            # x − x is 0 if x is finite, and else NaN, which stays. An infinite second moment would stop θ.
             return [builder.fadd(bad[0], builder.fsub(builder.fsub(theta, theta), builder.fsub(s, s)))]
 
         (bad,) = v.along(count, [v.zero], update)
@@ -215,8 +215,8 @@ def adam_range(typing, parameters, at, gradient, at_gradient, first, second, cou
 def _root(v: Vectors, x: Any) -> Any:
     """√x; in float32 with AVX-512 from a 14-bit estimate of 1/√x and a Newton step, below 2 units in the last place.
 
-    The divider is left to the division that follows. The estimate is kept off 0, whose own is infinite; of infinity the
-    step is 0·∞, so it is chosen.
+    This leaves the divider to the division that follows. The estimate of 0 would be infinite, so x is raised to the
+    smallest normal number; for an infinite x the step would be 0·∞, so infinity is selected.
     """
     builder = v.builder
     if not (VECTOR_BYTES == 64 and v.bits == 32):

@@ -85,7 +85,7 @@ def atomic_swap(typing, array, index, expected, value):
 
 
 def _pause() -> None:
-    """Tells the processor that this is a waiting loop, where it has a word for that."""
+    """Tells the processor that this is a waiting loop, where it has an instruction for that."""
 
 
 @intrinsic(_pause)

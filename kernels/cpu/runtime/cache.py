@@ -1,4 +1,4 @@
-"""Where machine code is kept between runs, and who hears that something has to be compiled.
+"""Where machine code is kept between runs, and who is told that something has to be compiled.
 
 Numba keys its cache by each function's own file, so that after an edit or an upgrade a caller would keep an old copy of
 what it calls. Here one folder belongs to one state of all the sources together and one version of the compiler:
@@ -58,7 +58,7 @@ def digest() -> str:
 
 @functools.cache
 def folder() -> Path | None:
-    """The cache folder, made and tried out; None, with the reason in CACHE_PROBLEM, where there is none to be had."""
+    """The cache folder, created and tested; None, with the reason in CACHE_PROBLEM, where there is none to be had."""
     try:
         here = code_cache.folder(config.CACHE_DIR, digest())
     except OSError as error:
@@ -69,7 +69,7 @@ def folder() -> Path | None:
 
 
 def _forget_old(current: Path) -> None:
-    """Remove what earlier versions left and nobody has added to for long."""
+    """Remove the folders of earlier versions to which nothing has been added for long."""
     if any(current.iterdir()):
         return
     limit = time.time() - 86400 * _FORGET_DAYS
@@ -96,21 +96,21 @@ class _OnDisk(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         # Numba would first import all that it can compile, SciPy for its BLAS included, as it does anyway before it
-        # compiles. What is only loaded needs nothing of it but the memory management that its arrays call.
+        # compiles. Code that is only loaded needs nothing but the memory management that its arrays call.
         rtsys.initialize(target_context)
         content, found = code_cache.read(self._file(sig, target_context.codegen())), None
         if content is not None:
             try:
                 found = CompileResult._rebuild(target_context, *pickle.loads(content))
             except Exception:
-                # Undamaged, and yet of no use to this Numba, whatever it says: compiled anew, like what is not there.
+                # Undamaged, but this Numba cannot use it, whatever the error: compiled anew, like a missing file.
                 found = None
         if found is None:
             _announce()
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        # What has an address of this process compiled in is of no use to the next one.
+        # Code that contains an address of this process is of no use to the next one.
         if CACHE_PROBLEM.line is not None or data.library.has_dynamic_globals:
             return
         file = self._file(sig, data.codegen)

@@ -30,7 +30,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def intrinsic(plain: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Numba's `intrinsic`, beside the plain Python that says what it computes and runs where nothing is compiled."""
+    """Numba's `intrinsic`, or, where nothing is compiled, the plain Python that says what it computes."""
 
     def choose(code: Callable[..., Any]) -> Any:
         return plain if config.DISABLE_JIT else numba.extending.intrinsic(code)

@@ -3,8 +3,8 @@
 A product of small numbers (a dead pixel's sigmoid times a small importance weight) ends in the range where a float has
 lost its leading bit. Intel's processors take such an operand through microcode, at a hundred times the cost, and
 nothing in this package depends on numbers that small. So a region sets its thread's control register, and puts it back
-as it was when it ends, also by an exception. The two halves are functions of their own: in a function that also does
-arithmetic, LLVM could move the arithmetic across them.
+as it was when it ends, also if an exception ends it. The two halves are functions of their own: in a function that also
+does arithmetic, LLVM could move the arithmetic across them.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ def _vector_bytes() -> int:
 
 
 VECTOR_BYTES = _vector_bytes()
-# Rows of a register tile: with two vectors a row, 24 of AVX-512's 32 registers add up, or 12 of the 16 others have.
+# Rows of a register tile: with two vectors per row, 24 of AVX-512's 32 registers hold sums, or 12 of the 16 of other
+# processors.
 TILE_ROWS = 12 if VECTOR_BYTES == 64 else 6
 
 

@@ -11,21 +11,21 @@ import math
 from collections import deque
 from statistics import median
 
-# Seconds that each thread adds to a shared step by being woken and met, measured with two. Work of t seconds then takes
-# t/n + n·cost on n threads, which is least for n = √(t/cost).
+# Seconds that each thread adds to a shared step by being woken and waited for, measured with two. Work of t seconds
+# then takes t/n + n·cost on n threads, which is least for n = √(t/cost).
 _COST = 15e-6
-# Steps that the mean of shared ones and the median of those alone go back, steps that either needs, and how many make a
-# good stretch of shared ones.
+# How many steps back the mean of shared ones and the median of those alone reach, how many either needs, and from how
+# many shared ones on a stretch of them counts as a success.
 _SHARED_MEMORY, _ALONE_MEMORY, _FEW, _LONG = 64, 15, 4, 64
 # Seconds of steps alone before sharing is tried again: at first, and at most, after it has failed again and again.
 _REST, _LONGEST_REST = 0.1, 3.2
 
 
 class Pace:
-    """Tells on how many threads the next step is done, and hears how long each took, in seconds.
+    """Says on how many threads the next step is done, and is told how long each took, in seconds.
 
-    The first steps are done alone. From then on steps are shared out while that is faster, and alone otherwise, where
-    it is tried again after a rest that doubles each time in vain.
+    The first steps are done alone. From then on steps are shared out while that is faster, and alone otherwise. Then
+    sharing is tried again after a rest, which doubles each time that it fails.
     """
 
     def __init__(self) -> None:
@@ -37,11 +37,11 @@ class Pace:
         self._last: deque[float] = deque(maxlen=_ALONE_MEMORY)
 
     def threads(self, most: int) -> int:
-        """How many of at most so many threads the next step gets."""
+        """How many threads the next step gets, of at most `most`."""
         return min(most, self._worth()) if self.is_shared else 1
 
     def took(self, seconds: float) -> None:
-        """The step took so long."""
+        """Take into account that the step took so many seconds."""
         self._steps += 1
         # The first one after a change finds its data in other caches, and is forgotten.
         if self._steps == 1:

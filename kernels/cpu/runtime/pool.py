@@ -1,4 +1,4 @@
-"""The one pool of threads: Python threads that run compiled code without the GIL, each a slab of the work.
+"""The one pool of threads: Python threads that run compiled code without the GIL, each on a slab of the work.
 
 Neither Numba's threads nor a BLAS's are used, so nothing has to be switched off around a call and put back after it. A
 second Python thread that comes while the pool is at work does its own work alone; results do not depend on that.
@@ -48,16 +48,16 @@ class _Pool:
     def reset(self) -> None:
         self.lock = threading.Lock()
         self.inboxes: list[queue.SimpleQueue[_Job]] = []
-        # Counts resets: after a fork, who believed that a worker is waiting for him has to know that it is gone.
+        # Counts resets: after a fork, a caller that believes a worker waits for it must learn that the worker is gone.
         self.generation = getattr(self, "generation", -1) + 1
         # Asks workers that wait inside compiled code for one caller's next job to come back to their inboxes.
         self.dismiss: Callable[[], None] | None = None
 
     def claim(self, dismiss: Callable[[], None] | None = None) -> None:
-        """Get the workers back from who used them last; `dismiss` is how the next one does. The lock is held.
+        """Get the workers back from their last user; `dismiss` is how the next user gets them. The lock is held.
 
-        Who comes looks whether the lock is free, and works alone if not; then takes it by `with`: no exception can
-        come between, not even Ctrl-C, as it can between a function that takes it and whoever has to give it back.
+        A caller first looks whether the lock is free, and works alone if not. Then it takes the lock by `with`, so that
+        no exception, not even Ctrl-C, can come between taking the lock and releasing it.
         """
         if self.dismiss is not None and self.dismiss != dismiss:
             self.dismiss()
@@ -66,7 +66,7 @@ class _Pool:
     def submit(self, worker: int, body: Callable[..., None], *args: Any) -> None:
         """Have worker 1, 2, … call body(*args), which is to catch what it raises.
 
-        Where no more threads are to be had, nobody does: no work depends on who comes.
+        Where the system gives no more threads, nothing happens: no work depends on a certain thread.
         """
         while len(self.inboxes) < worker:
             inbox: queue.SimpleQueue[_Job] = queue.SimpleQueue()
@@ -82,7 +82,7 @@ def _work(inbox: queue.SimpleQueue[_Job]) -> None:
     while True:
         body, args = inbox.get()
         body(*args)
-        # Nothing is kept alive by who waits for the next job.
+        # A worker that waits for its next job must keep nothing alive.
         del body, args
 
 
@@ -128,8 +128,8 @@ def limited(count: int) -> Iterator[None]:
 def run(body: Callable[..., Any], *args: Any, work: float) -> None:
     """body(part, parts, *args) for every part at once; `work` in nanoseconds decides if that is worth waking threads.
 
-    Whoever is free takes the next part, so that nobody waits for a thread that has not come. Waits for all parts, and
-    raises what the first of them raised.
+    A thread that is free takes the next part, so that none waits for a thread that has not come. The call waits for all
+    parts, and raises what the first of them raised.
     """
     count = POOL.threads
     if count == 1 or work < 200_000 or POOL.lock.locked():
@@ -172,7 +172,7 @@ class _Shared:
         """Wait for the parts that others have taken; raise what the first that failed has raised."""
         found: list[tuple[int, BaseException | None]] = []
         while len(found) < self.count:
-            # In turns, for on some systems an interrupt is not heard inside.
+            # In turns, since on some systems an interrupt is not noticed during a wait.
             with suppress(queue.Empty):
                 found.append(self.results.get(timeout=_TURN))
         for _, error in sorted(found, key=lambda result: result[0]):

@@ -1,12 +1,12 @@
 """Threads that share out the work of a step inside compiled code, and wait there for each other and for the next step.
 
 A step has three stages. The first two are cut into slabs, a share of the batch each, the third into units of weights.
-Slab i is thread i's own; where that has not come yet, whoever is free takes it. So nobody ever waits for a thread that
-does not run, but only for work that one has begun, and a step needs no more threads than happen to come.
+Slab i belongs to thread i; if that thread has not come yet, any free thread takes it. So no thread ever waits for
+another that does not run, but only for work that has begun, and a step can be done by whichever threads have come.
 
-All that is agreed on stands in `control`, an int64 array as long as there are threads: a line of the cache for each
-word that is waited for or taken from, then one for each thread. Its counts go up from step to step and are never set
-back, so that a thread which comes late finds everything taken and does no harm.
+The threads agree by way of `control`, an int64 array: it has a line of the cache for each word that is waited for or
+taken from, and then one for each thread. Its counts go up from step to step and are never set back, so that a thread
+which comes late finds everything taken and does no harm.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _line(thread: int) -> int:
 
 @njit()
 def take_slab(control: Array, thread: int, step: int, stage: int) -> int:
-    """A slab of a stage that nobody has taken, its own first; −1 where there is none."""
+    """A slab of a stage that no thread has taken, the thread's own first; −1 where there is none."""
     parts, tag = control[PARTS], step * _STAGES + stage
     for k in range(parts):
         slab = (thread + k) % parts
@@ -80,7 +80,7 @@ def take_unit(control: Array, step: int) -> int:
 
 @njit()
 def finish(control: Array) -> None:
-    """Say that a slab or unit is done; whoever waits for its stage is woken by the last one."""
+    """Say that a slab or unit is done; the last one of a stage wakes the threads that wait for the stage."""
     parts, units = control[PARTS], control[UNITS]
     done = raise_word(control, DONE, 1)
     rest = done % (2 * parts + units)
@@ -90,7 +90,7 @@ def finish(control: Array) -> None:
 
 @njit()
 def complete(control: Array, thread: int, step: int, stage: int) -> bool:
-    """Wait until all of a stage is done; False if that takes long, and the caller is to come again by way of Python."""
+    """Wait until all of a stage is done; False if that takes long: the caller then goes to Python and comes again."""
     parts, units = control[PARTS], control[UNITS]
     least = (step - 1) * (2 * parts + units) + (stage + 1) * parts
     if stage == THIRD:
@@ -107,7 +107,7 @@ def called_again(control: Array, thread: int, step: int) -> bool:
         return atomic_load(control, STEP) < _OVER
     place = _line(thread) + HERE
     atomic_swap(control, place, _PRESENT, _ABSENT)
-    # A step that began meanwhile counts on this thread, unless it has seen it leave and sends for it.
+    # A step that began meanwhile counts on this thread, unless it has seen that the thread left and sends for it.
     if step < atomic_load(control, STEP) < _OVER:
         return atomic_swap(control, place, _ABSENT, _PRESENT) == _ABSENT
     return False
@@ -145,7 +145,7 @@ def _end(control: Array) -> None:
 
 
 def _control(parts: int, units: int) -> Array:
-    """The words of a session of so many threads, whose steps have that many units."""
+    """The words of a session of `parts` threads, whose steps have `units` units."""
     control = np.zeros(THREADS + _LINE * parts, dtype=np.int64)
     sleeps = waiting.SLEEPS_IN_KERNEL and parts > 1
     control[PARTS], control[UNITS] = parts, units
@@ -166,8 +166,8 @@ class Team:
     """Runs steps on the threads of the pool: `step(thread, control, *args)` until it returns True.
 
     `units` is how many units the third stage has. Thread 0 is the caller; for it the step returns True when all of it
-    is done, for another thread when that goes home. False asks to be called again, as often as it takes: between two
-    calls Python hears of an interrupt.
+    is done, for another thread when that goes home. False asks to be called again, as often as necessary: between two
+    calls Python can notice an interrupt.
     """
 
     def __init__(self, step: Callable[..., bool], units: int) -> None:
@@ -221,7 +221,7 @@ class Team:
                 raise
 
     def _gather(self, parts: int) -> None:
-        """A session of so many threads: the one there is, if it has them and no fork has left them behind."""
+        """A session of `parts` threads: the present one, if it has that many and no fork has lost them."""
         if self._generation != POOL.generation:
             self._control, self._generation = self._alone, POOL.generation
         if self._control is self._alone or self._control[PARTS] != parts:
@@ -237,7 +237,7 @@ class Team:
             self._errors.append(error)
 
     def _look_around(self) -> None:
-        """What the caller does while others are at work: sleep, and hear of interrupts and of what they ran into."""
+        """What the caller does while others are at work: sleep, and notice interrupts and their exceptions."""
         if self._errors:
             raise self._errors.pop()
         time.sleep(_NAP)

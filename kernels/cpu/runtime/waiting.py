@@ -1,10 +1,10 @@
 """How one thread waits for another: it looks at a word for a while, then sleeps in the kernel until somebody wakes it.
 
-Who looks without end keeps a core from the very thread that it waits for, where there are more threads than free cores.
-Linux puts a thread to sleep on a word (futex), from compiled code. Elsewhere whoever has looked in vain goes back to
-Python, which can sleep everywhere.
+A thread that looks without end keeps a core from the very thread that it waits for, if there are more threads than free
+cores. Linux can put a thread to sleep on a word (futex) from compiled code. Elsewhere a thread that has looked in vain
+returns to Python, which can sleep on every system.
 
-A word that is waited for only ever grows. Behind it stands how many sleep on it.
+A word that is waited for only ever grows. The next word counts the threads that sleep on it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from vae_np._types import Array
 from .atomics import atomic_add, atomic_load, pause, pointer
 from .compilation import njit
 
-# The word behind one that is waited for.
+# The word after one that is waited for.
 SLEEPERS = 1
-# What a call of the kernel is numbered, by processor: its kind of futex has 32 bits, the lower half of our words.
+# The number of the system call, by processor. A futex has 32 bits, which are the lower half of our words.
 _NUMBERS = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
 _NUMBER = _NUMBERS.get(platform.machine()) if sys.platform == "linux" and sys.byteorder == "little" else None
 _WAIT, _WAKE, _EVERYBODY = 128, 129, 0x7FFFFFFF
@@ -77,8 +77,8 @@ def raise_word(words: Array, word: int, by: int) -> int:
 
 @njit()
 def wake(words: Array, word: int) -> None:
-    """Wake all who sleep on a word, which has been raised before."""
-    # Added to, not loaded: no processor may look here before the word has been raised for everybody.
+    """Wake all threads that sleep on a word, which has been raised before."""
+    # An addition and not a load: no processor may look here before the word has been raised for all.
     if atomic_add(words, word + SLEEPERS, 0) > 0:
         _wake(words, word)
 
@@ -97,7 +97,7 @@ def wait(words: Array, word: int, least: int, looks: int, sleeps: int, limit: in
         value = atomic_load(words, word)
     while value < least and slept < sleeps:
         atomic_add(words, word + SLEEPERS, 1)
-        # Who raises it from here on sees a sleeper.
+        # A thread that raises it from here on sees a sleeper.
         value = atomic_load(words, word)
         if value < least:
             _sleep(words, word, value, limit)
@@ -111,7 +111,7 @@ def wait(words: Array, word: int, least: int, looks: int, sleeps: int, limit: in
 
 @functools.cache
 def looks_in(microseconds: int) -> int:
-    """How many looks at a word take so long here: a pause is 10 cycles on one processor and 140 on another."""
+    """How many looks at a word take that long here: a pause is 10 cycles on one processor and 140 on another."""
     words, looks = np.zeros(8, dtype=np.int64), 500
     wait(words, 0, 1, 1, 0, 0, 2)
     fastest = np.inf
