@@ -33,9 +33,8 @@ def test_from_another_program_to_eval_in_two_commands(theirs: Path, tmp_path: Pa
     assert "model    16-8-2 relu, bernoulli: 340 parameters" in told
     for name in ("config.toml", "checkpoint.safetensors", "state.safetensors"):
         assert f"wrote    {tmp_path / 'run' / name}" in told
-    np.testing.assert_array_equal(
-        VAE.load(tmp_path / "run", backend="numpy").parameters.flat, VAE(16, hidden=(8,), latent=2, seed=3).parameters.flat
-    )
+    ours, again = VAE(16, hidden=(8,), latent=2, seed=3), VAE.load(tmp_path / "run", backend="numpy")
+    np.testing.assert_array_equal(again.parameters.flat, ours.parameters.flat)
     np.save(tmp_path / "bits.npy", (np.random.default_rng(0).random((20, 16)) < 0.5).astype(np.uint8))
     content = good("eval", tmp_path / "run", "--data", tmp_path / "bits.npy", "--samples", 2, "--json", "-").json
     assert -20 < content["test"]["elbo"]["mean"] < -8
@@ -48,7 +47,8 @@ def test_a_run_as_onnx(theirs: Path, tmp_path: Path) -> None:
     for half in ("encoder", "decoder"):
         assert f"wrote    {tmp_path / 'onnx' / half}.onnx" in told
     refused = vae_np("convert", tmp_path / "run", "--to", "onnx", "--out", tmp_path / "onnx")
-    assert (refused.code, refused.err) == (2, f"vae-np: out: {tmp_path / 'onnx'}: is there already, expected a new folder\n")
+    line = f"vae-np: out: {tmp_path / 'onnx'}: is there already, expected a new folder\n"
+    assert (refused.code, refused.err) == (2, line)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_run_as_onnx(theirs: Path, tmp_path: Path) -> None:
         (("--to", "onnx", "--sigma", "2"), "sigma: got '2', but with --to a run is written, which says this itself"),
         (("--mapping", "keras"), "mapping: got 'keras', expected one of pytorch-examples, or layers by our names"),
         (("--likelihood", "normal"), "weights: have no likelihood.logvar, which likelihood 'normal' needs"),
-        (("--activation", "gelu"), "activation: got 'gelu', expected one of relu, tanh, softplus (did you mean 'relu'?)"),
+        (("--sigma", "-1"), "sigma: got -1, expected a number > 0"),
     ],
 )
 def test_refused(theirs: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
