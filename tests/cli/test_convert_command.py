@@ -58,7 +58,7 @@ def test_a_run_as_onnx(theirs: Path, tmp_path: Path) -> None:
         (("--to", "onnx", "--sigma", "2"), "sigma: got '2', but with --to a run is written, which says this itself"),
         (("--mapping", "keras"), "mapping: got 'keras', expected one of pytorch-examples, or layers by our names"),
         (("--likelihood", "normal"), "weights: have no likelihood.logvar, which likelihood 'normal' needs"),
-        (("--sigma", "-1"), "sigma: got -1, expected a number > 0"),
+        (("--sigma", "-1"), "sigma: got -1.0, expected a number > 0"),
     ],
 )
 def test_refused(theirs: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
