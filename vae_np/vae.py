@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import backends, checkpoint, data, memory, model, noise, storage
+from vae_np import backends, checkpoint, data, interchange, memory, model, noise, storage
 from vae_np._types import Array
 from vae_np.config import Config, counted, load_toml
 from vae_np.distributions import bernoulli_sample, normal_sample
@@ -480,6 +480,84 @@ class VAE:
         if moments and (Path(run) / checkpoint.STATE_FILE).exists():
             vae._restore(checkpoint.load_state(run), Path(run))
         return vae
+
+    @classmethod
+    @_as_usual
+    def from_torch(
+        cls,
+        weights: Mapping[str, Any] | str | os.PathLike[str],
+        mapping: Mapping[str, str] | str | None = None,
+        *,
+        activation: str = "relu",
+        likelihood: str = "bernoulli",
+        sigma: float = 1.0,
+        backend: str = "auto",
+        threads: int | None = None,
+        seed: int = 0,
+        values: data.Values | str | None = None,
+    ) -> VAE:
+        """The model of a PyTorch `state_dict`, or of a `.safetensors` file that anybody wrote.
+
+        `mapping` says what their layers are, as {"encoder.mu": "fc21", ...}; it may be left out where the names are
+        ours or those of PyTorch's own VAE example. Sizes follow from the shapes; activation, likelihood and sigma do
+        not, and are given. float16 and bfloat16 become float32. Raises MissingFileError, CheckpointError for a file
+        that cannot be read, and InputError where tensors and mapping do not agree.
+        """
+        kinds = {"activation": activation, "likelihood": likelihood, "sigma": sigma}
+        own = {"backend": backend, "threads": threads, "seed": seed, "values": values}
+        return cls._of_tensors(interchange.read_weights(weights), mapping, kinds, own)
+
+    @classmethod
+    @_as_usual
+    def from_jax(
+        cls,
+        tree: Mapping[str, Any],
+        mapping: Mapping[str, str] | None = None,
+        *,
+        activation: str = "relu",
+        likelihood: str = "bernoulli",
+        sigma: float = 1.0,
+        backend: str = "auto",
+        threads: int | None = None,
+        seed: int = 0,
+        values: data.Values | str | None = None,
+    ) -> VAE:
+        """The model of a nested dictionary of parameters, as Flax has them: `kernel` (in, out) and `bias` per layer.
+
+        `mapping` says what their layers are, as {"encoder.mu": "Dense_1", ...}; it may be left out for what `to_jax`
+        returned. The other arguments and errors are those of `from_torch`.
+        """
+        kinds = {"activation": activation, "likelihood": likelihood, "sigma": sigma}
+        own = {"backend": backend, "threads": threads, "seed": seed, "values": values}
+        return cls._of_tensors(interchange.from_tree(tree), mapping, kinds, own)
+
+    @classmethod
+    def _of_tensors(
+        cls,
+        tensors: Mapping[str, Array],
+        mapping: Mapping[str, str] | str | None,
+        kinds: Mapping[str, Any],
+        own: Mapping[str, Any],
+    ) -> VAE:
+        arch, parameters = interchange.named(tensors, mapping, **kinds)
+        dtype = np.result_type(*parameters.values())
+        vae = cls(**{**arch.as_dict(), "hidden": arch.hidden}, dtype=dtype.name, **own)
+        vae.parameters.assign(parameters)
+        return vae
+
+    def to_torch(self) -> Any:
+        """A plain PyTorch module with the model's weights; see `vae_np.interchange.torch.to_module`."""
+        from vae_np.interchange.torch import to_module
+
+        return to_module(self.arch, self.parameters)
+
+    def to_jax(self) -> dict[str, Any]:
+        """The parameters as a nested dictionary of arrays, `kernel` (in, out) and `bias` per layer."""
+        return interchange.to_tree(self.parameters)
+
+    def to_onnx(self, folder: str | os.PathLike[str], *, opset: int = 17) -> tuple[Path, ...]:
+        """Write `encoder.onnx` and `decoder.onnx` into `folder`; see `vae_np.interchange.onnx.write_onnx`."""
+        return interchange.write_onnx(Path(folder), self.arch, self.parameters, opset=opset)
 
     def _restore(self, state: checkpoint.State, run: Path) -> None:
         """Take over a run's moments and its progress."""

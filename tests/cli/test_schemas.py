@@ -33,6 +33,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     found = {"train": good(*train).json}
     for command in ("eval", "sample", "reconstruct", "latent"):
         found[command] = good(command, place / "run", "--json", "-").json
+    weights = place / "run" / "checkpoint.safetensors"
+    found["convert"] = good("convert", weights, "--out", place / "again", "--json", "-").json
     found["info"] = good("info", "--json", "-").json
     found["study"] = good("study", 12, "--out", place / "study", "--json", "-").json
     (place / "pairs.py").write_text(

@@ -34,6 +34,7 @@ CONFIGS = st.builds(
     data=TEXT,
     # typed on the command line, "none" is no file
     test_data=st.none() | TEXT.filter(lambda text: text != "none"),
+    labels=st.none() | TEXT.filter(lambda text: text != "none"),
     image_shape=st.none() | st.tuples(SIZE, SIZE),
     values=st.sampled_from((None, "unit")),
     scale=st.none() | POSITIVE,
@@ -92,7 +93,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "backend": "auto",
         "seed": 0,
     }
-    absent = ("test_data", "image_shape", "values", "scale", "binarize", "validation")
+    absent = ("test_data", "labels", "image_shape", "values", "scale", "binarize", "validation")
     assert [getattr(Config(), name) for name in absent] == [None] * len(absent)
 
 
@@ -157,7 +158,7 @@ BAD_VALUES = [
     ("samples", 2**24, f"samples: got 16777216, {WHOLE} and < 2**24"),
     ("z_samples", 10**9, f"z_samples: got 1000000000, {WHOLE} and < 2**24"),
     ("data", "gr\udcffn.npy", "data: got 'gr\\udcffn.npy', expected the name of a built-in data set or the path of a "
-     "file in UTF-8"),
+     "file or folder in UTF-8"),
     ("image_shape", (28,), "image_shape: got 28, expected a height and a width, such as 28,28, or none"),
     ("image_shape", (28, 0), "image_shape: got 28,0, expected a height and a width, such as 28,28, or none"),
     ("values", "xyz", "values: got 'xyz', expected one of binary, byte, unit, real, or none"),
@@ -166,8 +167,9 @@ BAD_VALUES = [
     ("scale", float("inf"), "scale: got inf, expected a number > 0, or none (finite)"),
     ("standardize", "yes", "standardize: got 'yes', expected true or false"),
     ("standardize", 1, "standardize: got 1, expected true or false"),
-    ("data", " ", "data: got ' ', expected the name of a built-in data set or the path of a file"),
-    ("data", 3, "data: got 3, expected the name of a built-in data set or the path of a file"),
+    ("data", " ", "data: got ' ', expected the name of a built-in data set or the path of a file or folder"),
+    ("data", 3, "data: got 3, expected the name of a built-in data set or the path of a file or folder"),
+    ("labels", "", "labels: got '', expected the name of a column, or none"),
     ("test_data", "", "test_data: got '', expected the path of a file, or none"),
     (
         "activation",

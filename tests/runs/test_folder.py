@@ -295,7 +295,7 @@ def test_a_configuration_changed_by_hand_is_noticed() -> None:
 def test_data_that_moved_can_be_named_anew() -> None:
     whole, cut = train("whole", "--epochs", 4), train("cut")
     shutil.move("bars.npy", "moved.npy")
-    assert "bars.npy': no such file" in vae_np("train", "--resume", cut, "--epochs", 4).err
+    assert "bars.npy', expected an existing file" in vae_np("train", "--resume", cut, "--epochs", 4).err
     settings = cut / "config.toml"
     settings.write_text(settings.read_text().replace("bars.npy", "moved.npy"))
     good("train", "--resume", cut, "--epochs", 4, "--no-plots")

@@ -271,7 +271,7 @@ def test_every_setting_is_an_argument_of_the_model_or_of_fit() -> None:
     """All but the names of files and the shape in which the command line draws."""
     arguments = {*inspect.signature(VAE).parameters, *inspect.signature(VAE.fit).parameters}
     fields = {field.name: field.default for field in dataclasses.fields(Config)}
-    assert set(fields) - arguments == {"data", "test_data", "image_shape"}
+    assert set(fields) - arguments == {"data", "test_data", "labels", "image_shape"}
     for signature in (inspect.signature(VAE), inspect.signature(VAE.fit)):
         for name, parameter in signature.parameters.items():
             if name in fields and name not in ("binarize", "validation", "seed"):

@@ -21,7 +21,7 @@ from vae_np.cli.interrupts import INTERRUPTED, leaving_at_once
 from vae_np.errors import InputError, MissingFileError, NonFiniteError, UnverifiedWarning
 
 # In the order of the help; `vae_np/cli/NAME.py` has the command of that name: its options and its work.
-COMMANDS = ("train", "eval", "sample", "reconstruct", "latent", "verify", "study", "bench", "info", "schema")
+COMMANDS = ("train", "eval", "sample", "reconstruct", "latent", "convert", "verify", "study", "bench", "info", "schema")
 
 # What a shell reports for other tools that a closed pipe has ended: 128 + SIGPIPE.
 _NOBODY_READS = 141

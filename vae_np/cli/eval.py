@@ -200,7 +200,7 @@ def _open(
     )
     given: dict[str, Any] = {"binarize": binarize} if binarize is not None else {}
     if data_file is not None:
-        given |= {"data": data_file, "test_data": None, "image_shape": None}
+        given |= {"data": data_file, "test_data": None, "labels": None, "image_shape": None}
     return vae, replace(vae.config, **given)
 
 

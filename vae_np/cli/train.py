@@ -41,8 +41,10 @@ _LONG, _CHECKPOINT_SECONDS = 100, 30.0
 _DRAW_SECONDS = 0.1
 _PICTURE_EXAMPLES = 32
 # What may differ when a run is resumed; the data have to hold the same rows.
-_RESUMED = ("epochs", "data", "test_data")
+_RESUMED = ("epochs", "data", "test_data", "labels")
 _PICTURE_SAMPLES = 64
+# Names of a table's columns that the first lines show, at most.
+_COLUMNS = 6
 
 
 @with_config_options
@@ -232,6 +234,10 @@ def _tell_which_rows(output: Output, dataset: data.Dataset, trained: int) -> Non
     else:
         parts.append("test rows of their own")
     output.say(f"rows     {', '.join(parts)}")
+    if dataset.columns is not None:
+        labels = "" if dataset.label_column is None else f"; labels from {dataset.label_column!r}"
+        shown = ", ".join(dataset.columns[:_COLUMNS]) + (", ..." if len(dataset.columns) > _COLUMNS else "")
+        output.say(f"columns  {len(dataset.columns)}: {shown}{labels}")
     if dataset.is_sorted_by_label and (dataset.was_split or trained < rows):
         output.warn(
             f"data {dataset.name!r}: its labels show that the rows are sorted, so the last ones, which are held out, "

@@ -47,15 +47,22 @@ class Config:
 
     data: str = _option(
         "mnist",
-        Text("the name of a built-in data set or the path of a file"),
+        Text("the name of a built-in data set or the path of a file or folder"),
         "NAME|FILE",
-        "Data: mnist, bars, xor or rings, or a .npy, .npz or IDX file.",
+        "Data: mnist, bars, xor or rings; or a .npy, .npz, IDX, CSV or other text table, .mat, HDF5, Parquet or Arrow "
+        "file; or a folder of images.",
     )
     test_data: str | None = _option(
         None,
         Text("the path of a file"),
         "FILE",
         "Test images; by default the test part that comes with the data.",
+    )
+    labels: str | None = _option(
+        None,
+        Text("the name of a column"),
+        "COLUMN",
+        "The column of a table that holds labels, which only colour pictures; by default label, labels or class.",
     )
     image_shape: tuple[int, int] | None = _option(
         None,

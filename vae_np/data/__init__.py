@@ -11,7 +11,7 @@ from vae_np.data.dataset import (
     load,
     split_validation,
 )
-from vae_np.data.files import Parts, read
+from vae_np.data.formats import Parts, read
 from vae_np.data.mapped import check_length
 from vae_np.data.synthetic import bars, rings, xor
 from vae_np.data.values import (

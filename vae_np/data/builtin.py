@@ -1,5 +1,4 @@
-"""The data that comes with the package: MNIST in one compressed file, small synthetic sets, and the file
-readers.
+"""The data that comes with the package: MNIST in one compressed file, and small synthetic sets.
 
 `MNIST.md` beside this file states where the images come from and under which licence they are passed on.
 """
@@ -10,10 +9,10 @@ from importlib import resources
 
 import numpy as np
 
-from vae_np.data.files import Parts, read
+from vae_np.data.formats import Parts
 from vae_np.data.synthetic import bars, rings, xor
 
-__all__ = ["BUILT_IN", "Parts", "bars", "built_in", "mnist", "read", "rings", "xor"]
+__all__ = ["BUILT_IN", "Parts", "bars", "built_in", "mnist", "rings", "xor"]
 
 BUILT_IN = ("mnist", "bars", "xor", "rings")
 

@@ -13,6 +13,8 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.data import builtin
 from vae_np.data.binarization import check_values
+from vae_np.data.formats import Parts, read
+from vae_np.data.formats.tables import as_labels, names_of
 from vae_np.data.mapped import chunks
 from vae_np.data.values import Span, Values, decide, decide_as_before, flatten, scan, unmasked
 from vae_np.errors import DataError, MissingFileError
@@ -27,7 +29,8 @@ _ENOUGH_LABELS = 20
 class Dataset:
     """Rows to train on and rows to test on, with the same columns and the same values.
 
-    train (N, D), test (M, D), stored as `Values.convert` says; labels (N,), (M,) or None: for colouring only.
+    train (N, D), test (M, D), stored as `Values.convert` says; labels (N,), (M,), numbers or text, or None: for
+    colouring only. `columns` are the names of a table's columns, and `label_column` is that of its labels, or None.
     `image_shape` (H, W) with H·W = D, or None where D is no square. `was_split` says that the test rows are the last
     tenth of the rows that were given; then `test_span` is the span of all of those, and else of the test rows alone.
     """
@@ -41,6 +44,8 @@ class Dataset:
     values: Values
     test_span: Span
     was_split: bool
+    columns: tuple[str, ...] | None = None
+    label_column: str | None = None
 
     @property
     def is_sorted_by_label(self) -> bool:
@@ -50,6 +55,8 @@ class Dataset:
             return False
         if self.was_split and self.test_labels is not None:
             labels = np.concatenate([labels, self.test_labels])
+        if labels.dtype.kind not in "biuf":
+            _, labels = np.unique(labels, return_inverse=True)
         changes = np.diff(labels)
         ordered = bool((changes >= 0).all() or (changes <= 0).all())
         in_blocks = int(np.count_nonzero(changes)) == len(np.unique(labels)) - 1
@@ -67,22 +74,27 @@ def load(
     likelihood: str = "bernoulli",
     features: int | None = None,
     as_before: bool = False,
+    labels: str | None = None,
 ) -> Dataset:
-    """A built-in data set (`BUILT_IN`), a `.npy`, `.npz` or IDX file, or a folder of MNIST's IDX files.
+    """A built-in data set (`BUILT_IN`), a data file of one of the formats in `vae_np.data.formats`, or a folder.
 
-    `test` names the file of the test rows; without it they come from the file itself (`test` or `x_test` in
-    an `.npz`), from the `t10k-` or `test-` file beside `train-` IDX images, or else are the last tenth of the rows, at
-    least one. `seed` draws the synthetic sets. A built-in name wins over a file of that name; write
-    `./mnist` for the file. The other arguments are those of `from_arrays`. Raises MissingFileError or DataError.
+    A folder holds MNIST's IDX files, or images. `labels` names the column of a table that holds the labels; without it
+    a column named `label`, `labels` or `class` does. `test` names the file of the test rows; without it they come from
+    the file itself (`test` or `x_test` in an `.npz`), from the `t10k-` or `test-` file beside `train-` IDX images, or
+    else are the last tenth of the rows, at least one. `seed` draws the synthetic sets. A built-in name wins over a file
+    of that name; write `./mnist` for the file. The other arguments are those of `from_arrays`. Raises MissingFileError
+    or DataError.
     """
     if name_or_path in BUILT_IN:
         if test is not None:
             raise DataError(
                 f"test: got {test!r}, but data set {name_or_path!r} has its own test rows; give a file as data too"
             )
+        if labels is not None:
+            raise DataError(f"labels: got {labels!r}, but data set {name_or_path!r} is no table with named columns")
         parts, name = builtin.built_in(name_or_path, seed), name_or_path
     else:
-        parts, name = _read_parts(name_or_path, test), Path(name_or_path).name
+        parts, name = _read_parts(name_or_path, test, labels), Path(name_or_path).name
     return from_arrays(
         parts.train,
         parts.test,
@@ -95,16 +107,24 @@ def load(
         likelihood=likelihood,
         features=features,
         as_before=as_before,
+        columns=parts.columns,
+        label_column=parts.label_column,
     )
 
 
-def _read_parts(path: str, test: str | None) -> builtin.Parts:
+def _read_parts(path: str, test: str | None, labels: str | None) -> Parts:
     if not os.path.exists(path):
         raise MissingFileError(f"data: got {path!r}, expected an existing file or one of {', '.join(BUILT_IN)}")
-    parts = builtin.read(Path(path), siblings=test is None)
+    parts = read(Path(path), siblings=test is None, labels=labels)
     if test is None:
         return parts
-    other = builtin.read(Path(test), siblings=os.path.isdir(test))
+    other = read(Path(test), siblings=os.path.isdir(test), labels=labels)
+    if parts.columns is not None and other.columns is not None and parts.columns != other.columns:
+        differ = next(
+            (pair for pair in zip(parts.columns, other.columns, strict=False) if pair[0] != pair[1]),
+            (len(parts.columns), len(other.columns)),
+        )
+        raise DataError(f"{test}: its columns differ from those of {path}: got {differ[1]!r}, expected {differ[0]!r}")
     if other.test is None:
         return parts._replace(test=other.train, test_labels=other.train_labels)
     return parts._replace(test=other.test, test_labels=other.test_labels)
@@ -123,8 +143,12 @@ def from_arrays(
     likelihood: str = "bernoulli",
     features: int | None = None,
     as_before: bool = False,
+    columns: tuple[str, ...] | None = None,
+    label_column: str | None = None,
 ) -> Dataset:
-    """A checked data set from arrays (N, D) or (N, H, W) of numbers.
+    """A checked data set from arrays (N, D), (N, H, W), (N, 1, H, W) or (N, H, W, 1) of numbers.
+
+    A DataFrame brings the names of its columns; else `columns` does.
 
     Where a model knows already what the numbers mean, `values` says it. Otherwise it is decided from the training rows
     for a `likelihood`, as far as `values` (a kind) and `scale` do not name it; `as_before` decides by the rule of the
@@ -133,6 +157,8 @@ def from_arrays(
     one, is the test set. Raises DataError for a wrong shape, non-numbers, masked cells, no rows, NaN or infinity,
     values that do not fit, columns or labels that do not agree, and an `image_shape` that is not D.
     """
+    if columns is None:
+        columns = names_of(train)
     train_rows, stored_shape = flatten(train, f"{name}: train")
     if features is not None:
         check_columns(train_rows, features, f"data {name!r}: train")
@@ -166,6 +192,8 @@ def from_arrays(
         values=values,
         test_span=test_span,
         was_split=test is None,
+        columns=columns,
+        label_column=label_column,
     )
 
 
@@ -209,10 +237,10 @@ def _check_labels(labels: Array | None, rows: int, what: str) -> Array | None:
     if labels is None:
         return None
     labels = unmasked(labels, what)
-    if labels.dtype.kind not in "biuf" or labels.shape not in ((rows,), (rows, 1)):
+    if labels.dtype.kind not in "biufUSO" or labels.shape not in ((rows,), (rows, 1)):
         got = f"{labels.dtype} of shape {labels.shape}"
-        raise DataError(f"{what}: got {got}, expected one number for each of {rows} rows")
-    return labels.reshape(rows)
+        raise DataError(f"{what}: got {got}, expected one number or text for each of {rows} rows")
+    return as_labels(labels.reshape(rows))
 
 
 def _split_last_tenth(rows: Array, name: str) -> tuple[Array, Array]:

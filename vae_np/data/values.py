@@ -240,11 +240,15 @@ BINARY, BYTE, UNIT, REAL = Values("binary"), Values("byte", _WHITE), Values("uni
 def flatten(array: Any, what: str) -> tuple[Array, tuple[int, int] | None]:
     """An array (N, D) or (N, H, W) of numbers as rows (N, D), and (H, W) where it has that.
 
+    Images may have an axis of one channel, (N, 1, H, W) or (N, H, W, 1).
+
     Raises DataError for another shape, no rows, values that are not numbers, and masked cells.
     """
     array = unmasked(array, what)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{what}: got {array.dtype}, expected numbers")
+    if array.ndim == 4 and 1 in (array.shape[1], array.shape[3]):
+        array = array.reshape(len(array), *(array.shape[2:] if array.shape[1] == 1 else array.shape[1:3]))
     if array.ndim not in (2, 3):
         raise DataError(f"{what}: got shape {array.shape}, expected (N, D) or (N, H, W)")
     if array.size == 0:

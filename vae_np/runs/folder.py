@@ -27,7 +27,7 @@ PICTURES = ("samples.png", "reconstructions.png", "curves.png")
 LATER_PICTURES = ("kl.png", "interpolations.png", "manifold.png", "scatter.png")
 FILES = (CONFIG, METRICS, checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, *PICTURES, *LATER_PICTURES)
 # What a resumed run may have changed: how long it trains, and where its data lie and how they are drawn.
-_MAY_CHANGE = ("epochs", "data", "test_data", "image_shape")
+_MAY_CHANGE = ("epochs", "data", "test_data", "labels", "image_shape")
 
 
 @contextlib.contextmanager
@@ -186,6 +186,7 @@ def load_data(
     dataset = data.load(
         config.data,
         test=config.test_data,
+        labels=config.labels,
         image_shape=config.image_shape,
         seed=config.seed,
         values=named if values is None else values,
