@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from commandline import good, vae_np
 
-from vae_np import __version__, backends
+from vae_np import __version__, backends, config
 from vae_np.cli import app
 from vae_np.config import Config
 from vae_np.evaluation.held_out import ESTIMATORS
@@ -114,3 +115,20 @@ def test_the_script_that_a_shell_reads(shell: str) -> None:
 def test_every_setting_is_an_option_of_train() -> None:
     told = " ".join(good("train", "--help").out.split())
     assert all(f"--{name.replace('_', '-')} " in told for name in Config().__dataclass_fields__)
+
+
+def test_shipped_configurations_are_listed_and_printed_as_they_stand() -> None:
+    listed = good("configs").out.splitlines()
+    assert [line.split()[0] for line in listed] == list(config.shipped())
+    assert all(line.endswith(".") for line in listed)
+    for name in config.shipped():
+        for key, value in tomllib.loads(good("configs", name).out).items():
+            assert getattr(config.load(name), key) == (tuple(value) if isinstance(value, list) else value)
+    refused = vae_np("configs", "kingma2013")
+    assert refused.code == 2
+    assert refused.err.endswith("(did you mean 'kingma2014'?)\n")
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in app.COMMANDS)], ids=lambda command: " ".join(command))
+def test_h_is_help(command: tuple[str, ...]) -> None:
+    assert good(*command, "-h").out == good(*command, "--help").out

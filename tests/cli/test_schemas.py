@@ -47,7 +47,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_there_is_a_schema_for_each_command_and_each_is_one() -> None:
-    assert {*NAMES, "schema"} == set(app.COMMANDS)
+    assert {*NAMES, "configs", "schema"} == set(app.COMMANDS)
     files = Path(app.__file__).parent / "schemas"
     assert {path.stem for path in files.glob("*.json")} == set(NAMES)
     for name in NAMES:

@@ -21,12 +21,15 @@ from vae_np.cli.interrupts import INTERRUPTED, leaving_at_once
 from vae_np.errors import InputError, MissingFileError, NonFiniteError, UnverifiedWarning
 
 # In the order of the help; `vae_np/cli/NAME.py` has the command of that name: its options and its work.
-COMMANDS = ("train", "eval", "sample", "reconstruct", "latent", "convert", "verify", "study", "bench", "info", "schema")
+COMMANDS = (
+    "train", "eval", "sample", "reconstruct", "latent", "convert", "verify", "study", "bench", "info", "configs", "schema",
+)  # fmt: skip
 
 # What a shell reports for other tools that a closed pipe has ended: 128 + SIGPIPE.
 _NOBODY_READS = 141
 # The variable in which a shell asks for completions, as the command-line library names it.
 _COMPLETE = "_VAE_NP_COMPLETE"
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
 def run() -> int:
@@ -112,13 +115,14 @@ def _application(arguments: Sequence[str]) -> typer.Typer:
     """The command that is named, or all of them for help and completion: only their files are imported."""
     application = typer.Typer(
         help="A variational autoencoder from the mathematics up.",
+        context_settings=_SETTINGS,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
     application.callback(invoke_without_command=True)(_root)
     first = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name in COMMANDS if first not in COMMANDS else (first,):
-        application.command(name)(importlib.import_module(f"vae_np.cli.{name}").command)
+        application.command(name, context_settings=_SETTINGS)(importlib.import_module(f"vae_np.cli.{name}").command)
     return application
 
 

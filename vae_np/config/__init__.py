@@ -1,6 +1,6 @@
 """A run's configuration: its settings and their kinds, read from TOML files and from the command line."""
 
-from vae_np.config.files import load, load_toml, shipped
+from vae_np.config.files import load, load_toml, shipped, text
 from vae_np.config.kinds import Choice, Flag, Integer, Real, Sizes, Text, counted, shown
 from vae_np.config.option import Option
 from vae_np.config.settings import (
@@ -39,4 +39,5 @@ __all__ = [
     "parse_stages",
     "shipped",
     "shown",
+    "text",
 ]

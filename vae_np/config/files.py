@@ -31,6 +31,16 @@ def shipped() -> tuple[str, ...]:
     return tuple(sorted(_shipped_files()))
 
 
+def text(name: str) -> str:
+    """A shipped configuration as it stands, with its comments; raises ConfigError for a name that is none."""
+    files = _shipped_files()
+    if name not in files:
+        names = shipped()
+        raise ConfigError(f"config: got {shown(name)}, expected one of {', '.join(names)}{did_you_mean(name, names)}")
+    content: str = files[name].read_text(encoding="utf-8")
+    return content
+
+
 def load(name_or_path: str | os.PathLike[str]) -> Config:
     """A shipped configuration by name, or that of a TOML file by path; raises MissingFileError or ConfigError."""
     name = os.fspath(name_or_path)
