@@ -210,6 +210,25 @@ def test_ctrl_c_while_kernels_are_imported(place: Path) -> None:
     assert (process.returncode, process.stderr) == (130, "vae-np: interrupted\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_that_is_ignored_stays_so() -> None:
+    """As in a process that a script has started in the background."""
+    script = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from vae_np.cli.interrupts import asking_to_stop, leaving_at_once\n"
+        "with leaving_at_once(): signal.raise_signal(signal.SIGINT)\n"
+        "with asking_to_stop() as asked:\n"
+        "    for _ in range(2): signal.raise_signal(signal.SIGINT)\n"
+        "    assert not asked()\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    assert asked()\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN\n"
+    )
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
 # A terminal
 
 
