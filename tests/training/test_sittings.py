@@ -381,6 +381,30 @@ def test_a_real_ctrl_c_keeps_what_was_learnt() -> None:
     assert lines == [3 * (n + 1) for n in range(len(lines))]
 
 
+# The start
+
+
+@pytest.mark.parametrize("init", ["uniform", "glorot"])
+def test_the_first_fit_starts_where_the_command_line_does(init: str, tmp_path: Path) -> None:
+    """Burda et al.'s start has the data's mean in it, which the model sees only here."""
+    path, run = grey_bars(tmp_path / "bars.npy"), tmp_path / "run"
+    good("train", "--data", path, "--init", init, "--epochs", 2, *TINY, "--out", run, "--backend", "numpy")
+    vae = VAE(16, hidden=(8,), latent=2, init=init, backend="numpy")
+    vae.fit(np.load(path)[:112], validation=11, epochs=2, batch_size=20, lr=0.01)
+    assert vae.parameters.flat.tobytes() == VAE.load(run).parameters.flat.tobytes()
+
+
+def test_a_bias_that_was_set_is_left_alone() -> None:
+    vae = small(init="glorot")
+    vae.parameters["decoder.out.bias"][...] = 0.5
+    vae.fit(GREY, epochs=1, batch_size=20, lr=1e-9)
+    np.testing.assert_allclose(vae.parameters["decoder.out.bias"], 0.5, atol=1e-6)
+    vae.reset()
+    vae.fit(GREY, epochs=1, batch_size=20, lr=1e-9)
+    pixels = GREY.mean(axis=0) / 255
+    np.testing.assert_allclose(vae.parameters["decoder.out.bias"], np.log(pixels / (1 - pixels)), atol=1e-5)
+
+
 # Stopping
 
 

@@ -21,7 +21,7 @@ from vae_np.backends import Backend, FusedStep
 from vae_np.config import Config, shown
 from vae_np.elbo import Terms
 from vae_np.errors import CheckpointError, ConfigError, NonFiniteError
-from vae_np.model import Architecture, Model, initialise
+from vae_np.model import Architecture, Model, initialise, start_at_mean
 from vae_np.optim import linear_warmup, staged_lr
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
 from vae_np.training.per_datapoint import LocalPosterior, local_training_step
@@ -147,11 +147,11 @@ class Trainer:
         if from_state is not None:
             self.state = from_state
         else:
-            mean = None
-            if self.config.init == "glorot":
-                mean = self.values.to_model(self.rows.mean(axis=0, dtype=np.float64))
             how: dict[str, Any] = {"seed": self.config.seed, "dtype": self.config.dtype, "scheme": self.config.init}
-            self.state = TrainingState(initialise(self.arch, mean=mean, **how))
+            self.state = TrainingState(initialise(self.arch, **how))
+        if self.config.init == "glorot" and self.state.step == 0:
+            mean = self.values.to_model(self.rows.mean(axis=0, dtype=np.float64))
+            start_at_mean(self.arch, self.state.parameters, mean)
         if self.arch.inference == "local":
             self.local = LocalPosterior.prior(len(self.rows), self.arch.latent, self.config.dtype)
         self.fused: FusedStep | None = None
