@@ -65,7 +65,10 @@ def hold(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 def bring_back(folder: Path) -> bool:
     """Bring back the run that was to be overwritten, where the new one has no checkpoint; whether there was one."""
-    return replaced.settle(folder, _files)
+    try:
+        return replaced.settle(folder, _files)
+    except OSError:
+        return False
 
 
 def _files(folder: Path) -> list[Path]:
@@ -131,7 +134,7 @@ def find(run: str | None) -> Path:
         raise MissingFileError(f"run: {run}: there is no such folder")
     if not folder.is_dir():
         raise InputError(f"run: {run}: is a file, expected the folder of a run")
-    if replaced.is_there(folder) and not (folder / checkpoint.STATE_FILE).exists():
+    if replaced.is_due_back(folder):
         # A kill came between an earlier run and the first checkpoint of the one that was to replace it.
         with hold(folder):
             pass

@@ -45,12 +45,18 @@ def set_aside(folder: Path, files: Files) -> Iterator[None]:
             os.replace(moving, folder / _ASIDE)
         yield
     finally:
-        settle(folder, files)
+        # What cannot be put in order on a full disk is by whoever comes next, and hides no other error.
+        with contextlib.suppress(OSError):
+            settle(folder, files)
 
 
-def is_there(folder: Path) -> bool:
-    """Whether an earlier run lies aside."""
-    return any((folder / name).exists() for name in FOLDERS)
+def is_due_back(folder: Path) -> bool:
+    """Whether `settle` would bring a run back."""
+    return (folder / _MOVING).exists() or ((folder / _ASIDE).exists() and not _has_checkpoint(folder))
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return all((folder / name).exists() for name in (checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE))
 
 
 def settle(folder: Path, files: Files) -> bool:
@@ -60,7 +66,7 @@ def settle(folder: Path, files: Files) -> bool:
     """
     moving, aside = folder / _MOVING, folder / _ASIDE
     if aside.exists():
-        if (folder / checkpoint.STATE_FILE).exists():
+        if _has_checkpoint(folder):
             shutil.rmtree(aside)
             return False
         for path in files(folder):
