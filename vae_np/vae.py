@@ -261,13 +261,12 @@ class VAE:
 
     def _run(self, trainer: Trainer, on_metrics: Callable[[Metrics], None] | None) -> History:
         """Run a trainer, and keep what it has reached, whatever ends it."""
-        lines, kept, stopped = History(), Kept(trainer), False
+        lines, kept, stopped = History(), Kept(trainer, self.history.lines), False
 
         def record(line: Metrics) -> None:
             nonlocal stopped
             lines.lines.append(line)
-            self.history.lines.append(line)
-            kept.take()
+            kept.add(line)
             try:
                 if on_metrics is not None:
                     on_metrics(line)

@@ -326,6 +326,25 @@ def test_a_step_that_is_broken_off_leaves_the_state_of_the_last_line(
     assert state(broken) == state(whole)
 
 
+@pytest.mark.parametrize("line", [1, 3])
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Trainer, "step"), (Trainer, "line_is_due"), (Trainer, "train_line"), (Listeners, "step")]
+)
+def test_no_line_is_lost_between_a_step_and_its_line(
+    owner: Any, name: str, line: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = small(), small()
+    whole.fit(GREY, epochs=6, **HOW)
+    call = {"step": 3 * line, "line_is_due": 6 * line, "train_line": line}[name]
+    with monkeypatch.context() as patch:
+        interrupted(name, owner, call, KeyboardInterrupt(), patch)
+        with pytest.raises(KeyboardInterrupt):
+            broken.fit(GREY, epochs=6, **HOW)
+    assert broken._state.step == 3 * (line - 1)
+    broken.fit(GREY, epochs=7 - line, **HOW)
+    assert state(broken) == state(whole)
+
+
 @pytest.mark.parametrize("backend", backends.present())
 @pytest.mark.parametrize("line", [1, 3, 6])
 def test_an_error_in_on_metrics_leaves_the_state_that_was_reached(line: int, backend: str) -> None:

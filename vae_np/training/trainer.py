@@ -135,6 +135,8 @@ class Trainer:
     # Whether parameters, moments and sums all belong to the same step. They do not within a step, nor while a device is
     # ahead of them.
     settled: bool = field(init=False, default=True)
+    # Whether a step has been made whose metrics line nobody has been told yet.
+    owes_line: bool = field(init=False, default=False)
     from_state: InitVar[TrainingState | None] = None
 
     def __post_init__(self, from_state: TrainingState | None) -> None:
@@ -222,6 +224,7 @@ class Trainer:
             raise self.not_finite(self.state.step, bad)
         reconstruction, kl = _mean(terms.reconstruction), _mean(terms.kl)
         self.add(reconstruction, kl, reconstruction - beta * kl if terms.bound is None else _mean(terms.bound))
+        self.owes_line = self.line_is_due(self.state.step)
         self.settled = True
 
     def add(self, reconstruction: float, kl: float, objective: float) -> None:
