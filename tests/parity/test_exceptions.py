@@ -101,7 +101,9 @@ def test_thread_counts_of_others_are_not_touched() -> None:
         "try: cpu.affine_act_forward(*np.zeros((3, 2, 2)), 'gelu')\n"
         "except ValueError: pass\n"
         "else: raise SystemExit('no exception')\n"
-        "assert counts() == before\n"
+        "*after, pools = counts()\n"
+        # Compiling, where no cache saves it, loads one more library of linear algebra.
+        "assert after == list(before[:-1]) and all(pool in pools for pool in before[-1])\n"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
