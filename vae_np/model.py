@@ -211,7 +211,7 @@ def initialise(
 
 
 def start_at_mean(arch: Architecture, parameters: Parameters, mean: Array) -> None:
-    """Have the output's bias start at the logit of the clipped mean pixel (D,), where it is zero and has logits. [D40]"""
+    """Set a Bernoulli output's bias, where it is still zero, to the logit of the clipped mean pixel (D,). [D40]"""
     bias = parameters["decoder.out.bias"]
     if arch.is_bernoulli and not bias.any():
         clipped = np.clip(np.asarray(mean, dtype=np.float64), 0.001, 0.999)

@@ -178,9 +178,10 @@ class VAE:
         it is computed, with `z_samples` draws of ε. `seed` (the model's own unless given) draws order, pixels and ε.
 
         With `init="glorot"` the first `fit` begins with the output's bias at the logit of x's mean, unless it has been
-        set. [D40] The first `fit` decides what the numbers in x mean, as far as `values` and `scale` (the number that is white)
-        do not name it; later ones read x by it. `standardize` brings each column of real data to mean 0 and standard
-        deviation 1, over the rows that are trained on; samples and log-densities stay on the data's own scale. [D65]
+        set. [D40] The first `fit` decides what the numbers in x mean, as far as `values` and `scale` (the number that
+        is white) do not name it; later ones read x by it. `standardize` brings each column of real data to mean 0 and
+        standard deviation 1, over the rows that are trained on; samples and log-densities stay on the data's own scale.
+        [D65]
 
         Returns this call's metrics lines, which `on_metrics` also gets as they come; `history` has those of all calls.
         `on_metrics` may end the training by raising `StopTraining`, as `EarlyStopping` does:

@@ -169,6 +169,18 @@ def test_a_closed_standard_error_keeps_no_command_from_its_work(tmp_path: Path) 
     assert json.loads((tmp_path / "r.json").read_text())["schema"] == "vae-np/info/1"
 
 
+def test_without_a_home_nothing_else_is_said(place: Path) -> None:
+    """Matplotlib would tell at length which folder it takes instead."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MPLCONFIGDIR", "XDG_CONFIG_HOME")}
+    command = [sys.executable, "-m", "vae_np", "train", *COMMANDS["train"][1:-2], "homeless"]
+    command.remove("--no-plots")
+    process = subprocess.run(
+        command, cwd=place, env={**environment, "HOME": os.devnull}, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert (place / "homeless" / "samples.png").exists()
+
+
 # Ctrl-C while modules are imported
 
 

@@ -94,7 +94,7 @@ def survives(call: int, work: Callable[[], object]) -> bool:
         calls = iter(range(1, 10**6))
         for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "open"):
 
-            def counted(path: Any, *more: Any, function: Any = getattr(os, name), **keywords: Any) -> Any:
+            def counted(path: Any, *more: Any, function: Any = getattr(os, name), **keywords: Any) -> Any:  # noqa: B008 (this loop's)
                 if (not more or not isinstance(more[0], int) or more[0] & os.O_CREAT) and next(calls) == call:
                     os.kill(os.getpid(), signal.SIGKILL)
                 return function(path, *more, **keywords)

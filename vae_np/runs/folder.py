@@ -73,7 +73,8 @@ def bring_back(folder: Path) -> bool:
 
 def _files(folder: Path) -> list[Path]:
     """The files in a folder that are a run's."""
-    return [path for path in (*(folder / name for name in FILES), *folder.glob(partial_results.PATTERN)) if path.exists()]
+    known = (folder / name for name in FILES)
+    return [path for path in (*known, *folder.glob(partial_results.PATTERN)) if path.exists()]
 
 
 def _make_and_hold(folder: Path, held: contextlib.ExitStack) -> None:
