@@ -1,4 +1,7 @@
-"""What only some systems have is taken away: the package does without it. Budget: about 15 s, most of it compilation."""
+"""What only some systems have is taken away: the package does without it.
+
+Budget: about 15 s, most of it compilation.
+"""
 
 from __future__ import annotations
 
