@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import signal
 import tomllib
 from collections.abc import Generator
 from pathlib import Path
@@ -28,6 +29,16 @@ SKIPS = tomllib.loads(Path(__file__).with_name("skips.toml").read_text(encoding=
 def rng() -> np.random.Generator:
     """Random numbers that are the same for every test, whatever ran before it."""
     return np.random.default_rng(20260101)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c_is_heard() -> Generator[None, None, None]:
+    """Where a shell has started the tests in the background, Ctrl-C is ignored, in them and in all that they start."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -205,10 +205,17 @@ def initialise(
         rows = np.arange(view.shape[0] if view.ndim == 2 else 1)
         u = noise.uniform(rows, view.shape[-1], seed=seed, stream=noise.INIT, step=places[name])
         view[...] = (bound * (2 * u.astype(np.float64) - 1)).reshape(view.shape)
-    if scheme == "glorot" and mean is not None and arch.is_bernoulli:
-        clipped = np.clip(np.asarray(mean, dtype=np.float64), 0.001, 0.999)
-        parameters["decoder.out.bias"][...] = np.log(clipped / (1 - clipped))
+    if scheme == "glorot" and mean is not None:
+        start_at_mean(arch, parameters, mean)
     return parameters
+
+
+def start_at_mean(arch: Architecture, parameters: Parameters, mean: Array) -> None:
+    """Set a Bernoulli output's bias, where it is still zero, to the logit of the clipped mean pixel (D,). [D40]"""
+    bias = parameters["decoder.out.bias"]
+    if arch.is_bernoulli and not bias.any():
+        clipped = np.clip(np.asarray(mean, dtype=np.float64), 0.001, 0.999)
+        bias[...] = np.log(clipped / (1 - clipped))
 
 
 def _hidden(arch: Architecture, parameters: Mapping[str, Array], part: str) -> list[tuple[Array, Array]]:

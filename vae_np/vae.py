@@ -177,9 +177,11 @@ class VAE:
         `validation` is other data, or how many of the last rows of x are held out; after each epoch the model's ELBO on
         it is computed, with `z_samples` draws of ε. `seed` (the model's own unless given) draws order, pixels and ε.
 
-        The first `fit` decides what the numbers in x mean, as far as `values` and `scale` (the number that is white)
-        do not name it; later ones read x by it. `standardize` brings each column of real data to mean 0 and standard
-        deviation 1, over the rows that are trained on; samples and log-densities stay on the data's own scale. [D65]
+        With `init="glorot"` the first `fit` begins with the output's bias at the logit of x's mean, unless it has been
+        set. [D40] The first `fit` decides what the numbers in x mean, as far as `values` and `scale` (the number that
+        is white) do not name it; later ones read x by it. `standardize` brings each column of real data to mean 0 and
+        standard deviation 1, over the rows that are trained on; samples and log-densities stay on the data's own scale.
+        [D65]
 
         Returns this call's metrics lines, which `on_metrics` also gets as they come; `history` has those of all calls.
         `on_metrics` may end the training by raising `StopTraining`, as `EarlyStopping` does:
@@ -260,13 +262,12 @@ class VAE:
 
     def _run(self, trainer: Trainer, on_metrics: Callable[[Metrics], None] | None) -> History:
         """Run a trainer, and keep what it has reached, whatever ends it."""
-        lines, kept, stopped = History(), Kept(trainer), False
+        lines, kept, stopped = History(), Kept(trainer, self.history.lines), False
 
         def record(line: Metrics) -> None:
             nonlocal stopped
             lines.lines.append(line)
-            self.history.lines.append(line)
-            kept.take()
+            kept.add(line)
             try:
                 if on_metrics is not None:
                     on_metrics(line)

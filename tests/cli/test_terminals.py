@@ -169,6 +169,18 @@ def test_a_closed_standard_error_keeps_no_command_from_its_work(tmp_path: Path) 
     assert json.loads((tmp_path / "r.json").read_text())["schema"] == "vae-np/info/1"
 
 
+def test_without_a_home_nothing_else_is_said(place: Path) -> None:
+    """Matplotlib would tell at length which folder it takes instead."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MPLCONFIGDIR", "XDG_CONFIG_HOME")}
+    command = [sys.executable, "-m", "vae_np", "train", *COMMANDS["train"][1:-2], "homeless"]
+    command.remove("--no-plots")
+    process = subprocess.run(
+        command, cwd=place, env={**environment, "HOME": os.devnull}, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert (place / "homeless" / "samples.png").exists()
+
+
 # Ctrl-C while modules are imported
 
 
@@ -208,6 +220,25 @@ def test_ctrl_c_while_kernels_are_imported(place: Path) -> None:
     )
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (process.returncode, process.stderr) == (130, "vae-np: interrupted\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_that_is_ignored_stays_so() -> None:
+    """As in a process that a script has started in the background."""
+    script = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from vae_np.cli.interrupts import asking_to_stop, leaving_at_once\n"
+        "with leaving_at_once(): signal.raise_signal(signal.SIGINT)\n"
+        "with asking_to_stop() as asked:\n"
+        "    for _ in range(2): signal.raise_signal(signal.SIGINT)\n"
+        "    assert not asked()\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    assert asked()\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN\n"
+    )
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 # A terminal

@@ -293,6 +293,17 @@ class TestOrder:
     def test_other_labels_are_not_sorted(self, labels: np.ndarray | None) -> None:
         assert not self.dataset(labels).is_sorted_by_label
 
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.int8, np.float32, bool])
+    def test_labels_of_every_type(self, dtype: type) -> None:
+        """Of unsigned labels no difference is negative."""
+        shuffled = np.random.default_rng(0).permutation(self.LABELS).astype(dtype)
+        assert not self.dataset(shuffled).is_sorted_by_label
+        for sorted_labels in (np.sort(shuffled), np.sort(shuffled)[::-1]):
+            assert self.dataset(sorted_labels).is_sorted_by_label
+
+    def test_mnist_is_not_sorted(self) -> None:
+        assert not data.load("mnist").is_sorted_by_label
+
     def test_few_labels_say_nothing(self) -> None:
         few = data.from_arrays(grey(12, 3), train_labels=np.repeat([0, 1], 6))
         assert not few.is_sorted_by_label

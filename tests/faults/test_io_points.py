@@ -187,11 +187,13 @@ def finish(command: str, place: Path, result: Result, about: object) -> None:
     """Do what a user would do next, and hold what comes of it against an undisturbed run's."""
     run, state = Path("run"), Path("run", checkpoint.STATE_FILE)
     if command in ("train", "overwrite", "resume"):
-        if "is kept" in result.err:
-            step = checkpoint.load_state(run).step
-            assert f"the checkpoint of step {step} is kept" in result.err, about
+        if "the checkpoint of step" in result.err:
+            assert f"the checkpoint of step {checkpoint.load_state(run).step} is kept" in result.err, about
         elif "no checkpoint yet" in result.err:
-            assert not state.exists(), about
+            assert command == "overwrite" or not state.exists(), about
+        if command in ("resume", "overwrite"):
+            # What was replaced stays until there is a checkpoint in its place, or is back when somebody looks for it.
+            good("eval", "run", "--samples", 2, "--no-plots")
         if command == "resume":
             assert checkpoint.load_state(run).step >= 10, about
         if result.code == 0:

@@ -326,6 +326,25 @@ def test_a_step_that_is_broken_off_leaves_the_state_of_the_last_line(
     assert state(broken) == state(whole)
 
 
+@pytest.mark.parametrize("line", [1, 3])
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Trainer, "step"), (Trainer, "line_is_due"), (Trainer, "train_line"), (Listeners, "step")]
+)
+def test_no_line_is_lost_between_a_step_and_its_line(
+    owner: Any, name: str, line: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = small(), small()
+    whole.fit(GREY, epochs=6, **HOW)
+    call = {"step": 3 * line, "line_is_due": 6 * line, "train_line": line}[name]
+    with monkeypatch.context() as patch:
+        interrupted(name, owner, call, KeyboardInterrupt(), patch)
+        with pytest.raises(KeyboardInterrupt):
+            broken.fit(GREY, epochs=6, **HOW)
+    assert broken._state.step == 3 * (line - 1)
+    broken.fit(GREY, epochs=7 - line, **HOW)
+    assert state(broken) == state(whole)
+
+
 @pytest.mark.parametrize("backend", backends.present())
 @pytest.mark.parametrize("line", [1, 3, 6])
 def test_an_error_in_on_metrics_leaves_the_state_that_was_reached(line: int, backend: str) -> None:
@@ -379,6 +398,30 @@ def test_a_real_ctrl_c_keeps_what_was_learnt() -> None:
     vae.fit(GREY, epochs=1, **HOW)
     lines = [line["step"] for line in vae.history.lines]
     assert lines == [3 * (n + 1) for n in range(len(lines))]
+
+
+# The start
+
+
+@pytest.mark.parametrize("init", ["uniform", "glorot"])
+def test_the_first_fit_starts_where_the_command_line_does(init: str, tmp_path: Path) -> None:
+    """Burda et al.'s start has the data's mean in it, which the model sees only here."""
+    path, run = grey_bars(tmp_path / "bars.npy"), tmp_path / "run"
+    good("train", "--data", path, "--init", init, "--epochs", 2, *TINY, "--out", run, "--backend", "numpy")
+    vae = VAE(16, hidden=(8,), latent=2, init=init, backend="numpy")
+    vae.fit(np.load(path)[:112], validation=11, epochs=2, batch_size=20, lr=0.01)
+    assert vae.parameters.flat.tobytes() == VAE.load(run).parameters.flat.tobytes()
+
+
+def test_a_bias_that_was_set_is_left_alone() -> None:
+    vae = small(init="glorot")
+    vae.parameters["decoder.out.bias"][...] = 0.5
+    vae.fit(GREY, epochs=1, batch_size=20, lr=1e-9)
+    np.testing.assert_allclose(vae.parameters["decoder.out.bias"], 0.5, atol=1e-6)
+    vae.reset()
+    vae.fit(GREY, epochs=1, batch_size=20, lr=1e-9)
+    pixels = GREY.mean(axis=0) / 255
+    np.testing.assert_allclose(vae.parameters["decoder.out.bias"], np.log(pixels / (1 - pixels)), atol=1e-5)
 
 
 # Stopping

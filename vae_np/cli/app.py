@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import os
 import sys
 import warnings
@@ -46,6 +47,8 @@ def run() -> int:
 
 def _run_and_tell() -> int:
     """Run the command, report what went wrong, and return the exit code."""
+    # Without a home it tells, in the middle of ours, which folder it takes instead.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         _open_streams()
         with _notes():

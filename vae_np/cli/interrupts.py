@@ -14,8 +14,12 @@ INTERRUPTED = 130
 def leaving_at_once() -> Iterator[None]:
     """While modules are imported, the process ends with one line and exit code 130.
 
-    A KeyboardInterrupt there can end in a traceback, or be swallowed by the code that it interrupts.
+    A KeyboardInterrupt there can end in a traceback, or be swallowed by the code that it interrupts. Where Ctrl-C is
+    ignored, as in a process that a script's shell has started in the background, it stays ignored.
     """
+    if _is_ignored(signal.SIGINT):
+        yield
+        return
 
     def leave(number: int, frame: object) -> None:
         with contextlib.suppress(OSError):
@@ -36,7 +40,10 @@ def leaving_at_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def asking_to_stop() -> Iterator[Callable[[], bool]]:
-    """While a training runs, the first Ctrl-C or SIGTERM asks to stop after the step; a second one stops at once."""
+    """While a training runs, the first Ctrl-C or SIGTERM asks to stop after the step; a second one stops at once.
+
+    A signal that is ignored stays ignored.
+    """
     asked = False
 
     def ask(number: int, frame: object) -> None:
@@ -45,9 +52,14 @@ def asking_to_stop() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if not _is_ignored(number)]
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield lambda: asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vae_np import backends, checkpoint, config, data, runs, storage
+from vae_np import backends, checkpoint, config, data, runs
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
 from vae_np.cli.interrupts import INTERRUPTED, asking_to_stop
 from vae_np.cli.options import JsonFile, Threads, runs_here, whole, with_config_options, words
@@ -86,7 +86,7 @@ def command(
         else:
             _refuse_with_resume(config=config_file, out=out, overwrite=overwrite or None)
             folder = runs.find(resume)
-            held.enter_context(storage.hold(folder))
+            held.enter_context(runs.hold(folder))
             settings = _resumed_settings(overrides, stages, folder)
         # Messages name the data as they were given; a run keeps the full path, so that it can be used from any folder.
         dataset = runs.load_data(settings) if resume is None else _resumed_data(folder, settings, overrides)
@@ -124,6 +124,8 @@ def _train_and_tell(output: Output, trainer: Trainer, dataset: data.Dataset, fol
 
 
 def _what_is_kept(folder: Path) -> str:
+    if runs.bring_back(folder):
+        return f"there is no checkpoint yet, and the run that {folder} had before is kept"
     try:
         step = checkpoint.load_state(folder).step
     except MissingFileError:

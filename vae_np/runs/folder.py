@@ -16,6 +16,7 @@ from vae_np import checkpoint, data, storage
 from vae_np.config import Config, load_toml
 from vae_np.errors import CheckpointError, DataError, InputError, MissingFileError, WriteError
 from vae_np.evaluation import partial_results
+from vae_np.runs import replaced
 from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import CONFIG_FILE, architecture_of, save_state, values_of
 
@@ -34,12 +35,14 @@ _MAY_CHANGE = ("epochs", "data", "test_data", "labels", "image_shape")
 def claim(out: str | None, *, overwrite: bool) -> Iterator[Path]:
     """The folder of a new run, created and locked: the named one, if it is empty or may be overwritten, or a new one.
 
-    Raises InputError, or BusyError where another process writes there; nothing in the folder is changed then.
+    A run that is overwritten is moved out of the way; it is deleted at the end if the new run has a checkpoint by then,
+    and is brought back otherwise. Raises InputError, or BusyError where another process writes there; nothing in the
+    folder is changed then.
     """
     with contextlib.ExitStack() as held:
         if out is None:
             folder = _new_folder()
-            held.enter_context(storage.hold(folder))
+            held.enter_context(hold(folder))
         elif not out:
             raise InputError("out: got '', expected the name of a folder")
         else:
@@ -48,7 +51,30 @@ def claim(out: str | None, *, overwrite: bool) -> Iterator[Path]:
             _make_and_hold(folder, held)
             # Checked once more, now that no other process can write here: another run may have begun and ended since.
             _check_free(folder, overwrite=overwrite)
+            try:
+                held.enter_context(replaced.set_aside(folder, _files))
+            except OSError as error:
+                raise InputError(f"out: {folder}: cannot be written ({storage.reason(error)})") from None
         yield folder
+
+
+def hold(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of a run's folder, and put in order what a kill has left; raises BusyError, or WriteError."""
+    return replaced.hold(folder, _files)
+
+
+def bring_back(folder: Path) -> bool:
+    """Bring back the run that was to be overwritten, where the new one has no checkpoint; whether there was one."""
+    try:
+        return replaced.settle(folder, _files)
+    except OSError:
+        return False
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files in a folder that are a run's."""
+    known = (folder / name for name in FILES)
+    return [path for path in (*known, *folder.glob(partial_results.PATTERN)) if path.exists()]
 
 
 def _make_and_hold(folder: Path, held: contextlib.ExitStack) -> None:
@@ -56,7 +82,7 @@ def _make_and_hold(folder: Path, held: contextlib.ExitStack) -> None:
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held.enter_context(storage.hold(folder))
+        held.enter_context(hold(folder))
     except (OSError, WriteError) as error:
         for place in made:
             with contextlib.suppress(OSError):
@@ -109,6 +135,10 @@ def find(run: str | None) -> Path:
         raise MissingFileError(f"run: {run}: there is no such folder")
     if not folder.is_dir():
         raise InputError(f"run: {run}: is a file, expected the folder of a run")
+    if replaced.is_due_back(folder):
+        # A kill came between an earlier run and the first checkpoint of the one that was to replace it.
+        with hold(folder):
+            pass
     if not (folder / checkpoint.STATE_FILE).exists() and not (folder / checkpoint.WEIGHTS_FILE).exists():
         again = " --overwrite" if (folder / CONFIG).exists() else ""
         raise MissingFileError(f"run: {run}: has no checkpoint; train one with: vae-np train --out {run}{again}")
@@ -130,7 +160,8 @@ def _check_free(folder: Path, *, overwrite: bool) -> None:
             f"out: {folder}: exists and is not empty; add --overwrite to replace the run in it, "
             f"or go on with it: --resume {folder}"
         )
-    foreign = [name for name in held if name not in FILES and not Path(name).match(partial_results.PATTERN)]
+    ours = (*FILES, *replaced.FOLDERS)
+    foreign = [name for name in held if name not in ours and not Path(name).match(partial_results.PATTERN)]
     if foreign and CONFIG not in held:
         raise InputError(f"out: {folder}: holds {foreign[0]} and no run, so --overwrite leaves it alone")
 
@@ -141,9 +172,7 @@ def _is_ours_and_empty(name: str) -> bool:
 
 
 def start(folder: Path, config: Config) -> None:
-    """Clear an earlier run's files from `folder` and write `config.toml`."""
-    for path in (*(folder / name for name in FILES), *folder.glob(partial_results.PATTERN)):
-        path.unlink(missing_ok=True)
+    """Write `config.toml` into the folder of a new run."""
     storage.write_atomic(folder / CONFIG, config.to_toml())
 
 

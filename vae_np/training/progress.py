@@ -110,28 +110,43 @@ class Progress:
 
 
 class Kept:
-    """A copy of what a training has reached, in case a later step is broken off by an interrupt or a NaN."""
+    """A copy of what a training has reached, in case a later step is broken off by an interrupt or a NaN.
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    A step's metrics line is part of it: `lines` are those that are kept.
+    """
+
+    def __init__(self, trainer: Trainer, lines: list[Metrics]) -> None:
+        self._trainer, self._lines = trainer, lines
         self._buffers = [trainer.state.parameters.flat, *trainer.moments().values()]
         self._copies = [buffer.copy() for buffer in self._buffers]
         self._numbers = self._now()
 
-    def _now(self) -> tuple[int, Running, float]:
-        return self._trainer.state.step, replace(self._trainer.running), self._trainer.seconds
+    def _now(self) -> tuple[int, Running, float, int]:
+        trainer = self._trainer
+        return trainer.state.step, replace(trainer.running), trainer.seconds, len(self._lines)
+
+    @property
+    def _is_whole(self) -> bool:
+        return self._trainer.settled and not self._trainer.owes_line
+
+    def add(self, line: Metrics) -> None:
+        """Keep a line, and with it the state that it tells of."""
+        self._lines.append(line)
+        self._trainer.owes_line = False
+        self.take()
 
     def take(self) -> None:
         """Copy the state as it stands, unless a step is under way."""
-        if self._trainer.settled:
+        if self._is_whole:
             for copy, buffer in zip(self._copies, self._buffers, strict=True):
                 np.copyto(copy, buffer)
             self._numbers = self._now()
 
     def give_back(self) -> None:
         """Bring the training back to the last copy, if a step is under way; else leave it where it stands."""
-        if not self._trainer.settled:
+        if not self._is_whole:
             for copy, buffer in zip(self._copies, self._buffers, strict=True):
                 np.copyto(buffer, copy)
-            self._trainer.state.step, self._trainer.running, self._trainer.seconds = self._numbers
-            self._trainer.settled = True
+            self._trainer.state.step, self._trainer.running, self._trainer.seconds, told = self._numbers
+            del self._lines[told:]
+            self._trainer.settled, self._trainer.owes_line = True, False

@@ -21,7 +21,7 @@ from vae_np.backends import Backend, FusedStep
 from vae_np.config import Config, shown
 from vae_np.elbo import Terms
 from vae_np.errors import CheckpointError, ConfigError, NonFiniteError
-from vae_np.model import Architecture, Model, initialise
+from vae_np.model import Architecture, Model, initialise, start_at_mean
 from vae_np.optim import linear_warmup, staged_lr
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
 from vae_np.training.per_datapoint import LocalPosterior, local_training_step
@@ -135,6 +135,8 @@ class Trainer:
     # Whether parameters, moments and sums all belong to the same step. They do not within a step, nor while a device is
     # ahead of them.
     settled: bool = field(init=False, default=True)
+    # Whether a step has been made whose metrics line nobody has been told yet.
+    owes_line: bool = field(init=False, default=False)
     from_state: InitVar[TrainingState | None] = None
 
     def __post_init__(self, from_state: TrainingState | None) -> None:
@@ -147,11 +149,11 @@ class Trainer:
         if from_state is not None:
             self.state = from_state
         else:
-            mean = None
-            if self.config.init == "glorot":
-                mean = self.values.to_model(self.rows.mean(axis=0, dtype=np.float64))
             how: dict[str, Any] = {"seed": self.config.seed, "dtype": self.config.dtype, "scheme": self.config.init}
-            self.state = TrainingState(initialise(self.arch, mean=mean, **how))
+            self.state = TrainingState(initialise(self.arch, **how))
+        if self.config.init == "glorot" and self.state.step == 0:
+            mean = self.values.to_model(self.rows.mean(axis=0, dtype=np.float64))
+            start_at_mean(self.arch, self.state.parameters, mean)
         if self.arch.inference == "local":
             self.local = LocalPosterior.prior(len(self.rows), self.arch.latent, self.config.dtype)
         self.fused: FusedStep | None = None
@@ -222,6 +224,7 @@ class Trainer:
             raise self.not_finite(self.state.step, bad)
         reconstruction, kl = _mean(terms.reconstruction), _mean(terms.kl)
         self.add(reconstruction, kl, reconstruction - beta * kl if terms.bound is None else _mean(terms.bound))
+        self.owes_line = self.line_is_due(self.state.step)
         self.settled = True
 
     def add(self, reconstruction: float, kl: float, objective: float) -> None:

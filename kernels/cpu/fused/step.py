@@ -154,8 +154,12 @@ class FusedStep:
             )
         constants["share"], constants["beta_share"] = 1 / self.batch, beta / self.batch
         buffers.not_finite[:] = 0
-        self._team.run(buffers, self._threads)
-        state.step += 1
+        self._team.done = False
+        try:
+            self._team.run(buffers, self._threads)
+        finally:
+            # A step that was made counts, although an interrupt came before all was said.
+            state.step += self._team.done
         if not is_adam:
             adagrad_update(state.parameters.flat, state.gradients.flat, state.second_moment.flat, lr=optimiser.lr)
             buffers.not_finite[0] = not np.isfinite(state.parameters.flat.sum() + state.second_moment.flat.sum())

@@ -177,6 +177,8 @@ class Team:
         self._control, self._absent = self._alone, self._nobody
         self._generation = -1
         self._errors: list[BaseException] = []
+        # Set where a step has been made, which it may have been although it ended in an exception.
+        self.done = False
         self.pace = Pace()
 
     def _call(self, thread: int, control: Array, *args: Any) -> bool:
@@ -199,26 +201,26 @@ class Team:
         parts = self.pace.threads(most)
         started = time.perf_counter()
         if parts == 1 or POOL.lock.locked():
-            _begin(self._alone, self._nobody)
-            self._call(0, self._alone, *args)
+            self._make(self._alone, self._nobody, args)
         else:
-            self._share(args, parts)
+            with POOL.lock:
+                POOL.claim(self.end)
+                self._gather(parts)
+                self._make(self._control, self._absent, args)
         if most > 1:
             self.pace.took(time.perf_counter() - started)
 
-    def _share(self, args: tuple[Any, ...], parts: int) -> None:
-        with POOL.lock:
-            POOL.claim(self.end)
-            self._gather(parts)
-            control = self._control
-            try:
-                for thread in self._absent[: _begin(control, self._absent)].tolist():
-                    POOL.submit(thread, self._serve, control, thread, args)
-                while not self._call(0, control, *args):
-                    self._look_around()
-            except BaseException:
-                self._leave(args)
-                raise
+    def _make(self, control: Array, absent: Array, args: tuple[Any, ...]) -> None:
+        before = control[STEP]
+        try:
+            for thread in absent[: _begin(control, absent)].tolist():
+                POOL.submit(thread, self._serve, control, thread, args)
+            while not self._call(0, control, *args):
+                self._look_around()
+            self.done = True
+        except BaseException:
+            self._leave(control, args, begun=bool(control[STEP] > before))
+            raise
 
     def _gather(self, parts: int) -> None:
         """A session of `parts` threads: the present one, if it has that many and no fork has lost them."""
@@ -242,12 +244,15 @@ class Team:
             raise self._errors.pop()
         time.sleep(_NAP)
 
-    def _leave(self, args: tuple[Any, ...]) -> None:
+    def _leave(self, control: Array, args: tuple[Any, ...], *, begun: bool) -> None:
         """After an exception: have the step's work done, if that takes no longer than usual, and end the session."""
         try:
             tries = 0
-            while tries < _LAST_TRIES and not self._call(0, self._control, *args):
-                time.sleep(_NAP)
+            while begun and not self.done and tries < _LAST_TRIES:
+                self.done = bool(self._call(0, control, *args))
                 tries += 1
+                if not self.done:
+                    time.sleep(_NAP)
         finally:
             self.end()
+            self._control = self._alone = _control(1, self._units)
