@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import pickle
+import platform
 import shutil
 import sys
 import time
@@ -47,10 +48,15 @@ def _announce() -> None:
 
 @functools.cache
 def digest() -> str:
-    """A name for this state of the sources that compiled code is made of, and of what compiles them."""
+    """A name for this state of the sources that compiled code is made of, of what compiles them, and of the system.
+
+    What the sources look up in the system decides what is compiled (whether threads sleep in the kernel, for one), and
+    a home folder may be shared by several systems.
+    """
     # `vae_np.noise` has the streams' numbers, which are compiled in.
     files = [*sorted(Path(__file__).parents[1].rglob("*.py")), Path(noise.__file__)]
-    whole = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
+    of = (numba.__version__, llvmlite.__version__, sys.platform, platform.machine(), sys.maxsize)
+    whole = hashlib.sha256(" ".join(map(str, of)).encode())
     for file in files:
         whole.update(file.name.encode() + b"\0" + file.read_bytes())
     return whole.hexdigest()[:16]
