@@ -45,6 +45,8 @@ def load(path: Path) -> Loaded:
     if path.suffix == ".ipynb":
         cells, notes = notebook_cells(text)
         return _run_cells(path, cells, notes)
+    if "\0" in text:
+        raise LoadError("does not import: it is no text")
     try:
         tree = ast.parse(text, str(path))
     except SyntaxError as error:
