@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,9 +31,7 @@ def command(
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="Where the exercise goes. [default: d22.py for D22]")
     ] = None,
-    hint: Annotated[
-        bool, typer.Option("--hint", help="The next hint; with a number behind it, that one.")
-    ] = False,
+    hint: Annotated[bool, typer.Option("--hint", help="The next hint; with a number behind it, that one.")] = False,
     solution: Annotated[bool, typer.Option("--solution", help="The solution.")] = False,
     folder: Annotated[
         str | None, typer.Option("--all", metavar="FOLDER", help="Grade every .py and .cu file below a folder.")
@@ -48,7 +47,8 @@ def command(
     """List the exercises, hand one out as a file to fill in, and grade it.
 
     An answer is held against exact answers, and its derivatives against numeric ones; what is wrong is named where the
-    difference gives it away. Files are executed, each in a process of its own. Exit code: 0 passed, 1 wrong, 2 unusable.
+    difference gives it away. Files are executed, each in a process of its own. The exit code is 0 where
+    all passed, 1 where one is wrong, and 2 where one cannot be used.
     """
     output = Output(json_file)
     limits = {
@@ -120,36 +120,39 @@ def _entry(exercise: Exercise, file: str | None = None) -> dict[str, Any]:
 
 def _content(action: str, **parts: Any) -> dict[str, Any]:
     """What goes into the JSON: the same keys for every action."""
-    empty = {"exercises": [], "results": [], "hint": None, "solution": None}
+    empty: dict[str, Any] = {"exercises": [], "results": [], "hint": None, "solution": None}
     return {"action": action, **empty, **parts}
 
 
 def _hand_out(output: Output, chosen: list[Exercise], out: str | None) -> int:
-    written = []
-    for exercise in chosen:
-        path = Path(out if out is not None else exercise.file_name)
+    files = {Path(out if out is not None else one.file_name): one for one in chosen}
+    there = [path for path in files if path.exists()]
+    if there:
+        raise InputError(_kept(there[0]))
+    for path, exercise in files.items():
         with writing("out", path):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                # Exclusively: whatever is there, a link that leads nowhere included, stays.
+                # Exclusively: what has come meanwhile, or a link that leads nowhere, stays as well.
                 with open(path, "x", encoding="utf-8") as file:
-                    file.write(exercise.file_text(exercise.blank_text))
+                    file.write(exercise.file_text(exercise.blank_text, path.name))
             except FileExistsError:
-                raise InputError(f"out: {path}: it is there already, and is kept; name another with --out") from None
-        written.append((exercise, path))
+                raise InputError(_kept(path)) from None
         output.say(f"wrote    {path}: {exercise.title} (chapter {exercise.chapter})")
 
-    entries = [_entry(exercise, str(path)) for exercise, path in written]
-    grade = " ".join(str(path) for _, path in written)
+    entries = [_entry(exercise, str(path)) for path, exercise in files.items()]
+    grade = " ".join(map(str, files))
     output.result(
         "exercise", _content("write", exercises=entries), lambda: output.say(f"grade it: vae-np exercise {grade}")
     )
     return 0
 
 
-def _help(
-    output: Output, exercise: Exercise, place: Path, number: str | None, *, hint: bool, solution: bool
-) -> int:
+def _kept(path: Path) -> str:
+    return f"out: {path}: it is there already, and is kept; name another with --out"
+
+
+def _help(output: Output, exercise: Exercise, place: Path, number: str | None, *, hint: bool, solution: bool) -> int:
     """Print a hint, the solution, or both."""
     shown: dict[str, Any] = {}
     count = len(exercise.hints)
@@ -230,7 +233,7 @@ def _cause(cause: dict[str, Any]) -> str:
     return f"{', '.join(cause['results'])}: {cause['text']}" if cause["results"] else str(cause["text"])
 
 
-def _report(output: Output, action: str, results: list[answers.Result], tell: Any) -> None:
+def _report(output: Output, action: str, results: list[answers.Result], tell: Callable[[], None]) -> None:
     counts = Counter(result.status for result in results)
     parts = {status: counts[status] for status in _VERDICTS}
     content = _content(action, results=[result.as_dict() for result in results], **parts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from vae_np import distributions
-from vae_np.evaluation import annealing
 from vae_np.exercises.exercise import Argument, Exercise, Mistake, number, real
 
 
@@ -49,9 +48,9 @@ AIS = Exercise(
     chapter=14,
     asks="each chain weighed and moved, from one temperature to the next",
     statement="""
-    Chains stand at z, draws of (nearly) p(z) p(x | z)^beta. Bring them to next_beta: return where they are then, and
-    their log-weights. log_likelihood(z) is log p(x | z) of each chain, (B,), and transition(z, b) moves each chain so
-    that p(z) p(x | z)^b is left invariant.
+    Chains stand at z, draws of (nearly) p(z) p(x | z)^beta. Bring them to next_beta: return where they are then,
+    and their log-weights. log_likelihood(z) is log p(x | z) of each chain, (B,), and transition(z, b) moves each
+    chain so that p(z) p(x | z)^b is left invariant.
     """,
     arguments=(
         real("z", "B K"),
@@ -75,9 +74,19 @@ AIS = Exercise(
             "    z = transition(z, next_beta)\n    log_w = log_w + (next_beta - beta) * log_likelihood(z)\n",
             "it is weighed after the move: weigh where it stands, at a draw of the temperature that is left",
         ),
-        Mistake("transition(z, next_beta)", "transition(z, beta)", "the transition leaves the next temperature invariant, not the old one"),
-        Mistake("(next_beta - beta)", "next_beta", "the weight gains the difference of the temperatures times log p(x | z)"),
-        Mistake("(next_beta - beta)", "(beta - next_beta)", "the weight is the next density over this one: the sign of its gain is turned"),
+        Mistake(
+            "transition(z, next_beta)",
+            "transition(z, beta)",
+            "the transition leaves the next temperature invariant, not the old one",
+        ),
+        Mistake(
+            "(next_beta - beta)", "next_beta", "the weight gains the difference of the temperatures times log p(x | z)"
+        ),
+        Mistake(
+            "(next_beta - beta)",
+            "(beta - next_beta)",
+            "the weight is the next density over this one: the sign of its gain is turned",
+        ),
         Mistake("log_w = log_w + (", "log_w = (", "the weight collects what it gained before: log_w is lost"),
     ),
 )
@@ -85,20 +94,20 @@ AIS = Exercise(
 
 def leapfrog(z, r, beta, h, steps, gradient):
     r = r + 0.5 * h * (beta * gradient(z) - z)
-    for number in range(steps):
+    for index in range(steps):
         z = z + h * r
-        size = h if number < steps - 1 else 0.5 * h
+        size = h if index < steps - 1 else 0.5 * h
         r = r + size * (beta * gradient(z) - z)
     return z, r
 
 
 def _exact_leapfrog(z, r, beta, h, steps, gradient):
-    def target(point):
-        return np.zeros(len(point)), gradient(point)
-
-    start = annealing.State(z, np.zeros(len(z)), gradient(z))
-    end, momentum = annealing.leapfrog(target, start, r, beta, np.full((len(z), 1), h), steps)
-    return end.z, momentum
+    # With the two half kicks between drifts apart.
+    for _ in range(steps):
+        r = r + 0.5 * h * (beta * gradient(z) - z)
+        z = z + h * r
+        r = r + 0.5 * h * (beta * gradient(z) - z)
+    return z, r
 
 
 LEAPFROG = Exercise(
@@ -107,9 +116,9 @@ LEAPFROG = Exercise(
     chapter=14,
     asks="position and momentum after so many leapfrog steps",
     statement="""
-    The target is p(z) p(x | z)^beta with a standard normal prior; gradient(z) is ∇ log p(x | z), (B, K). Each leapfrog
-    step of size h changes the momentum r by half a step along the gradient of the target's logarithm, z by a whole step
-    along r, and r by half a step again. Return z and r after `steps` of them.
+    The target is p(z) p(x | z)^beta with a standard normal prior; gradient(z) is ∇ log p(x | z), (B, K). Each
+    leapfrog step of size h changes the momentum r by half a step along the gradient of the target's logarithm, z
+    by a whole step along r, and r by half a step again. Return z and r after `steps` of them.
     """,
     arguments=(
         real("z", "B K"),
@@ -124,15 +133,32 @@ LEAPFROG = Exercise(
     exact=_exact_leapfrog,
     hints=(
         "The logarithm of the target is beta log p(x | z) - ½ |z|². What is its gradient?",
-        "The force is beta gradient(z) - z. Half a kick, a whole drift, half a kick; z has moved before the second kick.",
+        "The force is beta gradient(z) - z. Half a kick, a whole drift, half a kick; z has moved before the "
+        "second kick.",
         "r += h/2 force(z); z += h r; r += h/2 force(z), `steps` times.",
     ),
     mistakes=(
-        Mistake("r = r + 0.5 * h * (beta * gradient(z) - z)", "r = r + h * (beta * gradient(z) - z)", "the first kick is half a step"),
-        Mistake("size = h if number < steps - 1 else 0.5 * h", "size = h", "the last kick is half a step"),
-        Mistake("0.5 * h * (beta * gradient(z) - z)\n    for", "0.5 * h * (gradient(z) - z)\n    for", "beta is missing before the likelihood's gradient"),
-        Mistake("size * (beta * gradient(z) - z)", "size * beta * gradient(z)", "the prior pulls, too: -z is missing in the force"),
-        Mistake("size = h if number < steps - 1 else 0.5 * h", "size = 0.5 * h", "between two drifts the two half kicks make a whole one"),
+        Mistake(
+            "r = r + 0.5 * h * (beta * gradient(z) - z)",
+            "r = r + h * (beta * gradient(z) - z)",
+            "the first kick is half a step",
+        ),
+        Mistake("size = h if index < steps - 1 else 0.5 * h", "size = h", "the last kick is half a step"),
+        Mistake(
+            "0.5 * h * (beta * gradient(z) - z)\n    for",
+            "0.5 * h * (gradient(z) - z)\n    for",
+            "beta is missing before the likelihood's gradient",
+        ),
+        Mistake(
+            "size * (beta * gradient(z) - z)",
+            "size * beta * gradient(z)",
+            "the prior pulls, too: -z is missing in the force",
+        ),
+        Mistake(
+            "size = h if index < steps - 1 else 0.5 * h",
+            "size = 0.5 * h",
+            "between two drifts the two half kicks make a whole one",
+        ),
     ),
 )
 
@@ -163,9 +189,10 @@ SURGERY = Exercise(
     chapter=14,
     asks="the mean KL as mutual information plus the mixture's KL to the prior",
     statement="""
-    q(z | x_n) is N(mu_n, exp logvar_n), z_n one draw from it, and q(z) = 1/N Σ_n q(z | x_n) their mixture. Estimate the
-    mutual information of an example's number and its z by the mean over n of log q(z_n | x_n) - log q(z_n), and the
-    mixture's KL to the standard normal prior as the mean KL in closed form less it. Return both, in nats.
+    q(z | x_n) is N(mu_n, exp logvar_n), z_n one draw from it, and q(z) = 1/N Σ_n q(z | x_n) their mixture.
+    Estimate the mutual information of an example's number and its z by the mean over n of log q(z_n | x_n) - log
+    q(z_n), and the mixture's KL to the standard normal prior as the mean KL in closed form less it. Return both,
+    in nats.
     """,
     arguments=(real("mu", "N K"), real("logvar", "N K", "log σ²"), real("z", "N K", "a draw of each example's q")),
     returns={"information": "", "marginal_kl": ""},
@@ -174,14 +201,35 @@ SURGERY = Exercise(
     hints=(
         "All N² pairs are needed: log q(z_n | x_m), an (N, N) matrix. Which entries are log q(z_n | x_n)?",
         "log q(z_n) is the log-mean-exp over m of row n.",
-        "information = mean(diagonal - log-mean-exp of the rows); marginal_kl = mean of ½ Σ (mu² + σ² - 1 - logvar) less it.",
+        "information = mean(diagonal - log-mean-exp of the rows); marginal_kl = mean of ½ Σ (mu² + σ² - 1 - "
+        "logvar) less it.",
     ),
     mistakes=(
-        Mistake("- top[:, None]).mean(axis=1)", "- top[:, None]).sum(axis=1)", "the mixture is a mean of N densities: its 1/N is missing, which is log N"),
-        Mistake("return information, kl - information", "return information, kl", "this is the whole mean KL: the information is a part of it"),
-        Mistake("return information, kl - information", "return information, kl + information", "the two parts add up to the mean KL: subtract the information from it"),
-        Mistake("np.diagonal(log_q) - log_mixture", "log_mixture - np.diagonal(log_q)", "the information is log q(z_n | x_n) less log q(z_n): its sign is turned"),
-        Mistake("(np.diagonal(log_q) - log_mixture)", "(log_q - log_mixture[:, None])", "only z_n's own density is compared with the mixture: the diagonal, not all pairs"),
+        Mistake(
+            "- top[:, None]).mean(axis=1)",
+            "- top[:, None]).sum(axis=1)",
+            "the mixture is a mean of N densities: its 1/N is missing, which is log N",
+        ),
+        Mistake(
+            "return information, kl - information",
+            "return information, kl",
+            "this is the whole mean KL: the information is a part of it",
+        ),
+        Mistake(
+            "return information, kl - information",
+            "return information, kl + information",
+            "the two parts add up to the mean KL: subtract the information from it",
+        ),
+        Mistake(
+            "np.diagonal(log_q) - log_mixture",
+            "log_mixture - np.diagonal(log_q)",
+            "the information is log q(z_n | x_n) less log q(z_n): its sign is turned",
+        ),
+        Mistake(
+            "(np.diagonal(log_q) - log_mixture)",
+            "(log_q - log_mixture[:, None])",
+            "only z_n's own density is compared with the mixture: the diagonal, not all pairs",
+        ),
     ),
 )
 

@@ -61,7 +61,7 @@ def exercise_of(path: Path) -> Exercise:
     if not path.exists():
         raise InputError(f"{path}: there is no such file; vae-np exercise lists the exercises")
     if not path.is_file():
-        raise InputError(f"{path}: this is not a file")
+        raise InputError(f"{path}: this is not a file; --all FOLDER grades a folder")
     if path.stat().st_size > _LARGEST:
         raise InputError(f"{path}: it has {path.stat().st_size} bytes, which no answer has")
     try:
@@ -101,9 +101,7 @@ def grade_file(path: Path, *, timeout: float = TIMEOUT, memory_limit_mb: int = M
     except InputError as error:
         return Result(str(path), "", "unusable", str(error).removeprefix(f"{path}: "))
     started = time.monotonic()
-    ended = isolation.run(
-        "vae_np.exercises.worker", path.resolve(), [exercise.name, str(memory_limit_mb)], timeout
-    )
+    ended = isolation.run("vae_np.exercises.worker", path.resolve(), [exercise.name, str(memory_limit_mb)], timeout)
     seconds, output = time.monotonic() - started, ended.output[:_OUTPUT_SHOWN]
     doing = "the file is read"
     for event in ended.events:

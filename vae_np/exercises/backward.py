@@ -26,8 +26,8 @@ AFFINE = Exercise(
     chapter=8,
     asks="dx, dweight and dbias from dy",
     statement="""
-    The layer computes y = x W + b, with an example in each row of x. dy is the derivative of the loss with respect to y.
-    Return the derivatives with respect to x, to the weight and to the bias.
+    The layer computes y = x W + b, with an example in each row of x. dy is the derivative of the loss with respect
+    to y. Return the derivatives with respect to x, to the weight and to the bias.
     """,
     arguments=(real("dy", "B O"), real("x", "B I"), real("weight", "I O")),
     returns={"dx": "B I", "dweight": "I O", "dbias": "O"},
@@ -46,8 +46,14 @@ AFFINE = Exercise(
         "dx = dy Wᵀ, dW = xᵀ dy, db = the column sums of dy.",
     ),
     mistakes=(
-        Mistake("dy.sum(axis=0)", "dy.mean(axis=0)", "the bias serves every example: sum over them; the 1/B is already in dy"),
-        Mistake("x.T @ dy", "x.T @ dy / len(x)", "the weight serves every example: sum over them; the 1/B is already in dy"),
+        Mistake(
+            "dy.sum(axis=0)",
+            "dy.mean(axis=0)",
+            "the bias serves every example: sum over them; the 1/B is already in dy",
+        ),
+        Mistake(
+            "x.T @ dy", "x.T @ dy / len(x)", "the weight serves every example: sum over them; the 1/B is already in dy"
+        ),
         Mistake("dy.sum(axis=0)", "dy.sum(axis=0) / len(x) ** 2", "1/B enters once, at the top: it is already in dy"),
     ),
 )
@@ -138,6 +144,7 @@ def mlp_backward(dy, x, h, weight1, weight2):
 
 def _exact_mlp(dy, x, h, weight1, weight2):
     dh, dweight2, dbias2 = layers.affine_backward(dy, (h, weight2))
+    assert dh is not None
     dx, dweight1, dbias1 = layers.affine_backward(layers.tanh_backward(dh, h), (x, weight1))
     return dx, dweight1, dbias1, dweight2, dbias2
 
@@ -167,8 +174,9 @@ MLP = Exercise(
     chapter=8,
     asks="all gradients of a network with one tanh layer and a linear head",
     statement="""
-    The network computes h = tanh(x W1 + b1) and y = h W2 + b2. dy is the derivative of the loss with respect to y, and
-    h was kept. Walk the chain the other way and return the derivatives of the loss with respect to x and each parameter.
+    The network computes h = tanh(x W1 + b1) and y = h W2 + b2. dy is the derivative of the loss with respect to y,
+    and h was kept. Walk the chain the other way and return the derivatives of the loss with respect to x and each
+    parameter.
     """,
     arguments=(real("dy", "B O"), real("x", "B I"), real("h", "B H"), real("weight1", "I H"), real("weight2", "H O")),
     returns={"dx": "B I", "dweight1": "I H", "dbias1": "H", "dweight2": "H O", "dbias2": "O"},
@@ -184,7 +192,11 @@ MLP = Exercise(
     ),
     mistakes=(
         Mistake("da = dh * (1 - h * h)", "da = dh", "the path goes through tanh: the factor 1 - h² is missing"),
-        Mistake("da = dh * (1 - h * h)", "da = dh * (1 - np.tanh(h) ** 2)", "h is the activation's output: tanh is taken twice"),
+        Mistake(
+            "da = dh * (1 - h * h)",
+            "da = dh * (1 - np.tanh(h) ** 2)",
+            "h is the activation's output: tanh is taken twice",
+        ),
         Mistake("da = dh * (1 - h * h)", "da = dh * (1 - h)", "tanh' = 1 - tanh²: the square is missing"),
         Mistake("x.T @ da", "x.T @ dh", "the first weight gets da, behind the activation, and not dh"),
     ),
@@ -198,14 +210,15 @@ def binary_backward(da, x):
     return dweight
 
 
+_PIXELS = np.random.default_rng(4).integers(0, 2, (5, 4)).astype(np.float64)
 BINARY = Exercise(
     "D28",
     "The first layer on binary data, backward",
     chapter=8,
     asks="dweight by adding rows of da, without a multiplication",
     statement="""
-    x has only zeros and ones, so a_n = b + the sum of the rows W_i with x_ni = 1. Return the derivative of the loss
-    with respect to W from da by additions alone: no product with x.
+    x has only zeros and ones, so a_n = b + the sum of the rows W_i with x_ni = 1. Return the derivative of the
+    loss with respect to W from da by additions alone: no product with x.
     """,
     arguments=(real("da", "B O"), binary("x", "B I")),
     returns={"dweight": "I O"},
@@ -223,13 +236,16 @@ BINARY = Exercise(
         "Loop over the examples: dweight[x[n] == 1] += da[n].",
     ),
     mistakes=(
-        Mistake("x[n] == 1] +=", "x[n] == 1] =", "a row of W serves several examples: add to it, as each one overwrites the last"),
+        Mistake(
+            "x[n] == 1] +=",
+            "x[n] == 1] =",
+            "a row of W serves several examples: add to it, as each one overwrites the last",
+        ),
         Mistake("x[n] == 1", "x[n] == 0", "the rows of the pixels that are off took no part: this adds to those"),
         Mistake("+= da[n]", "+= da[n] / len(x)", "the 1/B is already in da: it enters twice here"),
         Mistake("+= da[n]", "+= da[n] / x[n].sum()", "each row that is switched on gets da_n whole, not a share of it"),
     ),
 )
-_PIXELS = np.random.default_rng(4).integers(0, 2, (5, 4)).astype(np.float64)
 
 
 def elbo_backward(dz, eps, mu, logvar, beta):
@@ -294,10 +310,10 @@ ELBO = Exercise(
     chapter=8,
     asks="dmu and dlogvar of the loss, from the decoder's dz and the KL",
     statement="""
-    The loss is -1/B Σ_b [1/S Σ_s log p(x_b | z_sb) - beta KL(q_b ‖ p)] with z = mu + exp(logvar / 2) eps. The decoder's
-    backward pass has brought dz, the derivative of the loss with respect to z: the 1/(S B) is in it. The rows of dz and
-    eps are sample-major, s·B + b. Return the derivatives of the loss with respect to mu and logvar: along the path
-    through z, and through the KL, ½ Σ (mu² + exp(logvar) - 1 - logvar).
+    The loss is -1/B Σ_b [1/S Σ_s log p(x_b | z_sb) - beta KL(q_b ‖ p)] with z = mu + exp(logvar / 2) eps. The
+    decoder's backward pass has brought dz, the derivative of the loss with respect to z: the 1/(S B) is in it. The
+    rows of dz and eps are sample-major, s·B + b. Return the derivatives of the loss with respect to mu and logvar:
+    along the path through z, and through the KL, ½ Σ (mu² + exp(logvar) - 1 - logvar).
     """,
     arguments=(
         real("dz", "SB K"),
@@ -318,7 +334,8 @@ ELBO = Exercise(
     mistakes=(
         Mistake("dz.sum(axis=0) + beta / batch * mu", "dz.sum(axis=0)", "mu is in the KL, too: beta/B mu is missing"),
         Mistake(
-            "    dlogvar = dlogvar + beta / batch * 0.5 * np.expm1(logvar)\n", "",
+            "    dlogvar = dlogvar + beta / batch * 0.5 * np.expm1(logvar)\n",
+            "",
             "logvar is in the KL, too: beta/B ½ (exp(logvar) - 1) is missing",
         ),
         Mistake("beta / batch * mu", "beta * mu", "the KL's 1/B is missing: the loss is a mean over the batch"),
@@ -362,9 +379,9 @@ JOINT = Exercise(
     chapter=8,
     asks="dmu and dlogvar where the KL is log q(z|x) - log p(z) at the sample",
     statement="""
-    The loss is -1/(S B) Σ [log p(x_b | z_sb) - beta (log q(z_sb | x_b) - log p(z_sb))] with z = mu + exp(logvar / 2) eps,
-    eps held fixed. dz is what the decoder's backward pass has brought, for the first term alone. Return the total
-    derivatives of the loss with respect to mu and logvar. Rows are sample-major, s·B + b.
+    The loss is -1/(S B) Σ [log p(x_b | z_sb) - beta (log q(z_sb | x_b) - log p(z_sb))] with z = mu + exp(logvar /
+    2) eps, eps held fixed. dz is what the decoder's backward pass has brought, for the first term alone. Return
+    the total derivatives of the loss with respect to mu and logvar. Rows are sample-major, s·B + b.
     """,
     arguments=(
         real("dz", "SB K", "from log p(x | z), its 1/(S B) included"),
@@ -383,12 +400,25 @@ JOINT = Exercise(
         "Put dz + beta/(S B) z on the path, and add -beta/(2 B) to dlogvar.",
     ),
     mistakes=(
-        Mistake("dz + beta / (samples * batch) * z", "dz", "log p(z) acts through z as well: beta/(S B) z is missing on the path"),
-        Mistake("dz + beta / (samples * batch) * z", "dz - beta / (samples * batch) * z",
-                "the loss has -log p(z), whose derivative in z is +z"),
+        Mistake(
+            "dz + beta / (samples * batch) * z",
+            "dz",
+            "log p(z) acts through z as well: beta/(S B) z is missing on the path",
+        ),
+        Mistake(
+            "dz + beta / (samples * batch) * z",
+            "dz - beta / (samples * batch) * z",
+            "the loss has -log p(z), whose derivative in z is +z",
+        ),
         Mistake(" - 0.5 * beta / batch\n", "\n", "log q has -½ logvar besides the path: -beta/(2 B) is missing"),
-        Mistake(" - 0.5 * beta / batch\n", " + 0.5 * beta / batch\n", "the loss has +log q, and d log q / d logvar is -½"),
-        Mistake("beta / (samples * batch) * z", "beta / batch * z", "the mean over the S samples is missing in the prior's pull"),
+        Mistake(
+            " - 0.5 * beta / batch\n", " + 0.5 * beta / batch\n", "the loss has +log q, and d log q / d logvar is -½"
+        ),
+        Mistake(
+            "beta / (samples * batch) * z",
+            "beta / batch * z",
+            "the mean over the S samples is missing in the prior's pull",
+        ),
     ),
 )
 

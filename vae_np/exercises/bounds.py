@@ -28,9 +28,9 @@ LOG_MEAN_EXP = Exercise(
     chapter=10,
     asks="log (1/S) Σ w of each example and w / Σ w, from log w",
     statement="""
-    log_w has the log importance weights of S samples of each of B examples. Return the logarithm of each example's mean
-    weight, which estimates log p(x), and its weights divided by their sum, which are that logarithm's derivatives. A
-    digit's log-weights are near -100, and others are near ±1000.
+    log_w has the log importance weights of S samples of each of B examples. Return the logarithm of each example's
+    mean weight, which estimates log p(x), and its weights divided by their sum, which are that logarithm's
+    derivatives. A digit's log-weights are near -100, and others are near ±1000.
     """,
     arguments=(real("log_w", "S B", "log w_sb in nats"),),
     returns={"bound": "B", "weights": "S B"},
@@ -56,12 +56,31 @@ LOG_MEAN_EXP = Exercise(
         "bound = top + log(mean of w), weights = w / Σ w, with w = exp(log_w - top).",
     ),
     mistakes=(
-        Mistake("np.log(w.mean(axis=0))", "np.log(w.sum(axis=0))", "the 1/S of the mean is missing: the bound is too large by log S"),
-        Mistake("top + np.log(w.mean(axis=0))", "np.log(w.mean(axis=0))", "the largest log-weight was taken out and not put back"),
-        Mistake("top + np.log(w.mean(axis=0))", "log_w.mean(axis=0)", "this is the mean of the logarithms, the ELBO: take the logarithm of the mean"),
-        Mistake("weights = w / w.sum(axis=0)", "weights = np.exp(-log_w) / np.exp(-log_w).sum(axis=0)",
-                "the softmax is over the losses -log w: the worst sample gets the largest weight"),
-        Mistake("weights = w / w.sum(axis=0)", "weights = w / w.sum()", "each example's weights add up to one: the sum runs over its own samples"),
+        Mistake(
+            "np.log(w.mean(axis=0))",
+            "np.log(w.sum(axis=0))",
+            "the 1/S of the mean is missing: the bound is too large by log S",
+        ),
+        Mistake(
+            "top + np.log(w.mean(axis=0))",
+            "np.log(w.mean(axis=0))",
+            "the largest log-weight was taken out and not put back",
+        ),
+        Mistake(
+            "top + np.log(w.mean(axis=0))",
+            "log_w.mean(axis=0)",
+            "this is the mean of the logarithms, the ELBO: take the logarithm of the mean",
+        ),
+        Mistake(
+            "weights = w / w.sum(axis=0)",
+            "weights = np.exp(-log_w) / np.exp(-log_w).sum(axis=0)",
+            "the softmax is over the losses -log w: the worst sample gets the largest weight",
+        ),
+        Mistake(
+            "weights = w / w.sum(axis=0)",
+            "weights = w / w.sum()",
+            "each example's weights add up to one: the sum runs over its own samples",
+        ),
     ),
 )
 
@@ -86,9 +105,10 @@ ESS = Exercise(
     chapter=10,
     asks="the effective sample size of S weights, and the error of log p̂(x)",
     statement="""
-    From the log-weights of S samples of each example, return the effective sample size, which is S where all weights are
-    equal and 1 where one carries everything, and the standard error of the logarithm of their mean by the delta method:
-    the standard error of the mean weight (with S - 1 in its variance) divided by the mean weight.
+    From the log-weights of S samples of each example, return the effective sample size, which is S where all
+    weights are equal and 1 where one carries everything, and the standard error of the logarithm of their mean by
+    the delta method: the standard error of the mean weight (with S - 1 in its variance) divided by the mean
+    weight.
     """,
     arguments=(real("log_w", "S B", "log w_sb in nats"),),
     returns={"ess": "B", "stderr": "B"},
@@ -102,11 +122,22 @@ ESS = Exercise(
     ),
     mistakes=(
         Mistake("return 1 / squares", "return 1 / squares / samples", "this is the effective share: multiply by S"),
-        Mistake("return 1 / squares", "return squares", "this is the sum of squares: the effective sample size is one over it"),
-        Mistake("np.sqrt((samples * squares - 1) / (samples - 1))", "(samples * squares - 1) / (samples - 1)",
-                "this is the squared error: the root is missing"),
+        Mistake(
+            "return 1 / squares",
+            "return squares",
+            "this is the sum of squares: the effective sample size is one over it",
+        ),
+        Mistake(
+            "np.sqrt((samples * squares - 1) / (samples - 1))",
+            "(samples * squares - 1) / (samples - 1)",
+            "this is the squared error: the root is missing",
+        ),
         Mistake("/ (samples - 1))", "/ samples)", "the variance of S weights has S - 1 in the denominator"),
-        Mistake("/ (samples - 1))", "* samples / (samples - 1))", "this is the spread of one weight: the mean of S has 1/√S of it"),
+        Mistake(
+            "/ (samples - 1))",
+            "* samples / (samples - 1))",
+            "this is the spread of one weight: the mean of S has 1/√S of it",
+        ),
     ),
 )
 
@@ -168,11 +199,13 @@ _BOUND_ARGUMENTS = (
 )
 _NO_WEIGHTS = "(w / w.sum(axis=0) / log_w.shape[1])"
 _EVEN = Mistake(
-    _NO_WEIGHTS, "(np.ones_like(w) / log_w.size)",
+    _NO_WEIGHTS,
+    "(np.ones_like(w) / log_w.size)",
     "every sample counts the same, as in the ELBO: the derivative of the log-mean-exp is w / Σ w",
 )
 _WORST = Mistake(
-    "log_w - log_w.max(axis=0)", "log_w.min(axis=0) - log_w",
+    "log_w - log_w.max(axis=0)",
+    "log_w.min(axis=0) - log_w",
     "the softmax is over the losses -log w: the worst sample gets the largest weight",
 )
 IWAE = Exercise(
@@ -181,9 +214,9 @@ IWAE = Exercise(
     chapter=13,
     asks="dmu and dlogvar of -mean log (1/S) Σ w",
     statement="""
-    The loss is -1/B Σ_b log (1/S) Σ_s w_sb with log w = log p(x | z) + log p(z) - log q(z | x), z = mu + exp(logvar / 2)
-    eps and eps held fixed. dloglik has the derivative of each log p(x | z_s) in its z, without any 1/S or 1/B. Return
-    the derivatives of the loss in mu and logvar.
+    The loss is -1/B Σ_b log (1/S) Σ_s w_sb with log w = log p(x | z) + log p(z) - log q(z | x), z = mu +
+    exp(logvar / 2) eps and eps held fixed. dloglik has the derivative of each log p(x | z_s) in its z, without any
+    1/S or 1/B. Return the derivatives of the loss in mu and logvar.
     """,
     arguments=_BOUND_ARGUMENTS,
     returns={"dmu": "B K", "dlogvar": "B K"},
@@ -217,7 +250,7 @@ def stl_backward(dloglik, log_w, z, eps, logvar):
     return dmu, dlogvar
 
 
-def _exact_path(dloglik, log_w, z, eps, logvar, power):
+def _exact_path(power, dloglik, log_w, z, eps, logvar):
     weights = ops.log_mean_exp_weights(log_w)[1]
     slope = dloglik - z + eps * np.exp(-0.5 * logvar)
     return _along_path(-(weights**power / len(logvar))[:, :, None] * slope, eps, logvar)
@@ -225,7 +258,8 @@ def _exact_path(dloglik, log_w, z, eps, logvar, power):
 
 _STILL = Mistake("dloglik - z + eps / sigma", "dloglik - z", "log q depends on z, too: its pull, +eps / σ, is missing")
 _SCORE = Mistake(
-    "(0.5 * dz * eps * sigma).sum(axis=0)", "(0.5 * dz * eps * sigma).sum(axis=0) - 0.5 / len(logvar)",
+    "(0.5 * dz * eps * sigma).sum(axis=0)",
+    "(0.5 * dz * eps * sigma).sum(axis=0) - 0.5 / len(logvar)",
     "the direct term -1/(2 B) is part of the score, which this estimate leaves out",
 )
 STL = Exercise(
@@ -234,13 +268,14 @@ STL = Exercise(
     chapter=13,
     asks="the encoder's gradient along the path alone, with weights w / Σ w",
     statement="""
-    The bound is that of D42. Leave the score out: mu and logvar act through the sample z alone, also inside log q(z | x),
-    whose own mu and logvar are held still. Return this estimate of the loss's derivatives in mu and logvar.
+    The bound is that of D42. Leave the score out: mu and logvar act through the sample z alone, also inside log
+    q(z | x), whose own mu and logvar are held still. Return this estimate of the loss's derivatives in mu and
+    logvar.
     """,
     arguments=_BOUND_ARGUMENTS,
     returns={"dmu": "B K", "dlogvar": "B K"},
     solution=stl_backward,
-    exact=lambda *arguments: _exact_path(*arguments, 1),
+    exact=lambda *arguments: _exact_path(1, *arguments),
     draw=_draw_bound,
     hints=(
         "What is ∂ log w / ∂z with mu and logvar of q held still? Three terms.",
@@ -275,14 +310,15 @@ DREG = Exercise(
     chapter=13,
     asks="the encoder's gradient along the path alone, without the bias of D43",
     statement="""
-    Sticking the landing is biased for several samples, as the weights depend on them. Reparameterise the score once more:
-    the expectation of w̃_s times its score is that of (w̃_s - w̃_s²) times the path's derivative. Return the estimate of
-    the loss's derivatives in mu and logvar that has the bound's own mean, along the path alone.
+    Sticking the landing is biased for several samples, as the weights depend on them. Reparameterise the score
+    once more: the expectation of w̃_s times its score is that of (w̃_s - w̃_s²) times the path's derivative.
+    Return the estimate of the loss's derivatives in mu and logvar that has the bound's own mean, along the path
+    alone.
     """,
     arguments=_BOUND_ARGUMENTS,
     returns={"dmu": "B K", "dlogvar": "B K"},
     solution=dreg_backward,
-    exact=lambda *arguments: _exact_path(*arguments, 2),
+    exact=lambda *arguments: _exact_path(2, *arguments),
     draw=_draw_bound,
     hints=(
         "The whole gradient is Σ w̃ (g - s), with g along the path and s the score. Insert the expectation of Σ w̃ s.",
@@ -290,8 +326,16 @@ DREG = Exercise(
         "As D43, with w̃² in the place of w̃.",
     ),
     mistakes=(
-        Mistake("weights * weights / log", "weights / log", "this is sticking the landing, D43: the weights are squared here"),
-        Mistake("weights * weights / log", "weights * (1 - weights) / log", "this is the score's share: the whole is w̃ less it, w̃²"),
+        Mistake(
+            "weights * weights / log",
+            "weights / log",
+            "this is sticking the landing, D43: the weights are squared here",
+        ),
+        Mistake(
+            "weights * weights / log",
+            "weights * (1 - weights) / log",
+            "this is the score's share: the whole is w̃ less it, w̃²",
+        ),
         _STILL,
         _SCORE,
         Mistake("weights = w / w.sum(axis=0)", "weights = w", "the weights are not normalised: w̃ = w / Σ w"),
@@ -321,11 +365,15 @@ SCORE = Exercise(
     chapter=13,
     asks="dmu and dlogvar from values of log p(x|z) alone, with the other samples as baseline",
     statement="""
-    Suppose that log p(x | z) cannot be differentiated in z. Return the score-function estimate of the derivatives in mu
-    and logvar of -1/B Σ_b E log p(x_b | z) from S samples of each example: the mean over samples of (f_s - b_s) times
-    the derivative of log q(z_s | x) at fixed z, with b_s the mean of the example's other samples.
+    Suppose that log p(x | z) cannot be differentiated in z. Return the score-function estimate of the derivatives
+    in mu and logvar of -1/B Σ_b E log p(x_b | z) from S samples of each example: the mean over samples of (f_s -
+    b_s) times the derivative of log q(z_s | x) at fixed z, with b_s the mean of the example's other samples.
     """,
-    arguments=(real("loglik", "S B", "f = log p(x | z_s) in nats"), real("eps", "S B K"), real("logvar", "B K", "log σ²")),
+    arguments=(
+        real("loglik", "S B", "f = log p(x | z_s) in nats"),
+        real("eps", "S B K"),
+        real("logvar", "B K", "log σ²"),
+    ),
     returns={"dmu": "B K", "dlogvar": "B K"},
     solution=score_backward,
     exact=_exact_score,
@@ -335,13 +383,20 @@ SCORE = Exercise(
         "dmu = -1/(S B) Σ_s (f_s - b_s) eps_s / σ, dlogvar = -1/(S B) Σ_s (f_s - b_s) ½ (eps_s² - 1).",
     ),
     mistakes=(
-        Mistake("(loglik.sum(axis=0) - loglik) / (samples - 1)", "loglik.mean(axis=0)",
-                "the baseline has the sample itself in it, which shrinks the gradient by 1 - 1/S"),
+        Mistake(
+            "(loglik.sum(axis=0) - loglik) / (samples - 1)",
+            "loglik.mean(axis=0)",
+            "the baseline has the sample itself in it, which shrinks the gradient by 1 - 1/S",
+        ),
         Mistake("loglik - others", "loglik", "the baseline is missing: right on average, and much noisier"),
         Mistake("0.5 * (eps * eps - 1)", "(eps * eps - 1)", "∂ log q / ∂logvar is ½ (eps² - 1): the ½ is missing"),
         Mistake("0.5 * (eps * eps - 1)", "0.5 * (eps - 1)", "∂ log q / ∂logvar is ½ (eps² - 1): the square is missing"),
         Mistake("eps / np.exp(0.5 * logvar)", "eps", "∂ log q / ∂mu is eps / σ: the 1/σ is missing"),
-        Mistake("eps / np.exp(0.5 * logvar)", "eps / np.exp(logvar)", "∂ log q / ∂mu is (z - mu) / σ² = eps / σ: this divides by σ²"),
+        Mistake(
+            "eps / np.exp(0.5 * logvar)",
+            "eps / np.exp(logvar)",
+            "∂ log q / ∂mu is (z - mu) / σ² = eps / σ: this divides by σ²",
+        ),
     ),
 )
 

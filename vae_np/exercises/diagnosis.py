@@ -7,7 +7,7 @@ each of them is a mean where a sum is due, and no accident.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -21,7 +21,12 @@ from vae_np.gradcheck.patterns import close, spell
 FIT = 1e-8
 # A difference below this share of the largest entry is one of digits.
 NEARLY = 1e-3
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+_CONSTANTS = {
+    0.5 * math.log(2 * math.pi): "½ log 2π",
+    math.log(2 * math.pi): "log 2π",
+    0.5: "½",
+    1.0: "1",
+}
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,13 @@ def explain(difference: Difference, letters: str) -> str | None:
         _ratio,
         _term,
         _somewhere,
+        _along_axis,
         _digits,
         _sign_of_some,
     )
-    return next((cause for rule in rules if (cause := rule(difference, letters))), None)
+    # Functions are tried on whatever an argument is, at which some overflow.
+    with np.errstate(all="ignore"):
+        return next((cause for rule in rules if (cause := rule(difference, letters))), None)
 
 
 def explain_shape(found: Array, exact: Array, letters: str, case: Case) -> str | None:
@@ -123,7 +131,7 @@ def _factor(d: Difference, letters: str) -> str | None:
     sign = ", and its sign is turned" if factors[0] < 0 else ""
     size = [abs(factor) for factor in factors]
     if _same(size, [1.0] * len(size)):
-        return "its sign is turned"
+        return "its sign is turned" if factors[0] < 0 else None
     for count in (1, 2):
         for chosen in combinations(letters, count):
             product = [math.prod(sizes) for sizes in zip(*(d.sizes(letter) for letter in chosen), strict=True)]
@@ -134,13 +142,21 @@ def _factor(d: Difference, letters: str) -> str | None:
                 if _same(size, [base / n for n in product]):
                     why = f"a mean over the {what} where a sum is due, or 1/{name} enters twice"
                     return f"it is {_times(base)}1/{name} of what it should be{sign}: {why}"
+            root = "√" + (name if count == 1 else f"({name})")
+            if _same(size, [math.sqrt(n) for n in product]):
+                return f"it is {root} times what it should be{sign}: 1/{root} is missing ({what})"
+            if _same(size, [1 / math.sqrt(n) for n in product]):
+                return f"it is 1/{root} of what it should be{sign}: 1/{root} is too much ({what})"
     if max(size) - min(size) <= FIT * max(size):
         return f"it is {spell(size[0])} times what it should be{sign}: a constant factor"
-    return None
+    if any(exact.size < 2 for exact in d.exact):
+        return None  # a single number always is some multiple
+    times = " and ".join(f"{factor:.4g}" for factor in factors)
+    return f"it is right but for a number that multiplies it, {times} in two cases"
 
 
 def _times(base: float) -> str:
-    return "" if base == 1 else f"{spell(base)} times "
+    return "" if abs(base - 1) <= FIT else f"{spell(base)} times "
 
 
 def _same(a: Sequence[float], b: Sequence[float]) -> bool:
@@ -184,18 +200,21 @@ def _constant(d: Difference, letters: str) -> str | None:
         if np.ptp(gap) > FIT * scale or abs(float(gap.mean())) <= FIT * scale:
             return None
         added.append(float(gap.mean()))
-    what = "too much" if added[0] > 0 else "missing"
+    what = "large" if added[0] > 0 else "small"
+    size = [abs(gap) for gap in added]
     for letter in letters:
         n = d.sizes(letter)
-        for base, text in ((_HALF_LOG_2PI, "½ log 2π"), (2 * _HALF_LOG_2PI, "log 2π"), (0.5, "½"), (1.0, "1")):
-            if _same([abs(gap) for gap in added], [base * size for size in n]):
-                return f"{text} for each of the {letter} {SIZES[letter]} is {what}"
-        if _same([abs(gap) for gap in added], [math.log(size) for size in n]):
+        each = f"each of the {letter} {SIZES[letter]}"
+        for base, text in _CONSTANTS.items():
+            for count, where in ((n, each), ([one - 1 for one in n], f"{each} but one")):
+                if _same(size, [base * one for one in count]):
+                    return f"it is too {what} by {text} for {where}: a constant is missing, or too much"
+        if _same(size, [math.log(one) for one in n]):
             turned = "missing" if added[0] > 0 else "too much"
-            return f"it is off by log {letter}: the 1/{letter} of a mean over {SIZES[letter]} is {turned}"
-    if max(added) - min(added) <= FIT * max(map(abs, added)):
-        constant = "½ log 2π" if _same([abs(added[0])], [_HALF_LOG_2PI]) else spell(abs(added[0]))
-        return f"a constant, {constant}, is {what}"
+            return f"it is off by log {letter}: the 1/{letter} of a mean over the {SIZES[letter]} is {turned}"
+    if max(added) - min(added) <= FIT * max(size):
+        text = next((text for base, text in _CONSTANTS.items() if _same([size[0]], [base])), spell(size[0]))
+        return f"it is too {what} by a constant, {text}"
     return None
 
 
@@ -211,11 +230,10 @@ def _function_of_it(d: Difference, letters: str) -> str | None:
         "it is one less what it should be": lambda e: 1 - e,
         "it is the sigmoid of what it should be": lambda e: 1 / (1 + np.exp(-e)),
     }
-    with np.errstate(all="ignore"):
-        for text, function in functions.items():
-            images = [function(exact) for exact in d.exact]
-            if all(np.isfinite(image).all() for image in images) and _all_close(d.found, images):
-                return text
+    for text, function in functions.items():
+        images = [function(exact) for exact in d.exact]
+        if all(np.isfinite(image).all() for image in images) and _all_close(d.found, images):
+            return text
     return None
 
 
@@ -223,87 +241,144 @@ _FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "{}": lambda a: a,
     "{}²": np.square,
     "exp({})": np.exp,
+    "(exp({}) - 1)": np.expm1,
     "exp({} / 2)": lambda a: np.exp(0.5 * a),
+    "exp(-{})": lambda a: np.exp(-a),
+    "exp(-{} / 2)": lambda a: np.exp(-0.5 * a),
     "√{}": lambda a: np.sqrt(np.abs(a)),
 }
+Named = tuple[str, list[Array]]
 
 
-def _terms(d: Difference, result_shapes: list[tuple[int, ...]]) -> Iterator[tuple[str, list[Array]]]:
-    """What a result may have been multiplied with, or have gained or lost: functions of what is named, as it fits."""
-    for name in d.named[0]:
-        arrays = [np.asarray(named[name], dtype=np.float64) for named in d.named]
-        for text, function in _FUNCTIONS.items():
-            with np.errstate(all="ignore"):
-                images = [function(array) for array in arrays]
-            spelled = text.format(name)
-            for label, shaped in _fitted(spelled, images, result_shapes):
-                if all(np.isfinite(image).all() and image.any() for image in shaped):
-                    yield label, shaped
-
-
-def _fitted(text: str, images: list[Array], shapes: list[tuple[int, ...]]) -> Iterator[tuple[str, list[Array]]]:
-    """An array brought to a result's shape: as it is, spread over the last axis, or summed over its last or first."""
-    ways: tuple[tuple[str, Callable[[Array], Array]], ...] = (
-        (text, lambda a: a),
-        (text, lambda a: a[..., None]),
-        (f"Σ {text}", lambda a: a.sum(axis=-1) if a.ndim else a),
-        (f"Σ {text} over the first axis", lambda a: a.sum(axis=0) if a.ndim else a),
-        (f"the mean of {text}", lambda a: a.mean(axis=0) if a.ndim else a),
+def _terms(d: Difference) -> Iterator[Named]:
+    """What a result may have been multiplied with, or have gained or lost: functions of what is named, and products."""
+    single = [
+        (text.format(name), [function(np.asarray(named[name])) for named in d.named])
+        for name in d.named[0]
+        for text, function in _FUNCTIONS.items()
+        if name not in _numbers(d)
+    ]
+    yield from _fitted(single, d)
+    pairs = (
+        (f"{a} {b}", [x * y for x, y in zip(of_a, of_b, strict=True)])
+        for (a, of_a), (b, of_b) in combinations(single, 2)
+        if all(x.shape == y.shape for x, y in zip(of_a, of_b, strict=True))
     )
-    for label, way in ways:
-        try:
-            shaped = [np.broadcast_to(way(image), shape) for image, shape in zip(images, shapes, strict=True)]
-        except ValueError:
-            continue
-        yield label, shaped
+    yield from _fitted(pairs, d)
+
+
+def _numbers(d: Difference) -> dict[str, list[float]]:
+    """The arguments that are single numbers, case by case."""
+    return {name: [float(n[name]) for n in d.named] for name, value in d.named[0].items() if np.ndim(value) == 0}
+
+
+def _fitted(terms: Iterable[Named], d: Difference) -> Iterator[Named]:
+    """Arrays brought to the result's shape: as they are, spread over the last axis, or summed over one."""
+    for text, images in terms:
+        for label, way in _WAYS.items():
+            try:
+                shaped = [
+                    np.broadcast_to(way(image, exact.shape), exact.shape)
+                    for image, exact in zip(images, d.exact, strict=True)
+                ]
+            except ValueError:
+                continue
+            if all(np.isfinite(one).all() and one.any() for one in shaped):
+                yield label.format(text), shaped
+
+
+_WAYS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
+    "{}": lambda a, shape: a,
+    "{} of the row": lambda a, shape: a[..., None],
+    "Σ {}": lambda a, shape: a.sum(axis=-1) if a.ndim else a,
+    "Σ {} over the first axis": lambda a, shape: a.sum(axis=0) if a.ndim else a,
+    # Rows that are sample-major, s·B + b, added up for each example.
+    "Σ {} over the samples": lambda a, shape: a.reshape(-1, *shape).sum(axis=0),
+}
 
 
 def _ratio(d: Difference, letters: str) -> str | None:
     """The right result times some function of an argument."""
-    for text, factors in _terms(d, [exact.shape for exact in d.exact]):
-        for way, turned in (
-            (f"it has a factor {text} too much", [e * f for e, f in zip(d.exact, factors, strict=True)]),
-            (f"a factor {text} is missing", [e / f for e, f in zip(d.exact, factors, strict=True) if f.all()]),
-        ):
-            if len(turned) < len(d.found):
-                continue
-            for base in (1.0, -1.0, 0.5, 2.0):
-                if _all_close(d.found, [base * each for each in turned]):
-                    more = "" if base == 1 else ", and its sign is turned" if base == -1 else f", and {spell(base)}"
-                    return way + more
+    for text, factors in _terms(d):
+        products = [exact * factor for exact, factor in zip(d.exact, factors, strict=True)]
+        for base, more in ((1.0, ""), (-1.0, ", and its sign is turned"), (0.5, ", and ½"), (2.0, ", and 2")):
+            if _all_close(d.found, [base * each for each in products]):
+                return f"it has a factor {text} too much{more}"
+            if all(f.all() for f in factors) and _all_close(
+                d.found, [base * exact / factor for exact, factor in zip(d.exact, factors, strict=True)]
+            ):
+                return f"a factor {text} is missing{more}"
     return None
 
 
 def _term(d: Difference, letters: str) -> str | None:
-    """The right result plus a multiple of some function of an argument; the multiple may be one over a size."""
+    """The right result plus a multiple of some function of an argument; it may depend on sizes and numbers."""
     gaps = [found - exact for found, exact in zip(d.found, d.exact, strict=True)]
     if any(gap.size < 2 for gap in gaps):
         return None
-    for text, terms in _terms(d, [exact.shape for exact in d.exact]):
+    for text, terms in _terms(d):
         multiples = [float((gap * t).sum()) / float((t * t).sum()) for gap, t in zip(gaps, terms, strict=True)]
         fits = all(close(g.ravel(), m * t.ravel(), FIT) for g, m, t in zip(gaps, multiples, terms, strict=True))
-        if not fits or not all(multiples):
-            continue
-        what = "too much" if multiples[0] > 0 else "missing"
-        if max(multiples) - min(multiples) <= FIT * max(map(abs, multiples)):
-            return f"a term {spell(abs(multiples[0]))} times {text} is {what}"
-        for letter in letters:
-            if _same([m * n for m, n in zip(multiples, d.sizes(letter), strict=True)], [multiples[0] * d.sizes(letter)[0]] * len(gaps)):
-                share = spell(abs(multiples[0] * d.sizes(letter)[0]))
-                return f"a term {share}/{letter} times {text} is {what}"
+        if fits and all(multiples):
+            return _multiple(d, letters, multiples, text)
     return None
+
+
+def _multiple(d: Difference, letters: str, multiples: list[float], text: str) -> str:
+    """In words, a term of this multiple in each case that is missing or too much."""
+    what = "too much" if multiples[0] > 0 else "missing"
+    for letter in letters:
+        n = d.sizes(letter)
+        if _same(multiples, [1 / one - 1 for one in n]):
+            return f"{text} enters as a mean over the {SIZES[letter]} where a sum is due"
+        if _same(multiples, [one - 1.0 for one in n]):
+            return f"{text} enters as a sum over the {SIZES[letter]} where a mean is due"
+    for name, values in ({"": [1.0] * len(multiples)} | _numbers(d)).items():
+        if not all(values):
+            continue
+        rest = [multiple / value for multiple, value in zip(multiples, values, strict=True)]
+        times = f"{name} " if name else ""
+        if max(rest) - min(rest) <= FIT * max(map(abs, rest)):
+            return f"a term {_times(abs(rest[0]))}{times}{text} is {what}"
+        for letter in letters:
+            whole = [one * n for one, n in zip(rest, d.sizes(letter), strict=True)]
+            if max(whole) - min(whole) <= FIT * max(map(abs, whole)):
+                share = spell(abs(whole[0]))
+                share = f"({share})/{letter}" if "/" in share else f"{share}/{letter}"
+                return f"a term {share} times {times}{text} is {what}"
+    return f"a multiple of {text} is {what}"
+
+
+def _along_axis(d: Difference, letters: str) -> str | None:
+    """A factor or a term that is the same all along one axis."""
+    for axis in range(d.exact[0].ndim):
+        if any(exact.shape[axis] < 2 or exact.size == exact.shape[axis] for exact in d.exact):
+            continue
+        letter = next((x for x in letters if d.sizes(x) == [exact.shape[axis] for exact in d.exact]), None)
+        along = f"the {SIZES[letter]}" if letter else f"axis {axis}"
+        ratios = [found / exact for found, exact in zip(d.found, d.exact, strict=True)]
+        gaps = [found - exact for found, exact in zip(d.found, d.exact, strict=True)]
+        if all(_steady(ratio, axis) for ratio in ratios):
+            return f"it is off by a factor that is the same for all of {along}: a wrong norm, or a sum over {along}"
+        if all(_steady(gap, axis) for gap in gaps):
+            return f"it is off by a term that is the same for all of {along}: a sum over {along} is missing or wrong"
+    return None
+
+
+def _steady(values: Array, axis: int) -> bool:
+    return bool(np.isfinite(values).all() and np.ptp(values, axis=axis).max() <= 1e-7 * np.abs(values).max())
 
 
 def _somewhere(d: Difference, letters: str) -> str | None:
     """Right at some entries: those of a row or column, or where an argument has a sign."""
-    wrong = [
-        np.abs(found - exact) > FIT * np.abs(exact).max() for found, exact in zip(d.found, d.exact, strict=True)
-    ]
+    wrong = [np.abs(found - exact) > FIT * np.abs(exact).max() for found, exact in zip(d.found, d.exact, strict=True)]
     if any(w.all() or not w.any() for w in wrong):
         return None
     zero = all(not found[w].any() for found, w in zip(d.found, wrong, strict=True))
     why = ", where it is zero" if zero else ""
-    axes: dict[int, str] = {0: "row", 1: "column"} if wrong[0].ndim == 2 else dict.fromkeys(range(wrong[0].ndim), "entry")
+    axes: dict[int, str] = (
+        {0: "row", 1: "column"} if wrong[0].ndim == 2 else dict.fromkeys(range(wrong[0].ndim), "entry")
+    )
     for axis, what in axes.items():
         rest = tuple(i for i in range(wrong[0].ndim) if i != axis)
         touched = [np.flatnonzero(w.any(axis=rest)) for w in wrong]

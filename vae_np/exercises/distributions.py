@@ -23,15 +23,16 @@ def _exact_bernoulli(x, logits):
     return loglik, distributions.bernoulli_log_prob_backward(np.ones_like(loglik), cache)
 
 
+_PIXELS = np.random.default_rng(3).integers(0, 2, (5, 7)).astype(np.float64)
 BERNOULLI = Exercise(
     "D4",
     "Bernoulli pixels from logits, and the gradient",
     chapter=2,
     asks="log p(x | logits), summed over the pixels, and its derivative in the logits",
     statement="""
-    Pixel d is one with probability σ(l_d) = 1 / (1 + exp(-l_d)), where l_d is its logit, independently of the others.
-    Return the log-likelihood of each example in nats and its derivative in each logit. Both have to be finite and
-    right at logits of ±10⁴, too.
+    Pixel d is one with probability σ(l_d) = 1 / (1 + exp(-l_d)), where l_d is its logit, independently of the
+    others. Return the log-likelihood of each example in nats and its derivative in each logit. Both have to be
+    finite and right at logits of ±10⁴, too.
     """,
     arguments=(binary("x", "B D"), real("logits", "B D")),
     returns={"loglik": "B", "dlogits": "B D"},
@@ -55,7 +56,9 @@ BERNOULLI = Exercise(
         "softplus(l) = max(l, 0) + log1p(exp(-|l|)); its derivative is σ(l), so dlogits = x - σ(l).",
     ),
     mistakes=(
-        Mistake("x - pi", "pi - x", "this is the derivative of the loss, -log p: what was observed comes first, x - σ(l)"),
+        Mistake(
+            "x - pi", "pi - x", "this is the derivative of the loss, -log p: what was observed comes first, x - σ(l)"
+        ),
         Mistake(".sum(axis=1)", ".mean(axis=1)", "the pixels are averaged, where independence makes log p their sum"),
         Mistake(
             "x * logits - softplus",
@@ -65,7 +68,6 @@ BERNOULLI = Exercise(
         Mistake("x - pi", "x - pi * (1 - pi)", "the derivative of softplus is σ(l), not the derivative of σ"),
     ),
 )
-_PIXELS = np.random.default_rng(3).integers(0, 2, (5, 7)).astype(np.float64)
 
 
 def normal(x, mean, logvar):
@@ -99,8 +101,9 @@ NORMAL = Exercise(
     chapter=2,
     asks="log N(x; mean, exp logvar), summed over the features, and its derivatives",
     statement="""
-    Feature d of an example is normal with mean `mean` and variance exp(logvar), independently of the others. Return the
-    log-density of each example in nats, constants included, and its derivatives in the mean and in the log-variance.
+    Feature d of an example is normal with mean `mean` and variance exp(logvar), independently of the others.
+    Return the log-density of each example in nats, constants included, and its derivatives in the mean and in the
+    log-variance.
     """,
     arguments=(real("x", "B D"), real("mean", "B D"), real("logvar", "B D", "log σ²")),
     returns={"loglik": "B", "dmean": "B D", "dlogvar": "B D"},
@@ -179,10 +182,14 @@ CATEGORICAL = Exercise(
     ),
     mistakes=(
         Mistake("+= 1", "-= 1", "one is added at the label, as log p(label) has l_label with a plus sign"),
-        Mistake("dlogits = -np.exp(log_p)", "dlogits = np.exp(log_p) - 2 * (labels[:, None] == np.arange(logits.shape[1]))",
-                "this is the derivative of the loss, -log p"),
         Mistake(
-            "np.exp(shifted).sum(axis=1, keepdims=True)", "np.exp(shifted).sum()",
+            "dlogits = -np.exp(log_p)",
+            "dlogits = np.exp(log_p) - 2 * (labels[:, None] == np.arange(logits.shape[1]))",
+            "this is the derivative of the loss, -log p",
+        ),
+        Mistake(
+            "np.exp(shifted).sum(axis=1, keepdims=True)",
+            "np.exp(shifted).sum()",
             "the probabilities of each row add up to one: the sum runs over the classes of one example",
         ),
     ),
@@ -225,8 +232,9 @@ FULL_NORMAL = Exercise(
     chapter=4,
     asks="log N(z; mu, L Lᵀ) from the Cholesky factor, and its derivative in mu",
     statement="""
-    q is normal with mean mu and covariance Σ = L Lᵀ, where L is lower triangular with a positive diagonal. Return log
-    q(z) of each example in nats, and its derivative in mu. Solve with the factor: no inverse and no determinant of Σ.
+    q is normal with mean mu and covariance Σ = L Lᵀ, where L is lower triangular with a positive diagonal. Return
+    log q(z) of each example in nats, and its derivative in mu. Solve with the factor: no inverse and no
+    determinant of Σ.
     """,
     arguments=(real("z", "B K"), real("mu", "B K"), Argument("chol", "B K K", "L, lower triangular", factors)),
     returns={"log_q": "B", "dmu": "B K"},
@@ -242,7 +250,9 @@ FULL_NORMAL = Exercise(
         Mistake("chol.transpose(0, 2, 1), y", "chol, y", "the second solve takes Lᵀ: Σ⁻¹ = L⁻ᵀ L⁻¹"),
         Mistake("- np.log(diagonal)", "- 2 * np.log(diagonal)", "log det Σ = 2 Σ log L_ii enters with ½"),
         Mistake("- np.log(diagonal)", "+ np.log(diagonal)", "a wider normal is lower: log det Σ enters with a minus"),
-        Mistake("return log_q, score", "return log_q, y", "this is L⁻¹ (z - mu): the second solve, with Lᵀ, is missing"),
+        Mistake(
+            "return log_q, score", "return log_q, y", "this is L⁻¹ (z - mu): the second solve, with Lᵀ, is missing"
+        ),
     ),
 )
 

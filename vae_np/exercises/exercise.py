@@ -180,18 +180,19 @@ class Exercise:
             return head + "{\n    // Your code.\n}\n"
         return head + f'):\n    raise NotImplementedError("{self.function} is still blank")\n'
 
-    def file_text(self, answer: str) -> str:
-        """A student's file with this answer: statement, shapes, what is given, and the answer."""
+    def file_text(self, answer: str, name: str | None = None) -> str:
+        """A student's file of this name with this answer: statement, shapes, what is given, and the answer."""
+        top = self.head(name or self.file_name)
         if self.language == "cuda":
-            head = "".join(f"// {line}".rstrip() + "\n" for line in self.head().splitlines())
+            head = "".join(f"// {line}".rstrip() + "\n" for line in top.splitlines())
             return f"{head}// vae-np exercise: {self.name}\n\n{answer}"
         given = "".join(f"\n\n{inspect.getsource(function)}" for function in self.given)
         imports = "\n".join(self.imports)
-        return f'"""{self.head()}"""\n# vae-np exercise: {self.name}\n\n{imports}\n{given}\n\n{answer}'
+        return f'"""{top}"""\n# vae-np exercise: {self.name}\n\n{imports}\n{given}\n\n{answer}'
 
-    def head(self) -> str:
-        """What a student reads first."""
-        grade = f"vae-np exercise {self.file_name}"
+    def head(self, name: str) -> str:
+        """What a student reads first in a file of this name."""
+        grade = f"vae-np exercise {name}"
         return "\n".join(
             [
                 f"[{self.name}] {self.title} (chapter {self.chapter})",
@@ -237,7 +238,7 @@ class Exercise:
         assert not isinstance(self.solution, str)
         names = dict(self.solution.__globals__)
         exec(compile(text, f"<{self.name}>", "exec"), names)
-        return names[self.function]  # type: ignore[no-any-return]
+        return names[self.function]
 
 
 def shown(axes: str) -> str:

@@ -23,6 +23,7 @@ from vae_np.exercises.exercise import AnswerError, Case, Exercise, Mistake
 from vae_np.gradcheck import Report
 
 Status = Literal["passed", "wrong", "blank", "unusable"]
+Source = Literal["mistake", "verifier", "pattern", "edge"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Cause:
 
     results: tuple[str, ...]
     text: str
-    by: Literal["mistake", "verifier", "pattern", "edge"]
+    by: Source
 
     def __str__(self) -> str:
         return f"{', '.join(self.results)}: {self.text}" if self.results else self.text
@@ -68,8 +69,6 @@ class Grade:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 
 
 def grade(exercise: Exercise, function: Callable[..., Any], *, where: Callable[[BaseException], str] = str) -> Grade:
@@ -229,19 +228,20 @@ def _causes(
     """One cause for each wrong result where one is found; results with the same cause together."""
     known = functools.cache(lambda mistake: _mistaken(exercise, mistake, cases))
     letters = diagnosis.letters_of(exercise)
-    texts: dict[tuple[str, str], list[str]] = {}
+    texts: dict[tuple[str, Source], list[str]] = {}
     for i, name in enumerate(exercise.returns):
         if name not in wrong:
             continue
-        cause = _known(exercise, known, i, found, exact) or _verifiers(name, report)
+        finite = all(np.isfinite(got[i]).all() for got in found)
+        cause = _known(exercise, known, i, found, exact) or (_verifiers(name, report, sure=True) if finite else None)
         if cause is None:
             pattern = diagnosis.explain(_difference(exercise, i, found, exact, cases), letters)
-            cause = None if pattern is None else (pattern, "pattern")
+            cause = _verifiers(name, report, sure=False) if pattern is None else (pattern, "pattern")
         if cause is not None:
             texts.setdefault(cause, []).append(name)
     if not wrong and report is not None:
         texts = {(text, "verifier"): [] for text in (*report.causes, *(c.detail for c in report.checks if c.broken))}
-    return [Cause(tuple(names), text, by) for (text, by), names in texts.items()]  # type: ignore[arg-type]  # by is one of the four
+    return [Cause(tuple(names), text, by) for (text, by), names in texts.items()]
 
 
 def _mistaken(exercise: Exercise, mistake: Mistake, cases: list[Case]) -> list[list[Array]] | None:
@@ -260,7 +260,7 @@ def _known(
     i: int,
     found: list[list[Array]],
     exact: list[list[Array]],
-) -> tuple[str, str] | None:
+) -> tuple[str, Source] | None:
     for mistake in exercise.mistakes:
         theirs = known(mistake)
         if theirs is None:
@@ -277,13 +277,12 @@ def _equal(a: Array, b: Array) -> bool:
     return a.shape == b.shape and np.allclose(a, b, rtol=1e-9, atol=1e-10 * scale, equal_nan=True)
 
 
-def _verifiers(name: str, report: Report | None) -> tuple[str, str] | None:
-    """The verifier's cause for a result: the gradient of x is called dx."""
-    if report is None:
-        return None
-    for line in report.causes:
+def _verifiers(name: str, report: Report | None, *, sure: bool) -> tuple[str, Source] | None:
+    """The verifier's cause for a result (the gradient of x is called dx); sure: none that only tells where it is."""
+    vague = ("no simple pattern", "mostly right", "only at some entries: first [")
+    for line in report.causes if report is not None else ():
         names, _, text = line.partition(": ")
-        if name.removeprefix("d") in names.split(", ") and "no simple pattern" not in text and "mostly right" not in text:
+        if name.removeprefix("d") in names.split(", ") and not (sure and any(one in text for one in vague)):
             return text, "verifier"
     return None
 

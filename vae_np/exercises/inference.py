@@ -35,9 +35,9 @@ EVIDENCE = Exercise(
     chapter=1,
     asks="log ∫ p(z) p(x | z) dz by the trapezoid rule, without an underflow",
     statement="""
-    With one latent, p(x) = ∫ p(z) p(x | z) dz is a sum over a grid. The nodes z_0 … z_(M-1) have the spacing `step`, and
-    the trapezoid rule gives both ends half the weight of the others. Return log p(x) of each example in nats. Images
-    have log-likelihoods of -1000 nats: exp of these is zero.
+    With one latent, p(x) = ∫ p(z) p(x | z) dz is a sum over a grid. The nodes z_0 … z_(M-1) have the spacing
+    `step`, and the trapezoid rule gives both ends half the weight of the others. Return log p(x) of each example
+    in nats. Images have log-likelihoods of -1000 nats: exp of these is zero.
     """,
     arguments=(
         real("log_prior", "M", "log p(z) at the nodes"),
@@ -61,9 +61,18 @@ EVIDENCE = Exercise(
     ),
     mistakes=(
         Mistake(" - 0.5 * (w[:, 0] + w[:, -1])", "", "the trapezoid rule gives both ends half the weight"),
+        Mistake("0.5 * (w[:, 0] + w[:, -1])", "(w[:, 0] + w[:, -1])", "the ends are left out: they count half"),
         Mistake("step * (w", "(w", "the spacing is missing: a sum without dz is no integral"),
-        Mistake("log_joint = log_prior + loglik", "log_joint = 0 * log_prior + loglik", "the prior is missing: p(x) = ∫ p(z) p(x | z) dz"),
-        Mistake("return top + np.log(integral)", "return np.log(integral)", "the largest was taken out before exp and not put back after log"),
+        Mistake(
+            "log_joint = log_prior + loglik",
+            "log_joint = 0 * log_prior + loglik",
+            "the prior is missing: p(x) = ∫ p(z) p(x | z) dz",
+        ),
+        Mistake(
+            "return top + np.log(integral)",
+            "return np.log(integral)",
+            "the largest was taken out before exp and not put back after log",
+        ),
     ),
 )
 
@@ -98,11 +107,14 @@ FISHER = Exercise(
     chapter=3,
     asks="the posterior on nodes, and the gradient of log p(x) as an average over it",
     statement="""
-    log_joint has log p(x, z) at M equally spaced nodes z, and slopes its derivative in each of P parameters. Return the
-    posterior's weights at the nodes, which add up to one for each example, and the derivative of log p(x) in each
-    parameter: an expectation over the posterior.
+    log_joint has log p(x, z) at M equally spaced nodes z, and slopes its derivative in each of P parameters.
+    Return the posterior's weights at the nodes, which add up to one for each example, and the derivative of log
+    p(x) in each parameter: an expectation over the posterior.
     """,
-    arguments=(real("log_joint", "B M", "log p(x, z) at the nodes"), real("slopes", "B M P", "∂ log p(x, z) / ∂θ there")),
+    arguments=(
+        real("log_joint", "B M", "log p(x, z) at the nodes"),
+        real("slopes", "B M P", "∂ log p(x, z) / ∂θ there"),
+    ),
     returns={"posterior": "B M", "dlog_p": "B P"},
     solution=fisher_gradient,
     exact=_exact_fisher,
@@ -119,13 +131,26 @@ FISHER = Exercise(
         "posterior = exp(log_joint - top) normalised over the nodes; dlog_p = Σ_m posterior_m slopes_m.",
     ),
     mistakes=(
-        Mistake("w.sum(axis=1, keepdims=True)", "w.sum(axis=0, keepdims=True)",
-                "each example's posterior adds up to one over its nodes (axis 1), not over the examples"),
-        Mistake("w / w.sum(axis=1, keepdims=True)", "w / w.sum()", "each example has a posterior of its own: normalise each row"),
-        Mistake("(posterior[:, :, None] * slopes).sum(axis=1)", "slopes.mean(axis=1)",
-                "the slopes are averaged evenly: the expectation is over the posterior"),
-        Mistake("(posterior[:, :, None] * slopes).sum(axis=1)", "(posterior[:, :, None] * slopes).mean(axis=1)",
-                "the weights add up to one already: a sum over the nodes, no mean"),
+        Mistake(
+            "w.sum(axis=1, keepdims=True)",
+            "w.sum(axis=0, keepdims=True)",
+            "each example's posterior adds up to one over its nodes (axis 1), not over the examples",
+        ),
+        Mistake(
+            "w / w.sum(axis=1, keepdims=True)",
+            "w / w.sum()",
+            "each example has a posterior of its own: normalise each row",
+        ),
+        Mistake(
+            "(posterior[:, :, None] * slopes).sum(axis=1)",
+            "slopes.mean(axis=1)",
+            "the slopes are averaged evenly: the expectation is over the posterior",
+        ),
+        Mistake(
+            "(posterior[:, :, None] * slopes).sum(axis=1)",
+            "(posterior[:, :, None] * slopes).mean(axis=1)",
+            "the weights add up to one already: a sum over the nodes, no mean",
+        ),
     ),
 )
 
@@ -144,25 +169,40 @@ BEST_DIAGONAL = Exercise(
     chapter=4,
     asks="mean, variances and remaining KL(q ‖ p(z|x)) in the linear-Gaussian model",
     statement="""
-    z is standard normal and x = W z + b plus normal noise of variance `noise` in each feature; d = x - b. The posterior
-    is then normal. Return the diagonal normal q that is closest to it in KL(q ‖ p(z | x)): its means, its variances
-    (the same for every x), and the divergence that is left.
+    z is standard normal and x = W z + b plus normal noise of variance `noise` in each feature; d = x - b. The
+    posterior is then normal. Return the diagonal normal q that is closest to it in KL(q ‖ p(z | x)): its means,
+    its variances (the same for every x), and the divergence that is left.
     """,
-    arguments=(real("d", "B D", "x - b"), real("weight", "D K", "W"), number("noise", 0.4, 1.5, "σ², the noise's variance")),
+    arguments=(
+        real("d", "B D", "x - b"),
+        real("weight", "D K", "W"),
+        number("noise", 0.4, 1.5, "σ², the noise's variance"),
+    ),
     returns={"mean": "B K", "variances": "K", "gap": ""},
     solution=best_diagonal,
-    exact=lambda d, weight, noise: linear_gaussian.LinearGaussian(weight, np.zeros(len(weight)), noise).best_diagonal(d),
+    exact=lambda d, weight, noise: linear_gaussian.LinearGaussian(weight, np.zeros(len(weight)), noise).best_diagonal(
+        d
+    ),
     hints=(
         "The posterior's precision is Λ = I + Wᵀ W / σ², and its mean Λ⁻¹ Wᵀ d / σ².",
         "Up to constants KL(q ‖ p) is ½ Σ (Λ_jj s_j² - log s_j²) in the variances s_j². Where is its derivative zero?",
         "variances = 1 / Λ_jj, and the gap is ½ (Σ log Λ_jj - log det Λ).",
     ),
     mistakes=(
-        Mistake("1 / np.diag(precision)", "np.diag(np.linalg.inv(precision))",
-                "these are the posterior's own variances (Λ⁻¹)_jj, which minimise the other KL(p ‖ q)"),
+        Mistake(
+            "1 / np.diag(precision)",
+            "np.diag(np.linalg.inv(precision))",
+            "these are the posterior's own variances (Λ⁻¹)_jj, which minimise the other KL(p ‖ q)",
+        ),
         Mistake("np.eye(weight.shape[1]) + ", "", "the prior's share I of the precision is missing"),
-        Mistake("weight.T @ d.T / noise", "weight.T @ d.T", "the noise's variance is missing: the mean is Λ⁻¹ Wᵀ d / σ²"),
-        Mistake("weight.T @ weight / noise\n", "weight.T @ weight / noise**2\n", "noise is the variance σ² already: it is squared"),
+        Mistake(
+            "weight.T @ d.T / noise", "weight.T @ d.T", "the noise's variance is missing: the mean is Λ⁻¹ Wᵀ d / σ²"
+        ),
+        Mistake(
+            "weight.T @ weight / noise\n",
+            "weight.T @ weight / noise**2\n",
+            "noise is the variance σ² already: it is squared",
+        ),
     ),
 )
 
@@ -190,9 +230,9 @@ EM_STEP = Exercise(
     chapter=5,
     asks="the new weight and noise: posteriors first, then the maximum over both",
     statement="""
-    z is standard normal, x = W z + b plus noise of variance `noise` in each feature, and b is the data's mean. E: each
-    row's posterior is normal, with a mean of its own and one covariance for all. M: return the W and the noise that
-    maximise the mean over rows of E[log p(x, z)] under these posteriors.
+    z is standard normal, x = W z + b plus noise of variance `noise` in each feature, and b is the data's mean. E:
+    each row's posterior is normal, with a mean of its own and one covariance for all. M: return the W and the
+    noise that maximise the mean over rows of E[log p(x, z)] under these posteriors.
     """,
     arguments=(real("x", "N D"), real("weight", "D K", "W"), number("noise", 0.4, 1.5, "σ², the noise's variance")),
     returns={"new_weight": "D K", "new_noise": ""},
@@ -206,11 +246,27 @@ EM_STEP = Exercise(
         "mean(d²) - Σ_k W cross.",
     ),
     mistakes=(
-        Mistake(" / len(x) + covariance", " / len(x)", "E[z zᵀ] is the mean's square plus the posterior's covariance, which is missing"),
+        Mistake(
+            " / len(x) + covariance",
+            " / len(x)",
+            "E[z zᵀ] is the mean's square plus the posterior's covariance, which is missing",
+        ),
         Mistake("x - x.mean(axis=0)", "x", "b is the data's mean: subtract it first"),
-        Mistake("sum(axis=1)).mean()", "sum(axis=1)).sum()", "the noise is one variance per feature: the mean over the features"),
-        Mistake("(new_weight * cross)", "(weight * cross)", "the noise is the maximum together with the new W: this takes the old one"),
-        Mistake("/ len(x) + covariance", "/ len(x) + covariance / len(x)", "the posterior's covariance counts for every row: no 1/N before it"),
+        Mistake(
+            "sum(axis=1)).mean()",
+            "sum(axis=1)).sum()",
+            "the noise is one variance per feature: the mean over the features",
+        ),
+        Mistake(
+            "(new_weight * cross)",
+            "(weight * cross)",
+            "the noise is the maximum together with the new W: this takes the old one",
+        ),
+        Mistake(
+            "/ len(x) + covariance",
+            "/ len(x) + covariance / len(x)",
+            "the posterior's covariance counts for every row: no 1/N before it",
+        ),
     ),
 )
 
@@ -229,15 +285,17 @@ REPARAMETERISE = Exercise(
     chapter=5,
     asks="z = mu + σ eps, and dmu and dlogvar from dz",
     statement="""
-    A draw from the normal with mean mu and variance exp(logvar) is written as a function of standard normal noise eps,
-    so that it can be differentiated. Return the draw z, and from dz, the derivative of the loss with respect to z, those
-    with respect to mu and logvar, with the noise held fixed.
+    A draw from the normal with mean mu and variance exp(logvar) is written as a function of standard normal noise
+    eps, so that it can be differentiated. Return the draw z, and from dz, the derivative of the loss with respect
+    to z, those with respect to mu and logvar, with the noise held fixed.
     """,
     arguments=(real("mu", "B K"), real("logvar", "B K", "log σ²"), real("eps", "B K"), real("dz", "B K")),
     returns={"z": "B K", "dmu": "B K", "dlogvar": "B K"},
     solution=reparameterise,
     exact=lambda mu, logvar, eps, dz: (
-        mu + np.sqrt(np.exp(logvar)) * eps, dz, dz * (np.sqrt(np.exp(logvar)) * eps) / 2,
+        mu + np.sqrt(np.exp(logvar)) * eps,
+        dz,
+        dz * (np.sqrt(np.exp(logvar)) * eps) / 2,
     ),
     verify=lambda answer: check_vjp(
         lambda mu, logvar, eps: (mu + np.exp(0.5 * logvar) * eps, (mu.real, logvar.real, eps)),

@@ -48,8 +48,8 @@ REPARAM_NUMBA = Exercise(
     chapter=5,
     asks="z = mu + σ eps and the KL to the prior, by compiled loops",
     statement="""
-    Write loops that Numba compiles: for each example the sample z = mu + exp(logvar / 2) eps of D17 and the KL of D22,
-    in one pass over the latents and without temporary arrays. z and kl are given, and filled in.
+    Write loops that Numba compiles: for each example the sample z = mu + exp(logvar / 2) eps of D17 and the KL of
+    D22, in one pass over the latents and without temporary arrays. z and kl are given, and filled in.
     """,
     arguments=(real("mu", "B K"), real("logvar", "B K", "log σ²"), real("eps", "B K")),
     returns={"z": "B K", "kl": "B"},
@@ -65,9 +65,16 @@ REPARAM_NUMBA = Exercise(
         "total += mu² + expm1(logvar) - logvar; behind the inner loop, kl[b] = 0.5 * total.",
     ),
     mistakes=(
-        Mistake("math.exp(0.5 * logvar[b, k])", "math.exp(logvar[b, k])", "exp(logvar) is the variance: σ is exp(logvar / 2)"),
-        Mistake("    for b in range(batch):\n        total = 0.0\n", "    total = 0.0\n    for b in range(batch):\n",
-                "the total has to start anew for each example: it goes on from the last one's"),
+        Mistake(
+            "math.exp(0.5 * logvar[b, k])",
+            "math.exp(logvar[b, k])",
+            "exp(logvar) is the variance: σ is exp(logvar / 2)",
+        ),
+        Mistake(
+            "    for b in range(batch):\n        total = 0.0\n",
+            "    total = 0.0\n    for b in range(batch):\n",
+            "the total has to start anew for each example: it goes on from the last one's",
+        ),
         Mistake("kl[b] = 0.5 * total", "kl[b] = total", "the KL's factor ½ is missing"),
         Mistake("range(latent)", "range(latent - 1)", "the last latent is left out: range(n) ends before n already"),
         Mistake("total += mu", "total = mu", "each latent overwrites the total: add to it"),
@@ -106,7 +113,9 @@ def _library(text):
     # Kept as long as the process: the library stays loaded.
     folder = tempfile.TemporaryDirectory(prefix="vae-np-cuda-")
     try:
-        path = cuda_on_cpu.compile_library(Path(folder.name), f'#line 1 "answer"\n{text}', ["log_mean_exp"], ["-O1", "-w"])
+        path = cuda_on_cpu.compile_library(
+            Path(folder.name), f'#line 1 "answer"\n{text}', ["log_mean_exp"], ["-O1", "-w"]
+        )
     except cuda_on_cpu.ShimError as error:
         found = re.search(r"answer:(\d+):\d+: (?:fatal )?error: (.*)", str(error))
         why = f"line {found[1]}: {found[2]}" if found else "log_mean_exp is not there, or has other arguments"
@@ -159,10 +168,10 @@ LOG_MEAN_EXP_CUDA = Exercise(
     chapter=10,
     asks="log (1/S) Σ w by a block of threads that share memory",
     statement="""
-    Write the kernel for D34's first result. It is launched with one block of THREADS threads for each example: block b
-    has example b, whose log-weight s is log_w[s * batch + b]. There may be more samples than threads, and fewer. The
-    threads share the work and meet at __syncthreads(); take the largest log-weight out before exp. No device is needed:
-    g++ compiles the file, and a block's threads run one after the other, in three orders.
+    Write the kernel for D34's first result. It is launched with one block of THREADS threads for each example:
+    block b has example b, whose log-weight s is log_w[s * batch + b]. There may be more samples than threads, and
+    fewer. The threads share the work and meet at __syncthreads(); take the largest log-weight out before exp. No
+    device is needed: g++ compiles the file, and a block's threads run one after the other, in three orders.
     """,
     arguments=(
         real("log_w", "S B", "log w_sb in nats"),
@@ -185,17 +194,28 @@ LOG_MEAN_EXP_CUDA = Exercise(
     ),
     hints=(
         "Thread t takes the samples t, t + THREADS, t + 2 THREADS, …, and finds the largest of its own.",
-        "Each writes its largest into shared memory; behind a barrier all of them read all. Before shared memory is used "
-        "again, everybody must have read it: another barrier.",
+        "Each writes its largest into shared memory; behind a barrier all of them read all. Before shared memory is "
+        "used again, everybody must have read it: another barrier.",
         "Then the same with the sums of exp(log_w - top), and thread 0 writes top + log(sum / samples).",
     ),
     mistakes=(
         Mistake("sum / samples", "sum", "the 1/S of the mean is missing: the bound is too large by log S"),
-        Mistake("log_w[s * batch + b] - top", "log_w[b * samples + s] - top", "log_w is (S, B) row by row: sample s of example b is log_w[s * batch + b]"),
+        Mistake(
+            "log_w[s * batch + b] - top",
+            "log_w[b * samples + s] - top",
+            "log_w is (S, B) row by row: sample s of example b is log_w[s * batch + b]",
+        ),
         Mistake("top + log(", "log(", "the largest log-weight was taken out and not put back"),
-        Mistake("for (int i = 1; i < THREADS; ++i) sum += shared[i];", "", "only thread 0's own sum is used: those of the other threads lie in shared memory"),
-        Mistake("for (int s = t; s < samples; s += THREADS) sum +=", "if (t < samples) for (int s = t; s == t; ++s) sum +=",
-                "each thread takes one sample: with more samples than threads it has to go on by THREADS"),
+        Mistake(
+            "for (int i = 1; i < THREADS; ++i) sum += shared[i];",
+            "",
+            "only thread 0's own sum is used: those of the other threads lie in shared memory",
+        ),
+        Mistake(
+            "for (int s = t; s < samples; s += THREADS) sum +=",
+            "if (t < samples) for (int s = t; s == t; ++s) sum +=",
+            "each thread takes one sample: with more samples than threads it has to go on by THREADS",
+        ),
     ),
 )
 

@@ -34,9 +34,9 @@ TWO_FORMS = Exercise(
     chapter=7,
     asks="the joint form and the analytic-KL form from S samples of each example",
     statement="""
-    q is N(mu, exp logvar), the prior N(0, I), and z_s = mu + exp(logvar / 2) eps_s; loglik has log p(x | z_s) already.
-    Return for each example the ELBO's joint form, the mean over samples of log p(x | z) + log p(z) - log q(z | x), and
-    its analytic-KL form, in which the last two terms are the KL in closed form.
+    q is N(mu, exp logvar), the prior N(0, I), and z_s = mu + exp(logvar / 2) eps_s; loglik has log p(x | z_s)
+    already. Return for each example the ELBO's joint form, the mean over samples of log p(x | z) + log p(z) - log
+    q(z | x), and its analytic-KL form, in which the last two terms are the KL in closed form.
     """,
     arguments=(
         real("loglik", "S B", "log p(x | z_s) in nats"),
@@ -48,16 +48,24 @@ TWO_FORMS = Exercise(
     solution=two_forms,
     exact=_exact_forms,
     hints=(
-        "Both densities are those of D13, summed over the latents. log q is taken at the sampled z: (z - mu)² / σ² is eps².",
+        "Both densities are those of D13, summed over the latents. log q is taken at the sampled z: (z - "
+        "mu)² / σ² is eps².",
         "log q = -½ Σ (eps² + logvar + log 2π), log p(z) = -½ Σ (z² + log 2π).",
-        "joint = mean over s of loglik + log p(z) - log q; analytic = mean of loglik - ½ Σ (mu² + exp(logvar) - 1 - logvar).",
+        "joint = mean over s of loglik + log p(z) - log q; analytic = mean of loglik - ½ Σ (mu² + "
+        "exp(logvar) - 1 - logvar).",
     ),
     mistakes=(
-        Mistake("loglik + log_p - log_q", "loglik - log_p + log_q", "log p(z) enters with a plus and log q with a minus"),
+        Mistake(
+            "loglik + log_p - log_q", "loglik - log_p + log_q", "log p(z) enters with a plus and log q with a minus"
+        ),
         Mistake("loglik + log_p - log_q", "loglik - log_q", "log p(z) is missing: the joint form has log p(x, z)"),
         Mistake("loglik.mean(axis=0) - kl", "loglik.mean(axis=0) + kl", "the KL is subtracted"),
         Mistake("eps * eps + logvar + np", "eps * eps + np", "log q's own normaliser, logvar, is missing"),
-        Mistake("mu + np.exp(0.5 * logvar) * eps", "mu + np.exp(logvar) * eps", "σ is exp(logvar / 2): this takes the variance for it"),
+        Mistake(
+            "mu + np.exp(0.5 * logvar) * eps",
+            "mu + np.exp(logvar) * eps",
+            "σ is exp(logvar / 2): this takes the variance for it",
+        ),
     ),
 )
 
@@ -80,8 +88,8 @@ KL = Exercise(
     chapter=7,
     asks="KL(N(mu, exp logvar) ‖ N(0, I)) of each example, and its derivatives",
     statement="""
-    q has independent latents with means mu and variances exp(logvar), and p is standard normal. Return KL(q ‖ p) of each
-    example in nats, summed over the latents, and its derivatives in mu and logvar.
+    q has independent latents with means mu and variances exp(logvar), and p is standard normal. Return KL(q ‖ p)
+    of each example in nats, summed over the latents, and its derivatives in mu and logvar.
     """,
     arguments=(real("mu", "B K"), real("logvar", "B K", "log σ²")),
     returns={"kl": "B", "dmu": "B K", "dlogvar": "B K"},
@@ -107,11 +115,31 @@ KL = Exercise(
     ),
     mistakes=(
         Mistake(".sum(axis=1)", ".mean(axis=1)", "the KL is summed over the latents: a mean gives it the weight 1/K"),
-        Mistake("dlogvar = 0.5 * np.expm1(logvar)", "dlogvar = 0.25 * np.expm1(logvar)", "the derivative in logvar has the factor ½, not ¼"),
-        Mistake("np.expm1(logvar) - logvar).sum", "np.exp(logvar) - logvar).sum", "the -1 of each latent is missing: the KL is 0 where q is the prior"),
-        Mistake("np.expm1(logvar) - logvar).sum", "np.expm1(0.5 * logvar) - 0.5 * logvar).sum", "exp(logvar) is the variance σ²: this takes σ"),
-        Mistake("dlogvar = 0.5 * np.expm1(logvar)", "dlogvar = 0.5 * np.exp(logvar)", "the -½ from the term -logvar is missing in dlogvar"),
-        Mistake("dlogvar = 0.5 * np.expm1(logvar)", "dlogvar = 0.5 * (1 - 1 / np.exp(logvar))", "this is the derivative in σ², divided: logvar is its logarithm"),
+        Mistake(
+            "dlogvar = 0.5 * np.expm1(logvar)",
+            "dlogvar = 0.25 * np.expm1(logvar)",
+            "the derivative in logvar has the factor ½, not ¼",
+        ),
+        Mistake(
+            "np.expm1(logvar) - logvar).sum",
+            "np.exp(logvar) - logvar).sum",
+            "the -1 of each latent is missing: the KL is 0 where q is the prior",
+        ),
+        Mistake(
+            "np.expm1(logvar) - logvar).sum",
+            "np.expm1(0.5 * logvar) - 0.5 * logvar).sum",
+            "exp(logvar) is the variance σ²: this takes σ",
+        ),
+        Mistake(
+            "dlogvar = 0.5 * np.expm1(logvar)",
+            "dlogvar = 0.5 * np.exp(logvar)",
+            "the -½ from the term -logvar is missing in dlogvar",
+        ),
+        Mistake(
+            "dlogvar = 0.5 * np.expm1(logvar)",
+            "dlogvar = 0.5 * (1 - 1 / np.exp(logvar))",
+            "this is the derivative in σ², divided: logvar is its logarithm",
+        ),
     ),
 )
 
@@ -145,9 +173,9 @@ FULL_KL = Exercise(
     chapter=7,
     asks="the KL of N(mu, L Lᵀ), and its derivatives in mu and L",
     statement="""
-    q is normal with mean mu and covariance L Lᵀ, L lower triangular with a positive diagonal; p is standard normal.
-    Return KL(q ‖ p) of each example in nats, and its derivatives in mu and in the entries of L. Only the lower triangle
-    of L is free: the derivative is zero above the diagonal.
+    q is normal with mean mu and covariance L Lᵀ, L lower triangular with a positive diagonal; p is standard
+    normal. Return KL(q ‖ p) of each example in nats, and its derivatives in mu and in the entries of L. Only the
+    lower triangle of L is free: the derivative is zero above the diagonal.
     """,
     arguments=(real("mu", "B K"), Argument("chol", "B K K", "L, lower triangular", factors)),
     returns={"kl": "B", "dmu": "B K", "dchol": "B K K"},
@@ -160,11 +188,22 @@ FULL_KL = Exercise(
         "dmu = mu; dL = L - diag(1 / L_ii), lower triangle.",
     ),
     mistakes=(
-        Mistake("(chol * chol).sum(axis=(1, 2))", "diagonal.sum(axis=1)", "tr Σ is the trace of L Lᵀ, all squared entries of L, and not that of L"),
-        Mistake("(chol * chol).sum(axis=(1, 2))", "(diagonal * diagonal).sum(axis=1)",
-                "tr(L Lᵀ) has the squares of all entries of L, those off the diagonal too"),
+        Mistake(
+            "(chol * chol).sum(axis=(1, 2))",
+            "diagonal.sum(axis=1)",
+            "tr Σ is the trace of L Lᵀ, all squared entries of L, and not that of L",
+        ),
+        Mistake(
+            "(chol * chol).sum(axis=(1, 2))",
+            "(diagonal * diagonal).sum(axis=1)",
+            "tr(L Lᵀ) has the squares of all entries of L, those off the diagonal too",
+        ),
         Mistake("- np.log(diagonal)", "- 0.5 * np.log(diagonal)", "½ log det Σ is Σ log L_ii, without a ½"),
-        Mistake(" - np.eye(mu.shape[1]) / diagonal[:, None, :]", "", "log det Σ has a derivative, too: -1 / L_ii on the diagonal is missing"),
+        Mistake(
+            " - np.eye(mu.shape[1]) / diagonal[:, None, :]",
+            "",
+            "log det Σ has a derivative, too: -1 / L_ii on the diagonal is missing",
+        ),
         Mistake("- mu.shape[1])", ")", "the -K is missing: the KL is 0 where q is the prior"),
     ),
 )
@@ -181,8 +220,8 @@ LOSS = Exercise(
     chapter=7,
     asks="the number that training minimises, from S samples of each of B examples",
     statement="""
-    loglik has log p(x_b | z_sb) and kl has KL(q_b ‖ p), both summed over features or latents already. Return the loss:
-    minus the mean over the batch of the reconstruction, itself a mean over samples, less beta times the KL.
+    loglik has log p(x_b | z_sb) and kl has KL(q_b ‖ p), both summed over features or latents already. Return the
+    loss: minus the mean over the batch of the reconstruction, itself a mean over samples, less beta times the KL.
     """,
     arguments=(
         real("loglik", "S B", "log p(x | z_s) in nats"),
@@ -199,11 +238,17 @@ LOSS = Exercise(
     ),
     mistakes=(
         Mistake("-(reconstruction", "(reconstruction", "this is the objective: the loss is minus it"),
-        Mistake("reconstruction - beta * kl", "reconstruction + beta * kl", "the KL is subtracted from the reconstruction"),
+        Mistake(
+            "reconstruction - beta * kl", "reconstruction + beta * kl", "the KL is subtracted from the reconstruction"
+        ),
         Mistake("reconstruction - beta * kl", "beta * (reconstruction - kl)", "beta weighs the KL alone"),
         Mistake("reconstruction - beta * kl", "reconstruction - kl", "the KL's weight beta is missing"),
         Mistake("loglik.mean(axis=0)", "loglik.sum(axis=0)", "the S samples are averaged, not summed"),
-        Mistake("reconstruction - beta * kl", "reconstruction - beta * kl / len(kl)", "the KL is divided by B twice: the mean over the batch does it"),
+        Mistake(
+            "reconstruction - beta * kl",
+            "reconstruction - beta * kl / len(kl)",
+            "the KL is divided by B twice: the mean over the batch does it",
+        ),
     ),
 )
 
