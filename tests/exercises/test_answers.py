@@ -5,6 +5,7 @@ Budget: about 25 s, nearly all of it other processes and timeouts.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ HEAD = "# vae-np exercise: D22\nimport numpy as np\n"
         ("d25.py", "# vae-np exercise: D22", "D22"),
         ("a.cu", "// vae-np exercise: D34-cuda", "D34-cuda"),
         ("d22.py", "", "D22"),
+        ("a.ipynb", '{"cells": [{"source": [\n  "# vae-np exercise: D25\\n",\n  "x"]}]}', "D25"),
         ("anna_D17-numba.py", "", "D17-numba"),
         ("anna_d22_v2.py", "def f(:", "D22"),
         ("work.py", "def adam(): pass", "D31"),
@@ -81,6 +83,10 @@ CLASS: dict[str, tuple[str, str, str]] = {
     "jan/d22.py": (HEAD + "def kl(a, b): return np.ones(10**11)\n", "wrong", "kl raised"),
     "jan/fork_d22.py": (
         SOLUTION.replace("    value", "    import os\n    if os.fork() == 0: os._exit(1)\n    value"), "passed", ""),
+    "kim/d22.ipynb": (
+        json.dumps({"cells": [{"cell_type": "code", "source": ["%matplotlib inline\n"]},
+                              {"cell_type": "code", "source": SOLUTION.splitlines(keepends=True)}]}, indent=1),
+        "passed", ""),
     "notes.py": ("# what is due until Monday\n", "unusable", "it answers no exercise"),
 }  # fmt: skip
 
@@ -112,6 +118,16 @@ def test_the_time_limit_ends_what_the_file_has_started_as_well(tmp_path: Path) -
     assert result.message == "stopped after 6 s while the file is imported"
 
 
+def test_what_runs_is_ended_where_the_results_are_no_longer_wanted(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"d22_{number}.py").write_text(SOLUTION if number == 0 else "import time\ntime.sleep(100)\n")
+    started = time.monotonic()
+    results = answers.grade_files(answers.files_of_class(tmp_path), workers=2, timeout=90)
+    assert next(results).status == "passed"
+    results.close()
+    assert time.monotonic() - started < 60
+
+
 @pytest.mark.parametrize("what", ["nothing", "a file", "a folder without answers"])
 def test_a_folder_without_a_class_is_refused(what: str, tmp_path: Path) -> None:
     place = tmp_path / "class"
@@ -125,7 +141,9 @@ def test_a_folder_without_a_class_is_refused(what: str, tmp_path: Path) -> None:
 
 
 def test_hints_go_on_from_call_to_call_and_a_damaged_count_starts_anew(tmp_path: Path) -> None:
-    assert [answers.next_hint(KL, tmp_path) for _ in range(4)] == [1, 2, 3, 3]
+    for expected in (1, 2, 3, 3):
+        assert answers.next_hint(KL, tmp_path) == expected
+        answers.count_hint(KL, tmp_path, expected)
     assert answers.next_hint(EXERCISES["D25"], tmp_path) == 1
     (tmp_path / answers.HINTS_FILE).write_text("[1, 2")
     assert answers.next_hint(KL, tmp_path) == 1

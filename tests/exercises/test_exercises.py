@@ -6,6 +6,7 @@ Budget: about 30 s, of which g++ and Numba take more than half.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,29 @@ def test_every_backward_formula_of_chapters_8_and_13_is_asked_for() -> None:
 def test_its_mark_stands_in_its_chapter(exercise: Exercise) -> None:
     (chapter,) = (ROOT / "docs" / "derivation").glob(f"{exercise.chapter:02d}-*.md")
     assert f'<a id="{exercise.name.partition("-")[0]}"></a>' in chapter.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("chapter", sorted({exercise.chapter for exercise in EXERCISES.values()}))
+def test_a_chapter_names_its_exercises(chapter: int) -> None:
+    (page,) = (ROOT / "docs" / "derivation").glob(f"{chapter:02d}-*.md")
+    (line,) = re.findall(r"^\*\*Graded\.\*\*.*?\n\n", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    of_chapter = [name for name, exercise in EXERCISES.items() if exercise.chapter == chapter]
+    assert re.findall(r"`(?:vae-np\s+exercise\s+)?(D[\w-]+)`", line) == of_chapter
+
+
+def test_the_page_shows_a_file_as_it_is_handed_out() -> None:
+    page = (ROOT / "docs" / "exercises.md").read_text(encoding="utf-8")
+    exercise = EXERCISES["D29"]
+    top, _, rest = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0].partition("...\n")
+    text = exercise.file_text(exercise.blank_text)
+    assert text.startswith(top)
+    assert text.endswith(rest)
+
+
+def test_what_the_page_says_of_a_wrong_answer() -> None:
+    page = (ROOT / "docs" / "exercises.md").read_text(encoding="utf-8")
+    found = graded(EXERCISES["D29"], re.findall(r"```python\n(.*?)```", page, re.DOTALL)[1])
+    assert [f"d29.py: WRONG: {cause}" in page for cause in found.causes] == [True, True]
 
 
 @every

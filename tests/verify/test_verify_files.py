@@ -73,6 +73,7 @@ def test_a_wrong_pair_fails_and_the_other_still_passes(verify):
             "does not import: ModuleNotFoundError: No module named 'nothing_of_this_name' (line 1)",
         ),
         ("def broken(:\n    pass", "does not import: SyntaxError: invalid syntax (line 1)"),
+        ("x = 1\0", "does not import: it is no text"),
         ("x = 1\nraise SystemExit(0)", "does not import: it calls sys.exit(0) (line 2)"),
         ("x = 1", "no pair <name>_forward and <name>_backward"),
         ("import os\nos._exit(0)", "the process ended with exit code 0 while the file is imported"),

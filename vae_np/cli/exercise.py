@@ -13,7 +13,7 @@ from vae_np import exercises
 from vae_np.cli import machine
 from vae_np.cli.options import JsonFile, whole, words
 from vae_np.cli.output import Output, writing
-from vae_np.errors import InputError
+from vae_np.errors import InputError, WriteError
 from vae_np.exercises import Exercise, answers
 
 _VERDICTS = {"passed": "passed", "wrong": "WRONG", "blank": "BLANK", "unusable": "UNUSABLE"}
@@ -34,7 +34,7 @@ def command(
     hint: Annotated[bool, typer.Option("--hint", help="The next hint; with a number behind it, that one.")] = False,
     solution: Annotated[bool, typer.Option("--solution", help="The solution.")] = False,
     folder: Annotated[
-        str | None, typer.Option("--all", metavar="FOLDER", help="Grade every .py and .cu file below a folder.")
+        str | None, typer.Option("--all", metavar="FOLDER", help="Grade every answer below a folder.")
     ] = None,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="SECONDS", help="What a file may take. [default: 60]")
@@ -159,6 +159,10 @@ def _help(output: Output, exercise: Exercise, place: Path, number: str | None, *
     if hint:
         if number is None:
             which = answers.next_hint(exercise, place)
+            try:
+                answers.count_hint(exercise, place, which)
+            except WriteError as error:
+                output.warn(f"the next call gives this hint again: {error}")
         else:
             which = int(number)
             if not 1 <= which <= count:

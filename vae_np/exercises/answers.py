@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,9 @@ from vae_np.verify import isolation
 
 TIMEOUT = 60.0
 MEMORY_LIMIT_MB = 4096
-SUFFIXES = (".py", ".cu")
-# What a student's file says of itself.
-_MARK = re.compile(r"^(?:#|//) vae-np exercise: *(\S+) *$", re.MULTILINE)
+SUFFIXES = (".py", ".ipynb", ".cu")
+# What a student's file says of itself; in a notebook each line stands in quotes.
+_MARK = re.compile(r"^[\s\"]*(?:#|//) vae-np exercise: *([\w-]+)", re.MULTILINE)
 # Where the hints that were given are counted, in the folder that the student works in.
 HINTS_FILE = ".vae-np-hints.json"
 # Of what a student's file prints, this much is shown.
@@ -94,14 +95,25 @@ def _defined(text: str) -> set[str]:
         return set()
 
 
-def grade_file(path: Path, *, timeout: float = TIMEOUT, memory_limit_mb: int = MEMORY_LIMIT_MB) -> Result:
-    """Grade one file in a process of its own; whatever is wrong with the file is in the result."""
+def grade_file(
+    path: Path,
+    *,
+    timeout: float = TIMEOUT,
+    memory_limit_mb: int = MEMORY_LIMIT_MB,
+    stop: threading.Event | None = None,
+) -> Result:
+    """Grade one file in a process of its own; whatever is wrong with the file is in the result.
+
+    timeout: seconds it may take; memory_limit_mb: what it may allocate; stop: ends it at once when it is set.
+    """
     try:
         exercise = exercise_of(path)
     except InputError as error:
         return Result(str(path), "", "unusable", str(error).removeprefix(f"{path}: "))
     started = time.monotonic()
-    ended = isolation.run("vae_np.exercises.worker", path.resolve(), [exercise.name, str(memory_limit_mb)], timeout)
+    ended = isolation.run(
+        "vae_np.exercises.worker", path.resolve(), [exercise.name, str(memory_limit_mb)], timeout, stop
+    )
     seconds, output = time.monotonic() - started, ended.output[:_OUTPUT_SHOWN]
     doing = "the file is read"
     for event in ended.events:
@@ -113,7 +125,7 @@ def grade_file(path: Path, *, timeout: float = TIMEOUT, memory_limit_mb: int = M
 
 
 def files_of_class(folder: Path) -> list[Path]:
-    """Every .py and .cu file below a folder, but for hidden folders; raises InputError where there is none."""
+    """Every .py, .ipynb and .cu file below a folder, but for hidden ones; raises InputError where there is none."""
     if not folder.is_dir():
         raise InputError(f"all: got {str(folder)!r}, expected a folder with students' files")
     found = []
@@ -121,7 +133,7 @@ def files_of_class(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         found += [Path(root) / name for name in sorted(names) if name.endswith(SUFFIXES) and not name.startswith(".")]
     if not found:
-        raise InputError(f"all: {folder}: there is no .py or .cu file in it")
+        raise InputError(f"all: {folder}: there is no .py, .ipynb or .cu file in it")
     return found
 
 
@@ -129,8 +141,16 @@ def grade_files(
     paths: Sequence[Path], *, workers: int, timeout: float = TIMEOUT, memory_limit_mb: int = MEMORY_LIMIT_MB
 ) -> Iterator[Result]:
     """Grade files, one process each and so many at a time, and yield the results in the files' order."""
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        yield from pool.map(lambda path: grade_file(path, timeout=timeout, memory_limit_mb=memory_limit_mb), paths)
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(max_workers=workers)
+    try:
+        yield from pool.map(
+            lambda path: grade_file(path, timeout=timeout, memory_limit_mb=memory_limit_mb, stop=stop), paths
+        )
+    finally:
+        # Where the results are no longer wanted, Ctrl-C for one: what runs is ended, what waits is not begun.
+        stop.set()
+        pool.shutdown(cancel_futures=True)
 
 
 def relative_to(result: Result, folder: Path) -> Result:
@@ -139,18 +159,20 @@ def relative_to(result: Result, folder: Path) -> Result:
 
 
 def next_hint(exercise: Exercise, folder: Path) -> int:
-    """The number of the hint that comes next in a folder, from 1; it is counted as given. The last one repeats."""
-    file = folder / HINTS_FILE
-    given = _hints_given(file)
-    number = min(given.get(exercise.name, 0) + 1, len(exercise.hints))
-    storage.write_atomic(file, json.dumps(given | {exercise.name: number}, indent=2) + "\n")
-    return number
+    """The number of the hint that comes next for a student who works in a folder, from 1; the last one repeats."""
+    return min(_hints_given(folder).get(exercise.name, 0) + 1, len(exercise.hints))
 
 
-def _hints_given(file: Path) -> dict[str, int]:
+def count_hint(exercise: Exercise, folder: Path, number: int) -> None:
+    """Remember that hints up to this number were given; raises WriteError where that cannot be written down."""
+    given = _hints_given(folder) | {exercise.name: number}
+    storage.write_atomic(folder / HINTS_FILE, json.dumps(given, indent=2) + "\n")
+
+
+def _hints_given(folder: Path) -> dict[str, int]:
     """The hints given so far; a file that is damaged counts as none."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads((folder / HINTS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     known = content.items() if isinstance(content, dict) else ()

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from typing import IO, Any, NoReturn
 
 # Of what a file prints, this much is kept.
 OUTPUT_KEPT = 20_000
+# Seconds between two looks at whether to stop.
+_LOOK = 0.1
 
 Emit = Callable[..., None]
 
@@ -42,16 +45,23 @@ class Ended:
         return f"the process ended with exit code {self.code}"
 
 
-def run(module: str, path: Path, arguments: Sequence[str], timeout: float) -> Ended:
-    """Run `python -m module PATH RESULTS ARGUMENTS...` in the file's folder, for so many seconds at most."""
+def run(
+    module: str, path: Path, arguments: Sequence[str], timeout: float, stop: threading.Event | None = None
+) -> Ended:
+    """Run `python -m module PATH RESULTS ARGUMENTS...` in the file's folder, for so many seconds at most.
+
+    Once `stop` is set it is ended at once, as if its time were over.
+    """
     with tempfile.TemporaryDirectory(prefix="vae-np-", ignore_cleanup_errors=True) as folder:
         results = Path(folder) / "events.jsonl"
         results.touch()
-        code, output = _run([module, str(path), str(results), *arguments], path.parent, timeout)
+        code, output = _run([module, str(path), str(results), *arguments], path.parent, timeout, stop)
         return Ended(code, output, _read(results))
 
 
-def _run(arguments: list[str], folder: Path, timeout: float) -> tuple[int | None, str]:
+def _run(
+    arguments: list[str], folder: Path, timeout: float, stop: threading.Event | None
+) -> tuple[int | None, str]:
     package_parent = str(Path(__file__).resolve().parents[2])
     search = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
@@ -73,11 +83,8 @@ def _run(arguments: list[str], folder: Path, timeout: float) -> tuple[int | None
     assert process.stdout is not None
     reader = threading.Thread(target=_keep_start, args=(process.stdout, kept), daemon=True)
     reader.start()
-    code: int | None
     try:
-        code = process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        code = None
+        code = _wait(process, timeout, stop)
     finally:
         _kill_group(process)
         process.wait()
@@ -86,6 +93,17 @@ def _run(arguments: list[str], folder: Path, timeout: float) -> tuple[int | None
         if not reader.is_alive():
             process.stdout.close()
     return code, bytes(kept).decode("utf-8", errors="replace")
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float, stop: threading.Event | None) -> int | None:
+    """The exit status, or None where the time is over before."""
+    end = time.monotonic() + timeout
+    while (left := end - time.monotonic()) > 0 and not (stop is not None and stop.is_set()):
+        try:
+            return process.wait(left if stop is None else min(left, _LOOK))
+        except subprocess.TimeoutExpired:
+            continue
+    return None
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
