@@ -100,7 +100,7 @@ def test_a_class_is_graded_whatever_its_files_do(tmp_path: Path) -> None:
         (tmp_path / ignored).write_text("raise SystemExit")
     os.symlink(tmp_path, tmp_path / "anna" / "round")
     paths = answers.files_of_class(tmp_path)
-    results = [answers.relative_to(one, tmp_path) for one in answers.grade_files(paths, workers=2, timeout=8)]
+    results = [answers.relative_to(one, tmp_path) for one in answers.grade_files(paths, answers.Limits(8), workers=2)]
     assert [result.path for result in results] == sorted(CLASS, key=lambda name: (Path(name).parts[:-1] != (), name))
     for result in results:
         _, status, message = CLASS[result.path]
@@ -113,7 +113,7 @@ def test_the_time_limit_ends_what_the_file_has_started_as_well(tmp_path: Path) -
     path = tmp_path / "d22.py"
     path.write_text(HEAD + "import subprocess, sys\nsubprocess.run(['sleep', '60'])\n")
     started = time.monotonic()
-    result = answers.grade_file(path, timeout=6)
+    result = answers.grade_file(path, answers.Limits(6))
     assert time.monotonic() - started < 40
     assert result.message == "stopped after 6 s while the file is imported"
 
@@ -122,7 +122,7 @@ def test_what_runs_is_ended_where_the_results_are_no_longer_wanted(tmp_path: Pat
     for number in range(3):
         (tmp_path / f"d22_{number}.py").write_text(SOLUTION if number == 0 else "import time\ntime.sleep(100)\n")
     started = time.monotonic()
-    results = answers.grade_files(answers.files_of_class(tmp_path), workers=2, timeout=90)
+    results = answers.grade_files(answers.files_of_class(tmp_path), answers.Limits(90), workers=2)
     assert next(results).status == "passed"
     results.close()
     assert time.monotonic() - started < 60

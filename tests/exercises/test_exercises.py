@@ -19,7 +19,7 @@ from wrong_answers import TABLE, Wrong
 
 from vae_np.errors import InputError
 from vae_np.exercises import EXERCISES, Exercise, answers, cuda_on_cpu, find
-from vae_np.exercises.exercise import shown
+from vae_np.exercises.exercise import AnswerError, shown
 from vae_np.exercises.grading import Grade, as_results, copies, grade
 from vae_np.exercises.worker import judge
 
@@ -124,11 +124,16 @@ def test_the_shapes_are_as_stated(exercise: Exercise) -> None:
                 assert argument.axes == "", argument.name
 
 
-@every
+@pytest.mark.parametrize(
+    "exercise",
+    [
+        # g++ takes two seconds for each, and the table below has some of them.
+        pytest.param(one, id=name, marks=pytest.mark.slow if one.language == "cuda" else ())
+        for name, one in EXERCISES.items()
+    ],
+)
 def test_each_known_mistake_is_one_and_is_named(exercise: Exercise) -> None:
     assert len(exercise.mistakes) >= 3
-    if exercise.language == "cuda":
-        return  # the table below has some of them; each takes g++ two seconds
     for mistake in exercise.mistakes:
         found = graded(exercise, mistake.applied_to(exercise.solution_text))
         assert found.status == "wrong", mistake
@@ -224,3 +229,25 @@ def test_an_exercise_is_found_by_its_name_in_any_case() -> None:
     assert find("d34-CUDA") is EXERCISES["D34-cuda"] is find("d34_cuda")
     with pytest.raises(InputError, match=r"exercise: got 'D222', expected one of D3, .*did you mean D22\?"):
         find("D222")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("top + log(", "top + lgo(", "it does not compile: line 36: "),
+        ("log_mean_exp(const", "another(const", "it has no kernel log_mean_exp"),
+        ("int batch, double* bound", "int batch, int more, double* bound", "got 4 arguments, expected 5"),
+        (
+            "const int t = ",
+            "if (threadIdx.x == 3) return; const int t = ",
+            "wait at different barriers, or some have ended",
+        ),
+    ],
+)
+def test_a_kernel_that_no_device_would_run_is_told_so(old: str, new: str, message: str) -> None:
+    exercise = EXERCISES["D34-cuda"]
+    try:
+        told = graded(exercise, exercise.solution_text.replace(old, new)).message
+    except AnswerError as error:
+        told = str(error)
+    assert message in told

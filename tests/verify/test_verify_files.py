@@ -89,6 +89,10 @@ def test_files_that_cannot_be_used_say_why(verify, source, message):
     assert "UNUSABLE" in summary_line(result)
 
 
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(verify):
+    assert verify("\ufeff" + GOOD).status == "passed"
+
+
 def test_missing_files_and_folders(tmp_path):
     results = verify_files([tmp_path / "none.py", tmp_path])
     assert [r.status for r in results] == ["unusable", "unusable"]

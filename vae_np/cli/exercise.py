@@ -51,10 +51,8 @@ def command(
     all passed, 1 where one is wrong, and 2 where one cannot be used.
     """
     output = Output(json_file)
-    limits = {
-        "timeout": whole("timeout", timeout, int(answers.TIMEOUT)),
-        "memory_limit_mb": whole("memory", memory, answers.MEMORY_LIMIT_MB),
-    }
+    usual = answers.Limits()
+    limits = answers.Limits(whole("timeout", timeout, usual.seconds), whole("memory", memory, usual.megabytes))
     names = list(targets or ())
     numbers = [name for name in names if hint and name.isdigit()]
     names = [name for name in names if name not in numbers]
@@ -184,11 +182,11 @@ def _help(output: Output, exercise: Exercise, place: Path, number: str | None, *
     return 0
 
 
-def _grade(output: Output, paths: list[Path], limits: dict[str, int]) -> int:
+def _grade(output: Output, paths: list[Path], limits: answers.Limits) -> int:
     results = []
     for path in paths:
         with output.status(str(path)):
-            result = answers.grade_file(path, **limits)
+            result = answers.grade_file(path, limits)
         results.append(result)
         _tell(output, result)
     _report(output, "grade", results, lambda: None)
@@ -244,11 +242,11 @@ def _report(output: Output, action: str, results: list[answers.Result], tell: Ca
     output.result("exercise", content, tell)
 
 
-def _grade_class(output: Output, folder: Path, limits: dict[str, int]) -> int:
+def _grade_class(output: Output, folder: Path, limits: answers.Limits) -> int:
     paths = answers.files_of_class(folder)
     results = []
     with output.status(f"{len(paths)} files") as status:
-        for result in answers.grade_files(paths, workers=machine.cores() or 1, **limits):
+        for result in answers.grade_files(paths, limits, workers=machine.cores() or 1):
             results.append(answers.relative_to(result, folder))
             status.update(f"{len(results)} of {len(paths)} files graded")
 

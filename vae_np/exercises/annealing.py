@@ -1,4 +1,7 @@
-"""log p(x) without an encoder: chapter 14. [D60] [D61] [D64]"""
+"""log p(x) without an encoder: chapter 14. [D60] [D61] [D64]
+
+The functions without an underscore are the solutions, as they are printed.
+"""
 
 from __future__ import annotations
 

@@ -19,8 +19,6 @@ from vae_np.errors import InputError
 from vae_np.exercises import EXERCISES, Exercise
 from vae_np.verify import isolation
 
-TIMEOUT = 60.0
-MEMORY_LIMIT_MB = 4096
 SUFFIXES = (".py", ".ipynb", ".cu")
 # What a student's file says of itself; in a notebook each line stands in quotes.
 _MARK = re.compile(r"^[\s\"]*(?:#|//) vae-np exercise: *([\w-]+)", re.MULTILINE)
@@ -30,6 +28,14 @@ HINTS_FILE = ".vae-np-hints.json"
 _OUTPUT_SHOWN = 2000
 # Larger files are no answers.
 _LARGEST = 1_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What grading one file may take: seconds in all, and megabytes that it may allocate."""
+
+    seconds: float = 60.0
+    megabytes: int = 4096
 
 
 @dataclass(frozen=True)
@@ -95,32 +101,25 @@ def _defined(text: str) -> set[str]:
         return set()
 
 
-def grade_file(
-    path: Path,
-    *,
-    timeout: float = TIMEOUT,
-    memory_limit_mb: int = MEMORY_LIMIT_MB,
-    stop: threading.Event | None = None,
-) -> Result:
+def grade_file(path: Path, limits: Limits = Limits(), stop: threading.Event | None = None) -> Result:
     """Grade one file in a process of its own; whatever is wrong with the file is in the result.
 
-    timeout: seconds it may take; memory_limit_mb: what it may allocate; stop: ends it at once when it is set.
+    The process is ended at once when `stop` is set.
     """
     try:
         exercise = exercise_of(path)
     except InputError as error:
         return Result(str(path), "", "unusable", str(error).removeprefix(f"{path}: "))
     started = time.monotonic()
-    ended = isolation.run(
-        "vae_np.exercises.worker", path.resolve(), [exercise.name, str(memory_limit_mb)], timeout, stop
-    )
+    arguments = [exercise.name, str(limits.megabytes)]
+    ended = isolation.run("vae_np.exercises.worker", path.resolve(), arguments, limits.seconds, stop)
     seconds, output = time.monotonic() - started, ended.output[:_OUTPUT_SHOWN]
     doing = "the file is read"
     for event in ended.events:
         if event.pop("event", None) == "grade":
             return Result(str(path), exercise.name, **event, output=output, seconds=seconds)
         doing = str(event.get("what", doing))
-    message = f"{ended.how(timeout)} while {doing}"
+    message = f"{ended.how(limits.seconds)} while {doing}"
     return Result(str(path), exercise.name, "unusable", message, output=output, seconds=seconds)
 
 
@@ -137,16 +136,12 @@ def files_of_class(folder: Path) -> list[Path]:
     return found
 
 
-def grade_files(
-    paths: Sequence[Path], *, workers: int, timeout: float = TIMEOUT, memory_limit_mb: int = MEMORY_LIMIT_MB
-) -> Iterator[Result]:
+def grade_files(paths: Sequence[Path], limits: Limits = Limits(), *, workers: int) -> Iterator[Result]:
     """Grade files, one process each and so many at a time, and yield the results in the files' order."""
     stop = threading.Event()
     pool = ThreadPoolExecutor(max_workers=workers)
     try:
-        yield from pool.map(
-            lambda path: grade_file(path, timeout=timeout, memory_limit_mb=memory_limit_mb, stop=stop), paths
-        )
+        yield from pool.map(lambda path: grade_file(path, limits, stop), paths)
     finally:
         # Where the results are no longer wanted, Ctrl-C for one: what runs is ended, what waits is not begun.
         stop.set()

@@ -1,4 +1,7 @@
-"""The whole gradient, link by link: chapter 8. [D25] [D26] [D27] [D28] [D29] [D30]"""
+"""The whole gradient, link by link: chapter 8. [D25] [D26] [D27] [D28] [D29] [D30]
+
+The functions without an underscore are the solutions, and what a student is given, as they are printed.
+"""
 
 from __future__ import annotations
 

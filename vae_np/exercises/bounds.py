@@ -1,6 +1,6 @@
-"""Several samples: importance weights and the gradients of their bound, chapters 10 and 13.
+"""Several samples: importance weights and their bound, chapters 10 and 13. [D34] [D35] [D42] [D43] [D44] [D45]
 
-[D34] [D35] [D42] [D43] [D44] [D45]
+The functions without an underscore are the solutions, as they are printed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The simple distributions: values and gradients of their log-densities, chapters 2 and 4. [D4] [D5] [D7] [D14]"""
+"""The simple distributions: values and gradients of their log-densities, chapters 2 and 4. [D4] [D5] [D7] [D14]
+
+The functions without an underscore are the solutions, as they are printed.
+"""
 
 from __future__ import annotations
 

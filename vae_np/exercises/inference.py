@@ -1,4 +1,7 @@
-"""From the integral to the gradient through a sample: chapters 3 to 5. [D3] [D10] [D11] [D16] [D17]"""
+"""From the integral to the gradient through a sample: chapters 1 to 5. [D3] [D10] [D11] [D16] [D17]
+
+The functions without an underscore are the solutions, as they are printed.
+"""
 
 from __future__ import annotations
 

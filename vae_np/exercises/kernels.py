@@ -118,7 +118,9 @@ def _library(text):
         )
     except cuda_on_cpu.ShimError as error:
         found = re.search(r"answer:(\d+):\d+: (?:fatal )?error: (.*)", str(error))
-        why = f"line {found[1]}: {found[2]}" if found else "log_mean_exp is not there, or has other arguments"
+        if not re.search(r"__global__[^;{]*\blog_mean_exp\s*\(", text):
+            raise AnswerError("it has no kernel log_mean_exp") from None
+        why = f"line {found[1]}: {found[2]}" if found else "log_mean_exp is not as it was given"
         raise AnswerError(f"it does not compile: {why}") from None
     return ctypes.CDLL(str(path)), folder
 

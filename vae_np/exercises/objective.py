@@ -1,4 +1,7 @@
-"""The objective, ready to compute: chapter 7. [D21] [D22] [D23] [D24]"""
+"""The objective, ready to compute: chapter 7. [D21] [D22] [D23] [D24]
+
+The functions without an underscore are the solutions, as they are printed.
+"""
 
 from __future__ import annotations
 

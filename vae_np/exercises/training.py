@@ -1,4 +1,7 @@
-"""What training consumes: steps and noise, chapters 9 and 11. [D31] [D37] [D38]"""
+"""What training consumes: steps and noise, chapters 9 and 11. [D31] [D37] [D38]
+
+The functions without an underscore are the solutions, as they are printed.
+"""
 
 from __future__ import annotations
 

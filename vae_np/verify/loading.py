@@ -39,7 +39,8 @@ def load(path: Path) -> Loaded:
     """Execute the file; raises LoadError, and lets nothing that the file does get past it."""
     notes: list[str] = []
     try:
-        text = path.read_text(encoding="utf-8")
+        # Some editors begin a file with a mark that Python itself skips.
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         text = path.read_text(encoding="latin-1")
     if path.suffix == ".ipynb":
