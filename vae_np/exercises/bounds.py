@@ -197,6 +197,11 @@ _BOUND_ARGUMENTS = (
     real("eps", "S B K"),
     real("logvar", "B K", "log σ²"),
 )
+_ONES = np.ones((2, 1, 1))
+_FAR_WEIGHTS = Edge(
+    _FAR.format("-1000", "is zero").removesuffix(", add it after log"),
+    (_ONES, np.array([[-1000.0], [-1001.0]]), 0.5 * _ONES, -_ONES, np.zeros((1, 1))),
+)
 _NO_WEIGHTS = "(w / w.sum(axis=0) / log_w.shape[1])"
 _EVEN = Mistake(
     _NO_WEIGHTS,
@@ -223,6 +228,7 @@ IWAE = Exercise(
     solution=iwae_backward,
     exact=_exact_iwae,
     draw=_draw_bound,
+    edges=(_FAR_WEIGHTS,),
     verify=_verify_iwae,
     hints=(
         "The derivative of log (1/S) Σ w is the normalised weight: each row of log w has the upstream gradient -w̃ / B.",
@@ -277,6 +283,7 @@ STL = Exercise(
     solution=stl_backward,
     exact=lambda *arguments: _exact_path(1, *arguments),
     draw=_draw_bound,
+    edges=(_FAR_WEIGHTS,),
     hints=(
         "What is ∂ log w / ∂z with mu and logvar of q held still? Three terms.",
         "∂ log q / ∂z = -(z - mu) / σ² = -eps / σ, and log w has -log q.",
@@ -320,6 +327,7 @@ DREG = Exercise(
     solution=dreg_backward,
     exact=lambda *arguments: _exact_path(2, *arguments),
     draw=_draw_bound,
+    edges=(_FAR_WEIGHTS,),
     hints=(
         "The whole gradient is Σ w̃ (g - s), with g along the path and s the score. Insert the expectation of Σ w̃ s.",
         "Σ w̃ g - Σ (w̃ - w̃²) g: what is left?",
