@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from vae_np import distributions
-from vae_np.exercises.exercise import Argument, Exercise, Mistake, number, real
+from vae_np.exercises.exercise import Argument, Edge, Exercise, Mistake, number, real
 
 
 def _log_likelihood(z):
@@ -201,6 +201,12 @@ SURGERY = Exercise(
     returns={"information": "", "marginal_kl": ""},
     solution=surgery,
     exact=_exact_surgery,
+    edges=(
+        Edge(
+            "where a draw is far from every mean exp is zero: take each row's largest out before exp, add it after log",
+            (np.array([[0.0], [100.0]]), np.zeros((2, 1)), np.array([[50.0], [0.0]])),
+        ),
+    ),
     hints=(
         "All N² pairs are needed: log q(z_n | x_m), an (N, N) matrix. Which entries are log q(z_n | x_n)?",
         "log q(z_n) is the log-mean-exp over m of row n.",
