@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from vae_np.exercises import EXERCISES, Exercise, answers, cuda_on_cpu, find
 from vae_np.exercises.exercise import AnswerError, shown
 from vae_np.exercises.grading import Grade, as_results, copies, grade
 from vae_np.exercises.worker import judge
+from vae_np.gradcheck import Report, Row
+from vae_np.gradcheck.findings import Verdict
 
 every = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
 
@@ -217,6 +220,13 @@ def test_another_signature_is_refused(signature: str) -> None:
     found = graded(EXERCISES["D25"], f"def affine_backward({signature}): pass\n")
     assert found.status == "unusable"
     assert found.message == f"affine_backward: takes ({signature}), expected (dy, x, weight)"
+
+
+@pytest.mark.parametrize(("verdict", "status"), [("unclear", "passed"), ("FAIL", "wrong")])
+def test_where_the_verifier_is_not_sure_the_exact_answers_decide(verdict: Verdict, status: str) -> None:
+    doubtful = Report("kl", 0, rows=[Row("mu", (5, 3), "float64", "complex step", verdict)])
+    exercise = replace(EXERCISES["D22"], verify=lambda answer: doubtful)
+    assert graded(exercise, exercise.solution_text).status == status
 
 
 def test_a_kernel_that_is_not_compiled_is_refused() -> None:
