@@ -63,6 +63,9 @@ def test_the_package_is_built_to_plan(house: Path) -> None:
         pytest.param(
             "training/per_datapoint.py", "from vae_np.exact import inference", [ARROW], id="to a room beside it"
         ),
+        pytest.param(
+            "verify/files.py", "from vae_np.exercises import answers", [ARROW, CIRCLE], id="from the verifier upward"
+        ),
         pytest.param("data/synthetic.py", "from vae_np import VAE", [ARROW], id="through the front door"),
         pytest.param("training/trainer.py", "from vae_np.training import host_loop", [CIRCLE], id="within a room"),
         pytest.param("kernels/cpu/weights.py", "from vae_np import data", [ARROW], id="from the kernels to the data"),

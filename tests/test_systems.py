@@ -19,13 +19,13 @@ import pytest
 
 from vae_np import storage
 from vae_np.cli import bench
-from vae_np.verify import guessing, worker
+from vae_np.verify import guessing, isolation
 from vae_np.verify.files import verify_files
 
 
 def test_without_a_limit_on_memory_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
-    worker.limit_memory(1)
+    isolation.limit_memory(1)
     assert len(bytes(2**22)) == 2**22
 
 

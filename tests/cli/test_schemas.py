@@ -20,6 +20,7 @@ from vae_np import __version__
 from vae_np.cli import app
 from vae_np.cli.schema import NAMES, schema
 from vae_np.data import bars
+from vae_np.exercises import EXERCISES
 
 NUMPY = ("--backend", "numpy")
 
@@ -42,6 +43,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "def twice_backward(dout, cache): return 2 * dout\n"
         "def twice_example(rng): return rng.standard_normal((2, 3)),\n"
     )
+    (place / "d22.py").write_text(EXERCISES["D22"].file_text(EXERCISES["D22"].solution_text))
+    found["exercise"] = good("exercise", place / "d22.py", "--json", "-").json
     found["verify"] = good("verify", place / "pairs.py", "--json", "-").json
     return found
 
@@ -69,6 +72,7 @@ def test_a_key_too_many_or_too_few_is_seen(name: str, written: dict[str, Any]) -
     content = written[name]
     assert (content["schema"], content["version"]) == (f"vae-np/{name}/1", __version__)
     parts = [[], ["test"], ["test", "elbo"], ["train"], ["environment"], ["checks", 0], ["chapters", 0, "claims", 0]]
+    parts += [["results", 0], ["results", 0, "rows", 0]]
     tried = 0
     for path in parts:
         try:

@@ -1,7 +1,7 @@
 """The CUDA sources compiled for the processor by g++, and a device on NumPy memory that launches them.
 
 `ShimDevice` stands in for CuPy's device (`vae_np.kernels.gpu._device.use`): all host code and every kernel then run on
-a machine without a GPU. shim/cuda_shim.h says what that proves and what it does not.
+a machine without a GPU. vae_np/exercises/shim/cuda_shim.h says what that proves and what it does not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import functools
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -22,24 +21,15 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
+from vae_np.exercises import cuda_on_cpu
+from vae_np.exercises.cuda_on_cpu import ShimError, compile_library, compiler
 from vae_np.kernels.gpu import _compile
 from vae_np.kernels.gpu._device import argument
 
 Array = Any
-HERE = Path(__file__).parent / "shim"
-ORDERS = ("forward", "reverse", "shuffled")
-FLAGS = ("-std=c++17", "-shared", "-fPIC", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-fno-ipa-reference")
-FLAGS += ("-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable", "-Werror")
+ORDERS = cuda_on_cpu.ORDERS
+WARNINGS = ("-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable", "-Werror")
 SANITIZE = ("-fsanitize=address", "-fsanitize-sections=cuda_shared", "-g1")
-
-
-class ShimError(Exception):
-    """A launch, or what its threads did, that no device would accept."""
-
-
-def compiler() -> str | None:
-    """g++'s path; None if there is none."""
-    return shutil.which("g++")
 
 
 def require_compiler() -> None:
@@ -94,16 +84,9 @@ def build(text: dict[str, str], precision: str, *, sanitize: bool = False, quick
     for name, source in text.items():
         (folder / name).write_text(source, encoding="utf-8")
     kernels = [kernel for name in names for kernel in kernels_of(text, name)]
-    lines = ['#include "cuda_shim.h"', *(f'#include "{name}"' for name in names)]
-    lines += [f"SHIM_KERNEL({kernel})" for kernel in kernels]
-    (folder / "all.cpp").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    flags = (*FLAGS, "-O0" if quick else "-O1", *(SANITIZE if sanitize else ()), f"-DREAL={real}")
-    command = [str(compiler()), *flags, f"-I{HERE}", str(folder / "all.cpp"), "-o", str(folder / "new.so")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise ShimError(f"g++ refuses the kernels:\n{done.stderr[:4000]}")
-    (folder / "new.so").rename(library)
-    return library
+    includes = "\n".join(f'#include "{name}"' for name in names)
+    flags = (*WARNINGS, "-O0" if quick else "-O1", *(SANITIZE if sanitize else ()), f"-DREAL={real}")
+    return compile_library(folder, includes, kernels, flags)
 
 
 def kernels_of(text: dict[str, str], name: str) -> list[str]:
@@ -169,8 +152,6 @@ class ShimDevice:
         shared: int = 0,
     ) -> Any:  # fmt: skip
         library = build(self.text, np.dtype(precision).name, sanitize=self.sanitize, quick=self.quick)
-        function = getattr(load(library), f"launch_{kernel}")
-        function.restype = ctypes.c_char_p
         given = [argument(value, precision) for value in args]
 
         def launch() -> None:
@@ -181,19 +162,9 @@ class ShimDevice:
             for value in given:
                 if isinstance(value, np.ndarray) and not (isinstance(value, OnDevice) and value.flags.c_contiguous):
                     raise ShimError(f"{kernel}: an argument is an array that is not on the device, or not contiguous")
-            cells = [np.array(value) for value in values]
-            wrong = function(
-                (ctypes.c_uint * 3)(*(*grid, 1, 1)[:3]),
-                (ctypes.c_uint * 3)(*(*block, 1, 1)[:3]),
-                ctypes.c_uint(shared),
-                ctypes.c_int(ORDERS.index(self.order)),
-                ctypes.c_uint(self.seed),
-                (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells)),
-                (ctypes.c_size_t * len(cells))(*(cell.itemsize for cell in cells)),
-                ctypes.c_size_t(len(cells)),
+            cuda_on_cpu.launch(
+                load(library), kernel, grid, block, values, shared=shared, order=self.order, seed=self.seed
             )
-            if wrong is not None:
-                raise ShimError(f"{kernel}: {wrong.decode()}")
 
         return launch
 

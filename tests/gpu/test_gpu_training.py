@@ -1,7 +1,7 @@
 """`--backend cupy` as users have it: the loop that queues steps ahead, the command line, and how failures end.
 
-On a device, where there is one, and with the kernels compiled for the processor (tests/gpu/shim). Budget: about 20 s,
-half of it g++.
+On a device, where there is one, and with the kernels compiled for the processor (tests/gpu/shimlib.py). Budget: about
+20 s, half of it g++.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The GPU's host code and kernels together: steps, runs, evaluation, training, against the reference.
 
 Each test runs twice: on a device, where there is one, and with the kernels compiled for the processor, which does not
-show that a device would do the same (shim/cuda_shim.h). Budget: about 20 s, half of it g++.
+show that a device would do the same (vae_np/exercises/shim/cuda_shim.h). Budget: about 20 s, half of it g++.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The CUDA kernels run on the processor, over the parity suite, with a block's threads in three orders.
 
-The suite is that of tests/parity, on the GPU's own operations. shim/cuda_shim.h says what it proves and what it does
-not. Budget: about 30 s, of which g++ takes 10.
+The suite is that of tests/parity, on the GPU's own operations. vae_np/exercises/shim/cuda_shim.h says what it proves
+and what it does not. Budget: about 30 s, of which g++ takes 10.
 """
 
 from __future__ import annotations

@@ -14,6 +14,17 @@ from gradcheck_pairs import affine_backward, affine_forward, affine_inputs, norm
 from vae_np.errors import InputError
 from vae_np.gradcheck import assert_grad, check_grad, check_vjp
 
+# --- functions of no module -------------------------------------------------------------------------------------------
+
+
+def test_a_function_that_was_executed_from_text_is_judged_and_diagnosed():
+    names = {"np": np}  # no __name__: the function's module is then None
+    exec("def forward(x): return np.tanh(x), x\ndef backward(d, x): return 0.5 * d * (1 - np.tanh(x) ** 2)", names)
+    report = check_vjp(names["forward"], names["backward"], (normal(3, 2),))
+    assert not report.passed
+    assert "it is 1/2 times the numeric gradient" in report.causes[0]
+
+
 # --- kinks that entries share -----------------------------------------------------------------------------------------
 
 TIED = np.array([1.0, 1.0, 1.0, 0.0])

@@ -73,6 +73,7 @@ def test_a_wrong_pair_fails_and_the_other_still_passes(verify):
             "does not import: ModuleNotFoundError: No module named 'nothing_of_this_name' (line 1)",
         ),
         ("def broken(:\n    pass", "does not import: SyntaxError: invalid syntax (line 1)"),
+        ("x = 1\0", "does not import: it is no text"),
         ("x = 1\nraise SystemExit(0)", "does not import: it calls sys.exit(0) (line 2)"),
         ("x = 1", "no pair <name>_forward and <name>_backward"),
         ("import os\nos._exit(0)", "the process ended with exit code 0 while the file is imported"),
@@ -86,6 +87,10 @@ def test_files_that_cannot_be_used_say_why(verify, source, message):
     assert message in result.message
     assert exit_code([result]) == 2
     assert "UNUSABLE" in summary_line(result)
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(verify):
+    assert verify("\ufeff" + GOOD).status == "passed"
 
 
 def test_missing_files_and_folders(tmp_path):

@@ -24,7 +24,7 @@ from vae_np.errors import InputError, MissingFileError, NonFiniteError, Unverifi
 # In the order of the help; `vae_np/cli/NAME.py` has the command of that name: its options and its work.
 COMMANDS = (
     "train", "eval", "sample", "reconstruct", "latent", "convert",
-    "verify", "study", "bench", "info", "configs", "schema",
+    "verify", "study", "exercise", "bench", "info", "configs", "schema",
 )  # fmt: skip
 
 # What a shell reports for other tools that a closed pipe has ended: 128 + SIGPIPE.

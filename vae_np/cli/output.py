@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -62,11 +62,20 @@ class Output:
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; the first column is text, the others are numbers."""
+        self._table(title, columns, rows, "right")
+
+    def listing(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Print a table of text."""
+        self._table(title, columns, rows, "left")
+
+    def _table(
+        self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], justify: Literal["left", "right"]
+    ) -> None:
         # Not the table's own title, which would be folded to the table's width.
         self.say(title)
         table = Table()
         for index, column in enumerate(columns):
-            table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+            table.add_column(column, justify="left" if index == 0 else justify, no_wrap=True)
         for row in rows:
             # As text: a name in square brackets is not markup.
             table.add_row(*map(Text, row))

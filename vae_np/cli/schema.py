@@ -13,7 +13,10 @@ from vae_np.cli.output import Output
 from vae_np.errors import InputError
 
 # Every command that has a --json; `schemas/NAME.json` has the schema.
-NAMES = ("train", "eval", "sample", "reconstruct", "latent", "convert", "verify", "study", "bench", "info")
+NAMES = (
+    "train", "eval", "sample", "reconstruct", "latent", "convert",
+    "verify", "study", "exercise", "bench", "info",
+)  # fmt: skip
 
 
 def command(

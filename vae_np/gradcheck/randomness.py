@@ -84,7 +84,9 @@ def reachable_functions(*functions: Any) -> list[FunctionType]:
     """Return the functions that some functions are, hold or name, without those of installed packages and of ours."""
     found = [f for f in _reached(functions, ()) if isinstance(f, FunctionType)]
     ours = ("vae_np.gradcheck", "vae_np.verify")
-    return [f for f in found if "site-packages" not in f.__code__.co_filename and not f.__module__.startswith(ours)]
+    # What was executed without a name for its module belongs to none.
+    theirs = [f for f in found if not (f.__module__ or "").startswith(ours)]
+    return [f for f in theirs if "site-packages" not in f.__code__.co_filename]
 
 
 def _reached(roots: tuple[Any, ...], wanted: tuple[type, ...]) -> list[Any]:

@@ -6,26 +6,18 @@ files are executed: this is protection against accidents, not against malice.
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from vae_np.errors import InputError
+from vae_np.verify import isolation
 
 Status = Literal["passed", "failed", "unclear", "unchecked", "unusable"]
 TIMEOUT = 60.0
 MEMORY_LIMIT_MB = 4096
-# Of what a file prints, this much is kept.
-OUTPUT_KEPT = 20_000
 # Share of the timeout that numeric derivatives may take, so that a slow file is sampled before it is stopped.
 TIME_FOR_CHECKS = 0.4
 
@@ -160,94 +152,21 @@ def _verify(path: Path, timeout: float, memory_limit_mb: int, seed: int, strict:
     if not path.is_file():
         return FileResult(str(path), "unusable", "this is not a file")
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="vae-np-verify-", ignore_cleanup_errors=True) as folder:
-        results = Path(folder) / "events.jsonl"
-        results.touch()
-        limits = [str(seed), str(memory_limit_mb), str(timeout * TIME_FOR_CHECKS), "strict" if strict else "", only]
-        code, output = _run_worker(path.resolve(), results, timeout, limits)
-        events = _read(results)
+    limits = [str(seed), str(memory_limit_mb), str(timeout * TIME_FOR_CHECKS), "strict" if strict else "", only]
+    ended = isolation.run("vae_np.verify.worker", path.resolve(), limits, timeout)
     seconds = time.monotonic() - started
-    message, pairs, notes = _collect(events, code, timeout)
-    return FileResult(str(path), _status(message, pairs), message, pairs, output, seconds, notes)
+    message, pairs, notes = _collect(ended, timeout)
+    return FileResult(str(path), _status(message, pairs), message, pairs, ended.output, seconds, notes)
 
 
-def _run_worker(path: Path, results: Path, timeout: float, limits: list[str]) -> tuple[int | None, str]:
-    """Run the worker; return its exit status, None where it was stopped at the timeout, and what it printed."""
-    arguments = [str(path), str(results), *limits]
-    package_parent = str(Path(__file__).resolve().parents[2])
-    search = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
-    process = subprocess.Popen(
-        # -P: files beside the user's must not stand in for the standard library before we have imported it.
-        [sys.executable, "-P", "-m", "vae_np.verify.worker", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=path.parent,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(search),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "MPLBACKEND": "agg",
-        },
-        start_new_session=True,
-    )
-    kept = bytearray()
-    assert process.stdout is not None
-    reader = threading.Thread(target=_keep_start, args=(process.stdout, kept), daemon=True)
-    reader.start()
-    code: int | None
-    try:
-        code = process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        code = None
-    finally:
-        _kill_group(process)
-        process.wait()
-        # A grandchild in a session of its own may hold the pipe open: it is not waited for.
-        reader.join(timeout=2.0)
-        if not reader.is_alive():
-            process.stdout.close()
-    return code, bytes(kept).decode("utf-8", errors="replace")
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End the worker and the processes it started."""
-    try:
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def _keep_start(stream: IO[bytes], kept: bytearray) -> None:
-    """Read a stream to its end and keep only its start: a file may print without end."""
-    while chunk := stream.read1(65536):  # type: ignore[attr-defined]  # a BufferedReader has it, IO does not
-        kept += chunk[: max(OUTPUT_KEPT - len(kept), 0)]
-
-
-def _read(results: Path) -> list[dict[str, Any]]:
-    """Return the events; a line that was cut off when the worker died ends the list."""
-    events: list[dict[str, Any]] = []
-    for line in results.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if isinstance(event, dict):
-            events.append(event)
-    return events
-
-
-def _collect(events: list[dict[str, Any]], code: int | None, timeout: float) -> tuple[str, list[PairResult], list[str]]:
+def _collect(ended: isolation.Ended, timeout: float) -> tuple[str, list[PairResult], list[str]]:
     """Return the message for the whole file, the subjects' results and notes from what the worker had written."""
     pairs: list[PairResult] = []
     notes: list[str] = []
     names: list[str] = []
     doing = "the check starts"
     current = ""
-    for event in events:
+    for event in ended.events:
         match event.get("event"):
             case "unusable":
                 return str(event["message"]), [], notes
@@ -278,19 +197,7 @@ def _collect(events: list[dict[str, Any]], code: int | None, timeout: float) -> 
                 current = ""
             case "done":
                 return "", pairs, notes
-    if code is None:
-        end = f"stopped after {timeout:g} s"
-    elif code < 0:
-        end = f"the process was killed by {_signal_name(-code)}"
-    else:
-        end = f"the process ended with exit code {code}"
+    end = ended.how(timeout)
     for name in names[len(pairs) :]:
         pairs.append(PairResult(name, "unusable", end if name == current else "not reached"))
     return f"{end} while {doing}", pairs, notes
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

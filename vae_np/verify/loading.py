@@ -39,12 +39,15 @@ def load(path: Path) -> Loaded:
     """Execute the file; raises LoadError, and lets nothing that the file does get past it."""
     notes: list[str] = []
     try:
-        text = path.read_text(encoding="utf-8")
+        # Some editors begin a file with a mark that Python itself skips.
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         text = path.read_text(encoding="latin-1")
     if path.suffix == ".ipynb":
         cells, notes = notebook_cells(text)
         return _run_cells(path, cells, notes)
+    if "\0" in text:
+        raise LoadError("does not import: it is no text")
     try:
         tree = ast.parse(text, str(path))
     except SyntaxError as error:

@@ -6,11 +6,7 @@ The events go to the file RESULTS, so that nothing the user's code prints, close
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +14,9 @@ from vae_np.verify import subjects
 from vae_np.verify.conventions import Candidate, candidates, hinted
 from vae_np.verify.guessing import TooLong
 from vae_np.verify.hints import Hints
+from vae_np.verify.isolation import Emit, emitter, leave, limit_memory
 from vae_np.verify.loading import LoadError, load, one_line
 
-Emit = Callable[..., None]
 # The most that one subject may take where the file has few.
 SECONDS = 10.0
 
@@ -94,42 +90,17 @@ def _without_report(status: str, message: str, line: str = "") -> dict[str, Any]
     return {"status": status, "message": message, "line": line, "report": None, "text": ""}
 
 
-def limit_memory(megabytes: int) -> None:
-    """Let allocations beyond this many megabytes fail with MemoryError, where the system can do that."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
-    size = megabytes * 2**20
-    # Linux counts private writable memory under DATA; the address space also holds libraries and is a poor measure.
-    kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
-    _, hard = resource.getrlimit(kind)
-    if hard != resource.RLIM_INFINITY:
-        size = min(size, hard)
-    resource.setrlimit(kind, (size, hard))
-
-
 def main(arguments: list[str]) -> None:
     """Check one file; see the module's docstring for the arguments."""
     path, results = Path(arguments[0]), arguments[1]
     seed, megabytes, seconds = int(arguments[2]), int(arguments[3]), float(arguments[4])
     strict, only = arguments[5] == "strict", arguments[6]
-    own = os.getpid()
-
-    def emit(**event: Any) -> None:
-        if os.getpid() == own:  # a process that the user's code forked off has no say
-            # Opened anew for each event, since the user's code may close what is open.
-            with open(results, "a", encoding="utf-8") as file:
-                file.write(json.dumps(event, allow_nan=False) + "\n")
-
+    emit = emitter(results)
     sys.argv = [str(path)]
     limit_memory(megabytes)
     run(path, emit, seed, seconds, strict, only)
     emit(event="done")
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    # Threads and exit handlers of the user's are not waited for.
-    os._exit(0)
+    leave()
 
 
 if __name__ == "__main__":
