@@ -85,8 +85,9 @@ def command(
                 for result in found.results
             ],
         )
-        for title, how in found.gemm_only.items():
-            output.say(f"{title}: the fastest way to the matrix products alone was {how}")
+        for title, heats in found.heats.items():
+            for heat, winner in heats.items():
+                output.say(f"{title}: the fastest {heat} was {winner}")
         if found.bandwidth_gb_s:
             output.say(
                 "triad: as many bytes as Adam has to move, at {parameters:.0f} GB/s where the parameters lie; "
@@ -154,7 +155,7 @@ def _environment(backend: backends.Backend, threads: int, found: Any) -> dict[st
         "python": platform.python_version(),
         "libraries": {name: machine.version(name) for name in _LIBRARIES},
         "first_calls_ms": found.first_calls_ms,
-        "gemm_only": found.gemm_only,
+        "heats": found.heats,
         "bandwidth_gb_s": found.bandwidth_gb_s,
     }
 
