@@ -1,4 +1,4 @@
-"""This checkout's step against another revision's, in turns, with an interval and a verdict: `bench step --against REV`.
+"""This checkout's step against another revision's, in turns, with an interval and a verdict: `--against REV`.
 
 The other revision is a work tree of its own that git makes in a temporary folder. Its process finds that package first
 and shares all libraries with ours, and both are called by this checkout's benchmark.
@@ -28,7 +28,7 @@ from workloads import STEP
 ROOT = Path(__file__).resolve().parents[1]
 # A difference below it is none that anybody should act on: two builds of one source can differ by as much.
 MARGIN = 0.01
-# Who looks after each block may be wrong at each look: the verdict needs more confidence than the interval that is shown.
+# Who looks after each block may be wrong at each look: a verdict needs more confidence than the interval shown.
 SHOWN, DECIDED = 0.95, 0.99
 PAIRS, FEWEST_BLOCKS, MOST_BLOCKS = 12, 6, 40
 TURN_SECONDS, PAUSE_SECONDS, MOST_STEPS = 0.06, 0.002, 1000
@@ -65,11 +65,11 @@ def verdict(estimates: list[float]) -> str:
         return "slower"
     if high < 1 - MARGIN:
         return "faster"
-    return "the same" if 1 - MARGIN < low and high < 1 + MARGIN else "undecided"
+    return "the same" if low > 1 - MARGIN and high < 1 + MARGIN else "undecided"
 
 
 def compare(pair: Pair, note: Callable[[str], None], most_blocks: int = MOST_BLOCKS) -> Comparison:
-    """Blocks of turns until there is a verdict, or until `most_blocks`; `pair(number)` opens a block's base and head."""
+    """Blocks of turns until there is a verdict, at most `most_blocks`; `pair(number)` opens a block's base and head."""
     estimates: list[float] = []
     times: tuple[list[float], list[float]] = [], []
     said = "undecided"
@@ -101,7 +101,12 @@ def _steps(turn: Turn) -> int:
 
 
 def run(
-    workload: str, backend: str, revision: str, threads: int, note: Callable[[str], None], most_blocks: int = MOST_BLOCKS
+    workload: str,
+    backend: str,
+    revision: str,
+    threads: int,
+    note: Callable[[str], None],
+    most_blocks: int = MOST_BLOCKS,
 ) -> tuple[Comparison, str]:
     """The comparison, and the commit that the revision is. Raises BenchError where one of the two cannot be run."""
     with other_revision(revision) as (folder, commit):
@@ -115,9 +120,12 @@ def pairs(workload: str, backend: str, threads: int, base: Path, note: Callable[
     def pair(number: int) -> Iterator[tuple[Turn, Turn]]:
         with ExitStack() as stack:
             # Whoever starts first changes as well.
-            order = (base, ROOT) if number % 2 == 0 else (ROOT, base)
-            processes = {root: stack.enter_context(Process("alone", threads, note, root)) for root in order}
-            yield tuple(_turn(processes[root], root, workload, backend) for root in (base, ROOT))
+            roots = (base, ROOT) if number % 2 == 0 else (ROOT, base)
+            processes = [stack.enter_context(Process("alone", threads, note, root)) for root in roots]
+            first, second = (
+                _turn(process, root, workload, backend) for process, root in zip(processes, roots, strict=True)
+            )
+            yield (first, second) if number % 2 == 0 else (second, first)
 
     return pair
 

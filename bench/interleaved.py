@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,20 @@ class Found:
 def environment() -> dict[str, str]:
     """The variables of this process, less those that slow a library down for everyone but us."""
     return {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
+
+
+@contextmanager
+def confine(threads: int) -> Iterator[None]:
+    """This process on so many processors, as a worker is."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[-threads:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class Process:

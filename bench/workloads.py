@@ -139,12 +139,15 @@ def composed_step(backend: ModuleType, workload: Workload, *, dense: bool = Fals
     return _training(step, start(workload), x.astype(np.float32) if dense else x, rows)
 
 
-def fused_step(backend: Backend, workload: Workload, *, grey: bool = False) -> Training:
-    """The fused step, which does the same; with `grey` it draws the binary pixels first."""
+def fused_step(
+    backend: Backend, workload: Workload, *, grey: bool = False, make: Callable[[Any], Any] = lambda fused: fused
+) -> Training:
+    """The fused step, which does the same; with `grey` it draws the binary pixels first. `make` may change it."""
     state = start(workload)
     fused = backend.fused_step(workload.arch, state, workload.batch, workload.samples)
     optimiser = Optimiser()
     assert fused is not None
+    fused = make(fused)
 
     def step(state: TrainingState, x: Any, rows: Any) -> object:
         return fused(x, rows, seed=SEED, optimiser=optimiser, grey=grey)
