@@ -12,13 +12,13 @@ _MAKERS = {"GenuineIntel": "intel", "AuthenticAMD": "amd"}
 _SERIES = ("epyc", "ryzen", "threadripper")
 # LLVM writes its names of processors in one word.
 _WORDS = ("sapphire", "emerald", "granite", "diamond", "sierra", "cascade", "cooper", "alder", "raptor", "meteor",
-          "arrow", "rocket", "tiger", "ice", "sky")  # fmt: skip
+          "arrow", "rocket", "tiger", "ice")  # fmt: skip
 
 
 def spelt(maker: str, brand: str, model: str) -> str:
     """The name, of the maker's and the brand's own text and LLVM's word for the model."""
     series = next((one for one in _SERIES if one in brand.lower()), "")
-    model = re.sub(rf"^({'|'.join(_WORDS)})(?=[a-z])", r"\1-", model.lower())
+    model = re.sub(rf"^({'|'.join(_WORDS)})(?=lake|rapids)", r"\1-", model.lower())
     model = model.replace("znver", "zen")
     known = _MAKERS.get(maker, re.sub(r"[^a-z0-9]+", "-", maker.lower()).strip("-"))
     return "-".join(part for part in (known, series, model) if part)
