@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MARGIN = 0.01
 # Who looks after each block may be wrong at each look: a verdict needs more confidence than the interval shown.
 SHOWN, DECIDED = 0.95, 0.99
-PAIRS, FEWEST_BLOCKS, MOST_BLOCKS = 12, 6, 40
+PAIRS, FEWEST_BLOCKS, MOST_BLOCKS = 20, 6, 40
 TURN_SECONDS, PAUSE_SECONDS, MOST_STEPS = 0.06, 0.002, 1000
 
 # Milliseconds that a step takes in one turn of so many.
@@ -71,27 +71,35 @@ def verdict(estimates: list[float]) -> str:
 def compare(pair: Pair, note: Callable[[str], None], most_blocks: int = MOST_BLOCKS) -> Comparison:
     """Blocks of turns until there is a verdict, at most `most_blocks`; `pair(number)` opens a block's base and head."""
     estimates: list[float] = []
-    times: tuple[list[float], list[float]] = [], []
+    base_ms: list[float] = []
+    head_ms: list[float] = []
     said = "undecided"
     while said == "undecided" and len(estimates) < most_blocks:
         with pair(len(estimates)) as (base, head):
-            ratios = []
-            steps = _steps(base)
-            for number in range(PAIRS):
-                # Whoever comes second finds other caches: they change places.
-                if number % 2:
-                    of_head, of_base = head(steps), base(steps)
-                else:
-                    of_base, of_head = base(steps), head(steps)
-                ratios.append(math.log(of_head / of_base))
-                times[0].append(of_base)
-                times[1].append(of_head)
-        estimates.append(median(ratios))
+            estimate, of_base, of_head = block(base, head, _steps(base))
+        estimates.append(estimate)
+        base_ms += of_base
+        head_ms += of_head
         if len(estimates) >= FEWEST_BLOCKS:
             said = verdict(estimates)
             low, high = interval(estimates, SHOWN)
             note(f"{len(estimates)} pairs of processes: {low:.3f} to {high:.3f}, {said}")
-    return Comparison(math.exp(mean(estimates)), *interval(estimates, SHOWN), said, len(estimates), *times)
+    ratio = math.exp(mean(estimates))
+    return Comparison(ratio, *interval(estimates, SHOWN), said, len(estimates), base_ms, head_ms)
+
+
+def block(base: Turn, head: Turn, steps: int) -> tuple[float, list[float], list[float]]:
+    """The median log ratio of PAIRS turns of head to base, and both sides' times."""
+    of_base, of_head = [], []
+    for number in range(PAIRS):
+        # Whoever comes second finds other caches: they change places.
+        if number % 2:
+            of_head.append(head(steps))
+            of_base.append(base(steps))
+        else:
+            of_base.append(base(steps))
+            of_head.append(head(steps))
+    return median(math.log(h / b) for h, b in zip(of_head, of_base, strict=True)), of_base, of_head
 
 
 def _steps(turn: Turn) -> int:
