@@ -5,6 +5,7 @@ No time is asserted anywhere: the clocks here are random numbers of a fixed seed
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,20 @@ from vae_np import backends
 from vae_np.cli.bench import _load as load
 
 NEEDS_KERNELS = pytest.mark.skipif(backends.missing("numba") is not None, reason="the kernels are not here")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def repository(folder: Path) -> None:
+    """Two commits of one file."""
+    git(folder, "init", "--quiet")
+    for text in ("first", "second"):
+        (folder / "file").write_text(text)
+        git(folder, "add", "file")
+        git(folder, "commit", "--quiet", "-m", text)
 
 
 def clocks(rng: Any, slower: float, of_process: float, of_turn: float, calls: list[str] | None = None) -> Any:
@@ -106,22 +121,13 @@ def test_outside_a_repository_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_a_work_tree_of_a_revision_is_made_and_taken_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     against = load("against")
 
-    def git(*arguments: str) -> str:
-        who = ("-c", "user.name=a", "-c", "user.email=a@b")
-        command = ["git", "-C", str(tmp_path), *who, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    git("init", "--quiet")
-    for text in ("first", "second"):
-        (tmp_path / "file").write_text(text)
-        git("add", "file")
-        git("commit", "--quiet", "-m", text)
+    repository(tmp_path)
     monkeypatch.setattr(against, "ROOT", tmp_path)
     with against.other_revision("HEAD~1") as (folder, commit):
         assert (folder / "file").read_text() == "first"
-        assert commit == git("rev-parse", "HEAD~1").strip()
+        assert commit == git(tmp_path, "rev-parse", "HEAD~1").strip()
     assert not folder.exists()
-    assert git("worktree", "list").count("\n") == 1
+    assert git(tmp_path, "worktree", "list").count("\n") == 1
 
 
 @NEEDS_KERNELS
@@ -230,3 +236,41 @@ def test_a_peak_is_reached_in_registers() -> None:
 )
 def test_processors_are_spelt_as_their_folders(maker: str, brand: str, model: str, name: str) -> None:
     assert load("processor").spelt(maker, brand, model) == name
+
+
+def test_the_history_has_a_line_for_each_processor_workload_and_commit(tmp_path: Path) -> None:
+    history = load("history")
+    row = {"what": "step", "workload": "pt", "backend": "numba", "median_ms": 2.0, "threads": 2,
+           "ratio_to_fastest_peer": 0.6, "ratio_to_gemm_floor": 0.9}  # fmt: skip
+    rows = [row, {**row, "backend": "jax"}, {**row, "what": "step with binarisation"}]
+
+    def lines(commit: str | None, processor: str = "amd-epyc-zen5") -> list[dict[str, Any]]:
+        path = tmp_path / "cpu-step-pt.json"
+        path.write_text(json.dumps({"results": rows, "environment": {"commit": commit, "processor": processor}}))
+        return history.lines_of(path)
+
+    first = lines("a" * 40)
+    assert [(line["what"], line["workload"], line["median_ms"]) for line in first] == [("step", "pt", 2.0)]
+    # Files that differ from their commit, and those of older versions, say nothing of a commit.
+    assert lines("a" * 40 + "+") == lines(None) == []
+    rows[0] = {**row, "median_ms": 1.5}
+    both = history.merged(first, lines("a" * 40) + lines("b" * 40) + lines("b" * 40, "intel-emerald-rapids"))
+    assert [(line["processor"][:3], line["commit"][0], line["median_ms"]) for line in both] == [
+        ("amd", "a", 1.5), ("amd", "b", 1.5), ("int", "b", 1.5)
+    ]  # fmt: skip
+    history.write(both, tmp_path / "history.jsonl")
+    assert history.read(tmp_path / "history.jsonl") == both
+    assert history.read(tmp_path / "none.jsonl") == []
+    panels = history.figure(both).axes
+    assert [ax.get_title("left") for ax in panels] == [
+        "ours / fastest peer, amd-epyc-zen5", "ours / fastest peer, intel-emerald-rapids"
+    ]  # fmt: skip
+    assert [list(line.get_ydata()) for line in panels[0].lines if line.get_marker() == "o"] == [[0.6, 0.6]]
+
+
+def test_commits_stand_in_git_s_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    history = load("history")
+    repository(tmp_path)
+    monkeypatch.setattr(history, "HERE", tmp_path)
+    older, newer = (git(tmp_path, "rev-parse", revision).strip() for revision in ("HEAD~1", "HEAD"))
+    assert history.in_order([newer, older, "unknown", older]) == ["unknown", older, newer]
