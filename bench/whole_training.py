@@ -66,13 +66,13 @@ def run(command: list[str], threads: int, cwd: Path) -> dict[str, float]:
 
 
 @contextmanager
-def busy_processor(threads: int) -> Iterator[None]:
+def busy_processor(threads: int) -> Iterator[subprocess.Popen[bytes]]:
     """One of the processors that everyone runs on is kept busy by a process of its own."""
     one = sorted(os.sched_getaffinity(0))[-threads]
     spin = f"import os\nos.sched_setaffinity(0, {{{one}}})\nwhile True: pass"
     process = subprocess.Popen([sys.executable, "-c", spin])
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
