@@ -29,6 +29,8 @@ PEERS = ("torch", "jax")
 FLOOR, FLUSHED = "gemm only", "torch flushed"
 # A turn takes about so many seconds; before it, threads of others that still spin have time to fall asleep.
 TURN_SECONDS, PAUSE_SECONDS, MOST_CALLS = 0.1, 0.03, 1000
+# The first round does not count and is long: our steps find out meanwhile how many threads are worth it.
+WARM_SECONDS = 1.0
 _HEAT_ROUNDS = 3
 
 
@@ -144,11 +146,11 @@ class Entrant:
         """What so many calls take."""
         return float(self.process.ask("call", self.title, self.name, calls))
 
-    def turn(self) -> float:
-        """Milliseconds per step in one turn, after a call that is not counted."""
+    def turn(self, lasting: float) -> float:
+        """Milliseconds per step in one turn of about so many seconds, after a call that is not counted."""
         self.begin()
         time.sleep(PAUSE_SECONDS)
-        calls = int(np.clip(TURN_SECONDS / max(self.seconds(1), 1e-9), 1, MOST_CALLS))
+        calls = int(np.clip(lasting / max(self.seconds(1), 1e-9), 1, MOST_CALLS))
         return 1e3 * self.seconds(calls) / (calls * self.steps)
 
 
@@ -243,7 +245,7 @@ def _turns(entrants: list[Entrant], rounds: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {one.name: [] for one in entrants}
     for number in range(rounds + 1):
         for one in entrants:
-            taken = one.turn()
+            taken = one.turn(TURN_SECONDS if number else WARM_SECONDS)
             if number > 0:
                 times[one.name].append(taken)
     return times

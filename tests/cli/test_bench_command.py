@@ -249,7 +249,7 @@ def test_of_a_heat_the_fastest_takes_part_under_its_name() -> None:
     taken = {"slow": 3.0, "fast": 1.0, "alone": 2.0}
 
     class Still(interleaved.Entrant):
-        def turn(self) -> float:
+        def turn(self, lasting: float) -> float:
             return taken[self.name]
 
     everyone = [Still(None, "step", name, 1, False, False, heat, "iwae", None)
