@@ -205,7 +205,7 @@ def _time(title: str, workload: str, entrants: list[Entrant], threads: int, roun
     # After training it is the same contestants that go on, but for the flushed ones.
     _agree(title, [one for one in entrants if title != AFTER or one.heat == FLUSHED], "check")
     entrants = _winners(title, entrants, found)
-    times = _turns(entrants, rounds)
+    times = _turns(entrants, rounds, WARM_SECONDS)
     _agree(title, entrants, "check_after")
     quartiles = {who: [float(q) for q in np.quantile(taken, [0.25, 0.5, 0.75])] for who, taken in times.items()}
     fastest = min((quartiles[one.name][1] for one in entrants if one.is_peer), default=None)
@@ -234,18 +234,18 @@ def _winners(title: str, entrants: list[Entrant], found: Found) -> list[Entrant]
     heats = {one.heat: [other for other in entrants if other.heat == one.heat] for one in entrants if one.heat}
     best = {}
     for heat, rivals in heats.items():
-        times = _turns(rivals, _HEAT_ROUNDS)
+        times = _turns(rivals, _HEAT_ROUNDS, TURN_SECONDS)
         best[heat] = min(rivals, key=lambda one, of=times: float(np.median(of[one.name])))
         found.heats.setdefault(title, {})[heat] = best[heat].name
     return [one for one in entrants if one.heat is None or best[one.heat] is one]
 
 
-def _turns(entrants: list[Entrant], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds per step, of `rounds` turns each, after one that is not counted."""
+def _turns(entrants: list[Entrant], rounds: int, warm: float) -> dict[str, list[float]]:
+    """Milliseconds per step, of `rounds` turns each, after one of `warm` seconds that is not counted."""
     times: dict[str, list[float]] = {one.name: [] for one in entrants}
     for number in range(rounds + 1):
         for one in entrants:
-            taken = one.turn(TURN_SECONDS if number else WARM_SECONDS)
+            taken = one.turn(TURN_SECONDS if number else warm)
             if number > 0:
                 times[one.name].append(taken)
     return times
