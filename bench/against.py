@@ -156,7 +156,7 @@ def _turn(process: Process, root: Path, workload: str, backend: str) -> Turn:
 @contextmanager
 def other_revision(revision: str) -> Iterator[tuple[Path, str]]:
     """A work tree of a revision in a temporary folder, and its commit; the tree is gone afterwards."""
-    commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    commit = commit_of(revision)
     if commit is None:
         raise BenchError(f"against: got {revision!r}, expected a revision that git knows in this checkout")
     with tempfile.TemporaryDirectory() as name:
@@ -167,6 +167,11 @@ def other_revision(revision: str) -> Iterator[tuple[Path, str]]:
             yield folder, commit
         finally:
             _git("worktree", "remove", "--force", str(folder))
+
+
+def commit_of(revision: str) -> str | None:
+    """The commit that a revision is in this checkout; None where git knows none."""
+    return _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
 
 
 def _git(*arguments: str) -> str | None:

@@ -107,7 +107,7 @@ def test_the_interval_covers_the_ratio_as_often_as_it_says() -> None:
 def test_a_revision_that_git_does_not_know_is_one_line() -> None:
     result = vae_np("bench", "step", "--against", "no-such-revision")
     expected = "vae-np: against: got 'no-such-revision', expected a revision that git knows in this checkout\n"
-    assert (result.code, result.err) == (1, expected)
+    assert (result.code, result.err) == (2, expected)
 
 
 def test_outside_a_repository_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def test_a_peer_takes_part(peer: str, workload: str) -> None:
         (["--after", "0"], "after: got 0, expected a whole number >= 1"),
         (["eval", "--against", "HEAD"], "against: got 'HEAD', but only steps on the processor are compared with a "
          "revision's"),
+        (["--against", "HEAD", "--chart", "a.png"], "chart: got 'a.png', but a comparison of revisions draws none"),
         (["profile", "--backend", "numpy"], "backend: got 'numpy', but only the fused step of numba has phases to "
          "profile"),
         (

@@ -70,6 +70,8 @@ def command(
     chosen = backends.choose(backend)
     output = Output(json_file)
     if against is not None:
+        if chart is not None:
+            raise InputError(f"chart: got {chart!r}, but a comparison of revisions draws none")
         return _against(what, workload, chosen, against, count, output)
     if what == "profile":
         return _profile(workload, chosen, count, repeats, chart_file, output)
@@ -131,6 +133,8 @@ def _against(
     against = _load("against")
     if what != "step" or backend.device is not None:
         raise InputError(f"against: got {revision!r}, but only steps on the processor are compared with a revision's")
+    if against.commit_of(revision) is None:
+        raise InputError(f"against: got {revision!r}, expected a revision that git knows in this checkout")
     try:
         found, commit = against.run(workload, backend.name, revision, threads, output.say)
     except against.BenchError as error:
