@@ -13,24 +13,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workloads import ADAM_BYTES, DRAWN, EVAL, STEP, WORKLOADS, parameter_count
+from workloads import ADAM_BYTES, AFTER, STEP, WORKLOADS, parameter_count
 
 __all__ = ["PEERS", "WHATS", "WORKLOADS", "BenchError", "Found", "run"]
 
 WHATS = ("ops", "step", "eval")
 PEERS = ("torch", "jax")
-FLOOR = "gemm only"
+FLOOR, FLUSHED = "gemm only", "torch flushed"
 # A turn takes about so many seconds; before it, threads of others that still spin have time to fall asleep.
 TURN_SECONDS, PAUSE_SECONDS, MOST_CALLS = 0.1, 0.03, 1000
-CHECK_STEPS = 40
-_FLOOR_ROUNDS = 5
+# The first round does not count and is long: our steps find out meanwhile how many threads are worth it.
+WARM_SECONDS = 1.0
+_HEAT_ROUNDS = 3
 
 
 class BenchError(RuntimeError):
@@ -43,16 +44,40 @@ class Found:
 
     results: list[dict[str, Any]] = field(default_factory=list)
     first_calls_ms: dict[str, dict[str, float]] = field(default_factory=dict)
-    gemm_only: dict[str, str] = field(default_factory=dict)
+    heats: dict[str, dict[str, str]] = field(default_factory=dict)
     bandwidth_gb_s: dict[str, float] = field(default_factory=dict)
 
 
-class Process:
-    """A worker and what it has built; `note` hears what it has to say in the meantime."""
+def environment() -> dict[str, str]:
+    """The variables of this process, less those that slow a library down for everyone but us."""
+    return {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
 
-    def __init__(self, role: str, threads: int, note: Callable[[str], None]) -> None:
+
+@contextmanager
+def confine(threads: int) -> Iterator[None]:
+    """This process on so many processors, as a worker is."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[-threads:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class Process:
+    """A worker and what it has built; `note` hears what it has to say in the meantime.
+
+    It takes the package from the folder `root`, where one is named: another revision's.
+    """
+
+    def __init__(self, role: str, threads: int, note: Callable[[str], None], root: Path | None = None) -> None:
         blas = "1" if role == "slabs" else str(threads)
         limits = {"OPENBLAS_NUM_THREADS": blas, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        if root is not None:
+            limits["PYTHONPATH"] = str(root)
         self.role, self._note = role, note
         self._said = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115  # closed with the process
         # A session of its own: Ctrl-C reaches the command alone, which then ends its workers.
@@ -62,7 +87,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
-            env={**os.environ, **limits},
+            env={**environment(), **limits},
             start_new_session=True,
         )
 
@@ -109,73 +134,89 @@ class Entrant:
     steps: int
     sparse: bool
     is_peer: bool
-    is_floor: bool
+    heat: str | None
+    workload: str
+    state: str | None
+
+    def begin(self) -> None:
+        """Go to the state that every turn begins with: each times the same steps of the same training."""
+        self.process.ask("begin", self.title, self.name, self.workload, self.state)
 
     def seconds(self, calls: int) -> float:
         """What so many calls take."""
         return float(self.process.ask("call", self.title, self.name, calls))
 
-    def turn(self) -> float:
-        """Milliseconds per step in one turn, after a call that is not counted."""
+    def turn(self, lasting: float) -> float:
+        """Milliseconds per step in one turn of about so many seconds, after a call that is not counted."""
+        self.begin()
         time.sleep(PAUSE_SECONDS)
-        calls = int(np.clip(TURN_SECONDS / max(self.seconds(1), 1e-9), 1, MOST_CALLS))
+        calls = int(np.clip(lasting / max(self.seconds(1), 1e-9), 1, MOST_CALLS))
         return 1e3 * self.seconds(calls) / (calls * self.steps)
 
 
 def run(
-    what: str, name: str, backend: str, peers: list[str], threads: int, rounds: int, note: Callable[[str], None]
-) -> Found:
+    what: str, name: str, backend: str, peers: list[str], threads: int, rounds: int, note: Callable[[str], None],
+    *, after: int | None = None,
+) -> Found:  # fmt: skip
     """All results of one kind on one workload. Raises BenchError if a contestant is wrong, before or after the timing.
 
-    `note` hears of compilation and of what is being timed.
+    Steps are timed from the start, and after `after` steps of training: an epoch if it is None. `note` hears of
+    compilation and of what is being timed.
     """
-    roles = [*(["ours"] if backend != "numpy" else []), "blas", *([] if what == "ops" else ["slabs"]), *peers]
+    workload, ours = WORKLOADS[name], "ours" if backend != "numpy" else "blas"
+    flushed = [FLUSHED] if what == "step" and "torch" in peers else []
+    roles = [*dict.fromkeys((ours, "blas")), *([] if what == "ops" else ["slabs"]), *peers, *flushed]
     found = Found()
     with ExitStack() as stack:
-        processes = [stack.enter_context(Process(role, threads, note)) for role in roles]
+        saved: str | None = None
+        processes = {role: stack.enter_context(Process(role, threads, note)) for role in roles}
         contests: dict[str, list[Entrant]] = {}
-        for process in processes:
+        if what == "step":
+            steps = workload.epoch if after is None else after
+            saved = str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "state.npz")
+            note(f"training {steps} steps, from which everyone goes on")
+            processes[ours].ask("train", name, backend, steps, saved)
+        for process in processes.values():
             for title, everyone in process.ask("build", what, name, backend).items():
-                entrants = contests.setdefault(title, [])
-                entrants += [Entrant(process, title, who, **described) for who, described in everyone.items()]
+                state = None if title == STEP else saved
+                contests.setdefault(title, []).extend(
+                    Entrant(process, title, who, workload=name, state=state, **described)
+                    for who, described in everyone.items()
+                )
         for title, entrants in contests.items():
             # Grey x has no pixels to draw: only the floor would be left.
-            if all(entrant.is_floor for entrant in entrants):
+            if all(entrant.heat == FLOOR for entrant in entrants):
                 continue
             _time(title, name, entrants, threads, rounds, found)
         if what == "step":
-            slabs = next(process for process in processes if process.role == "slabs")
             triad = next(result["median_ms"] for result in found.results if result["backend"] == "triad")
-            moved = ADAM_BYTES * parameter_count(WORKLOADS[name])
-            found.bandwidth_gb_s = {"parameters": 1e-6 * moved / triad, "memory": slabs.ask("bandwidth")}
+            moved = ADAM_BYTES * parameter_count(workload)
+            found.bandwidth_gb_s = {"parameters": 1e-6 * moved / triad, "memory": processes["slabs"].ask("bandwidth")}
     return found
 
 
 def _time(title: str, workload: str, entrants: list[Entrant], threads: int, rounds: int, found: Found) -> None:
     """Time everyone of one title, and add the results to what was found."""
-    found.first_calls_ms[title] = {one.name: 1e3 * one.seconds(1) for one in entrants}
-    floors = [one for one in entrants if one.is_floor]
-    if floors:
-        times = _turns(floors, _FLOOR_ROUNDS)
-        best = min(floors, key=lambda one: float(np.median(times[one.name])))
-        found.gemm_only[title] = best.name
-        entrants = [one for one in entrants if one is best or not one.is_floor]
-    if title in (STEP, DRAWN):
-        for one in entrants:
-            one.seconds(CHECK_STEPS // one.steps - 1)
-    _agree(title, entrants)
-    times = _turns(entrants, rounds)
-    _agree(title, entrants, same=title == EVAL)
+    first: dict[str, float] = {}
+    for one in entrants:
+        one.begin()
+        first[one.name] = 1e3 * one.seconds(1)
+    found.first_calls_ms[title] = first
+    # After training it is the same contestants that go on, but for the flushed ones.
+    _agree(title, [one for one in entrants if title != AFTER or one.heat == FLUSHED], "check")
+    entrants = _winners(title, entrants, found)
+    times = _turns(entrants, rounds, WARM_SECONDS)
+    _agree(title, entrants, "check_after")
     quartiles = {who: [float(q) for q in np.quantile(taken, [0.25, 0.5, 0.75])] for who, taken in times.items()}
     fastest = min((quartiles[one.name][1] for one in entrants if one.is_peer), default=None)
-    floor = next((quartiles[one.name][1] for one in entrants if one.is_floor), None)
+    floor = next((quartiles[one.name][1] for one in entrants if one.heat == FLOOR), None)
     for one in entrants:
         q25, median, q75 = quartiles[one.name]
         found.results.append(
             {
                 "what": title,
                 "workload": workload,
-                "backend": FLOOR if one.is_floor else one.name,
+                "backend": one.heat or one.name,
                 "median_ms": median,
                 "q25_ms": q25,
                 "q75_ms": q75,
@@ -188,22 +229,33 @@ def _time(title: str, workload: str, entrants: list[Entrant], threads: int, roun
         )
 
 
-def _turns(entrants: list[Entrant], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds per step, of `rounds` turns each, after one that is not counted."""
+def _winners(title: str, entrants: list[Entrant], found: Found) -> list[Entrant]:
+    """The fastest of each heat by a few rounds, and everyone who is in none."""
+    heats = {one.heat: [other for other in entrants if other.heat == one.heat] for one in entrants if one.heat}
+    best = {}
+    for heat, rivals in heats.items():
+        times = _turns(rivals, _HEAT_ROUNDS, TURN_SECONDS)
+        best[heat] = min(rivals, key=lambda one, of=times: float(np.median(of[one.name])))
+        found.heats.setdefault(title, {})[heat] = best[heat].name
+    return [one for one in entrants if one.heat is None or best[one.heat] is one]
+
+
+def _turns(entrants: list[Entrant], rounds: int, warm: float) -> dict[str, list[float]]:
+    """Milliseconds per step, of `rounds` turns each, after one of `warm` seconds that is not counted."""
     times: dict[str, list[float]] = {one.name: [] for one in entrants}
     for number in range(rounds + 1):
         for one in entrants:
-            taken = one.turn()
+            taken = one.turn(TURN_SECONDS if number else warm)
             if number > 0:
                 times[one.name].append(taken)
     return times
 
 
-def _agree(title: str, entrants: Iterable[Entrant], *, same: bool = True) -> None:
-    """Has everyone check itself, and where `same`, compares: two figures may differ by both errors together."""
+def _agree(title: str, entrants: Iterable[Entrant], check: str) -> None:
+    """Has everyone check itself, and compares: two figures may differ by both errors together."""
     first: dict[str, tuple[str, float, float]] = {}
     for one in entrants:
-        for figure, (value, error) in one.process.ask("check", title, one.name).items():
+        for figure, (value, error) in one.process.ask(check, title, one.name).items():
             who, other, its_error = first.setdefault(figure, (one.name, value, error))
-            if same and not abs(value - other) <= error + its_error:
+            if not abs(value - other) <= error + its_error:
                 raise BenchError(f"{title}: {figure} of {one.name} is {value:.6g}, but of {who} {other:.6g}")

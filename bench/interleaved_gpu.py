@@ -17,7 +17,18 @@ import interleaved
 import numpy as np
 import workloads
 from interleaved import FLOOR, BenchError, Found
-from workloads import DRAWN, EVAL, SEED, STEP, Workload, evaluation_images, given_batch, grey_batch, step_products
+from workloads import (
+    DRAWN,
+    EVAL,
+    SEED,
+    STEP,
+    Workload,
+    evaluation_images,
+    given_batch,
+    given_batches,
+    grey_batches,
+    step_products,
+)
 
 from vae_np import backends, objectives, ops
 from vae_np.evaluation import importance
@@ -113,15 +124,15 @@ def _loss_of(workload: Workload, values: dict[str, Any], seed: int = SEED + 1) -
 
 
 def _our_run(backend: backends.Backend, workload: Workload, grey: bool) -> tuple[Any, TrainingState]:
-    x, rows = (grey_batch if grey else given_batch)(workload)
+    x = (grey_batches if grey else given_batches)(workload)[0]
     state = TrainingState(_start(workload))
     make = backend.fused_run(workload.arch)
     assert make is not None
     how: dict[str, Any] = {"seed": SEED, "optimiser": Optimiser(), "draw": grey, "samples": workload.samples}
-    steps = make(workload.arch, state, workload.batch, x, **how)
-    # One batch is all the data: every step is an epoch of it, and one order serves them all.
+    steps = make(workload.arch, state, workload.batch, x.reshape(-1, x.shape[-1]), **how)
+    # The batches are all the data, and one order, the first to the last, serves every epoch.
     for parity in (0, 1):
-        steps.order(parity, rows)
+        steps.order(parity, np.arange(x.shape[0] * x.shape[1]))
     return steps, state
 
 
@@ -138,7 +149,7 @@ def _trainings(
         return _loss_of(workload, dict(state.parameters))
 
     found = {backend.name: Contestant(ours, outcome=our_loss)}
-    x = (grey_batch if grey else given_batch)(workload)[0]
+    x = (grey_batches if grey else given_batches)(workload)[0]
     if "torch" in peers:
         from peers import torch_gpu
 
@@ -152,9 +163,10 @@ def _trainings(
     if "jax" in peers:
         from peers import jax_peer
 
-        once, unit, now = jax_peer.training(
-            "jax", workload.arch, _start(workload), x, count=_SCAN, grey=grey, samples=workload.samples
+        once, unit, begin, now = jax_peer.training(
+            "jax", workload.arch, x, count=_SCAN, grey=grey, samples=workload.samples
         )
+        begin(TrainingState(_start(workload)))
         found["jax"] = Contestant(
             lambda count: [once() for _ in range(count)], unit, is_peer=True, outcome=lambda: _loss_of(workload, now())
         )

@@ -22,7 +22,7 @@ def test_gemm_only(benchmark, workload):
 @pytest.mark.parametrize("backend", on_processor())
 def test_composed(benchmark, backend, dense, workload):
     benchmark.group = workload
-    benchmark(composed_step(backends.choose(backend).ops, WORKLOADS[workload], dense=dense)[0])
+    benchmark(composed_step(backends.choose(backend).ops, WORKLOADS[workload], dense=dense).run)
 
 
 @pytest.mark.parametrize("workload", list(WORKLOADS))
@@ -34,4 +34,4 @@ def test_fused(benchmark, backend, grey, workload):
     if why is not None:
         pytest.skip(why)
     benchmark.group = workload
-    benchmark(fused_step(chosen, WORKLOADS[workload], grey=grey)[0])
+    benchmark(fused_step(chosen, WORKLOADS[workload], grey=grey).run)

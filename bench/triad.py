@@ -9,15 +9,18 @@ import numpy as np
 from numba import njit
 from workloads import Step, in_threads
 
+from vae_np.kernels.cpu.runtime.lowering import Compiler
+
 # Three arrays of 128 MiB, beyond any processor's last cache.
 _MEMORY_ENTRIES = 1 << 25
 _REPEATS = 5
 
 
-@njit(nogil=True)
-def _triad(a: Any, b: Any, c: Any, scale: Any) -> None:
-    for i in range(a.size):
-        a[i] = b[i] + scale * c[i]
+@njit(nogil=True, pipeline_class=Compiler)
+def _triads(a: Any, b: Any, c: Any, scale: Any, repeats: Any) -> None:
+    for _ in range(repeats):
+        for i in range(a.size):
+            a[i] = b[i] + scale * c[i]
 
 
 def triad_in_threads(entries: int, threads: int, repeats: int) -> Step:
@@ -27,11 +30,11 @@ def triad_in_threads(entries: int, threads: int, repeats: int) -> Step:
     def slab(part: int) -> Step:
         of = slice(part * entries // threads, (part + 1) * entries // threads)
         arrays = [array[of] for array in whole]
-        return lambda: _triad(*arrays, np.float32(0.5))
+        return lambda: _triads(*arrays, np.float32(0.5), repeats)
 
     slabs = [slab(part) for part in range(threads)]
     slabs[0]()
-    return in_threads(slabs, repeats)
+    return in_threads(slabs, 1)
 
 
 def memory_bandwidth(threads: int) -> float:

@@ -1,9 +1,11 @@
 """Whole programs, from start to end: `vae-np train --no-plots` beside a JAX script, and its memory beside PyTorch's.
 
-Run with: python bench/whole_training.py [--rounds 3] [--epochs 10] [--threads N] [--peers torch,jax] [--json FILE]
+Run with: python bench/whole_training.py [--rounds 3] [--epochs 10] [--threads N] [--peers torch,jax] [--busy]
+                                         [--json FILE]
 
 Each program runs once to fill its cache of compiled code, then they take turns. The time is the process's, from its
-start to its end; the memory its largest resident set. Test ELBOs have to agree within 0.5 nats.
+start to its end; the memory its largest resident set. Test ELBOs have to agree within 0.5 nats. With --busy another
+process keeps one of the processors busy all the time.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +65,19 @@ def run(command: list[str], threads: int, cwd: Path) -> dict[str, float]:
     return {"seconds": seconds, "peak_mb": used.ru_maxrss / 1024, "test_elbo": elbo}
 
 
+@contextmanager
+def busy_processor(threads: int) -> Iterator[subprocess.Popen[bytes]]:
+    """One of the processors that everyone runs on is kept busy by a process of its own."""
+    one = sorted(os.sched_getaffinity(0))[-threads]
+    spin = f"import os\nos.sched_setaffinity(0, {{{one}}})\nwhile True: pass"
+    process = subprocess.Popen([sys.executable, "-c", spin])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def main() -> None:
     """Run everything in turns, print the table, and fail where the test ELBOs part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -68,9 +85,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--peers", default="torch,jax")
+    parser.add_argument("--busy", action="store_true")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, busy_processor(asked.threads) if asked.busy else nullcontext():
         folder = Path(name)
         programs = commands(folder, asked.peers.split(","), asked.epochs)
         cold = {who: run(command, asked.threads, folder) for who, command in programs.items()}
@@ -88,7 +106,12 @@ def main() -> None:
             f"{one['peak_mb']:6.0f} MB   test ELBO {one['test_elbo']:.2f}{ratio}"
         )
     if asked.json is not None:
-        asked.json.write_text(json.dumps({"results": results}, indent=2) + "\n", encoding="utf-8")
+        # Imported only here, when nothing is started any more.
+        import processor
+
+        environment = {"processor": processor.name(), "commit": processor.commit(), "busy": asked.busy}
+        content = {"results": results, "environment": environment}
+        asked.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     elbos = [one["test_elbo"] for one in results]
     if max(elbos) - min(elbos) > _NATS:
         raise SystemExit(f"test ELBOs from {min(elbos):.2f} to {max(elbos):.2f} nats: they do not do the same")

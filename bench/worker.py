@@ -11,10 +11,13 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contestants import Contest
+
+    from vae_np.step import TrainingState
 
 
 class Worker:
@@ -23,6 +26,7 @@ class Worker:
     def __init__(self, role: str, threads: int, answers: IO[str]) -> None:
         self.role, self.threads, self.answers = role, threads, answers
         self.contest: Contest = {}
+        self.states: dict[tuple[str, str | None], TrainingState] = {}
 
     def answer(self, **content: Any) -> None:
         """Write one line of the answer."""
@@ -35,16 +39,42 @@ class Worker:
 
         from vae_np import backends
 
-        if self.role == "ours":
+        if self.role in ("ours", contestants.ALONE):
             backends.choose(backend).on_compile(lambda: self.answer(note="compiling"))
         self.contest = contestants.build(self.role, what, workload, backend, self.threads)
         return {
             title: {
-                name: {key: getattr(one, key) for key in ("steps", "sparse", "is_peer", "is_floor")}
+                name: {key: getattr(one, key) for key in ("steps", "sparse", "is_peer", "heat")}
                 for name, one in everyone.items()
             }
             for title, everyone in self.contest.items()
         }
+
+    def package(self) -> str:
+        """Where the package that it times lies."""
+        import vae_np
+
+        return str(Path(vae_np.__file__).resolve().parents[1])
+
+    def train(self, workload: str, backend: str, steps: int, path: str) -> None:
+        """Write the state after so many steps."""
+        import contestants
+        import workloads
+
+        workloads.save(contestants.trained(workload, backend, steps), Path(path))
+
+    def begin(self, title: str, name: str, workload: str, path: str | None) -> None:
+        """Take a contestant to the start, or to the state in a file."""
+        import workloads
+
+        begin = self.contest[title][name].begin
+        if begin is not None:
+            if (workload, path) not in self.states:
+                known = workloads.WORKLOADS[workload]
+                self.states[workload, path] = (
+                    workloads.start(known) if path is None else workloads.load(known, Path(path))
+                )
+            begin(self.states[workload, path])
 
     def call(self, title: str, name: str, repeats: int) -> float:
         """Seconds that so many calls take."""
@@ -55,8 +85,13 @@ class Worker:
         return time.perf_counter() - started
 
     def check(self, title: str, name: str) -> dict[str, tuple[float, float]]:
-        """The figures that everyone has to agree on, each with its error; none where nothing is checked."""
+        """The figures that everyone has to agree on before the timing, each with its error; none where none are."""
         check = self.contest[title][name].check
+        return {} if check is None else check()
+
+    def check_after(self, title: str, name: str) -> dict[str, tuple[float, float]]:
+        """The same after the timing."""
+        check = self.contest[title][name].check_after
         return {} if check is None else check()
 
     def bandwidth(self) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +22,9 @@ from vae_np.step import Optimiser, TrainingState, training_step
 SEED = 0
 # Adam reads and writes a parameter and both its moments: two triads over as many entries move as much.
 ADAM_BYTES = 24
-STEP, DRAWN, EVAL = "step", "step with binarisation", "eval"
+STEP, AFTER, DRAWN, EVAL = "step", "step after training", "step with binarisation", "eval"
+# Everyone's steps take the next of so many batches: on one batch over and over the loss collapses.
+BATCHES = 256
 
 Step = Callable[[], object]
 Product = tuple[Any, Any, Any]
@@ -45,6 +49,11 @@ class Workload:
         return "elbo" if self.samples is None else "iwae"
 
     @property
+    def epoch(self) -> int:
+        """Steps of a pass over MNIST's training rows."""
+        return 60_000 // self.batch
+
+    @property
     def decoded(self) -> int:
         """Rows that the decoder has in a step."""
         return self.batch * (self.samples or 1)
@@ -62,18 +71,37 @@ WORKLOADS = {
 }
 
 
+@functools.cache
+def grey_batches(workload: Workload) -> tuple[Any, Any]:
+    """BATCHES different batches of MNIST, (N, B, 784) bytes 0..255, and their rows' places (N, B): shuffled passes."""
+    images, rng = data.load("mnist").train, np.random.default_rng(SEED)
+    passes = -(-BATCHES * workload.batch // len(images))
+    rows = np.concatenate([rng.permutation(len(images)) for _ in range(passes)])
+    rows = rows[: BATCHES * workload.batch].reshape(BATCHES, workload.batch)
+    return images[rows], rows
+
+
+@functools.cache
+def given_batches(workload: Workload) -> tuple[Any, Any]:
+    """The x that steps are given in turn, and its rows' places: binary bytes, or float32 for a normal likelihood."""
+    grey, rows = grey_batches(workload)
+    if not workload.arch.is_bernoulli:
+        return grey.astype(np.float32) / np.float32(255), rows
+    # Drawn once before the timing: NumPy's generator does in a second what the reference's needs half a minute for.
+    rng = np.random.default_rng(SEED)
+    return np.stack([rng.random(x.shape, np.float32) < x / np.float32(255) for x in grey]).view(np.uint8), rows
+
+
 def grey_batch(workload: Workload) -> tuple[Any, Any]:
-    """The first rows of MNIST, (B, 784) bytes 0..255, and their places."""
-    rows = np.arange(workload.batch)
-    return data.load("mnist").train[rows], rows
+    """The first of the grey batches, (B, 784), for what is timed or compared on a single one."""
+    x, rows = grey_batches(workload)
+    return x[0], rows[0]
 
 
 def given_batch(workload: Workload) -> tuple[Any, Any]:
-    """The x that a step is given, and its rows' places: binary bytes, or grey float32 for a normal likelihood."""
-    grey, rows = grey_batch(workload)
-    if not workload.arch.is_bernoulli:
-        return grey.astype(np.float32) / np.float32(255), rows
-    return noise.bernoulli(grey, seed=SEED, stream=noise.BINARIZE, step=0, rows=rows), rows
+    """The first of the batches that steps are given."""
+    x, rows = given_batches(workload)
+    return x[0], rows[0]
 
 
 def evaluation_images() -> Any:
@@ -83,35 +111,95 @@ def evaluation_images() -> Any:
     return noise.bernoulli(grey, seed=SEED, stream=noise.EVAL_BINARIZE, step=0, rows=rows)
 
 
-def composed_step(backend: ModuleType, workload: Workload, *, dense: bool = False) -> tuple[Step, TrainingState]:
+@dataclass(frozen=True)
+class Training:
+    """A training that can be timed: `run` does `steps` steps on the batches that are next.
+
+    `begin` goes to a state and back to the first batch; `parameters` gives them as they are. Ours has a `state`.
+    """
+
+    run: Step
+    steps: int
+    begin: Callable[[TrainingState], object]
+    parameters: Callable[[], Mapping[str, Any]]
+    state: TrainingState | None = None
+
+
+def composed_step(backend: ModuleType, workload: Workload, *, dense: bool = False) -> Training:
     """A training step of the contract's operations on given x: it draws ε, and does forward, backward and Adam.
 
-    With `dense` the pixels come as floats, so that the first layer is a matrix product. The state is what it changes.
+    With `dense` the pixels come as floats, so that the first layer is a matrix product.
     """
-    x, rows = given_batch(workload)
-    seen = x.astype(np.float32) if dense else x
-    state = TrainingState(initialise(workload.arch, seed=SEED))
+    x, rows = given_batches(workload)
     how: dict[str, Any] = {"objective": workload.objective, "samples": workload.samples or 1}
 
-    def step() -> object:
-        return training_step(backend, workload.arch, state, seen, rows, seed=SEED, optimiser=Optimiser(), **how)
+    def step(state: TrainingState, x: Any, rows: Any) -> object:
+        return training_step(backend, workload.arch, state, x, rows, seed=SEED, optimiser=Optimiser(), **how)
 
-    return step, state
+    return _training(step, start(workload), x.astype(np.float32) if dense else x, rows)
 
 
-def fused_step(backend: Backend, workload: Workload, *, grey: bool = False) -> tuple[Step, TrainingState]:
-    """The fused step, which does the same; with `grey` it draws the binary pixels first."""
-    x, rows = grey_batch(workload) if grey else given_batch(workload)
-    state = TrainingState(initialise(workload.arch, seed=SEED))
-    step = backend.fused_step(workload.arch, state, workload.batch, workload.samples)
+def fused_step(
+    backend: Backend, workload: Workload, *, grey: bool = False, make: Callable[[Any], Any] = lambda fused: fused
+) -> Training:
+    """The fused step, which does the same; with `grey` it draws the binary pixels first. `make` may change it."""
+    state = start(workload)
+    fused = backend.fused_step(workload.arch, state, workload.batch, workload.samples)
     optimiser = Optimiser()
-    assert step is not None
-    return lambda: step(x, rows, seed=SEED, optimiser=optimiser, grey=grey), state
+    assert fused is not None
+    fused = make(fused)
+
+    def step(state: TrainingState, x: Any, rows: Any) -> object:
+        return fused(x, rows, seed=SEED, optimiser=optimiser, grey=grey)
+
+    return _training(step, state, *(grey_batches if grey else given_batches)(workload))
+
+
+def start(workload: Workload) -> TrainingState:
+    """The state that every training begins with."""
+    return TrainingState(initialise(workload.arch, seed=SEED))
+
+
+def _training(step: Callable[[TrainingState, Any, Any], object], state: TrainingState, x: Any, rows: Any) -> Training:
+    """Our steps, one per call, which change `state` in place."""
+    batches = list(zip(x, rows, strict=True))
+    turn = cycle(batches)
+
+    def run() -> object:
+        return step(state, *next(turn))
+
+    def begin(at: TrainingState) -> None:
+        nonlocal turn
+        turn = cycle(batches)
+        for mine, given in zip(_flat(state), _flat(at), strict=True):
+            mine[...] = given
+        state.step = at.step
+
+    return Training(run, 1, begin, lambda: state.parameters, state)
+
+
+def _flat(state: TrainingState) -> list[Any]:
+    return [state.parameters.flat, *state.moments().values()]
+
+
+def save(state: TrainingState, path: Path) -> None:
+    """Write what a step changes, for another process to begin with."""
+    np.savez(path, *_flat(state), step=state.step)
+
+
+def load(workload: Workload, path: Path) -> TrainingState:
+    """The state that `save` wrote."""
+    state = start(workload)
+    with np.load(path) as saved:
+        for number, mine in enumerate(_flat(state)):
+            mine[...] = saved[f"arr_{number}"]
+        state.step = int(saved["step"])
+    return state
 
 
 def steps_at_once(workload: Workload) -> int:
     """Steps that one call does where a call is not free: of a scan, and of floors whose threads meet once per call."""
-    return 20 if workload.batch < 256 else 4
+    return 20 if workload.decoded < 256 else 4
 
 
 def parameter_count(workload: Workload) -> int:

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_np.model import Architecture, Parameters
+from vae_np.step import TrainingState
 
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "softplus": jax.nn.softplus}
 MODES = ("jax",)
+EVAL_MODES = MODES
 # Samples of each image that are decoded at once in the evaluation.
 _CHUNK = 500
 
@@ -79,45 +81,48 @@ def _noise(arch: Architecture, x: Any, samples: int | None) -> tuple[int, ...]:
 
 
 def training(
-    mode: str,
-    arch: Architecture,
-    parameters: Parameters,
-    x: Any,
-    *,
-    count: int,
-    grey: bool = False,
-    samples: int | None = None,
-) -> tuple[Callable[[], object], int, Callable[[], dict[str, Any]]]:
-    """Training on x (B, D): as it is given, or with `grey` bytes that are drawn anew each step.
+    mode: str, arch: Architecture, x: Any, *, count: int, grey: bool = False, samples: int | None = None
+) -> tuple[Callable[[], object], int, Callable[[TrainingState], object], Callable[[], dict[str, Any]]]:
+    """Training on the batches x (N, B, D) in turn: as they are given, or with `grey` bytes that are drawn when visited.
 
     It maximises the ELBO, or with `samples` IWAE's bound.
 
-    Returns what to call, how many steps that is (`count`), and what gives the parameters as they are then.
+    Returns what to call, how many steps that is (`count`), what goes to a state and the first batch, and what gives the
+    parameters as they are then.
     """
-    given = jnp.asarray(x.astype(np.float32) / (255 if grey else 1))
+    given = jnp.asarray(x.astype(np.float32) / np.float32(255 if grey else 1))
     objective = negative_elbo if samples is None else negative_bound
 
-    def one(carry: Any, key: Any) -> tuple[Any, Any]:
-        p, m, v, t = carry
-        for_eps, for_x = jax.random.split(key)
-        eps = jax.random.normal(for_eps, _noise(arch, given, samples))
-        seen = jax.random.bernoulli(for_x, given).astype(jnp.float32) if grey else given
-        value, g = jax.value_and_grad(lambda q: objective(arch, q, seen, eps).mean())(p)
-        return (*adam(p, g, m, v, t + 1), t + 1), value
+    def run_all(carry: Any, keys: Any, batches: Any) -> Any:
+        def one(carry: Any, key: Any) -> tuple[Any, Any]:
+            p, m, v, t, at = carry
+            for_eps, for_x = jax.random.split(key)
+            seen = jax.lax.dynamic_index_in_dim(batches, at % len(batches), keepdims=False)
+            seen = jax.random.bernoulli(for_x, seen).astype(jnp.float32) if grey else seen
+            eps = jax.random.normal(for_eps, _noise(arch, seen, samples))
+            value, g = jax.value_and_grad(lambda q: objective(arch, q, seen, eps).mean())(p)
+            return (*adam(p, g, m, v, t + 1), t + 1, at + 1), value
+
+        return jax.lax.scan(one, carry, keys)
 
     # The state is donated: its buffers are written again, not copied.
-    run_all = jax.jit(lambda carry, keys: jax.lax.scan(one, carry, keys), donate_argnums=0)
-    start = {name: jnp.array(value) for name, value in parameters.items()}
-    zeros = [jax.tree.map(jnp.zeros_like, start) for _ in range(2)]
-    state: list[Any] = [(start, *zeros, jnp.asarray(0.0)), jax.random.key(0)]
+    compiled = jax.jit(run_all, donate_argnums=0)
+    state: list[Any] = []
+
+    def begin(at: TrainingState) -> None:
+        trees = [
+            {name: jnp.array(value) for name, value in of.items()}
+            for of in (at.parameters, at.first_moment, at.second_moment)
+        ]
+        state[:] = (*trees, jnp.array(at.step, jnp.float32), jnp.array(0)), jax.random.key(0)
 
     def run() -> None:
         key, now = jax.random.split(state[1])
-        carry, values = run_all(state[0], jax.random.split(now, count))
+        carry, values = compiled(state[0], jax.random.split(now, count), given)
         values.block_until_ready()
         state[:] = carry, key
 
-    return run, count, lambda: {name: np.asarray(value) for name, value in state[0][0].items()}
+    return run, count, begin, lambda: {name: np.asarray(value) for name, value in state[0][0].items()}
 
 
 def log_likelihood(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ def training(
     samples: int | None = None,
     device: str = "cuda",
 ) -> tuple[Callable[[int], None], Callable[[], dict[str, Any]]]:
-    """Training on x (B, D): as it is given, or with `grey` bytes that are drawn anew each step.
+    """Training on the batches x (N, B, D) in turn: as they are given, or with `grey` bytes that are drawn when visited.
 
     It maximises the ELBO, or with `samples` IWAE's bound. Returns what does so many steps and waits for them, and what
     gives the parameters as they are then.
@@ -52,7 +53,9 @@ def training(
     p = torch_peer.tensors(parameters)
     graphed = mode == "torch graph"
     optimiser = torch.optim.Adam(list(p.values()), lr=1e-3, fused=True, capturable=graphed)
-    given = torch.tensor(x, dtype=torch.float32) / (255 if grey else 1)
+    batches = cycle((torch.tensor(x, dtype=torch.float32) / (255 if grey else 1)).unbind())
+    # A recorded graph reads from one place, to which each batch is copied.
+    given = next(batches).clone()
     objective = torch_peer.negative_elbo if samples is None else torch_peer.negative_bound
 
     def one() -> torch.Tensor:
@@ -71,6 +74,7 @@ def training(
 
     def run(count: int) -> None:
         for _ in range(count):
+            given.copy_(next(batches))
             step()
         if device == "cuda":
             torch.cuda.synchronize()

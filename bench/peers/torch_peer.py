@@ -1,9 +1,10 @@
-"""The model in PyTorch: nn.Linear's functions, fused Adam, eager or compiled."""
+"""The model in PyTorch: nn.Linear's functions and fused Adam; the loss eager or compiled, or a whole step compiled."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,13 @@ import torch
 import torch.nn.functional as F
 
 from vae_np.cli import machine
-from vae_np.model import Architecture, Parameters
+from vae_np.model import Architecture, Parameters, initialise
+from vae_np.step import TrainingState
 
 ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh, "softplus": F.softplus}
-MODES = ("torch eager", "torch compiled")
+WHOLE = "torch whole graph"
+MODES = ("torch eager", "torch compiled", WHOLE)
+EVAL_MODES = MODES[:2]
 # Samples decoded at once in the evaluation. Eager, of 250, 500, 1000 and 5000 the fastest.
 _CHUNK = 500
 
@@ -86,40 +90,82 @@ def noise_shape(arch: Architecture, x: Any, samples: int | None) -> tuple[int, .
     return (len(x), arch.latent) if samples is None else (samples, len(x), arch.latent)
 
 
+Loss = Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]
+# Of each parameter: both moments and the number of steps taken.
+Moments = dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
 def training(
-    mode: str,
-    arch: Architecture,
-    parameters: Parameters,
-    x: Any,
-    *,
-    count: int,
-    grey: bool = False,
-    samples: int | None = None,
-) -> tuple[Callable[[], object], int, Callable[[], dict[str, Any]]]:
-    """Training on x (B, D): as it is given, or with `grey` bytes that are drawn anew each step.
+    mode: str, arch: Architecture, x: Any, *, count: int, grey: bool = False, samples: int | None = None
+) -> tuple[Callable[[], object], int, Callable[[TrainingState], object], Callable[[], dict[str, Any]]]:
+    """Training on the batches x (N, B, D) in turn: as they are given, or with `grey` bytes that are drawn when visited.
 
     It maximises the ELBO, or with `samples` IWAE's bound.
 
-    Returns what to call, how many steps that is (one), and what gives the parameters as they are then.
+    Returns what to call, how many steps that is (one), what goes to a state and the first batch, and what gives the
+    parameters as they are then.
     """
-    p = tensors(parameters)
-    optimiser = torch.optim.Adam(list(p.values()), lr=1e-3, fused=True)
-    given = torch.tensor(x.astype(np.float32) / (255 if grey else 1))
-
+    batches = torch.tensor(x.astype(np.float32) / np.float32(255 if grey else 1)).unbind()
     objective = negative_elbo if samples is None else negative_bound
+    turn, p = cycle(batches), tensors(initialise(arch, seed=0))
 
-    def one() -> torch.Tensor:
-        seen = torch.bernoulli(given) if grey else given
-        return objective(arch, p, seen, torch.randn(noise_shape(arch, given, samples)))
+    def loss_on(x: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
+        seen = torch.bernoulli(x) if grey else x
+        return objective(arch, p, seen, torch.randn(noise_shape(arch, x, samples)))
 
-    forward = torch.compile(one) if mode == "torch compiled" else one
+    step, moments = (_graph_step if mode == WHOLE else _eager_step)(
+        torch.compile(loss_on) if mode == "torch compiled" else loss_on, p
+    )
 
-    def run() -> None:
+    @torch.no_grad()
+    def begin(at: TrainingState) -> None:
+        nonlocal turn
+        turn = cycle(batches)
+        # Its own seed is another one in each process.
+        torch.manual_seed(0)
+        for name, (first, second, steps) in moments.items():
+            for mine, its in ((p[name], at.parameters), (first, at.first_moment), (second, at.second_moment)):
+                mine.copy_(torch.from_numpy(its[name].T.copy()))
+            steps.fill_(at.step)
+
+    return lambda: step(next(turn)), 1, begin, lambda: {name: value.detach().numpy().T for name, value in p.items()}
+
+
+def _eager_step(loss_on: Loss, p: dict[str, torch.Tensor]) -> tuple[Callable[[torch.Tensor], None], Moments]:
+    """autograd and the fused Adam; the loss may have been compiled."""
+    optimiser = torch.optim.Adam(list(p.values()), lr=1e-3, fused=True)
+    for value in p.values():
+        optimiser.state[value] = {
+            "step": torch.tensor(0.0), "exp_avg": torch.zeros_like(value), "exp_avg_sq": torch.zeros_like(value)
+        }  # fmt: skip
+
+    def step(x: torch.Tensor) -> None:
         optimiser.zero_grad(set_to_none=True)
-        forward().backward()
+        loss_on(x, p).backward()
         optimiser.step()
 
-    return run, 1, lambda: {name: value.detach().numpy().T for name, value in p.items()}
+    names = ("exp_avg", "exp_avg_sq", "step")
+    return step, {name: tuple(optimiser.state[value][key] for key in names) for name, value in p.items()}
+
+
+def _graph_step(loss_on: Loss, p: dict[str, torch.Tensor]) -> tuple[Callable[[torch.Tensor], None], Moments]:
+    """Forward, backward and Adam as one compiled graph, which fuses the update of all parameters."""
+    values = {name: value.requires_grad_(False) for name, value in p.items()}
+    taken = torch.tensor(0.0)
+    moments = {name: (torch.zeros_like(value), torch.zeros_like(value), taken) for name, value in values.items()}
+
+    @torch.compile
+    def step(x: torch.Tensor) -> None:
+        gradients = torch.func.grad(lambda q: loss_on(x, q))(values)
+        taken.add_(1)
+        size, root = 1e-3 / (1 - 0.9**taken), torch.sqrt(1 - 0.999**taken)
+        for name, g in gradients.items():
+            first, second, _ = moments[name]
+            first.lerp_(g, 0.1)
+            second.mul_(0.999).addcmul_(g, g, value=0.001)
+            values[name].sub_(size * first / (second.sqrt() / root + 1e-8))
+
+    return step, moments
 
 
 def log_likelihood(
