@@ -94,8 +94,10 @@ def _ours(what: str, workload: Workload, backend: Backend) -> Contest:
 
     given: dict[str, Contestant] = {}
     if fused:
-        given[name] = ours(*fused_step(backend, workload), True)
-        given[f"{name} composed"] = ours(*composed_step(backend.ops, workload), True)
+        given[name] = ours(*fused_step(backend, workload), bernoulli)
+        given[f"{name} composed"] = ours(*composed_step(backend.ops, workload), bernoulli)
+        if not bernoulli:
+            return {STEP: given}
         given[f"{name} dense"] = ours(*composed_step(backend.ops, workload, dense=True), False)
         return {STEP: given, DRAWN: {name: ours(*fused_step(backend, workload, grey=True), True)}}
     return {STEP: {name: ours(*composed_step(backend.ops, workload), bernoulli)}}

@@ -41,6 +41,8 @@ class Plan(Protocol):
     samples: int
     # 1 for IWAE's bound, 0 for the ELBO.
     weighs_samples: int
+    # 1 for a normal likelihood, 0 for Bernoulli's.
+    is_normal: int
 
     # The numbers of layers: before `mu` lie the encoder's hidden ones, from `decoder` to `output` the decoder's.
     mu: int
@@ -53,8 +55,16 @@ class Plan(Protocol):
     key1: int
     step: int
     draws_pixels: int
+    # Whether x came as bytes (or is drawn), else as floats; and whether the first layer sums its active pixels alone.
+    has_bytes: int
+    is_sparse: int
     keeps_gradients: int
     applies_adam: int
+
+    # How many log σ² a normal likelihood learns (0, 1 or D), and where: among the parameters, or the fixed one in the
+    # workspace.
+    sigmas: int
+    sigma: int
 
     z: int
     eps: int
@@ -101,7 +111,10 @@ class Layer(Protocol):
 
 
 class Unit(Protocol):
-    """Rows first..last−1 of a layer's weights: one thread's, from their gradient to their update."""
+    """Rows first..last−1 of a layer's weights: one thread's, from their gradient to their update.
+
+    A layer's number beyond the last one stands for the likelihood's log σ².
+    """
 
     layer: int
     first: int
@@ -169,6 +182,8 @@ class Buffers(NamedTuple):
     # In float64: log p(x|z), then log w and w of each sample (B·S,), and scratch of the log ratio (B·K,).
     log_w: Array
     ratio_terms: Array
+    # Each feature's sum for the gradient of log σ² (D,), in float64.
+    sigma_sums: Array
     # The results (B,).
     reconstruction: Array
     kl: Array
@@ -204,6 +219,7 @@ def make_buffers(arch: Architecture, state: TrainingState, batch: int, samples: 
         work=aligned_zeros(size, real),
         log_w=np.zeros(batch * count),
         ratio_terms=np.zeros(batch * arch.latent),
+        sigma_sums=np.zeros(arch.features),
         reconstruction=np.zeros(batch, real),
         kl=np.zeros(batch, real),
         bound=np.zeros(batch, real),
@@ -247,6 +263,7 @@ def _lay_out(
 
     layers = records(len(names), LAYER)
     units: list[tuple[int, int, int]] = []
+    x = work.take(batch * work.row(arch.features))
     for number, (layer, name) in enumerate(zip(layers, names, strict=True)):
         inputs, outputs = parameters[f"{name}.weight"].shape
         rows = decoded if number >= decoder else batch
@@ -254,9 +271,11 @@ def _lay_out(
         layer["rows"], layer["inputs"], layer["outputs"] = rows, inputs, outputs
         layer["activation"] = ACTIVATIONS["identity" if is_linear else arch.activation]
         layer["weight"], layer["bias"] = parameters.offset(f"{name}.weight"), parameters.offset(f"{name}.bias")
-        if number == decoder:
+        if number == 0:
+            layer["input"], layer["input_ld"] = x, work.row(inputs)
+        elif number == decoder:
             layer["input"], layer["dinput"], layer["input_ld"] = z, dz, inputs
-        elif number > 0:
+        else:
             # Both heads read the last hidden layer.
             below = layers[mu - 1 if is_head else number - 1]
             layer["input"], layer["dinput"], layer["input_ld"] = below["result"], below["dresult"], below["ld"]
@@ -267,12 +286,17 @@ def _lay_out(
         layer["turned_ld"] = work.row(inputs)
         if number > 0 and rows // threads < _TURN_ROWS:
             layer["turned"] = work.take(work.row(inputs) * outputs)
-        units += _units(number, rows, inputs, outputs)
+        is_product = number > 0 or arch.likelihood != "bernoulli"
+        units += _units(number, rows, inputs, outputs, is_product=is_product)
     # The costly ones first, so that the threads end together.
     units.sort(key=lambda u: -layers[u[0]]["outputs"] * (u[2] - u[1]) * (layers[u[0]]["rows"] if u[0] else batch // 4))
 
+    sigmas = arch.shapes().get("likelihood.logvar", (0,))[0]
+    if sigmas:
+        units.insert(0, (len(names), 0, sigmas))
     pixel_terms = 2 * arch.features + LANES
-    gradient = work.whole(max((last - first + 1) * layers[n]["outputs"] for n, first, last in units)) + work.lane
+    widest = max((last - first + 1) * layers[n]["outputs"] for n, first, last in units if n < len(names))
+    gradient = work.whole(widest) + work.lane
     gemm = work.whole(scratch_size(real.itemsize)) + work.lane
     # Equal strips of the first layer's columns: of its weights, and of dy as much as stays in the first cache.
     vectors = work.whole(arch.hidden[0]) // work.lane
@@ -283,7 +307,9 @@ def _lay_out(
     plan = records(1, PLAN)
     for field, value in {
         "batch": batch, "features": arch.features, "latent": arch.latent, "samples": count,
-        "weighs_samples": samples is not None, "mu": mu, "logvar": logvar, "decoder": decoder, "output": output,
+        "weighs_samples": samples is not None, "is_normal": not arch.is_bernoulli,
+        "mu": mu, "logvar": logvar, "decoder": decoder, "output": output,
+        "sigmas": sigmas, "sigma": parameters.offset("likelihood.logvar") if sigmas else work.take(1),
         "z": z, "eps": eps, "dz": dz, "pixel_terms": work.take(threads * pixel_terms), "pixel_terms_size": pixel_terms,
         "unit_gradient": work.take(threads * gradient), "unit_gradient_size": gradient,
         "gemm_scratch": work.take(threads * gemm), "gemm_scratch_size": gemm, "row_share": work.take(decoded),
@@ -296,10 +322,10 @@ def _lay_out(
     return plan, layers, cut, work.size
 
 
-def _units(layer: int, rows: int, inputs: int, outputs: int) -> list[tuple[int, int, int]]:
+def _units(layer: int, rows: int, inputs: int, outputs: int, *, is_product: bool) -> list[tuple[int, int, int]]:
     """The fields of a layer's units: rows of its weights, in parts that stay in the second cache."""
     count = max(1, _UNIT_ENTRIES // outputs)
-    if layer > 0:
+    if is_product:
         # More rows where the batch is long: its panels are copied once a unit.
         count = max(TILE_ROWS, count // TILE_ROWS * TILE_ROWS, 96 if rows >= 256 else 0)
     return [(layer, first, min(first + count, inputs)) for first in range(0, inputs, count)]
