@@ -111,7 +111,7 @@ def _is_sparse(x: Array, grey: bool) -> bool:
     """Whether few of a batch's pixels are one, or with `grey`, few can be expected to be drawn so; from a few rows."""
     some = x[:_ROWS_LOOKED_AT]
     limit = _DENSE * some.size
-    return np.count_nonzero(some) < limit or (grey and some.sum(dtype=np.int64) < 255 * limit)
+    return bool(np.count_nonzero(some) < limit) or (grey and bool(some.sum(dtype=np.int64) < 255 * limit))
 
 
 class FusedStep:
