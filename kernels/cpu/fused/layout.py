@@ -72,6 +72,10 @@ class Plan(Protocol):
     kl_terms: int
     # w̃/B of each of the decoder's rows.
     row_share: int
+    # z, ε and w̃/B of the rows that the backward pass takes, one after the other; the ELBO's takes all where they lie.
+    kept_z: int
+    kept_eps: int
+    kept_share: int
 
     # Scratch: the first thread's, and how far the next one's is.
     pixel_terms: int
@@ -152,9 +156,10 @@ def records(count: int, kind: np.dtype[Any]) -> Any:
 class Buffers(NamedTuple):
     """All that a step reads and writes, made once: B examples of S samples, D features, K latents, P parameters."""
 
-    # Records: one plan, the layers, the units, one of the constants.
+    # Records: one plan, the layers, the layers as the backward pass finds them, the units, one of the constants.
     plan: Any
     layers: Any
+    layers_back: Any
     units: Any
     constants: Any
     # The batch: its bytes (B·D,), grey and binary, and its places in the data set (B,).
@@ -179,6 +184,8 @@ class Buffers(NamedTuple):
     second_moment: Array
     # Every intermediate value in the precision of the parameters, at the places that the plan and its layers name.
     work: Array
+    # How many of each example's samples the backward pass takes (B,).
+    kept: Array
     # In float64: log p(x|z), then log w and w of each sample (B·S,), and scratch of the log ratio (B·K,).
     log_w: Array
     ratio_terms: Array
@@ -193,12 +200,13 @@ class Buffers(NamedTuple):
 def make_buffers(arch: Architecture, state: TrainingState, batch: int, samples: int | None, threads: int) -> Buffers:
     """The buffers of a step, with its plan laid out in them."""
     real, count = state.parameters.dtype, samples or 1
-    plan, layers, units, size = _lay_out(arch, state.parameters, batch, samples, threads)
+    plan, layers, layers_back, units, size = _lay_out(arch, state.parameters, batch, samples, threads)
     # A row of pixels at a time, or sixteen rows of latents.
     words = max(64 * ((arch.latent + 3) // 4), 5 * ((arch.features + 3) // 4))
     return Buffers(
         plan=plan,
         layers=layers,
+        layers_back=layers_back,
         units=units,
         constants=records(1, constants_of(real)),
         grey=np.zeros(batch * arch.features, np.uint8),
@@ -217,6 +225,7 @@ def make_buffers(arch: Architecture, state: TrainingState, batch: int, samples: 
         first_moment=state.first_moment.flat,
         second_moment=state.second_moment.flat,
         work=aligned_zeros(size, real),
+        kept=np.full(batch, count),
         log_w=np.zeros(batch * count),
         ratio_terms=np.zeros(batch * arch.latent),
         sigma_sums=np.zeros(arch.features),
@@ -250,8 +259,8 @@ class _Workspace:
 
 def _lay_out(
     arch: Architecture, parameters: Parameters, batch: int, samples: int | None, threads: int
-) -> tuple[Any, Any, Any, int]:
-    """The records of the plan, the layers and the units, and how many entries the workspace has."""
+) -> tuple[Any, Any, Any, Any, int]:
+    """The records of the plan, of the layers both ways and of the units, and how many entries the workspace has."""
     real, depth = parameters.dtype, len(arch.hidden)
     names = [f"encoder.hidden.{i}" for i in range(depth)] + ["encoder.mu", "encoder.logvar"]
     names += [f"decoder.hidden.{i}" for i in range(depth)] + ["decoder.out"]
@@ -291,6 +300,16 @@ def _lay_out(
     # The costly ones first, so that the threads end together.
     units.sort(key=lambda u: -layers[u[0]]["outputs"] * (u[2] - u[1]) * (layers[u[0]]["rows"] if u[0] else batch // 4))
 
+    row_share = work.take(decoded)
+    layers_back, (kept_z, kept_eps, kept_share) = layers.copy(), (z, eps, row_share)
+    if samples is not None:
+        kept_z, kept_eps, kept_share = (work.take(decoded * width) for width in (arch.latent, arch.latent, 1))
+        layers_back[decoder]["input"] = kept_z
+        for number in range(decoder, output):
+            layers_back[number]["result"] = work.take(decoded * int(layers[number]["ld"]))
+            layers_back[number + 1]["input"] = layers_back[number]["result"]
+        layers_back[output]["dresult"] = work.take(decoded * int(layers[output]["ld"]))
+
     sigmas = arch.shapes().get("likelihood.logvar", (0,))[0]
     if sigmas:
         units.insert(0, (len(names), 0, sigmas))
@@ -312,14 +331,15 @@ def _lay_out(
         "sigmas": sigmas, "sigma": parameters.offset("likelihood.logvar") if sigmas else work.take(1),
         "z": z, "eps": eps, "dz": dz, "pixel_terms": work.take(threads * pixel_terms), "pixel_terms_size": pixel_terms,
         "unit_gradient": work.take(threads * gradient), "unit_gradient_size": gradient,
-        "gemm_scratch": work.take(threads * gemm), "gemm_scratch_size": gemm, "row_share": work.take(decoded),
+        "gemm_scratch": work.take(threads * gemm), "gemm_scratch_size": gemm, "row_share": row_share,
+        "kept_z": kept_z, "kept_eps": kept_eps, "kept_share": kept_share,
         "kl_terms": work.take(batch * arch.latent), "gemm": gemm_address(real), "forward_strip": forward_strip,
         "gradient_strip": gradient_strip,
     }.items():  # fmt: skip
         plan[field] = value
     cut = records(len(units), UNIT)
     cut[:] = units
-    return plan, layers, cut, work.size
+    return plan, layers, layers_back, cut, work.size
 
 
 def _units(layer: int, rows: int, inputs: int, outputs: int, *, is_product: bool) -> list[tuple[int, int, int]]:

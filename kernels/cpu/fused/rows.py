@@ -5,8 +5,6 @@ Where x is sparse, the first layer sums the weights' rows of the active pixels a
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from vae_np import noise
@@ -17,9 +15,10 @@ from ..engine.products import call_gemm, transpose
 from ..engine.random_words import fill_normals
 from ..engine.vectors import in_vectors, row_sum, sum_range
 from ..likelihoods import bernoulli_step_row, normal_scales, normal_step_row
-from ..reparam import backward_row, kl_terms, log_ratio_row, sample_row
+from ..reparam import backward_row, kl_terms, sample_row
 from ..runtime.compilation import njit
 from ..runtime.lowering import VECTOR_BYTES
+from .bound import keep_rows
 from .layout import Buffers, Layer, Plan
 
 _EPS_STREAM = noise.EPS
@@ -163,49 +162,15 @@ def forward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
 
 
 @njit(forceinline=True)
-def weigh_samples(buffers: Buffers, first: int, last: int) -> None:
-    """IWAE's bound of each example, and its output's gradient times w̃/B, from log w = log p(x|z) + β log p(z)/q(z|x).
-
-    [D34] [D41]
-    """
-    plan, constants, work = buffers.plan[0], buffers.constants[0], buffers.work
-    samples, latent = plan.samples, plan.latent
-    output, logvar = buffers.layers[plan.output], buffers.layers[plan.logvar].result
-    share, beta = np.float64(constants.share), np.float64(constants.beta_share) / np.float64(constants.share)
-    for i in range(first, last):
-        log_w = buffers.log_w[i * samples : (i + 1) * samples]
-        for k in range(samples):
-            at = (i * samples + k) * latent
-            log_w[k] += beta * log_ratio_row(
-                work, logvar + i * latent, work, plan.eps + at, work, plan.z + at, latent,
-                buffers.ratio_terms, i * latent,
-            )  # fmt: skip
-        top = log_w[0]
-        for k in range(1, samples):
-            # A NaN is not below: it gets in, and stays.
-            top = top if (log_w[k] <= top) | (top != top) else log_w[k]
-        total = 0.0
-        for k in range(samples):
-            log_w[k] = math.exp(log_w[k] - top)
-            total += log_w[k]
-        buffers.bound[i] = top + math.log(total / samples)
-        for k in range(samples):
-            row = i * samples + k
-            row_share = work.dtype.type(share * (log_w[k] / total))
-            work[plan.row_share + row] = row_share
-            at = output.result + row * output.ld
-            gradient = work[at : at + output.outputs]
-            for j in range(gradient.size):
-                gradient[j] *= row_share
-
-
-@njit(forceinline=True)
 def backward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
     """Back from the output's gradient to the first layer's, for examples first..last−1. [D29] [D41]"""
-    plan, layers, work, parameters = buffers.plan[0], buffers.layers, buffers.work, buffers.parameters
-    constants, latent, samples = buffers.constants[0], plan.latent, plan.samples
+    plan, layers, work, parameters = buffers.plan[0], buffers.layers_back, buffers.work, buffers.parameters
+    constants, latent, kept = buffers.constants[0], plan.latent, buffers.kept
     scratch = plan.gemm_scratch + part * plan.gemm_scratch_size
-    first_row, last_row = first * samples, last * samples
+    first_row = kept[:first].sum()
+    last_row = first_row + kept[first:last].sum()
+    if plan.weighs_samples != 0:
+        keep_rows(buffers, first, last, first_row)
     for number in range(plan.output, plan.decoder, -1):
         _input_gradient_rows(plan, layers[number], first_row, last_row, parameters, work, 0, scratch)
         _activation_rows(layers[number - 1], first_row, last_row, work)
@@ -216,19 +181,20 @@ def backward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
         # The sampled log p(z)/q(z|x) in place of the KL: −z along the path, and ½ of log σ² itself.
         beta = dkl / constants.share
         for row in range(first_row, last_row):
-            pull, at = beta * work[plan.row_share + row], row * latent
-            along, z = work[plan.dz + at : plan.dz + at + latent], work[plan.z + at : plan.z + at + latent]
+            pull, at = beta * work[plan.kept_share + row], row * latent
+            along, z = work[plan.dz + at : plan.dz + at + latent], work[plan.kept_z + at : plan.kept_z + at + latent]
             for j in range(latent):
                 along[j] += pull * z[j]
         dkl = work.dtype.type(0)
     # With one sample an example, all rows are one stretch.
-    rows = max(1, last - first) if samples == 1 else 1
+    rows, row = max(1, last - first) if plan.samples == 1 else 1, first_row
     for i in range(first, last, rows):
-        at, row = i * latent, i * samples * latent
+        at, at_row = i * latent, row * latent
         backward_row(
-            work, mu.result + at, work, logvar.result + at, work, plan.eps + row, work, plan.dz + row, latent, samples,
-            dkl, work, mu.dresult + at, work, logvar.dresult + at, rows * latent,
+            work, mu.result + at, work, logvar.result + at, work, plan.kept_eps + at_row, work, plan.dz + at_row,
+            latent, kept[i], dkl, work, mu.dresult + at, work, logvar.dresult + at, rows * latent,
         )  # fmt: skip
+        row += kept[i]
         if plan.weighs_samples != 0:
             dlogvar = work[logvar.dresult + at : logvar.dresult + at + rows * latent]
             for j in range(rows * latent):

@@ -41,8 +41,9 @@ from ..runtime.team import (
     take_slab,
     take_unit,
 )
+from .bound import weigh_samples
 from .layout import Buffers, make_buffers
-from .rows import backward_rows, forward_rows, turn_weights, weigh_samples
+from .rows import backward_rows, forward_rows, turn_weights
 from .update import active_rows, update_unit
 
 _BINARIZE_STREAM = noise.BINARIZE

@@ -43,21 +43,20 @@ def active_rows(buffers: Buffers, part: int, parts: int) -> None:
 def _update_sigma(buffers: Buffers, part: int) -> int:
     """Gradient of a normal likelihood's log σ², one or D of them, and Adam on these; returns 0 if they are finite. [D5]
 
-    That is ½ Σ s (1 − r²/σ²) over all rows, s a row's share of the loss. The forward pass has left the mean's own
+    That is ½ Σ s (1 − r²/σ²) over the rows, s a row's share of the loss. The forward pass has left the mean's own
     gradient, g = s r/σ², whose g²/s · σ² is s r²/σ².
     """
     plan, work, parameters, sums = buffers.plan[0], buffers.work, buffers.parameters, buffers.sigma_sums
-    layer, features = buffers.layers[plan.output], plan.features
+    layer, features = buffers.layers_back[plan.output], plan.features
     inverse = plan.pixel_terms + part * plan.pixel_terms_size
     normal_scales(parameters, plan.sigma, plan.sigmas, work, inverse, features)
     for j in range(features):
         sums[j] = 0.0
     shares = 0.0
-    for row in range(layer.rows):
-        share = np.float64(work[plan.row_share + row] if plan.weighs_samples != 0 else buffers.constants[0].share)
+    for row in range(buffers.kept.sum()):
+        share = np.float64(work[plan.kept_share + row] if plan.weighs_samples != 0 else buffers.constants[0].share)
         shares += share
-        # A sample of no weight has no gradient.
-        factor = 1 / share if share > 0 else 0.0
+        factor = 1 / share
         gradient = work[layer.dresult + row * layer.ld : layer.dresult + row * layer.ld + features]
         for j in range(features):
             sums[j] += factor * np.float64(gradient[j]) * np.float64(gradient[j])
@@ -89,7 +88,8 @@ def update_unit(buffers: Buffers, unit: Unit, part: int) -> int:
     """
     if unit.layer == buffers.layers.size:
         return _update_sigma(buffers, part)
-    plan, layer, work, parameters = buffers.plan[0], buffers.layers[unit.layer], buffers.work, buffers.parameters
+    plan, layer, work, parameters = buffers.plan[0], buffers.layers_back[unit.layer], buffers.work, buffers.parameters
+    rows = buffers.kept.sum() if unit.layer >= plan.decoder else layer.rows
     first, count, outputs = unit.first, unit.last - unit.first, layer.outputs
     weight, dy = layer.weight + first * outputs, layer.dresult
     if plan.keeps_gradients != 0:
@@ -109,14 +109,14 @@ def update_unit(buffers: Buffers, unit: Unit, part: int) -> int:
     else:
         call_gemm(
             plan.gemm, work, layer.input + first, 1, layer.input_ld, work, dy, layer.ld, 1, target, at, outputs,
-            count, outputs, layer.rows, 0, work, plan.gemm_scratch + part * plan.gemm_scratch_size,
+            count, outputs, rows, 0, work, plan.gemm_scratch + part * plan.gemm_scratch_size,
         )  # fmt: skip
     moments, adam = (buffers.first_moment, buffers.second_moment), buffers.constants[0].adam
     bad = 0
     if plan.applies_adam != 0:
         bad += adam_range(parameters, weight, target, at, *moments, count * outputs, adam)
     if first == 0:
-        column_sums(work, dy, layer.ld, layer.rows, 0, outputs, target, at_bias)
+        column_sums(work, dy, layer.ld, rows, 0, outputs, target, at_bias)
         if plan.applies_adam != 0:
             bad += adam_range(parameters, layer.bias, target, at_bias, *moments, outputs, adam)
     return bad
