@@ -9,7 +9,7 @@ import numpy as np
 from vae_np import noise
 from vae_np._types import Array
 from vae_np.errors import InputError
-from vae_np.model import Architecture
+from vae_np.model import LIKELIHOODS, Architecture
 
 # The numbers by which compiled code knows an activation; those of math.cuh are the same.
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}
@@ -44,15 +44,19 @@ def noise_counters(rows: Any, sample: Any) -> tuple[Array, Array]:
     return row, samples
 
 
-def check_batch(x: Array, batch: int, features: int) -> None:
-    """Raises InputError unless x is what a fused step takes: bytes of (batch, features)."""
-    if x.shape != (batch, features) or x.dtype != np.uint8:
-        raise InputError(f"x: got {x.dtype} of shape {x.shape}, expected uint8 of {(batch, features)}")
+def check_batch(x: Array, arch: Architecture, batch: int) -> None:
+    """Raises InputError unless x is what a fused step takes: bytes of (batch, D), or floats for another likelihood."""
+    takes_floats = arch.likelihood != "bernoulli"
+    if x.shape != (batch, arch.features) or not (x.dtype == np.uint8 or (takes_floats and x.dtype.kind == "f")):
+        kinds = "uint8 or floats" if takes_floats else "uint8"
+        raise InputError(f"x: got {x.dtype} of shape {x.shape}, expected {kinds} of {(batch, arch.features)}")
 
 
-def unsupported(arch: Architecture, *, most_latents: int | None = None) -> str | None:
+def unsupported(
+    arch: Architecture, *, likelihoods: tuple[str, ...] = LIKELIHOODS, most_latents: int | None = None
+) -> str | None:
     """Why an architecture's steps and evaluation are composed, not fused; None if they are fused."""
-    if arch.likelihood != "bernoulli":
+    if arch.likelihood not in likelihoods:
         return f"nothing is fused for likelihood {arch.likelihood}"
     if arch.inference != "amortized":
         return f"nothing is fused for inference {arch.inference}"
@@ -63,9 +67,8 @@ def unsupported(arch: Architecture, *, most_latents: int | None = None) -> str |
     return None
 
 
-def check_fused(arch: Architecture, samples: int | None, *, most_latents: int | None = None) -> None:
-    """Raises InputError for an architecture that has no fused step, and for fewer than one sample of IWAE's bound."""
-    why = unsupported(arch, most_latents=most_latents)
+def check_fused(why: str | None, samples: int | None) -> None:
+    """Raises InputError where an architecture is `unsupported`, and for fewer than one sample of IWAE's bound."""
     if why is not None:
         raise InputError(f"architecture: {why}")
     if samples is not None and samples < 1:

@@ -32,7 +32,8 @@ class FusedStep(Protocol):
     """A training step as one compiled function, made for one architecture, state and batch size.
 
     It is called like `vae_np.step.training_step`, changes the same buffers and returns the same terms. x is bytes:
-    binary ones or, with `grey`, values 0..255 whose pixels are drawn from the BINARIZE stream.
+    binary ones or, with `grey`, values 0..255 whose pixels are drawn from the BINARIZE stream. A likelihood that takes
+    floats takes them here too.
     """
 
     def __call__(

@@ -1,6 +1,6 @@
 """log w = log p(x, z) − log q(z|x) of K samples per example, with the decoder, in chunks that stay in the caches. [D34]
 
-Each unit of work is one example and a few of its samples: noise, z, the decoder, the Bernoulli term. Nothing of size
+Each unit of work is one example and a few of its samples: noise, z, the decoder, the likelihood. Nothing of size
 samples × features is ever in memory, and no unit needs another.
 """
 
@@ -19,7 +19,7 @@ from . import affine, reparam
 from ._arrays import flat, plain
 from .engine.products import call_gemm, gemm_address, scratch_size
 from .engine.random_words import fill_normals, key
-from .likelihoods import LANES, bernoulli_row
+from .likelihoods import LANES, bernoulli_row, normal_row, normal_scales, observed
 from .runtime.compilation import njit
 from .runtime.pool import run
 
@@ -32,7 +32,7 @@ _EVAL_EPS = noise.EVAL_EPS
 def _log_weights(
     part: int, parts: int, call: int, layers: Array, activation: int, x: Array, features: int, rows: Array,
     samples: int, first_sample: int, k0: Any, k1: Any, mu: Array, logvar: Array, latent: int, parameters: Array,
-    log_w: Array,
+    log_sigma2: Array, log_w: Array,
 ) -> None:  # fmt: skip
     batch, count = rows.size, layers.size // 4
     widest = features
@@ -42,7 +42,10 @@ def _log_weights(
     here = np.empty(_CHUNK * max(widest, latent), dtype=parameters.dtype)
     there = np.empty(_CHUNK * max(widest, latent), dtype=parameters.dtype)
     eps = np.empty(_CHUNK * latent, dtype=parameters.dtype)
-    row_scratch = np.empty(2 * features + LANES, dtype=parameters.dtype)
+    row_scratch, inverse = np.empty(2 * features + LANES, dtype=parameters.dtype), np.empty_like(log_sigma2)
+    is_normal, offset = log_sigma2.size > 0, 0.0
+    if is_normal:
+        offset = normal_scales(log_sigma2, 0, features, inverse, 0, features)
     prior, terms = np.empty(_CHUNK), np.empty(latent)
     words = np.empty(64 * ((latent + 3) // 4), dtype=np.int64)
     places, numbers = np.empty(_CHUNK, dtype=np.int64), np.empty(_CHUNK + 1, dtype=np.int64)
@@ -69,14 +72,20 @@ def _log_weights(
                 affine.activate(there, s * outputs, parameters, bias, outputs, activation if layer < count - 1 else 0)
             here, there = there, here
         for s in range(size):
-            loglik = bernoulli_row(x, example * features, here, s * features, features, row_scratch, 0)
+            if is_normal:
+                squares = normal_row(x, example * features, here, s * features, features, inverse, 0, row_scratch, 0)
+                loglik = -0.5 * (offset + squares)
+            else:
+                loglik = bernoulli_row(x, example * features, here, s * features, features, row_scratch, 0)
             log_w[(begin + s) * batch + example] = loglik + prior[s]
 
 
 def log_weights(
     ops: Any, arch: Architecture, parameters: Any, x: Array, rows: Array, *, samples: int, seed: int, first: int = 0
 ) -> Array:
-    """log w (S, B) in nats, of samples first..first+S−1 of each example; x (B, D) bytes, `rows` (B,) places. [D34]
+    """log w (S, B) in nats, of samples first..first+S−1 of each example; x (B, D), `rows` (B,) places. [D34]
+
+    x is bytes, or floats where the likelihood takes those.
 
     `parameters` is a `vae_np.model.Parameters`; the architecture must be one that `fused.unsupported` accepts.
     """
@@ -94,11 +103,17 @@ def log_weights(
         ],
         dtype=np.int64,
     )
+    # Of each feature, for a normal likelihood alone.
+    log_sigma2 = np.zeros(0, dtype=buffer.dtype)
+    if not arch.is_bernoulli:
+        learned = parameters.get("likelihood.logvar", arch.sigma_logvar)
+        log_sigma2 = np.full(arch.features, learned, dtype=buffer.dtype)
     log_w = np.empty((samples, len(x)), dtype=buffer.dtype)
     run(
         _log_weights, gemm_address(buffer.dtype), flat(layers), ACTIVATIONS[arch.activation],
-        flat(plain(x, np.uint8)), arch.features, np.asarray(rows).astype(np.int64), samples, first, *key(seed),
-        flat(plain(mu, buffer.dtype)), flat(plain(logvar, buffer.dtype)), arch.latent, buffer, flat(log_w),
+        flat(observed(x, buffer.dtype)), arch.features, np.asarray(rows).astype(np.int64), samples, first, *key(seed),
+        flat(plain(mu, buffer.dtype)), flat(plain(logvar, buffer.dtype)), arch.latent, buffer, log_sigma2,
+        flat(log_w),
         work=1e3 * log_w.size,
     )  # fmt: skip
     return log_w

@@ -49,7 +49,7 @@ def bernoulli_gradient(
 
 @njit()
 def bernoulli_row(x: Array, at_x: int, logits: Array, at: int, count: int, scratch: Array, at_scratch: int) -> Any:
-    """log p of a row of binary pixels, in float64. [D4]"""
+    """log p of a row of pixels, in float64; binary ones lose nothing. [D4]"""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     pixels, row = x[at_x : at_x + count], logits[at : at + count]
     missed, factor = scratch[at_scratch : at_scratch + count], scratch[at_scratch + count : at_scratch + 2 * count]
@@ -64,7 +64,7 @@ def bernoulli_row(x: Array, at_x: int, logits: Array, at: int, count: int, scrat
 def bernoulli_step_row(
     x: Array, at_x: int, logits: Array, at: int, scale: Any, count: int, scratch: Array, at_scratch: int
 ) -> Any:
-    """log p of a row of binary pixels, in float64; the logits are replaced by −scale · (x − σ(l)). [D4]"""
+    """log p of a row of pixels, in float64; the logits are replaced by −scale · (x − σ(l)). [D4]"""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     pixels, row = x[at_x : at_x + count], logits[at : at + count]
     missed, factor = scratch[at_scratch : at_scratch + count], scratch[at_scratch + count : at_scratch + 2 * count]
@@ -122,7 +122,8 @@ def _bernoulli_backward(
         bernoulli_gradient(x, i % batch * features, logits, i * features, upstream[i], out, i * features, features)
 
 
-def _observed(x: Array, dtype: Any) -> Array:
+def observed(x: Array, dtype: Any) -> Array:
+    """x as compiled code takes it: floats in the parameters' precision, bytes as bytes."""
     # Bytes stay bytes: a quarter of the memory traffic.
     return plain(x, np.uint8 if x.dtype in (np.uint8, np.bool_) else dtype)
 
@@ -130,7 +131,7 @@ def _observed(x: Array, dtype: Any) -> Array:
 def bernoulli_loglik_forward(x: Array, logits: Array) -> tuple[Array, Any]:
     """log p(x | z) of independent Bernoulli pixels: x (B, D), logits (S·B, D), result (S·B,) in nats. [D4]"""
     dtype = precision(logits, "logits")
-    x, logits = _observed(x, dtype), plain(logits, dtype)
+    x, logits = observed(x, dtype), plain(logits, dtype)
     out = np.empty(len(logits), dtype=dtype)
     work = 2.0 * logits.size
     pool.run(_bernoulli_forward, flat(x), flat(logits), out, *x.shape, work=work)
@@ -147,23 +148,61 @@ def bernoulli_loglik_backward(dloglik: Array, cache: Any) -> Array:
 
 
 @njit()
+def normal_scales(logvar: Array, at: int, count: int, inverse: Array, at_inverse: int, features: int) -> Any:
+    """Each feature's 1/σ² into `inverse`, from one log σ² or one a feature; returns Σ (log 2π + log σ²). [D5]"""
+    result = inverse[at_inverse : at_inverse + features]
+    if count == 1:
+        total = features * np.float64(logvar[at])
+        for j in range(features):
+            result[j] = -logvar[at]
+    else:
+        total = sum_range(logvar, at, features)
+        values = logvar[at : at + features]
+        for j in range(features):
+            result[j] = -values[j]
+    for j in range(features):
+        result[j] = exp(result[j])
+    return features * LOG_2PI + total
+
+
+@njit()
+def normal_row(
+    x: Array, at_x: int, mean: Array, at: int, count: int, inverse: Array, at_inverse: int, terms: Array, at_terms: int
+) -> Any:
+    """Σ (x − mean)²/σ² of a row, in float64. [D5]"""
+    seen, row = x[at_x : at_x + count], mean[at : at + count]
+    scale, term = inverse[at_inverse : at_inverse + count], terms[at_terms : at_terms + count]
+    for j in range(count):
+        residual = seen[j] - row[j]
+        term[j] = residual * (residual * scale[j])
+    return sum_range(terms, at_terms, count)
+
+
+@njit()
+def normal_step_row(
+    x: Array, at_x: int, mean: Array, at: int, weight: Any, count: int, inverse: Array, at_inverse: int,
+    terms: Array, at_terms: int,
+) -> Any:  # fmt: skip
+    """Σ (x − mean)²/σ² of a row, in float64; the mean is replaced by −weight · (x − mean)/σ². [D5]"""
+    seen, row = x[at_x : at_x + count], mean[at : at + count]
+    scale, term = inverse[at_inverse : at_inverse + count], terms[at_terms : at_terms + count]
+    for j in range(count):
+        residual = seen[j] - row[j]
+        scaled = residual * scale[j]
+        term[j] = residual * scaled
+        row[j] = -weight * scaled
+    return sum_range(terms, at_terms, count)
+
+
+@njit()
 def _normal_forward(
     part: int, parts: int, x: Array, mean: Array, logvar: Array, out: Array, batch: int, features: int
 ) -> None:
-    precision_of = np.empty(features, dtype=mean.dtype)
-    offset = np.empty(features, dtype=mean.dtype)
-    for j in range(features):
-        value = logvar[j if logvar.size > 1 else 0]
-        precision_of[j] = np.exp(-value)
-        offset[j] = LOG_2PI + value
-    terms = np.empty(features, dtype=mean.dtype)
+    inverse, terms = np.empty(features, dtype=mean.dtype), np.empty(features, dtype=mean.dtype)
+    offset = normal_scales(logvar, 0, logvar.size, inverse, 0, features)
     for i in range(part * out.size // parts, (part + 1) * out.size // parts):
-        at_x, at = i % batch * features, i * features
-        seen, row = x[at_x : at_x + features], mean[at : at + features]
-        for j in range(features):
-            residual = seen[j] - row[j]
-            terms[j] = offset[j] + residual * residual * precision_of[j]
-        out[i] = -0.5 * sum_range(terms, 0, features)
+        squares = normal_row(x, i % batch * features, mean, i * features, features, inverse, 0, terms, 0)
+        out[i] = -0.5 * (offset + squares)
 
 
 @njit()
@@ -172,13 +211,12 @@ def _normal_backward(
     batch: int, features: int,
 ) -> None:  # fmt: skip
     half, one = mean.dtype.type(0.5), mean.dtype.type(1)
-    precision_of = np.empty(features, dtype=mean.dtype)
-    for j in range(features):
-        precision_of[j] = np.exp(-logvar[j if logvar.size > 1 else 0])
+    scales = np.empty(features, dtype=mean.dtype)
+    normal_scales(logvar, 0, logvar.size, scales, 0, features)
     rows = upstream.size
     # Each thread has a slab of columns, so that one thread adds up the rows, in one order.
     first, last = part * features // parts, (part + 1) * features // parts
-    total, inverse = of_logvar[first:last], precision_of[first:last]
+    total, inverse = of_logvar[first:last], scales[first:last]
     for j in range(last - first):
         total[j] = 0.0
     for i in range(rows):

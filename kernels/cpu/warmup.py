@@ -30,17 +30,16 @@ def warmup(
     if arch is not None and unsupported(arch) is not None:
         return 0.0
     started = time.perf_counter()
-    small = Architecture(4, 1, (2,))
+    small = Architecture(4, 1, (2,), likelihood="bernoulli" if arch is None else arch.likelihood)
     state = TrainingState(initialise(small, seed=0, dtype=dtype))
-    grey, rows = np.full((2, 4), 100, np.uint8), np.arange(2)
-    bits = (grey > 0).astype(np.uint8)
+    x, rows = np.ones((2, 4), np.uint8 if small.likelihood == "bernoulli" else dtype), np.arange(2)
     # This package's own operations, which are all there only once it has been imported.
     ops = import_module(str(__package__))
     eps = ops.philox_normal(rows, small.latent, seed=0, stream=noise.EVAL_EPS, step=0, sample=rows, dtype=dtype)
-    elbo_forward(ops, small, state.parameters, bits, eps)
+    elbo_forward(ops, small, state.parameters, x, eps)
     if step:
-        FusedStep(small, state, 2)(grey, rows, seed=0, optimiser=Optimiser(), grey=True)
+        FusedStep(small, state, 2)(x, rows, seed=0, optimiser=Optimiser())
         load_what_is_rare()
     if evaluation:
-        importance_weights.log_weights(ops, small, state.parameters, bits, rows, samples=2, seed=0)
+        importance_weights.log_weights(ops, small, state.parameters, x, rows, samples=2, seed=0)
     return time.perf_counter() - started

@@ -52,7 +52,7 @@ _STATE_WORDS, _METRICS = _STATE.itemsize // 8, 3
 
 def unsupported(arch: Architecture) -> str | None:
     """Why an architecture's steps and evaluation are composed, not fused; None if they are fused."""
-    return arguments.unsupported(arch, most_latents=_MOST_LATENTS)
+    return arguments.unsupported(arch, likelihoods=("bernoulli",), most_latents=_MOST_LATENTS)
 
 
 class _Steps:
@@ -69,7 +69,7 @@ class _Steps:
         ordered: bool,
         placed: bool,
     ) -> None:
-        check_fused(arch, samples, most_latents=_MOST_LATENTS)
+        check_fused(unsupported(arch), samples)
         self.arch, self.state, self.batch, self.samples = arch, state, batch, samples
         # The decoder has a row for each sample of each example.
         self.decoded = batch * (samples or 1)
@@ -326,7 +326,7 @@ class FusedStep:
     """
 
     def __init__(self, arch: Architecture, state: TrainingState, batch: int, samples: int | None = None) -> None:
-        check_fused(arch, samples, most_latents=_MOST_LATENTS)
+        check_fused(unsupported(arch), samples)
         self._model = arch, state, batch, samples
         self._launches: dict[tuple[bool, bool], list[Launch]] = {}
         self._finite = True
@@ -354,7 +354,7 @@ class FusedStep:
         asked for (Adagrad needs them). [D24] [D29] [D31]
         """
         arch, state, batch, samples = self._model
-        check_batch(x, batch, arch.features)
+        check_batch(x, arch, batch)
         steps = self._steps
         is_adam = optimiser.name == "adam"
         kind = keep_gradients or not is_adam, is_adam

@@ -16,7 +16,7 @@ from vae_np import backends, data, noise
 from vae_np import ops as reference
 from vae_np.errors import InputError
 from vae_np.kernels.check import compare
-from vae_np.model import Architecture, initialise
+from vae_np.model import LIKELIHOODS, Architecture, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 
 if backends.missing("numba") is not None:
@@ -237,12 +237,12 @@ def test_a_parameter_that_is_not_finite_is_noticed() -> None:
 
 
 def test_what_is_not_fused_says_so() -> None:
-    assert unsupported(Architecture(likelihood="normal")) == "nothing is fused for likelihood normal"
+    assert unsupported(Architecture(inference="local")) == "nothing is fused for inference local"
     assert unsupported(Architecture(hidden=())) == "nothing is fused without a hidden layer"
-    assert unsupported(Architecture()) is None
-    state, _ = states(Architecture(4, 1, (2,), likelihood="normal"), np.float32)
-    with pytest.raises(InputError, match="architecture: nothing is fused for likelihood normal"):
-        FusedStep(Architecture(4, 1, (2,), likelihood="normal"), state, 2)
+    assert all(unsupported(Architecture(likelihood=name)) is None for name in LIKELIHOODS)
+    state, _ = states(Architecture(4, 1, ()), np.float32)
+    with pytest.raises(InputError, match="architecture: nothing is fused without a hidden layer"):
+        FusedStep(Architecture(4, 1, ()), state, 2)
 
 
 def test_wrong_batches_and_thread_counts_are_refused_by_name() -> None:

@@ -57,14 +57,16 @@ def trained(backend: str, rows: Any = GREY, values: Any = data.BYTE, **settings:
         {"inference": "local"},
         {"likelihood": "bernoulli-grey", "binarize": "none"},
         {"likelihood": "normal", "binarize": "none"},
+        {"likelihood": "normal-fixed", "sigma": 0.3, "binarize": "none"},
+        {"likelihood": "normal-diagonal", "binarize": "none"},
+        {"likelihood": "normal", "binarize": "dynamic"},
     ],
     ids=lambda settings: " ".join(f"{key}={value}" for key, value in settings.items()) or "default",
 )
 def test_both_backends_train_to_the_same_parameters(settings: dict[str, Any]) -> None:
     ours, theirs = trained("numba", **settings), trained("numpy", **settings)
     compare(ours.state.parameters.flat, theirs.state.parameters.flat).check(1e-9, "parameters")
-    composed = settings.get("hidden") == () or {"inference", "likelihood"} & set(settings)
-    assert (ours.fused is None) == bool(composed)
+    assert (ours.fused is None) == (settings.get("hidden") == () or "inference" in settings)
     assert theirs.fused is None
 
 
@@ -102,9 +104,11 @@ def test_the_likelihood_is_fused_where_it_can_be_and_the_same_for_any_threads() 
         compare(getattr(found[0], name), getattr(composed, name)).check(1e-10, name)
 
 
-def test_a_model_uses_the_fused_likelihood() -> None:
-    ours, theirs = (VAE(16, hidden=(8,), latent=2, dtype="float64", backend=name) for name in ("numba", "numpy"))
-    found, want = (vae.log_likelihood(BITS[:7], 20).log_likelihood for vae in (ours, theirs))
+@pytest.mark.parametrize(("likelihood", "x"), [("bernoulli", BITS), ("normal", GREY / 255)])
+def test_a_model_uses_the_fused_likelihood(likelihood: str, x: Any) -> None:
+    how: dict[str, Any] = {"hidden": (8,), "latent": 2, "dtype": "float64", "likelihood": likelihood}
+    ours, theirs = (VAE(16, backend=name, **how) for name in ("numba", "numpy"))
+    found, want = (vae.log_likelihood(x[:7], 20).log_likelihood for vae in (ours, theirs))
     compare(found, want).check(1e-11)
 
 
@@ -118,7 +122,7 @@ def test_what_is_not_finite_is_named(backend: str) -> None:
 def test_what_is_said_of_steps_and_evaluation() -> None:
     backend, arch = backends.choose("numba"), trained("numpy", epochs=1).arch
     assert backend.describe("steps", arch) == "fused steps"
-    normal = trained("numpy", epochs=1, likelihood="normal", binarize="none").arch
-    assert backend.describe("evaluation", normal) == "composed evaluation (nothing is fused for likelihood normal)"
+    flat = trained("numpy", epochs=1, hidden=()).arch
+    assert backend.describe("evaluation", flat) == "composed evaluation (nothing is fused without a hidden layer)"
     assert backends.choose("numpy").describe("steps", arch) == "composed steps"
     assert backend.vector_bits in (128, 256, 512)

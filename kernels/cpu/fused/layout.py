@@ -41,6 +41,8 @@ class Plan(Protocol):
     samples: int
     # 1 for IWAE's bound, 0 for the ELBO.
     weighs_samples: int
+    # 1 for a normal likelihood, 0 for Bernoulli's.
+    is_normal: int
 
     # The numbers of layers: before `mu` lie the encoder's hidden ones, from `decoder` to `output` the decoder's.
     mu: int
@@ -53,8 +55,16 @@ class Plan(Protocol):
     key1: int
     step: int
     draws_pixels: int
+    # Whether x came as bytes (or is drawn), else as floats; and whether the first layer sums its active pixels alone.
+    has_bytes: int
+    is_sparse: int
     keeps_gradients: int
     applies_adam: int
+
+    # How many log σ² a normal likelihood learns (0, 1 or D), and where: among the parameters, or the fixed one in the
+    # workspace.
+    sigmas: int
+    sigma: int
 
     z: int
     eps: int
@@ -62,6 +72,10 @@ class Plan(Protocol):
     kl_terms: int
     # w̃/B of each of the decoder's rows.
     row_share: int
+    # z, ε and w̃/B of the rows that the backward pass takes, one after the other; the ELBO's takes all where they lie.
+    kept_z: int
+    kept_eps: int
+    kept_share: int
 
     # Scratch: the first thread's, and how far the next one's is.
     pixel_terms: int
@@ -101,7 +115,10 @@ class Layer(Protocol):
 
 
 class Unit(Protocol):
-    """Rows first..last−1 of a layer's weights: one thread's, from their gradient to their update."""
+    """Rows first..last−1 of a layer's weights: one thread's, from their gradient to their update.
+
+    A layer's number beyond the last one stands for the likelihood's log σ².
+    """
 
     layer: int
     first: int
@@ -139,9 +156,10 @@ def records(count: int, kind: np.dtype[Any]) -> Any:
 class Buffers(NamedTuple):
     """All that a step reads and writes, made once: B examples of S samples, D features, K latents, P parameters."""
 
-    # Records: one plan, the layers, the units, one of the constants.
+    # Records: one plan, the layers, the layers as the backward pass finds them, the units, one of the constants.
     plan: Any
     layers: Any
+    layers_back: Any
     units: Any
     constants: Any
     # The batch: its bytes (B·D,), grey and binary, and its places in the data set (B,).
@@ -166,9 +184,13 @@ class Buffers(NamedTuple):
     second_moment: Array
     # Every intermediate value in the precision of the parameters, at the places that the plan and its layers name.
     work: Array
+    # How many of each example's samples the backward pass takes (B,).
+    kept: Array
     # In float64: log p(x|z), then log w and w of each sample (B·S,), and scratch of the log ratio (B·K,).
     log_w: Array
     ratio_terms: Array
+    # Each feature's sum for the gradient of log σ² (D,), in float64.
+    sigma_sums: Array
     # The results (B,).
     reconstruction: Array
     kl: Array
@@ -178,12 +200,13 @@ class Buffers(NamedTuple):
 def make_buffers(arch: Architecture, state: TrainingState, batch: int, samples: int | None, threads: int) -> Buffers:
     """The buffers of a step, with its plan laid out in them."""
     real, count = state.parameters.dtype, samples or 1
-    plan, layers, units, size = _lay_out(arch, state.parameters, batch, samples, threads)
+    plan, layers, layers_back, units, size = _lay_out(arch, state.parameters, batch, samples, threads)
     # A row of pixels at a time, or sixteen rows of latents.
     words = max(64 * ((arch.latent + 3) // 4), 5 * ((arch.features + 3) // 4))
     return Buffers(
         plan=plan,
         layers=layers,
+        layers_back=layers_back,
         units=units,
         constants=records(1, constants_of(real)),
         grey=np.zeros(batch * arch.features, np.uint8),
@@ -202,8 +225,10 @@ def make_buffers(arch: Architecture, state: TrainingState, batch: int, samples: 
         first_moment=state.first_moment.flat,
         second_moment=state.second_moment.flat,
         work=aligned_zeros(size, real),
+        kept=np.full(batch, count),
         log_w=np.zeros(batch * count),
         ratio_terms=np.zeros(batch * arch.latent),
+        sigma_sums=np.zeros(arch.features),
         reconstruction=np.zeros(batch, real),
         kl=np.zeros(batch, real),
         bound=np.zeros(batch, real),
@@ -234,8 +259,8 @@ class _Workspace:
 
 def _lay_out(
     arch: Architecture, parameters: Parameters, batch: int, samples: int | None, threads: int
-) -> tuple[Any, Any, Any, int]:
-    """The records of the plan, the layers and the units, and how many entries the workspace has."""
+) -> tuple[Any, Any, Any, Any, int]:
+    """The records of the plan, of the layers both ways and of the units, and how many entries the workspace has."""
     real, depth = parameters.dtype, len(arch.hidden)
     names = [f"encoder.hidden.{i}" for i in range(depth)] + ["encoder.mu", "encoder.logvar"]
     names += [f"decoder.hidden.{i}" for i in range(depth)] + ["decoder.out"]
@@ -247,6 +272,7 @@ def _lay_out(
 
     layers = records(len(names), LAYER)
     units: list[tuple[int, int, int]] = []
+    x = work.take(batch * work.row(arch.features))
     for number, (layer, name) in enumerate(zip(layers, names, strict=True)):
         inputs, outputs = parameters[f"{name}.weight"].shape
         rows = decoded if number >= decoder else batch
@@ -254,9 +280,11 @@ def _lay_out(
         layer["rows"], layer["inputs"], layer["outputs"] = rows, inputs, outputs
         layer["activation"] = ACTIVATIONS["identity" if is_linear else arch.activation]
         layer["weight"], layer["bias"] = parameters.offset(f"{name}.weight"), parameters.offset(f"{name}.bias")
-        if number == decoder:
+        if number == 0:
+            layer["input"], layer["input_ld"] = x, work.row(inputs)
+        elif number == decoder:
             layer["input"], layer["dinput"], layer["input_ld"] = z, dz, inputs
-        elif number > 0:
+        else:
             # Both heads read the last hidden layer.
             below = layers[mu - 1 if is_head else number - 1]
             layer["input"], layer["dinput"], layer["input_ld"] = below["result"], below["dresult"], below["ld"]
@@ -267,12 +295,27 @@ def _lay_out(
         layer["turned_ld"] = work.row(inputs)
         if number > 0 and rows // threads < _TURN_ROWS:
             layer["turned"] = work.take(work.row(inputs) * outputs)
-        units += _units(number, rows, inputs, outputs)
+        is_product = number > 0 or arch.likelihood != "bernoulli"
+        units += _units(number, rows, inputs, outputs, is_product=is_product)
     # The costly ones first, so that the threads end together.
     units.sort(key=lambda u: -layers[u[0]]["outputs"] * (u[2] - u[1]) * (layers[u[0]]["rows"] if u[0] else batch // 4))
 
+    row_share = work.take(decoded)
+    layers_back, (kept_z, kept_eps, kept_share) = layers.copy(), (z, eps, row_share)
+    if samples is not None:
+        kept_z, kept_eps, kept_share = (work.take(decoded * width) for width in (arch.latent, arch.latent, 1))
+        layers_back[decoder]["input"] = kept_z
+        for number in range(decoder, output):
+            layers_back[number]["result"] = work.take(decoded * int(layers[number]["ld"]))
+            layers_back[number + 1]["input"] = layers_back[number]["result"]
+        layers_back[output]["dresult"] = work.take(decoded * int(layers[output]["ld"]))
+
+    sigmas = arch.shapes().get("likelihood.logvar", (0,))[0]
+    if sigmas:
+        units.insert(0, (len(names), 0, sigmas))
     pixel_terms = 2 * arch.features + LANES
-    gradient = work.whole(max((last - first + 1) * layers[n]["outputs"] for n, first, last in units)) + work.lane
+    widest = max((last - first + 1) * layers[n]["outputs"] for n, first, last in units if n < len(names))
+    gradient = work.whole(widest) + work.lane
     gemm = work.whole(scratch_size(real.itemsize)) + work.lane
     # Equal strips of the first layer's columns: of its weights, and of dy as much as stays in the first cache.
     vectors = work.whole(arch.hidden[0]) // work.lane
@@ -283,23 +326,26 @@ def _lay_out(
     plan = records(1, PLAN)
     for field, value in {
         "batch": batch, "features": arch.features, "latent": arch.latent, "samples": count,
-        "weighs_samples": samples is not None, "mu": mu, "logvar": logvar, "decoder": decoder, "output": output,
+        "weighs_samples": samples is not None, "is_normal": not arch.is_bernoulli,
+        "mu": mu, "logvar": logvar, "decoder": decoder, "output": output,
+        "sigmas": sigmas, "sigma": parameters.offset("likelihood.logvar") if sigmas else work.take(1),
         "z": z, "eps": eps, "dz": dz, "pixel_terms": work.take(threads * pixel_terms), "pixel_terms_size": pixel_terms,
         "unit_gradient": work.take(threads * gradient), "unit_gradient_size": gradient,
-        "gemm_scratch": work.take(threads * gemm), "gemm_scratch_size": gemm, "row_share": work.take(decoded),
+        "gemm_scratch": work.take(threads * gemm), "gemm_scratch_size": gemm, "row_share": row_share,
+        "kept_z": kept_z, "kept_eps": kept_eps, "kept_share": kept_share,
         "kl_terms": work.take(batch * arch.latent), "gemm": gemm_address(real), "forward_strip": forward_strip,
         "gradient_strip": gradient_strip,
     }.items():  # fmt: skip
         plan[field] = value
     cut = records(len(units), UNIT)
     cut[:] = units
-    return plan, layers, cut, work.size
+    return plan, layers, layers_back, cut, work.size
 
 
-def _units(layer: int, rows: int, inputs: int, outputs: int) -> list[tuple[int, int, int]]:
+def _units(layer: int, rows: int, inputs: int, outputs: int, *, is_product: bool) -> list[tuple[int, int, int]]:
     """The fields of a layer's units: rows of its weights, in parts that stay in the second cache."""
     count = max(1, _UNIT_ENTRIES // outputs)
-    if layer > 0:
+    if is_product:
         # More rows where the batch is long: its panels are copied once a unit.
         count = max(TILE_ROWS, count // TILE_ROWS * TILE_ROWS, 96 if rows >= 256 else 0)
     return [(layer, first, min(first + count, inputs)) for first in range(0, inputs, count)]

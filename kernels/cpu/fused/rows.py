@@ -1,11 +1,9 @@
 """Rows: a slab of the batch, from its pixels to the logits' gradient, and back to the first hidden layer. [D29] [D41]
 
-The first layer sums the weights' rows of the active pixels alone; the others are products.
+Where x is sparse, the first layer sums the weights' rows of the active pixels alone; all other layers are products.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
@@ -16,10 +14,11 @@ from ..affine import activate, activation_gradient, active_columns
 from ..engine.products import call_gemm, transpose
 from ..engine.random_words import fill_normals
 from ..engine.vectors import in_vectors, row_sum, sum_range
-from ..likelihoods import bernoulli_step_row
-from ..reparam import backward_row, kl_terms, log_ratio_row, sample_row
+from ..likelihoods import bernoulli_step_row, normal_scales, normal_step_row
+from ..reparam import backward_row, kl_terms, sample_row
 from ..runtime.compilation import njit
 from ..runtime.lowering import VECTOR_BYTES
+from .bound import keep_rows
 from .layout import Buffers, Layer, Plan
 
 _EPS_STREAM = noise.EPS
@@ -67,15 +66,12 @@ def _activation_rows(layer: Layer, first: int, last: int, work: Array) -> None:
 
 
 @njit(forceinline=True)
-def forward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
-    """The forward pass of examples first..last−1, down to the logits' gradient. [D27] [D28] [D17] [D22] [D4]"""
-    plan, layers, work, parameters = buffers.plan[0], buffers.layers, buffers.work, buffers.parameters
-    bits, index, counts, log_w = buffers.bits, buffers.active_columns, buffers.active_count, buffers.log_w
-    features, latent = plan.features, plan.latent
-    scratch = plan.gemm_scratch + part * plan.gemm_scratch_size
+def _sparse_first_rows(buffers: Buffers, first: int, last: int) -> None:
+    """The first layer's output for examples first..last−1, from their active pixels. [D28]"""
+    plan, layer, work, parameters = buffers.plan[0], buffers.layers[0], buffers.work, buffers.parameters
+    features, index, counts = plan.features, buffers.active_columns, buffers.active_count
     for i in range(first, last):
-        counts[i] = active_columns(bits, i * features, 0, features, index, i * (features + 1))
-    layer = layers[0]
+        counts[i] = active_columns(buffers.bits, i * features, 0, features, index, i * (features + 1))
     # A strip of the weights at a time: it stays in the second cache while all rows read from it.
     width = VECTOR_BYTES // work.itemsize
     for column in range(0, layer.outputs, plan.forward_strip):
@@ -87,7 +83,58 @@ def forward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
             )  # fmt: skip
     for i in range(first, last):
         activate(work, layer.result + i * layer.ld, parameters, layer.bias, layer.outputs, layer.activation)
-    for number in range(1, plan.decoder):
+
+
+@njit(forceinline=True)
+def _bytes_as_floats(buffers: Buffers, first: int, last: int) -> None:
+    """The bytes of examples first..last−1 as the first layer's input."""
+    layer, bits, work = buffers.layers[0], buffers.bits, buffers.work
+    for i in range(first, last):
+        pixels = bits[i * layer.inputs : (i + 1) * layer.inputs]
+        row = work[layer.input + i * layer.input_ld : layer.input + i * layer.input_ld + layer.inputs]
+        for j in range(row.size):
+            row[j] = pixels[j]
+
+
+@njit(forceinline=True)
+def _likelihood_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
+    """log p(x|z) of examples first..last−1, and the gradient of the decoder's output in its place. [D4] [D5]"""
+    plan, work, log_w = buffers.plan[0], buffers.work, buffers.log_w
+    samples, features, layer, seen = plan.samples, plan.features, buffers.layers[plan.output], buffers.layers[0]
+    terms = plan.pixel_terms + part * plan.pixel_terms_size
+    inverse, offset = terms + features, 0.0
+    if plan.is_normal != 0:
+        if plan.sigmas == 0:
+            offset = normal_scales(work, plan.sigma, 1, work, inverse, features)
+        else:
+            offset = normal_scales(buffers.parameters, plan.sigma, plan.sigmas, work, inverse, features)
+    # Where samples are weighed, what a row's gradient is to be multiplied with is known only then.
+    scale = work.dtype.type(1) if plan.weighs_samples != 0 else buffers.constants[0].share
+    for i in range(first, last):
+        total, x = 0.0, seen.input + i * seen.input_ld
+        for row in range(i * samples, (i + 1) * samples):
+            out = layer.result + row * layer.ld
+            if plan.is_normal != 0:
+                squares = normal_step_row(work, x, work, out, scale, features, work, inverse, work, terms)
+                log_w[row] = -0.5 * (offset + squares)
+            elif plan.has_bytes != 0:
+                log_w[row] = bernoulli_step_row(buffers.bits, i * features, work, out, scale, features, work, terms)
+            else:
+                log_w[row] = bernoulli_step_row(work, x, work, out, scale, features, work, terms)
+            total += log_w[row]
+        buffers.reconstruction[i] = total / samples
+
+
+@njit(forceinline=True)
+def forward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
+    """The forward pass of examples first..last−1, down to the gradient of the decoder's output. [D27] [D17] [D22]"""
+    plan, layers, work, parameters = buffers.plan[0], buffers.layers, buffers.work, buffers.parameters
+    latent, scratch = plan.latent, plan.gemm_scratch + part * plan.gemm_scratch_size
+    if plan.is_sparse != 0:
+        _sparse_first_rows(buffers, first, last)
+    elif plan.has_bytes != 0:
+        _bytes_as_floats(buffers, first, last)
+    for number in range(plan.is_sparse, plan.decoder):
         _affine_rows(plan, layers[number], first, last, parameters, work, scratch)
 
     samples = plan.samples
@@ -111,62 +158,19 @@ def forward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
 
     for number in range(plan.decoder, plan.output + 1):
         _affine_rows(plan, layers[number], first_row, last_row, parameters, work, scratch)
-    layer, terms = layers[plan.output], plan.pixel_terms + part * plan.pixel_terms_size
-    # Where samples are weighed, what a row's gradient is to be multiplied with is known only then.
-    scale = work.dtype.type(1) if plan.weighs_samples != 0 else buffers.constants[0].share
-    for i in range(first, last):
-        total = 0.0
-        for row in range(i * samples, (i + 1) * samples):
-            logits = layer.result + row * layer.ld
-            log_w[row] = bernoulli_step_row(bits, i * features, work, logits, scale, features, work, terms)
-            total += log_w[row]
-        buffers.reconstruction[i] = total / samples
-
-
-@njit(forceinline=True)
-def weigh_samples(buffers: Buffers, first: int, last: int) -> None:
-    """IWAE's bound of each example, and its logits' gradient times w̃/B, from log w = log p(x|z) + β log p(z)/q(z|x).
-
-    [D34] [D41]
-    """
-    plan, constants, work = buffers.plan[0], buffers.constants[0], buffers.work
-    samples, latent = plan.samples, plan.latent
-    output, logvar = buffers.layers[plan.output], buffers.layers[plan.logvar].result
-    share, beta = np.float64(constants.share), np.float64(constants.beta_share) / np.float64(constants.share)
-    for i in range(first, last):
-        log_w = buffers.log_w[i * samples : (i + 1) * samples]
-        for k in range(samples):
-            at = (i * samples + k) * latent
-            log_w[k] += beta * log_ratio_row(
-                work, logvar + i * latent, work, plan.eps + at, work, plan.z + at, latent,
-                buffers.ratio_terms, i * latent,
-            )  # fmt: skip
-        top = log_w[0]
-        for k in range(1, samples):
-            # A NaN is not below: it gets in, and stays.
-            top = top if (log_w[k] <= top) | (top != top) else log_w[k]
-        total = 0.0
-        for k in range(samples):
-            log_w[k] = math.exp(log_w[k] - top)
-            total += log_w[k]
-        buffers.bound[i] = top + math.log(total / samples)
-        for k in range(samples):
-            row = i * samples + k
-            row_share = work.dtype.type(share * (log_w[k] / total))
-            work[plan.row_share + row] = row_share
-            at = output.result + row * output.ld
-            gradient = work[at : at + output.outputs]
-            for j in range(gradient.size):
-                gradient[j] *= row_share
+    _likelihood_rows(buffers, part, first, last)
 
 
 @njit(forceinline=True)
 def backward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
-    """Back from the logits' gradient to the first layer's, for examples first..last−1. [D29] [D41]"""
-    plan, layers, work, parameters = buffers.plan[0], buffers.layers, buffers.work, buffers.parameters
-    constants, latent, samples = buffers.constants[0], plan.latent, plan.samples
+    """Back from the output's gradient to the first layer's, for examples first..last−1. [D29] [D41]"""
+    plan, layers, work, parameters = buffers.plan[0], buffers.layers_back, buffers.work, buffers.parameters
+    constants, latent, kept = buffers.constants[0], plan.latent, buffers.kept
     scratch = plan.gemm_scratch + part * plan.gemm_scratch_size
-    first_row, last_row = first * samples, last * samples
+    first_row = kept[:first].sum()
+    last_row = first_row + kept[first:last].sum()
+    if plan.weighs_samples != 0:
+        keep_rows(buffers, first, last, first_row)
     for number in range(plan.output, plan.decoder, -1):
         _input_gradient_rows(plan, layers[number], first_row, last_row, parameters, work, 0, scratch)
         _activation_rows(layers[number - 1], first_row, last_row, work)
@@ -177,19 +181,20 @@ def backward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
         # The sampled log p(z)/q(z|x) in place of the KL: −z along the path, and ½ of log σ² itself.
         beta = dkl / constants.share
         for row in range(first_row, last_row):
-            pull, at = beta * work[plan.row_share + row], row * latent
-            along, z = work[plan.dz + at : plan.dz + at + latent], work[plan.z + at : plan.z + at + latent]
+            pull, at = beta * work[plan.kept_share + row], row * latent
+            along, z = work[plan.dz + at : plan.dz + at + latent], work[plan.kept_z + at : plan.kept_z + at + latent]
             for j in range(latent):
                 along[j] += pull * z[j]
         dkl = work.dtype.type(0)
     # With one sample an example, all rows are one stretch.
-    rows = max(1, last - first) if samples == 1 else 1
+    rows, row = max(1, last - first) if plan.samples == 1 else 1, first_row
     for i in range(first, last, rows):
-        at, row = i * latent, i * samples * latent
+        at, at_row = i * latent, row * latent
         backward_row(
-            work, mu.result + at, work, logvar.result + at, work, plan.eps + row, work, plan.dz + row, latent, samples,
-            dkl, work, mu.dresult + at, work, logvar.dresult + at, rows * latent,
+            work, mu.result + at, work, logvar.result + at, work, plan.kept_eps + at_row, work, plan.dz + at_row,
+            latent, kept[i], dkl, work, mu.dresult + at, work, logvar.dresult + at, rows * latent,
         )  # fmt: skip
+        row += kept[i]
         if plan.weighs_samples != 0:
             dlogvar = work[logvar.dresult + at : logvar.dresult + at + rows * latent]
             for j in range(rows * latent):

@@ -1,10 +1,10 @@
-"""One training step as one compiled function: MLPs, a diagonal normal q, a Bernoulli likelihood. [D29] [D31] [D41]
+"""One training step as one compiled function: MLPs, a diagonal normal q, every likelihood. [D29] [D31] [D41]
 
 Its objective is the ELBO, or IWAE's bound of K samples; these lie example by example, so that the decoder's rows are
 one matrix. Every thread takes a slab of the batch through the whole forward pass, and, once the transposed weights are
 there, back to the first hidden layer. Then the threads take units of weights: gradient, then Adam while it is in cache.
-A slab whose own thread has not come is taken by another. The first layer works on the active pixels alone, forward and
-backward. All buffers are made once.
+A slab whose own thread has not come is taken by another. On binary x that is sparse the first layer works on the active
+pixels alone, forward and backward; on all other x it is a product. All buffers are made once.
 
 The order of every sum is fixed by the layout, not by the threads: one thread or eight give the same bits.
 """
@@ -22,7 +22,7 @@ from vae_np.model import Architecture
 from vae_np.optim import adagrad_update
 from vae_np.step import Optimiser, TrainingState
 
-from ...arguments import check_batch, check_fused
+from ...arguments import check_batch, check_fused, unsupported
 from ..adam import constants as adam_constants
 from ..engine.intrinsics import borrowed
 from ..engine.random_words import fill_bernoulli
@@ -41,11 +41,15 @@ from ..runtime.team import (
     take_slab,
     take_unit,
 )
+from .bound import weigh_samples
 from .layout import Buffers, make_buffers
-from .rows import backward_rows, forward_rows, turn_weights, weigh_samples
+from .rows import backward_rows, forward_rows, turn_weights
 from .update import active_rows, update_unit
 
 _BINARIZE_STREAM = noise.BINARIZE
+# From this share of ones on, products of all pixels take less time than sums over the active ones, and so many rows
+# tell which share a batch has.
+_DENSE, _ROWS_LOOKED_AT = 0.4, 8
 
 
 @njit()
@@ -70,7 +74,8 @@ def _step(thread: int, control: Array, *everything: Any) -> bool:
             return False
         slab = take_slab(control, thread, step, SECOND)
         while slab >= 0:
-            active_rows(buffers, slab, parts)
+            if plan.is_sparse != 0:
+                active_rows(buffers, slab, parts)
             backward_rows(buffers, slab, slab * plan.batch // parts, (slab + 1) * plan.batch // parts)
             finish(control)
             slab = take_slab(control, thread, step, SECOND)
@@ -103,6 +108,13 @@ def _forward_slab(buffers: Buffers, slab: int, parts: int) -> None:
         weigh_samples(buffers, first, last)
 
 
+def _is_sparse(x: Array, grey: bool) -> bool:
+    """Whether few of a batch's pixels are one, or with `grey`, few can be expected to be drawn so; from a few rows."""
+    some = x[:_ROWS_LOOKED_AT]
+    limit = _DENSE * some.size
+    return bool(np.count_nonzero(some) < limit) or (grey and bool(some.sum(dtype=np.int64) < 255 * limit))
+
+
 class FusedStep:
     """The training step of one architecture, state and batch size, with its buffers and threads.
 
@@ -112,12 +124,17 @@ class FusedStep:
     """
 
     def __init__(self, arch: Architecture, state: TrainingState, batch: int, samples: int | None = None) -> None:
-        check_fused(arch, samples)
+        check_fused(unsupported(arch), samples)
         self.arch, self.state, self.batch, self.samples = arch, state, batch, samples
         self._threads = POOL.threads
         self._buffers = make_buffers(arch, state, batch, samples, self._threads)
         self._plan, self._constants = self._buffers.plan[0], self._buffers.constants[0]
         self._adam = self._constants["adam"]
+        first = self._buffers.layers[0]
+        place, ld = int(first["input"]), int(first["input_ld"])
+        self._x = self._buffers.work[place : place + batch * ld].reshape(batch, ld)[:, : arch.features]
+        if arch.likelihood == "normal-fixed":
+            self._buffers.work[self._plan["sigma"]] = arch.sigma_logvar
         results = self._buffers.reconstruction, self._buffers.kl, self._buffers.bound
         self._terms = results if samples else results[:2]
         self._team = Team(_step, self._buffers.units.size)
@@ -135,13 +152,17 @@ class FusedStep:
     ) -> Terms:
         """Update the state on the batch x (B, D), bytes: binary, or with `grey` 0..255, drawn from BINARIZE here.
 
-        `rows` (B,) are the examples' places in their data set. The gradients of a step are left in the state only if
-        asked for (Adagrad needs them); otherwise they never leave the caches. [D24] [D29] [D31]
+        Likelihoods other than `bernoulli` take floats too. `rows` (B,) are the examples' places in their data set. The
+        gradients of a step are left in the state only if asked for (Adagrad needs them); otherwise they never leave the
+        caches. [D24] [D29] [D31]
         """
         state = self.state
-        check_batch(x, self.batch, self.arch.features)
+        check_batch(x, self.arch, self.batch)
         buffers, plan, constants = self._buffers, self._plan, self._constants
-        (buffers.grey if grey else buffers.bits).reshape(x.shape)[...] = x
+        has_bytes = x.dtype == np.uint8
+        target = self._x if not has_bytes else (buffers.grey if grey else buffers.bits).reshape(x.shape)
+        target[...] = x
+        plan["has_bytes"], plan["is_sparse"] = has_bytes, has_bytes and self.arch.is_bernoulli and _is_sparse(x, grey)
         buffers.rows[...] = rows
         buffers.sample_rows.reshape(self.batch, -1)[...] = buffers.rows[:, None]
         is_adam = optimiser.name == "adam"
