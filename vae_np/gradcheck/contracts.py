@@ -21,6 +21,8 @@ REPEAT_FORWARD = "repeated forward"
 REPEAT_BACKWARD = "repeated backward"
 UNCHANGED = "inputs unchanged"
 LINEAR = "linear in the upstream gradient"
+# Factors that bring gradients of usual size beyond a limit that somebody may have set; powers of two.
+LARGE, LARGE_LOW = 2.0**20, 2.0**8
 
 
 def check_unchanged(subject: Subject, weights: Array) -> list[Check]:
@@ -144,6 +146,30 @@ def check_linear(
             floor = 64 * own * float(np.abs(weights).max())
             blame += [f"{subject.names[leaf]} {fault}" for fault in _nonlinear(np.cbrt(own), floor, *arrays)]
     return Check(LINEAR, not blame, "; ".join(blame))
+
+
+def check_large(subject: Subject, gradient: Callable[[Array], Gradients], weights: Array, eps: float) -> Check | None:
+    """Check that the gradients grow with the upstream gradient where it is very large: a limit shows only there.
+
+    None where nothing is cut off, and where such an upstream gradient overflows.
+    """
+    factor = LARGE if eps < 1e-4 else LARGE_LOW
+    here, there = gradient(weights), gradient(factor * weights)
+    cut: list[str] = []
+    for leaf, one in here.items():
+        if one.value is None or (other := there[leaf].value) is None or one.value.shape != other.shape:
+            continue
+        due, came = factor * one.value.astype(np.float64), other.astype(np.float64)
+        size = float(np.abs(due).max(initial=0.0))
+        finite = bool(np.isfinite(due).all() and np.isfinite(came).all())
+        if finite and (np.abs(came) < np.abs(due) - 10 * np.cbrt(eps) * size).any():
+            cut.append(f"{subject.names[leaf]} stops at {float(np.abs(came).max()):.4g}")
+    if not cut:
+        return None
+    text = (
+        f"with an upstream gradient {factor:g} times as large, the gradient of {', that of '.join(cut)}: it is clipped"
+    )
+    return Check("large upstream gradients", False, text, promise="clipping")
 
 
 def broken_promises(gradients: Gradients) -> list[Check]:

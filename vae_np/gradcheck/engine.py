@@ -17,7 +17,7 @@ from vae_np.gradcheck.complex_step import ComplexStepRefused
 from vae_np.gradcheck.diagnosis import Setting, diagnose
 from vae_np.gradcheck.findings import Check, Row
 from vae_np.gradcheck.gradients import Gradient, match
-from vae_np.gradcheck.judge import Evidence, judge
+from vae_np.gradcheck.judge import Evidence, judge, of_one_triangle
 from vae_np.gradcheck.numeric import Numeric, numeric_gradient
 from vae_np.gradcheck.one_tensor import View, random_direction
 from vae_np.gradcheck.options import Settings
@@ -151,6 +151,9 @@ class Engine:
         if self.linear and not self.fresh_noise and self.budget.allows(5, 5):
             linear = contracts.check_linear(self.subject, self._gradient, self.weights, self._rng(1), self.eps)
             self.add(report, linear)
+            if linear.passed and self.budget.allows(2, 2):
+                large = contracts.check_large(self.subject, self._gradient, self.weights, self.eps)
+                self.add(report, *([large] if large is not None else []))
         return gradients
 
     def _rows(self, report: Report, gradients: dict[int, Gradient], out: Any) -> None:
@@ -277,6 +280,14 @@ class Engine:
             )
 
         row = verdict()
+        if row.verdict == "FAIL" and (folded := of_one_triangle(evidence)) is not None:
+            came, evidence.analytic = evidence.analytic, folded
+            notes.append("forward reads one triangle of a symmetric matrix, and the gradient is the symmetric one")
+            if (symmetric := verdict()).verdict != "FAIL":
+                return symmetric, evidence, view
+            notes.pop()
+            evidence.analytic = came
+            row = verdict()
         if row.verdict == "FAIL" and not numeric.exhaustive and not self.budget.over:
             sampling.look_closer(view, evidence, rng)
             row = verdict()

@@ -183,8 +183,11 @@ def jax_function(function: Any) -> tuple[Callable[..., Any], Callable[..., Any]]
 
     jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
 
+    fixed = getattr(function, "nondiff_argnums", ())
+
     def forward(*inputs: Any) -> tuple[Any, Any]:
         places = [i for i, value in enumerate(inputs) if isinstance(value, (np.ndarray, float, np.floating))]
+        places = [i for i in places if i not in fixed]
         places = [i for i in places if np.issubdtype(np.asarray(inputs[i]).dtype, np.inexact)]
 
         def of(*moving: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.gradcheck import spelling, tree
-from vae_np.gradcheck.subject import CallError, Subject, kind_of
+from vae_np.gradcheck.subject import CallError, Subject, flat, kind_of, upstream
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,29 @@ def chosen(subject: Subject, wrt: Sequence[str | int] | None, scalars: bool) -> 
         if not any(tree.is_number(subject.leaves[i]) for i in found):
             raise InputError(f"wrt: {name!r} is no floating-point array, so it has no gradient")
     return list(dict.fromkeys(picked))
+
+
+def scalars_come(subject: Subject) -> bool:
+    """Tell whether backward returns gradients of floating numbers, too, and not of arrays only.
+
+    It does where it returns one for each floating input, or names a number's in a dictionary. A number that is a
+    setting, such as an epsilon, gets no gradient.
+    """
+    floats = [i for i, value in enumerate(subject.inputs) if tree.is_number(value)]
+    numbers = [i for i in floats if not tree.is_array(subject.inputs[i])]
+    if not numbers:
+        return False
+    try:
+        out, cache = subject.run([tree.fresh(leaf) for leaf in subject.leaves])
+        raw = subject.pull_back(upstream(out, np.ones(flat(out).shape)), cache)
+    except CallError:
+        return False
+    finally:
+        subject.randomness.rewind()
+    if isinstance(raw, dict):
+        owners = {spelling.owner(str(key), subject.top_names) for key in raw}
+        return {subject.top_names[i] for i in numbers} <= owners
+    return isinstance(raw, (tuple, list)) and len(raw) == len(floats) and all(tree.is_number(part) for part in raw)
 
 
 def _refuse_integers(subject: Subject) -> None:

@@ -199,5 +199,5 @@ def _linear(subject: Subject, direction: list[Array], jvp: Callable[[Any, Any], 
     gap = float(np.abs(both - 2 * one + 3 * two).max(initial=0.0))
     size = float(max(np.abs(one).max(initial=0.0), np.abs(two).max(initial=0.0)))
     eps = float(np.finfo(one.dtype).eps) if one.dtype.kind == "f" else 2.0**-52
-    good = gap <= 10 * np.cbrt(eps) * size
+    good = gap <= 10 * float(np.cbrt(eps)) * size
     return Check("linear in v", good, "" if good else "jvp is not linear in v")

@@ -21,7 +21,7 @@ Path = tuple[tuple[str, Any], ...]  # steps: ("attribute", name), ("key", key) o
 
 DEPTH = 6
 MOST = 4000
-PARAMETERS = re.compile(r"_?(params?|parameters|weights?|variables|theta)", re.I)
+PARAMETERS = re.compile(r"_?(params?|parameters|weights?|variables|theta|p)", re.I)
 GRADIENTS = re.compile(r"_?(d_?params?|grads?|gradients?|d_?parameters|dweights?|derivatives)", re.I)
 VALUE = re.compile(r"data|value|val|array|param|tensor|w", re.I)
 GRADIENT = re.compile(r"grad|gradient|g|delta", re.I)

@@ -24,9 +24,19 @@ STATISTICS = re.compile(r"^(running|moving)_?(mean|var|avg|std|variance)")
 SETTINGS = re.compile(r"mode|eps|momentum|stride|pad|padding|p|training|train|seed|dropout|reg", re.I)
 
 
+def bare(name: str) -> str:
+    """Return a name without what says which of several it is: W for W_curr, dA for dA_current."""
+    return re.sub(r"_(curr|cur|current|layer|here)$", "", name)
+
+
 def is_upstream(name: str) -> bool:
     """Tell whether an argument of this name is an upstream gradient."""
-    return bool(UPSTREAM.fullmatch(name.strip("_")))
+    return bool(UPSTREAM.fullmatch(bare(name.strip("_"))))
+
+
+def looks_like_gradient(name: str) -> bool:
+    """Tell whether a name is that of some gradient, such as dlogdet or grad_h, if not surely of an upstream one."""
+    return bool(re.fullmatch(r"d_?(?!ata|im|ims|epth|ict|type|rop\w*)[A-Za-z]\w*|grad\w*|g_\w+|delta\w*", name))
 
 
 def is_cache(name: str) -> bool:

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from vae_np.errors import InputError
-from vae_np.gradcheck import Report, check_layer, check_value_and_grad, check_vjp
-from vae_np.gradcheck.layers import BACKWARDS, FORWARDS, find_method
+from vae_np.gradcheck import Report, check_jvp, check_layer, check_value_and_grad, check_vjp
 from vae_np.verify import loading
-from vae_np.verify.conventions import Candidate, candidates
+from vae_np.verify.conventions import Candidate, candidates, methods_of
 from vae_np.verify.guessing import Guess, Making, TooLong, guess, makings_of, quiet
 from vae_np.verify.hints import Hints
 
@@ -118,9 +117,8 @@ def _called(candidate: Candidate) -> tuple[Callable[..., Any], Any]:
     """Return the function whose arguments are guessed, and the class that has to be made first."""
     first = candidate.functions[0]
     if candidate.kind == "layer":
-        name = find_method(first, FORWARDS) or find_method(first, ("fn", "activate", "activation", "evaluate", "value"))
-        method = getattr(first, name or "forward")
-        return method, first
+        name, _ = methods_of(first)
+        return getattr(first, name or "forward"), first
     if candidate.kind in ("torch", "context"):
         return _without_context(first.forward), None
     if candidate.kind == "jax":
@@ -150,6 +148,19 @@ def _pair(candidate: Candidate, arguments: tuple[Any, ...], making: Any, options
     return check_vjp(forward, backward, arguments, **options)
 
 
+def _jvp(candidate: Candidate, arguments: tuple[Any, ...], making: Any, options: dict[str, Any]) -> Report:
+    """Check f and its derivative along tangents, one of them for each floating input: `f_jvp(x, y, dx, dy)`."""
+    function, tangent = candidate.functions
+    floats = [i for i, value in enumerate(arguments) if isinstance(value, (float, np.ndarray))]
+
+    def at(point: tuple[Any, ...]) -> list[Any]:
+        moved = dict(zip(floats, point, strict=True))
+        return [moved.get(i, value) for i, value in enumerate(arguments)]
+
+    x = tuple(arguments[i] for i in floats)
+    return check_jvp(lambda p: function(*at(p)), lambda p, v: tangent(*at(p), *v), x, **options)
+
+
 def _loss(candidate: Candidate, arguments: tuple[Any, ...], making: Any, options: dict[str, Any]) -> Report:
     return check_value_and_grad(candidate.functions[0], *arguments, **options)
 
@@ -162,8 +173,7 @@ def _callback(candidate: Candidate, arguments: tuple[Any, ...], making: Any, opt
 def _layer(candidate: Candidate, arguments: tuple[Any, ...], making: Any, options: dict[str, Any]) -> Report:
     kind = candidate.functions[0]
     thing = making if not isinstance(making, tuple) else kind(*making[0], **making[1])
-    forward = find_method(kind, FORWARDS) or find_method(kind, ("fn", "activate", "activation", "evaluate", "value"))
-    backward = find_method(kind, BACKWARDS)
+    forward, backward = methods_of(kind)
     if backward is not None and not _needed(getattr(thing, backward)):
         return check_layer(thing, arguments, **options)
     if backward is not None and _is_derivative(getattr(thing, forward or ""), getattr(thing, backward)):
@@ -235,6 +245,7 @@ def _jax(candidate: Candidate, arguments: tuple[Any, ...], making: Any, options:
 
 _RUNNERS: dict[str, Runner] = {
     "pair": _pair,
+    "jvp": _jvp,
     "loss": _loss,
     "callback": _callback,
     "layer": _layer,
