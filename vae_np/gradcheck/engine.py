@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.gradcheck import contracts, rounding, sampling, taylor, tree
+from vae_np.gradcheck import contracts, low_precision, rounding, sampling, taylor, tree
 from vae_np.gradcheck.budget import Budget
 from vae_np.gradcheck.complex_step import ComplexStepRefused
 from vae_np.gradcheck.diagnosis import Setting, diagnose
@@ -93,6 +93,8 @@ class Engine:
         self.weights = self._rng(0).standard_normal(values.shape) if self.linear else np.ones(values.shape)
         if self.mean:
             self.weights = self.weights / values.size
+        if self.eps > 1e-10:
+            self.weights = low_precision.quantised(self.weights, self.eps)
         self.budget.forward = between - started
         if self.budget.seconds is not None and between - started > 1e-3:
             # A first call may compile: the second one is what the others will take.
@@ -291,7 +293,36 @@ class Engine:
         if row.verdict == "FAIL" and not numeric.exhaustive and not self.budget.over:
             sampling.look_closer(view, evidence, rng)
             row = verdict()
+        if promote and evidence.shaped:
+            row = self._in_low_precision(row, view, evidence, notes)
         return replace(row, blind=evidence.blind), evidence, view
+
+    def _in_low_precision(self, low: Row, view: View, evidence: Evidence, notes: list[str]) -> Row:
+        """Return the row with the verdict of its precision, where the pair also runs in float64; else as it is."""
+        leaf = evidence.leaf
+        dtype = "bfloat16" if leaf in self.subject.eps else str(evidence.x.dtype)
+        leaves = self._promoted(self.subject.leaves)
+
+        def gradient(at: Sequence[Any]) -> Array | None:
+            found = self._gradient(self.weights, at)[leaf].value
+            return None if found is None or found.shape != view.x.shape else found.astype(np.float64)
+
+        try:
+            truth = None if self.fresh_noise else gradient(leaves)
+            if truth is None or not np.isfinite(truth).all() or evidence.analytic is None:
+                return low
+            moved = low_precision.sensitivity(gradient, leaves, self.eps, self._rng(7, leaf))
+        except CallError:
+            return low
+        if moved is None:
+            return low
+        came, wrong = evidence.analytic, evidence.wrong
+        evidence.analytic = truth
+        wide = judge(view, evidence, self.settings.tolerance, view.eps, self._rounding, low.method, notes)
+        if low_precision.is_wrong(wide, self.eps):
+            return replace(wide, dtype=dtype, precision="wrong", notes=(*wide.notes, "wrong in float64 as well"))
+        evidence.analytic, evidence.wrong = came, wrong
+        return low_precision.verdict(low, came.astype(np.float64), truth, moved, self.eps, dtype)
 
     def _precision(self, leaf: int, gradient: Gradient) -> float:
         """Return the machine epsilon of what computed the analytic gradient."""
