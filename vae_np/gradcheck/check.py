@@ -9,8 +9,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from vae_np.errors import InputError
-from vae_np.gradcheck import more_points, snippets, tree
-from vae_np.gradcheck.budget import Budget
+from vae_np.gradcheck import budget, more_points, snippets, tree
 from vae_np.gradcheck.call_forms import read
 from vae_np.gradcheck.engine import Engine
 from vae_np.gradcheck.findings import Check
@@ -46,6 +45,7 @@ def check_vjp(
     the arguments of this function are wrong.
     """
     _refuse_methods(forward, backward, inputs)
+    started = budget.now()
     called = (getattr(forward, "__name__", "forward"), getattr(backward, "__name__", "backward"))
     chosen_settings = settings(**options)
     inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
@@ -60,7 +60,14 @@ def check_vjp(
     text = snippets.for_call("check_vjp", (forward, backward), "inputs", repeat)
     report = Report(_pair_name(forward), chosen_settings.seed, snippet=text, reading=reading.text)
     report = run(
-        subject, leaves, chosen_settings, report, linear=reading.linear, mean=reading.mean, caution=reading.caution
+        subject,
+        leaves,
+        chosen_settings,
+        report,
+        linear=reading.linear,
+        mean=reading.mean,
+        caution=reading.caution,
+        started=started,
     )
     if reading.instead and not report.passed:
         report.causes = [reading.instead]
@@ -102,16 +109,19 @@ def run(
     mean: bool = False,
     given: tuple[Any, ...] | None = None,
     caution: str = "",
+    started: float | None = None,
 ) -> Report:
     """Fill in and return the report on a subject.
 
     linear: False where there is no upstream gradient; more: promises that are checked besides, given the upstream one;
     mean: without an upstream gradient, the gradient is that of the mean of the outputs and not of their sum;
-    given: the inputs as the user gave them, where the subject's are others; caution: a warning about how it was read.
+    given: the inputs as the user gave them, where the subject's are others; caution: a warning about how it was read;
+    started: when the time began that the check may take, where that was before.
     """
     report.name = chosen.name or report.name
     kept = tree.transform(subject.inputs if given is None else given, tree.fresh)
-    engine = Engine(subject, leaves, chosen, linear, Budget(chosen.seconds), more=more, mean=mean)
+    time = budget.Budget(chosen.seconds, started=budget.now() if started is None else started)
+    engine = Engine(subject, leaves, chosen, linear, time, more=more, mean=mean)
     engine.run(report)
     if caution:
         engine.add(report, Check("reading", False, caution, promise="reading"))

@@ -7,11 +7,12 @@ gradient.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.gradcheck import tree
+from vae_np.gradcheck import budget, tree
 from vae_np.gradcheck.findings import Check
 from vae_np.gradcheck.gradients import Gradient, match
 from vae_np.gradcheck.subject import CallError, Subject, flat, output_eps, upstream
@@ -25,8 +26,11 @@ LINEAR = "linear in the upstream gradient"
 LARGE, LARGE_LOW = 2.0**20, 2.0**8
 
 
-def check_unchanged(subject: Subject, weights: Array) -> list[Check]:
-    """Check that neither call writes into its arguments; remember in `subject.mutates` what was written to."""
+def check_unchanged(subject: Subject, weights: Array, spent: budget.Budget) -> tuple[list[Check], Any]:
+    """Check that neither call writes into its arguments; remember in `subject.mutates` what was written to.
+
+    Also time both calls for what is spent (a first call may have compiled), and return what backward returned.
+    """
     values = [tree.fresh(leaf) for leaf in subject.leaves]
     inputs: list[str] = []
     subject.mutates.clear()
@@ -37,12 +41,16 @@ def check_unchanged(subject: Subject, weights: Array) -> list[Check]:
                 subject.mutates.add(name)
                 inputs.append(f"{who} changes its input {name} in place; work on a copy")
 
+    started = budget.now()
     out, cache = subject.run(values)
+    spent.forward = min(spent.forward, budget.now() - started)
     compare("forward")
     dout = upstream(out, weights)
     kept = tree.transform(dout, tree.fresh)
+    started = budget.now()
     try:
-        subject.pull_back(dout, cache)
+        raw = subject.pull_back(dout, cache)
+        spent.backward = budget.now() - started
     finally:
         compare("backward")
     pairs = zip(tree.leaves(dout), tree.leaves(kept), strict=True)
@@ -52,7 +60,7 @@ def check_unchanged(subject: Subject, weights: Array) -> list[Check]:
         checks.append(Check(UNCHANGED, False, text, promise="inplace_dout"))
     if inputs:
         checks.append(Check(UNCHANGED, False, "; ".join(inputs), promise="inplace_input"))
-    return checks or [Check(UNCHANGED, True)]
+    return checks or [Check(UNCHANGED, True)], raw
 
 
 def check_repeat_forward(subject: Subject) -> Check:

@@ -13,7 +13,7 @@ from vae_np._types import Array
 from vae_np.gradcheck import contracts, patterns, tree, tried_causes
 from vae_np.gradcheck.budget import Budget
 from vae_np.gradcheck.findings import Check
-from vae_np.gradcheck.jacobian import part_of_outputs
+from vae_np.gradcheck.jacobian import CALLS, part_of_outputs
 from vae_np.gradcheck.judge import Evidence
 from vae_np.gradcheck.one_tensor import View
 from vae_np.gradcheck.subject import Subject, upstream
@@ -119,11 +119,17 @@ def _cause(setting: Setting, evidence: Evidence, view: View, every: Sequence[tup
         lambda: patterns.rearranged(_full(evidence), whole, tolerance),
         lambda: patterns.lost_sign(analytic, numeric, tolerance),
         lambda: patterns.somewhere(evidence, analytic, numeric),
-        lambda: part_of_outputs(setting.out, setting.weights, setting.batch, evidence, view, tolerance),
+        lambda: _part_of_outputs(setting, evidence, view, tolerance),
         lambda: _missing_term(setting, evidence, analytic - numeric, tolerance),
         lambda: patterns.along_axis(_full(evidence), whole, _companions(setting, evidence), evidence.x, tolerance),
     ]
     return next((cause for rule in rules if (cause := rule())), None)
+
+
+def _part_of_outputs(setting: Setting, evidence: Evidence, view: View, tolerance: float) -> str | None:
+    if not setting.budget.allows(CALLS):
+        return None
+    return part_of_outputs(setting.out, setting.weights, setting.batch, evidence, view, tolerance)
 
 
 def _norm(every: Sequence[tuple[Evidence, View]]) -> float:
