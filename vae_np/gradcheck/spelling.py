@@ -11,7 +11,7 @@ CACHE = re.compile(
 UPSTREAM = re.compile(
     r"d_?(out|output|outputs|values|next|upstream|scores|probs|logits|cost|loss|y|z|a|h|l|dy|dz|out_)|dl_?d(y|z|a|out|output)|"
     r"grads?|gradients?|grad_?outputs?|grad_out|grad_?in|output_grad(ient)?|out_grad|deltas?|upstream|g|gy|err|error|"
-    r"adjoint|cotangent|ct|ybar|(d|d_|grad_|delta_)(a|z|h|c|y|out|output|next|next_h|next_c|prev)\w?",
+    r"d_?[a-z]_?(next|out|t)|adjoint|cotangent|ct|ybar|(d|d_|grad_|delta_)(a|z|h|c|y|out|output|next|next_h|next_c|prev)\w?",
     re.I,
 )
 # Inputs that have no gradient although they may hold floating-point numbers: what is learnt from, drawn or averaged.

@@ -20,13 +20,13 @@ VARIANT = (
     r"|loops?))?"
 )
 FORWARD = (
-    re.compile(rf"(?P<stem>.+?)_(?:forward|fwd|fprop|forward_pass|forward_prop|feedforward){VARIANT}_?"),
+    re.compile(rf"(?P<stem>.+?)_(?:forward|fwd|fprop|forward_pass|forward_prop(?:agation)?|feedforward){VARIANT}_?"),
     re.compile(rf"(?:forward|fwd|fprop|forward_pass)_(?P<stem>.+?){VARIANT}"),
     re.compile(rf"(?P<stem>)(?:forward|fwd|fprop|forward_pass|forward_prop){VARIANT}"),
 )
 BACKWARD = (
     re.compile(
-        rf"(?P<stem>.+?)_(?:backward|bwd|bprop|backward_pass|backprop|backward_prop|back|vjp|adjoint|pullback){VARIANT}_?"
+        rf"(?P<stem>.+?)_(?:backward|bwd|bprop|backward_pass|backprop|backward_prop(?:agation)?|back|vjp|adjoint|pullback){VARIANT}_?"
     ),
     re.compile(rf"(?:backward|bwd|bprop|backprop|backward_pass|back)_(?P<stem>.+?){VARIANT}"),
     re.compile(rf"(?P<stem>)(?:backward|bwd|bprop|backprop|backward_pass|backward_prop){VARIANT}"),

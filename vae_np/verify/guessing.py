@@ -250,9 +250,10 @@ def _makings(maker: Any, scene: Scene, rng: np.random.Generator) -> Iterator[Mak
         has_default = parameter.default is not inspect.Parameter.empty
         length = sample_inputs.size(parameter.name, scene)
         default = parameter.default
-        if has_default and (length is None or not isinstance(default, int) or isinstance(default, bool) or default < 1):
+        options: list[Any] = sample_inputs.lengths(parameter.name, default, scene)
+        whole = isinstance(default, int) and not isinstance(default, bool) and default >= 1
+        if has_default and not options and (length is None or not whole):
             continue
-        options: list[Any] = []
         if not has_default and (given := sample_inputs.function(parameter.name)) is not None:
             options.append(given)
         array_like = sample_inputs.role(parameter.name) in ("weight", "bias", "scale", "input weight", "hidden weight")
@@ -268,6 +269,7 @@ def _makings(maker: Any, scene: Scene, rng: np.random.Generator) -> Iterator[Mak
             )
         if len(scene.x) >= 3 and re_kernel(parameter.name) and not has_default:
             options = list(sample_inputs.number(parameter.name, (sample_inputs.KERNEL,)))
+            options = [2] if len(scene.x) == 3 else options
         if not has_default and length is not None and position == 0:
             options += [sample_inputs.UNITS, sample_inputs.FEATURES]
         if options:

@@ -155,7 +155,7 @@ SCENES = PLAIN + tuple(
 ROLES = (
     (
         "labels",
-        r"y|ys|t|ts|targets?|labels?|y_?true|y_?batch|truth|gt|gold|classes|y_?train|ground_truth|expected|tgt|Y|(labels?|targets?|y)_?one_?hot",
+        r"y|ys|t|ts|targets?|labels?|y_?true|y_?batch|truth|gt|gold|classes|y_?train|ground_truth|expected|tgt|Y|(labels?|targets?|y)_?one_?hot|reference\w*|answers?",
     ),
     ("indices", r"idx|ind(ex|ices)?|ids|\w+_(idx|indices|ids)"),
     ("input weight", r"w_?x|w_?xh|w_?ax|w_?ih|u|kernel_x|Wx\w*|W_?ix"),
@@ -249,6 +249,20 @@ def function(name: str) -> Callable[[Any], Any] | None:
     if FUNCTION.fullmatch(name):
         return np.tanh
     return (lambda x: 1.0 - np.tanh(x) ** 2) if ITS_DERIVATIVE.fullmatch(name) else None
+
+
+def lengths(name: str, default: Any, scene: Scene) -> list[Any]:
+    """Return what a constructor's argument of this name takes if it is a list of lengths: a shape, sizes of layers.
+
+    default: its default, empty where there is none; only a tuple or a list of whole numbers is replaced.
+    """
+    if default is not inspect.Parameter.empty and not isinstance(default, (tuple, list)):
+        return []
+    if re.fullmatch(r"sizes?|layer_?(sizes?|dims?)|layers|dims|widths|topology|architecture", name):
+        return [(FEATURES, UNITS, 2), [FEATURES, UNITS, 2]]
+    if re.fullmatch(r"(input|in|image)_?(dim|shape|size)", name) and len(scene.x) == 4:
+        return [scene.x[1:]]
+    return [(2, 3), (-1,)] if re.fullmatch(r"(new|target|out(put)?)?_?shape", name) else []
 
 
 def role(name: str) -> str:
