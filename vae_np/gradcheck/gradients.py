@@ -186,7 +186,14 @@ def _by_name(subject: Subject, raw: dict[Any, Any], asked: list[int]) -> dict[in
     """Return the entries of a dictionary by the inputs that their keys name; others, such as dZ1, are left out."""
     owners = {key: spelling.owner(str(key), subject.top_names) for key in raw}
     if any(owners.values()):
-        return {subject.top_names.index(name): raw[key] for key, name in owners.items() if name is not None}
+        found = {subject.top_names.index(name): raw[key] for key, name in owners.items() if name is not None}
+        for i, value in enumerate(subject.inputs):  # parameters in a dictionary, their gradients beside those of x
+            if isinstance(value, dict) and i not in found:
+                keys = [
+                    key for key, name in owners.items() if name is None and spelling.owner(str(key), map(str, value))
+                ]
+                found |= {i: {key: raw[key] for key in keys}} if keys else {}
+        return found
     trees = [i for i in asked if isinstance(subject.inputs[i], dict)]
     if len(trees) == 1:  # the parameters lie in one dictionary, and so do their gradients
         return {trees[0]: raw}
