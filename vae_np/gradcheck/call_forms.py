@@ -18,7 +18,7 @@ from vae_np.gradcheck import owners, spelling, tree
 from vae_np.gradcheck.complex_inputs import adapt, is_complex
 from vae_np.gradcheck.foreign_arrays import Bridge, is_foreign, numpy_tree, over_like, to_numpy
 from vae_np.gradcheck.randomness import Randomness
-from vae_np.gradcheck.reading import Reading, rank
+from vae_np.gradcheck.reading import Reading, of_the_mean, rank
 from vae_np.gradcheck.sources import called_at
 from vae_np.gradcheck.subject import Subject, flat
 
@@ -165,6 +165,8 @@ def read(
                 return assigned
     found.sort(key=lambda pair: pair[0])
     best = found[0][1] if found else Reading(forward, backward, inputs)
+    if not best.linear and of_the_mean(best, best.inputs, names, seed):
+        best = replace(best, mean=True, text=f"{best.text}, the gradient of the mean of the outputs")
     return replace(best, instead=against_names[0]) if against_names else best
 
 

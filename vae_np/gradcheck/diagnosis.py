@@ -37,6 +37,12 @@ class Setting:
         first = next(iter(lengths)) if len(lengths) == 1 else ()
         return int(first[0]) if first and first[0] > 1 else None
 
+    @property
+    def labels(self) -> dict[str, Array]:
+        """The inputs that are arrays of whole numbers."""
+        named = zip(self.subject.names, self.subject.leaves, strict=True)
+        return {name: leaf for name, leaf in named if tree.is_array(leaf) and leaf.dtype.kind in "iu" and leaf.size}
+
 
 def diagnose(
     setting: Setting, failing: Sequence[tuple[Evidence, View]], every: Sequence[tuple[Evidence, View]]
@@ -65,7 +71,7 @@ def diagnose(
         if cause is not None:
             causes.setdefault(cause, []).append(evidence.name)
         elif evidence.name not in explained and evidence.shaped and evidence.wrong:
-            cause = patterns.somewhere(evidence, *_values(evidence), anywhere=True)
+            cause = patterns.somewhere(evidence, *_values(evidence), setting.labels, anywhere=True)
             cause = cause or patterns.similarity(*_values(evidence))
             if cause is not None:
                 weak.setdefault(cause, []).append(evidence.name)
@@ -118,7 +124,7 @@ def _cause(setting: Setting, evidence: Evidence, view: View, every: Sequence[tup
         lambda: _transposed(evidence, tolerance),
         lambda: patterns.rearranged(_full(evidence), whole, tolerance),
         lambda: patterns.lost_sign(analytic, numeric, tolerance),
-        lambda: patterns.somewhere(evidence, analytic, numeric),
+        lambda: patterns.somewhere(evidence, analytic, numeric, setting.labels),
         lambda: _part_of_outputs(setting, evidence, view, tolerance),
         lambda: _missing_term(setting, evidence, analytic - numeric, tolerance),
         lambda: patterns.along_axis(_full(evidence), whole, _companions(setting, evidence), evidence.x, tolerance),
@@ -260,11 +266,16 @@ def _missing_term(setting: Setting, evidence: Evidence, difference: Array, toler
         for name, leaf in zip(setting.subject.names, setting.subject.leaves, strict=True)
         if name != evidence.name and tree.is_number(leaf) and np.shape(leaf) == evidence.x.shape
     ]
-    candidates += [
-        ("the upstream gradient", np.asarray(leaf))
-        for _, leaf in tree.leaves(upstream(setting.out, setting.weights))
-        if leaf is not None and np.shape(leaf) == evidence.x.shape
-    ]
+    for _, leaf in tree.leaves(upstream(setting.out, setting.weights)):
+        if leaf is not None and np.shape(leaf) == evidence.x.shape:
+            candidates.append(("the upstream gradient", np.asarray(leaf)))
+        elif leaf is not None and np.ndim(leaf) == evidence.x.ndim + 1:  # that of one step, or of one row
+            parts = [(axis, place) for axis in (0, 1) for place in (0, -1) if axis < np.ndim(leaf)]
+            for axis, place in parts:
+                end = "first" if place == 0 else "last"
+                name = f"the upstream gradient at the {end} index of axis {axis}"
+                candidates.append((name, np.take(leaf, place, axis)))
+    candidates = [(name, array) for name, array in candidates if array.shape == evidence.x.shape]
     for name, array in candidates:
         term = np.array([array[index] for index in evidence.numeric.indices], dtype=np.float64)
         if not np.abs(term).max() > 0:

@@ -407,7 +407,11 @@ def _read(made: _Maker, inputs: tuple[Any, ...], seed: int) -> _Layer:
             return mean
     if not ranked:
         _complain(made, inputs, problem)
-    return min(ranked, key=lambda pair: pair[0])[1]
+    best = min(ranked, key=lambda pair: pair[0])[1]
+    pair = reading.Reading(best.run, best.pull, (), "", best.linear)
+    if not best.linear and reading.of_the_mean(pair, (*inputs, best.values), [*names, ""], seed):
+        best.mean = True
+    return best
 
 
 def _complain(made: _Maker, inputs: tuple[Any, ...], problem: BaseException | None) -> None:

@@ -5,6 +5,7 @@ The rank says how well the reading fits: its gradients agree with a difference, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,26 +70,51 @@ def rank(reading: Reading, inputs: tuple[Any, ...], names: list[str], seed: int)
         subject.randomness.rewind()
 
 
+def of_the_mean(reading: Reading, inputs: tuple[Any, ...], names: list[str], seed: int) -> bool:
+    """Tell whether a wrong gradient without an upstream one is nearer in size to that of the mean of the outputs."""
+    subject = make_subject(reading.forward, reading.backward, inputs, names, ("forward", "backward"))
+    try:
+        with np.errstate(all="ignore"):
+            out, kept = subject.run([tree.fresh(leaf) for leaf in subject.leaves])
+            weights = np.ones(flat(out).shape)
+            raw = subject.pull_back(upstream(out, weights), kept)
+            found = match(subject, raw, chosen(subject, None, scalars=False)).items()
+            pairs = [_along(subject, weights, leaf, g.value, seed)[:2] for leaf, g in found if g.value is not None]
+    except Exception:  # as for the rank
+        return False
+    finally:
+        subject.randomness.rewind()
+    ratios = [abs(analytic / numeric) for numeric, analytic in pairs if numeric and analytic]
+    return any(abs(math.log(r * weights.size)) < abs(math.log(r)) for r in ratios if math.isfinite(r))
+
+
 def _fits(subject: Subject, weights: Array, gradients: dict[int, Array], seed: int) -> bool:
     """Compare the gradients along a random direction of their tensors with a central difference."""
-    rng = np.random.default_rng([seed, 8])
     for leaf, gradient in gradients.items():
-        x = np.asarray(subject.leaves[leaf])
-        low = x.dtype.itemsize < 8
-        size = float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) or 1.0
-        direction = size * rng.choice([-1.0, 1.0], x.shape)
-        h = 1e-2 if low else STEP
-
-        def at(t: float, leaf: int = leaf, x: Array = x, direction: Array = direction) -> Array:
-            moved = (x + t * direction).astype(x.dtype)
-            leaves = list(subject.leaves)
-            leaves[leaf] = moved if tree.is_array(leaves[leaf]) else moved[()]
-            return subject.outputs(leaves).astype(np.float64)
-
-        numeric = float(weights @ (at(h) - at(-h))) / (2 * h)
-        analytic = float((gradient.astype(np.float64) * direction).sum())
-        terms = float(np.linalg.norm(gradient.astype(np.float64) * direction))
+        numeric, analytic, terms = _along(subject, weights, leaf, gradient, seed)
+        low = np.asarray(subject.leaves[leaf]).dtype.itemsize < 8
         tolerance = (100 * FITS if low else FITS) * max(abs(numeric), abs(analytic), terms) + 1e-12
         if not abs(numeric - analytic) <= tolerance:
             return False
     return True
+
+
+def _along(subject: Subject, weights: Array, leaf: int, gradient: Array, seed: int) -> tuple[float, float, float]:
+    """Return the derivative along a tensor's random direction by a difference and by its gradient.
+
+    Also returns the size of the gradient's terms, which may cancel.
+    """
+    x = np.asarray(subject.leaves[leaf])
+    size = float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) or 1.0
+    direction = size * np.random.default_rng([seed, 8, leaf]).choice([-1.0, 1.0], x.shape)
+    h = 1e-2 if x.dtype.itemsize < 8 else STEP
+
+    def at(t: float) -> Array:
+        moved = (x + t * direction).astype(x.dtype)
+        leaves = list(subject.leaves)
+        leaves[leaf] = moved if tree.is_array(leaves[leaf]) else moved[()]
+        return subject.outputs(leaves).astype(np.float64)
+
+    numeric = float(weights @ (at(h) - at(-h))) / (2 * h)
+    terms = gradient.astype(np.float64) * direction
+    return numeric, float(terms.sum()), float(np.linalg.norm(terms))
