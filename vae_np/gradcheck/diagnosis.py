@@ -237,6 +237,8 @@ def _swapped(evidence: Evidence, every: Sequence[tuple[Evidence, View]], toleran
     assert evidence.analytic is not None
     for other, _ in every:
         if other is not evidence and _matches(other, evidence.analytic, tolerance):
+            if not other.wrong:
+                return f"this is the gradient of {other.name} once more; its own was never computed"
             return f"this is the gradient of {other.name}; the order of the returned gradients is wrong"
     return None
 

@@ -22,8 +22,8 @@ MOST_INPUTS = 5
 def assigned(reading: Reading, names: list[str], seed: int, backward: Callable[..., Any]) -> Reading | None:
     """Return the reading in which the gradients belong to those inputs that they fit; None where no choice fits.
 
-    What the variables that backward returns are called decides, right or wrong, where fewer gradients than inputs come;
-    elsewhere, and where the names tell nothing, each choice is tried.
+    What the variables that backward returns are called decides, right or wrong; where they tell nothing, each choice
+    is tried.
     """
     _, raw = _gradients(reading, names)
     if raw is None or isinstance(raw, dict):
@@ -33,7 +33,8 @@ def assigned(reading: Reading, names: list[str], seed: int, backward: Callable[.
         return None
     floats = [i for i, x in enumerate(reading.inputs) if tree.is_number(x)]
     told = owners_told(backward, names)
-    if told is not None and len(told) == len(parts) < len(floats):
+    in_order = told == [names[i] for i in floats]
+    if told is not None and len(told) == len(parts) <= len(floats) and not in_order:
         return _named(reading, told)
     for owners in _choices(reading, floats, parts):
         candidate = _named(reading, [names[i] for i in owners])

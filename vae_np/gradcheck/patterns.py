@@ -64,7 +64,10 @@ def nearly(evidence: Evidence, analytic: Array, numeric: Array, tolerance: float
     informative = np.count_nonzero((analytic != 0) | (numeric != 0))
     if gap <= max(tolerance, NEARLY) * size and len(evidence.wrong) >= informative / 2:
         digits = int(-math.log10(gap / size)) if gap > 0 else 16
-        return f"it agrees to {digits} digits: an added epsilon, a rounded constant or a cast to lower precision"
+        return (
+            f"it agrees to {digits} digits: an added epsilon, a rounded constant, a cast to lower precision, "
+            "or a mistake in a term that hardly weighs here"
+        )
     return None
 
 
@@ -127,8 +130,9 @@ def factor(analytic: Array, numeric: Array, sizes: dict[int, str], norm: float, 
     nice = spell(size)
     if 0 < c < 1 and not meanings and "/" not in nice and abs(norm * 100 - round(norm * 100)) <= 1e-6 * norm:
         return f"it is {nice} times the numeric gradient everywhere, and its norm is {norm:.4g}: clipped by norm"
-    if numeric.size < 2 and not meanings and nice == f"{size:.6g}" and "/" not in nice and not size.is_integer():
-        return None  # a single entry always has some factor
+    informative = np.count_nonzero(np.abs(numeric) > 1e-9 * np.abs(numeric).max())
+    if informative < 4 and not meanings and nice == f"{size:.6g}" and "/" not in nice and not size.is_integer():
+        return None  # a single entry always has some factor, and so may a few
     if size in (0.5, 2.0) or nice in ("1/2", "2"):
         example = "-1/4 where -1/2 is due" if size < 1 else "-1 where -1/2 is due"
         meanings.append(f"like {example}")

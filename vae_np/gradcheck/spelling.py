@@ -20,6 +20,11 @@ DATA = re.compile(
     r"indices|ids|tokens|(sample_|class_)?weights?_mask|sample_weights?|lengths?|lr|learning_rate",
     re.I,
 )
+# What a gradient's name adds to that of its tensor.
+OWNED = (
+    *(r"d_?(.+)", r"(?:grad|gradient|g)_(.+)", r"(.+?)_?(?:grad|gradient)"),
+    *(r"delta_(.+)", r"db?l?d(.+)", r"g(.+)"),
+)
 STATISTICS = re.compile(r"^(running|moving)_?(mean|var|avg|std|variance)")
 SETTINGS = re.compile(r"mode|eps|momentum|stride|pad|padding|p|training|train|seed|dropout|reg", re.I)
 
@@ -65,7 +70,14 @@ def owner(key: str, names: Iterable[str]) -> str | None:
         if key == name:
             return name
     stripped = [key]
-    for pattern in (r"d_?(.+)", r"(?:grad|gradient|g)_(.+)", r"(.+?)_?(?:grad|gradient)", r"delta_(.+)", r"db?l?d(.+)"):
+    for pattern in (
+        r"d_?(.+)",
+        r"(?:grad|gradient|g)_(.+)",
+        r"(.+?)_?(?:grad|gradient)",
+        r"delta_(.+)",
+        r"db?l?d(.+)",
+        r"g(.+)",
+    ):
         match = re.fullmatch(pattern, key, re.IGNORECASE)
         if match:
             stripped.append(match[1])
