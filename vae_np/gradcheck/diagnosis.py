@@ -123,6 +123,7 @@ def _cause(setting: Setting, evidence: Evidence, view: View, every: Sequence[tup
         lambda: _swapped(evidence, every, tolerance),
         lambda: _transposed(evidence, tolerance),
         lambda: patterns.rearranged(_full(evidence), whole, tolerance),
+        lambda: patterns.factor_array(_full(evidence), whole, _companions(setting, evidence), tolerance),
         lambda: patterns.lost_sign(analytic, numeric, tolerance),
         lambda: patterns.somewhere(evidence, analytic, numeric, setting.labels),
         lambda: _part_of_outputs(setting, evidence, view, tolerance),
@@ -149,8 +150,9 @@ def _companions(setting: Setting, evidence: Evidence) -> dict[str, Array]:
     found = {"": np.ones(evidence.x.shape)}
     leaves = [("the output", leaf) for _, leaf in tree.leaves(setting.out)]
     leaves += list(zip(setting.subject.names, setting.subject.leaves, strict=True))
+    leaves += [("the upstream gradient", leaf) for _, leaf in tree.leaves(upstream(setting.out, setting.weights))]
     for name, leaf in leaves:
-        if tree.is_number(leaf) and np.shape(leaf) == evidence.x.shape and np.asarray(leaf).all():
+        if leaf is not None and np.shape(leaf) == evidence.x.shape and tree.is_number(leaf) and np.asarray(leaf).all():
             found.setdefault(name, np.asarray(leaf, dtype=np.float64))
     return found
 

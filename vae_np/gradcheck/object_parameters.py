@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -98,6 +98,26 @@ def put(thing: Any, path: Path, value: Any) -> None:
             holder[step] = value
     except (TypeError, AttributeError):
         get(thing, path)[...] = value
+
+
+def exchanged(kept: Any, old: Array, new: Array, depth: int = DEPTH) -> Any:
+    """Return what forward kept (a tuple, a dictionary, an object) with one array in another's place.
+
+    Nothing is written into arrays, tuples or dictionaries, which may be the caller's; objects get new attributes.
+    """
+
+    def swap(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return new if np.array_equal(value, old) else value
+        return exchanged(value, old, new, depth - 1) if hasattr(value, "__dict__") and depth else value
+
+    if isinstance(kept, (tuple, list, dict, np.ndarray)) or _is_function(kept):
+        return tree.transform(kept, lambda value: value if _is_function(value) else swap(value))
+    if is_dataclass(kept) and not isinstance(kept, type):
+        return replace(kept, **{f.name: exchanged(getattr(kept, f.name), old, new, depth - 1) for f in fields(kept)})
+    for name, value in list(getattr(kept, "__dict__", {}).items()):
+        setattr(kept, name, exchanged(value, old, new, depth - 1) if depth else value)
+    return kept
 
 
 def show(path: Path) -> str:

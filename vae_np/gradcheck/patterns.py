@@ -140,6 +140,18 @@ def factor(analytic: Array, numeric: Array, sizes: dict[int, str], norm: float, 
     return f"it is {nice} times the numeric gradient everywhere: a constant factor{sign}{meaning}"
 
 
+def factor_array(numeric: Array | None, analytic: Array, companions: dict[str, Array], tolerance: float) -> str | None:
+    """One array as a factor that is missing or too much: the output, an input, the upstream gradient."""
+    if numeric is None or numeric.size < 3:
+        return None
+    for name, array in companions.items():
+        if name and np.ptp(array) > 0 and close(analytic * array, numeric, tolerance):
+            return f"a factor of {name} is missing"
+        if name and np.ptp(array) > 0 and close(analytic, numeric * array, tolerance):
+            return f"a factor of {name} is too much"
+    return None
+
+
 def lost_sign(analytic: Array, numeric: Array, tolerance: float) -> str | None:
     """Right but for signs."""
     if close(np.abs(analytic), np.abs(numeric), tolerance):
@@ -237,6 +249,11 @@ def somewhere(
 def _at_labels(x: Array, wrong: set[Index], right: list[Index], labels: dict[str, Array]) -> str | None:
     """Return the labels at whose entries all that is wrong lies, or at none of whose; None where there are none."""
     for name, values in labels.items():
+        found, counts = np.unique(values, return_counts=True)
+        repeated = {int(value) for value in found[counts > 1]}
+        rows = {index[0] for index in wrong if index}
+        if repeated and rows and rows <= repeated and not repeated & {index[0] for index in right if index}:
+            return f"in the rows that {name} names more than once: one overwrites the other where they have to be added"
         if x.ndim < 2 or values.shape != x.shape[:-1] or values.min() < 0 or values.max() >= x.shape[-1]:
             continue
         at = {(*place, int(label)) for place, label in np.ndenumerate(values)}
