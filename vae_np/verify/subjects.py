@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vae_np.errors import InputError
-from vae_np.gradcheck import Report, check_jvp, check_layer, check_value_and_grad, check_vjp
+from vae_np.gradcheck import Report, check_jvp, check_layer, check_value_and_grad, check_vjp, spelling
 from vae_np.verify import loading
 from vae_np.verify.conventions import Candidate, candidates, methods_of
 from vae_np.verify.guessing import Guess, Making, TooLong, guess, makings_of, quiet
@@ -184,7 +184,8 @@ def _layer(candidate: Candidate, arguments: tuple[Any, ...], making: Any, option
         return check_layer(thing, arguments, **options)
     if backward is not None and _is_derivative(getattr(thing, forward or ""), getattr(thing, backward)):
         call, derivative = getattr(thing, forward or ""), getattr(thing, backward)
-        report = check_vjp(lambda *a: call(*a), _as_function(derivative), arguments, **options)
+        names = list(inspect.signature(call).parameters)[: len(arguments)]
+        report = check_vjp(lambda *a: call(*a), _as_function(derivative), arguments, names=names, **options)
         if report.passed or forward in ACTIVATIONS:
             return report
     return check_layer(thing, arguments, forward=forward, backward=backward, **options)
@@ -194,6 +195,8 @@ def _is_derivative(forward: Callable[..., Any], backward: Callable[..., Any]) ->
     """Tell whether a method takes what forward takes, and nothing from above: the derivative of an activation."""
     ours, theirs = (list(inspect.signature(f).parameters.values()) for f in (forward, backward))
     needed = [p.name for p in theirs if p.default is inspect.Parameter.empty]
+    if len(needed) == len(ours) == 1 and backward.__name__.startswith(("grad", "deriv", "df", "prime")):
+        return not (spelling.is_upstream(needed[0]) or spelling.looks_like_gradient(needed[0]))
     return bool(needed) and set(needed) <= {p.name for p in ours}
 
 
