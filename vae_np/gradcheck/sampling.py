@@ -94,5 +94,7 @@ def look_closer(view: View, evidence: Evidence, rng: np.random.Generator, calls:
     numeric.indices += extra.indices
     numeric.values = np.concatenate([numeric.values, extra.values])
     numeric.errors = np.concatenate([numeric.errors, extra.errors])
+    both = numeric.contested is not None and extra.contested is not None
+    numeric.contested = np.concatenate([numeric.contested, extra.contested]) if both else None
     numeric.kinks += extra.kinks
     numeric.unclear += extra.unclear
