@@ -6,6 +6,7 @@ whose verdict is not yet the right one, each with the reason.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tomllib
 from pathlib import Path
@@ -48,6 +49,22 @@ def copy_with(folder: Path, file: str, lines: dict[str, str], edit: tuple[str, s
     if edit is not None:
         assert text.count(edit[0]) == 1, (file, edit[0])
         text = text.replace(*edit)
+    if path.suffix == ".ipynb":
+        notebook = json.loads(text)
+        for cell in notebook["cells"]:
+            cell["source"] = _with_lines("".join(cell["source"]), lines).splitlines(keepends=True)
+        text = json.dumps(notebook)
+    else:
+        text = _with_lines(text, lines, all_of_them=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _with_lines(text: str, lines: dict[str, str], all_of_them: bool = False) -> str:
+    """Return a source with each line above the definition that it belongs to.
+
+    all_of_them: what has no definition of its own, such as a variable, has its line at the end, which then names it.
+    """
     found = text.splitlines(keepends=True)
     for name, line in lines.items():
         places = [i for i, t in enumerate(found) if t.startswith((f"def {name}(", f"class {name}(", f"class {name}:"))]
@@ -56,15 +73,15 @@ def copy_with(folder: Path, file: str, lines: dict[str, str], edit: tuple[str, s
             while place and found[place - 1].startswith("@"):
                 place -= 1
             found.insert(place, line + "\n")
-        else:  # what has no definition of its own, such as a variable: the line names it
+        elif all_of_them:
             found.append(f"\n{line.replace('# vae-np:', f'# vae-np: {name}:', 1)}\n")
-    path.write_text("".join(found), encoding="utf-8")
-    return path
+    return "".join(found)
 
 
-def verify(path: Path) -> FileResult:
-    """Return what the verifier says of a file."""
-    (result,) = verify_files([path], timeout=180.0, seed=0)
+def verify(path: Path, subject: str = "") -> FileResult:
+    """Return what the verifier says of a file, or of one subject of it by the manifest's name."""
+    only = subject.split(" / ")[-1].split(".")[0]
+    (result,) = verify_files([path], timeout=180.0, seed=0, only=only)
     return result
 
 

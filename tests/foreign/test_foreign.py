@@ -5,6 +5,7 @@ Budget: about 25 s for the files of every run; all of them, and the mistakes, ar
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -47,10 +48,11 @@ def test_every_subject_of_a_file_gets_its_verdict(entry, tmp_path):
 
 
 def test_files_that_need_no_line():
-    """The aim is 30; what keeps the others from it is in open.toml."""
+    """Every subject of these files gets its verdict as the file stands; no subject is left open."""
     without = [entry["file"] for entry in corpus.files() if not corpus.lines_of(entry["file"])]
     clean = [file for file in without if not any(opened == file for opened, _ in OPEN)]
-    assert len(clean) >= 20
+    assert len(clean) >= 50
+    assert not OPEN
 
 
 def test_a_subject_has_at_most_one_line():
@@ -58,21 +60,34 @@ def test_a_subject_has_at_most_one_line():
     assert all(number == 1 for number in count.values())
 
 
+# What says where, or how near, and names no cause.
+NO_CAUSE = re.compile("no simple pattern|mostly right|it is wrong only at some entries|it agrees to")
+
+
 @pytest.mark.slow
-def test_planted_mistakes_are_caught(tmp_path):
-    """At least 57 in 60 are caught; what is missed is printed."""
-    caught, missed = 0, []
-    mistakes = corpus.read("mistakes.toml")["mistakes"]
+@pytest.mark.parametrize("part", range(6))
+def test_planted_mistakes_are_caught_and_named(part, tmp_path):
+    """Hardly any is missed, most are named, and none by another's name; what is missed is printed.
+
+    A mistake that shows only under a condition is none where the inputs do not meet it: the gradient is right there.
+    """
+    caught, named, missed, misnamed = 0, 0, [], []
+    mistakes = corpus.read("mistakes.toml")["mistakes"][part::6]
     for number, mistake in enumerate(mistakes):
         file, subject = mistake["file"], mistake["subject"]
-        if (file, subject) in OPEN:
-            continue
         edit = (mistake["old"], mistake["new"])
-        result = corpus.verify(corpus.copy_with(tmp_path / str(number), file, corpus.lines_of(file), edit))
-        got, pair = corpus.status(result, subject)
+        path = corpus.copy_with(tmp_path / str(number), file, corpus.lines_of(file), edit)
+        got, pair = corpus.status(corpus.verify(path, subject), subject)
         causes = [] if pair is None or pair.report is None else pair.report["causes"]
-        print(f"{file} {subject}: {got}; planted: {mistake['cause']}; named: {causes}")
+        right = any(re.search(mistake["named"], cause) for cause in causes)
+        wrong = [] if right else [cause for cause in causes if not NO_CAUSE.search(cause)]
+        print(f"{file} {subject}: {got}; planted: {mistake['cause']}; named: {right}, {causes}")
         caught += got == "failed"
-        if got != "failed":
+        named += right
+        misnamed += [f"{file} {subject}: {mistake['cause']}; named instead: {wrong}"] if wrong else []
+        if got != "failed" and "shows_only_if" not in mistake:
             missed.append(f"{file} {subject}: {mistake['cause']} ({got})")
+    print(f"part {part}: {caught} caught, {len(missed)} missed, {named} named")
     assert caught >= 0.95 * (caught + len(missed)), "\n".join(missed)
+    assert named >= 0.4 * caught
+    assert not misnamed, "\n".join(misnamed)

@@ -5,14 +5,12 @@ Budget: about 6 s.
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from gradcheck_pairs import affine_backward, affine_forward, affine_inputs, normal, notes_of, row_of
 
 from vae_np.errors import InputError
-from vae_np.gradcheck import assert_grad, check_grad, check_vjp
+from vae_np.gradcheck import assert_grad, budget, check_grad, check_vjp
 
 # --- functions of no module -------------------------------------------------------------------------------------------
 
@@ -499,30 +497,61 @@ def test_integers_by_accident_get_a_line_that_says_what_to_pass():
 # --- time and headlines -----------------------------------------------------------------------------------------------
 
 
-def test_the_time_limit_holds_for_slow_functions():
-    calls = 0
+def convolution(x, w):
+    """Return the valid convolution of images (N, C, H, W) with filters (F, C, 3, 3), and what backward needs."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], axis=(2, 3))
+    return np.einsum("nchwij,fcij->nfhw", windows, w, optimize=True), (x, w, windows)
 
-    def forward(x, w):
-        nonlocal calls
-        calls += 1
-        time.sleep(0.02)
-        return np.tanh(x * w), (x, w)
 
-    def backward(dout, cache):
-        time.sleep(0.02)
-        x, w = cache
-        d = dout * (1 - np.tanh(x * w) ** 2)
-        return d * w, d * x
+def convolution_backward(dout, cache):
+    _, w, windows = cache
+    dw = np.einsum("nfhw,nchwij->fcij", dout, windows, optimize=True)
+    padded = np.pad(dout, ((0, 0), (0, 0), (2, 2), (2, 2)))
+    wide = np.lib.stride_tricks.sliding_window_view(padded, w.shape[2:], axis=(2, 3))
+    return np.einsum("nfhwij,fcij->nchw", wide, w[:, :, ::-1, ::-1], optimize=True), dw
 
-    inputs = (normal(30, 30), normal(30, 30, seed=1))
-    report = check_vjp(forward, backward, inputs, seconds=2)
-    assert report.passed
-    assert calls <= 110
-    assert "sampled to end within 2 s" in notes_of(report)
+
+class Clock:
+    """A clock that only calls move: as many seconds for each as they take at full size."""
+
+    def __init__(self, forward: float, backward: float) -> None:
+        self.time, self.calls, self._forward, self._backward = 0.0, 0, forward, backward
+
+    def pair(self, forward, backward):
+        def slow_forward(x, w):
+            self.calls += 1
+            self.time += self._forward
+            return forward(x, w)
+
+        def slow_backward(dout, cache):
+            self.time += self._backward
+            return backward(dout, cache)
+
+        return slow_forward, slow_backward
+
+
+# A convolution (64, 32, 28, 28) with (64, 32, 3, 3) takes 0.2 s to 0.6 s forward, and three times that backward.
+@pytest.mark.parametrize("forward_seconds", [0.05, 0.2, 0.6])
+def test_the_time_limit_holds_for_slow_functions(monkeypatch, forward_seconds):
+    clock = Clock(forward_seconds, 3 * forward_seconds)
+    monkeypatch.setattr(budget, "now", lambda: clock.time)
+    inputs = (normal(8, 4, 8, 8), normal(6, 4, 3, 3, seed=1))
+    report = check_vjp(*clock.pair(convolution, convolution_backward), inputs, seconds=10)
+    assert report.passed, str(report)
+    assert clock.time <= 10 + 2 * forward_seconds
+    assert clock.calls <= 10 / forward_seconds
+    assert "sampled to end within 10 s" in notes_of(report)
     assert "a mistake in few entries" in notes_of(report)
-    wrong = check_vjp(forward, lambda d, c: (1.01 * backward(d, c)[0], backward(d, c)[1]), inputs, seconds=2)
-    assert row_of(wrong, "x").verdict == "FAIL"
-    assert row_of(wrong, "w").verdict == "ok"
+
+    def wrong(dout, cache):
+        dx, dw = convolution_backward(dout, cache)
+        return 1.01 * dx, dw
+
+    clock.time = 0.0
+    report = check_vjp(*clock.pair(convolution, wrong), inputs, seconds=10)
+    assert clock.time <= 10 + 2 * forward_seconds
+    assert row_of(report, "x").verdict == "FAIL"
+    assert row_of(report, "w").verdict == "ok"
 
 
 def test_gradients_of_zero_get_an_honest_headline():

@@ -177,7 +177,7 @@ def test_another_dtype_or_a_number_of_another_shape_is_a_warning():
     assert report.passed
     assert report.warnings == ["the gradient of s has shape (1,), expected ()"]
     assert not check_vjp(lambda s: (s * 2.0, None), lambda d, _: np.reshape(d, (1,)), (np.array(3.0),)).passed
-    with pytest.raises(InputError, match="allow: typo came, expected some of accumulation, cache, dtype"):
+    with pytest.raises(InputError, match="allow: typo came, expected some of accumulation, cache, clipping, dtype"):
         check_vjp(affine_forward, rounded, affine_inputs(), allow="typo")
 
 

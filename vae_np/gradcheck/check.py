@@ -9,12 +9,11 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from vae_np.errors import InputError
-from vae_np.gradcheck import more_points, snippets, tree
-from vae_np.gradcheck.budget import Budget
-from vae_np.gradcheck.call_forms import only_owner, read
+from vae_np.gradcheck import budget, more_points, snippets, tree
+from vae_np.gradcheck.call_forms import read
 from vae_np.gradcheck.engine import Engine
 from vae_np.gradcheck.findings import Check
-from vae_np.gradcheck.gradients import chosen
+from vae_np.gradcheck.gradients import chosen, scalars_come
 from vae_np.gradcheck.options import Options, Settings, settings
 from vae_np.gradcheck.report import Report
 from vae_np.gradcheck.subject import Backward, Forward, Subject, input_names, make_subject
@@ -46,6 +45,7 @@ def check_vjp(
     the arguments of this function are wrong.
     """
     _refuse_methods(forward, backward, inputs)
+    started = budget.now()
     called = (getattr(forward, "__name__", "forward"), getattr(backward, "__name__", "backward"))
     chosen_settings = settings(**options)
     inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
@@ -53,13 +53,25 @@ def check_vjp(
     reading = read(forward, backward, inputs, top, chosen_settings.seed, convention)
     subject = make_subject(reading.forward, reading.backward, reading.inputs, top, called)
     subject.eps = reading.eps
-    if wrt is None and not reading.linear:
-        wrt = only_owner(subject)
-    leaves = chosen(subject, wrt, scalars=wrt is not None)
+    if wrt is None and not reading.linear and reading.owned:
+        wrt = reading.owned  # by custom the others are data
+    leaves = chosen(subject, wrt, scalars=wrt is not None or scalars_come(subject))
     repeat = dict(options) | {"wrt": wrt, "convention": convention}
     text = snippets.for_call("check_vjp", (forward, backward), "inputs", repeat)
     report = Report(_pair_name(forward), chosen_settings.seed, snippet=text, reading=reading.text)
-    return run(subject, leaves, chosen_settings, report, linear=reading.linear, mean=reading.mean)
+    report = run(
+        subject,
+        leaves,
+        chosen_settings,
+        report,
+        linear=reading.linear,
+        mean=reading.mean,
+        caution=reading.caution,
+        started=started,
+    )
+    if reading.instead and not report.passed:
+        report.causes = [reading.instead]
+    return report
 
 
 def check_grad(f: Callable[[Any], Any], grad: Any, x: Any, **options: Unpack[Options]) -> Report:
@@ -96,17 +108,23 @@ def run(
     more: Callable[[Any], list[Check]] | None = None,
     mean: bool = False,
     given: tuple[Any, ...] | None = None,
+    caution: str = "",
+    started: float | None = None,
 ) -> Report:
     """Fill in and return the report on a subject.
 
     linear: False where there is no upstream gradient; more: promises that are checked besides, given the upstream one;
     mean: without an upstream gradient, the gradient is that of the mean of the outputs and not of their sum;
-    given: the inputs as the user gave them, where the subject's are others.
+    given: the inputs as the user gave them, where the subject's are others; caution: a warning about how it was read;
+    started: when the time began that the check may take, where that was before.
     """
     report.name = chosen.name or report.name
     kept = tree.transform(subject.inputs if given is None else given, tree.fresh)
-    engine = Engine(subject, leaves, chosen, linear, Budget(chosen.seconds), more=more, mean=mean)
+    time = budget.Budget(chosen.seconds, started=budget.now() if started is None else started)
+    engine = Engine(subject, leaves, chosen, linear, time, more=more, mean=mean)
     engine.run(report)
+    if caution:
+        engine.add(report, Check("reading", False, caution, promise="reading"))
     if chosen.further:
         more_points.look(engine, report)
     report.snippet = chosen.snippet or report.snippet

@@ -7,11 +7,12 @@ gradient.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.gradcheck import tree
+from vae_np.gradcheck import budget, tree
 from vae_np.gradcheck.findings import Check
 from vae_np.gradcheck.gradients import Gradient, match
 from vae_np.gradcheck.subject import CallError, Subject, flat, output_eps, upstream
@@ -21,10 +22,15 @@ REPEAT_FORWARD = "repeated forward"
 REPEAT_BACKWARD = "repeated backward"
 UNCHANGED = "inputs unchanged"
 LINEAR = "linear in the upstream gradient"
+# Factors that bring gradients of usual size beyond a limit that somebody may have set; powers of two.
+LARGE, LARGE_LOW = 2.0**20, 2.0**8
 
 
-def check_unchanged(subject: Subject, weights: Array) -> list[Check]:
-    """Check that neither call writes into its arguments; remember in `subject.mutates` what was written to."""
+def check_unchanged(subject: Subject, weights: Array, spent: budget.Budget) -> tuple[list[Check], Any]:
+    """Check that neither call writes into its arguments; remember in `subject.mutates` what was written to.
+
+    Also time both calls for what is spent (a first call may have compiled), and return what backward returned.
+    """
     values = [tree.fresh(leaf) for leaf in subject.leaves]
     inputs: list[str] = []
     subject.mutates.clear()
@@ -35,12 +41,16 @@ def check_unchanged(subject: Subject, weights: Array) -> list[Check]:
                 subject.mutates.add(name)
                 inputs.append(f"{who} changes its input {name} in place; work on a copy")
 
+    started = budget.now()
     out, cache = subject.run(values)
+    spent.forward = min(spent.forward, budget.now() - started)
     compare("forward")
     dout = upstream(out, weights)
     kept = tree.transform(dout, tree.fresh)
+    started = budget.now()
     try:
-        subject.pull_back(dout, cache)
+        raw = subject.pull_back(dout, cache)
+        spent.backward = budget.now() - started
     finally:
         compare("backward")
     pairs = zip(tree.leaves(dout), tree.leaves(kept), strict=True)
@@ -50,7 +60,7 @@ def check_unchanged(subject: Subject, weights: Array) -> list[Check]:
         checks.append(Check(UNCHANGED, False, text, promise="inplace_dout"))
     if inputs:
         checks.append(Check(UNCHANGED, False, "; ".join(inputs), promise="inplace_input"))
-    return checks or [Check(UNCHANGED, True)]
+    return checks or [Check(UNCHANGED, True)], raw
 
 
 def check_repeat_forward(subject: Subject) -> Check:
@@ -144,6 +154,30 @@ def check_linear(
             floor = 64 * own * float(np.abs(weights).max())
             blame += [f"{subject.names[leaf]} {fault}" for fault in _nonlinear(np.cbrt(own), floor, *arrays)]
     return Check(LINEAR, not blame, "; ".join(blame))
+
+
+def check_large(subject: Subject, gradient: Callable[[Array], Gradients], weights: Array, eps: float) -> Check | None:
+    """Check that the gradients grow with the upstream gradient where it is very large: a limit shows only there.
+
+    None where nothing is cut off, and where such an upstream gradient overflows.
+    """
+    factor = LARGE if eps < 1e-4 else LARGE_LOW
+    here, there = gradient(weights), gradient(factor * weights)
+    cut: list[str] = []
+    for leaf, one in here.items():
+        if one.value is None or (other := there[leaf].value) is None or one.value.shape != other.shape:
+            continue
+        due, came = factor * one.value.astype(np.float64), other.astype(np.float64)
+        size = float(np.abs(due).max(initial=0.0))
+        finite = bool(np.isfinite(due).all() and np.isfinite(came).all())
+        if finite and (np.abs(came) < np.abs(due) - 10 * np.cbrt(eps) * size).any():
+            cut.append(f"{subject.names[leaf]} stops at {float(np.abs(came).max()):.4g}")
+    if not cut:
+        return None
+    text = (
+        f"with an upstream gradient {factor:g} times as large, the gradient of {', that of '.join(cut)}: it is clipped"
+    )
+    return Check("large upstream gradients", False, text, promise="clipping")
 
 
 def broken_promises(gradients: Gradients) -> list[Check]:

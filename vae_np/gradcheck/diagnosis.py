@@ -13,7 +13,7 @@ from vae_np._types import Array
 from vae_np.gradcheck import contracts, patterns, tree, tried_causes
 from vae_np.gradcheck.budget import Budget
 from vae_np.gradcheck.findings import Check
-from vae_np.gradcheck.jacobian import part_of_outputs
+from vae_np.gradcheck.jacobian import CALLS, part_of_outputs
 from vae_np.gradcheck.judge import Evidence
 from vae_np.gradcheck.one_tensor import View
 from vae_np.gradcheck.subject import Subject, upstream
@@ -36,6 +36,12 @@ class Setting:
         lengths = {np.shape(leaf)[:1] for _, leaf in tree.leaves(self.out) if tree.is_number(leaf)}
         first = next(iter(lengths)) if len(lengths) == 1 else ()
         return int(first[0]) if first and first[0] > 1 else None
+
+    @property
+    def labels(self) -> dict[str, Array]:
+        """The inputs that are arrays of whole numbers."""
+        named = zip(self.subject.names, self.subject.leaves, strict=True)
+        return {name: leaf for name, leaf in named if tree.is_array(leaf) and leaf.dtype.kind in "iu" and leaf.size}
 
 
 def diagnose(
@@ -65,7 +71,7 @@ def diagnose(
         if cause is not None:
             causes.setdefault(cause, []).append(evidence.name)
         elif evidence.name not in explained and evidence.shaped and evidence.wrong:
-            cause = patterns.somewhere(evidence, *_values(evidence), anywhere=True)
+            cause = patterns.somewhere(evidence, *_values(evidence), setting.labels, anywhere=True)
             cause = cause or patterns.similarity(*_values(evidence))
             if cause is not None:
                 weak.setdefault(cause, []).append(evidence.name)
@@ -117,13 +123,20 @@ def _cause(setting: Setting, evidence: Evidence, view: View, every: Sequence[tup
         lambda: _swapped(evidence, every, tolerance),
         lambda: _transposed(evidence, tolerance),
         lambda: patterns.rearranged(_full(evidence), whole, tolerance),
+        lambda: patterns.factor_array(_full(evidence), whole, _companions(setting, evidence), tolerance),
         lambda: patterns.lost_sign(analytic, numeric, tolerance),
-        lambda: patterns.somewhere(evidence, analytic, numeric),
-        lambda: part_of_outputs(setting.out, setting.weights, setting.batch, evidence, view, tolerance),
+        lambda: patterns.somewhere(evidence, analytic, numeric, setting.labels),
+        lambda: _part_of_outputs(setting, evidence, view, tolerance),
         lambda: _missing_term(setting, evidence, analytic - numeric, tolerance),
         lambda: patterns.along_axis(_full(evidence), whole, _companions(setting, evidence), evidence.x, tolerance),
     ]
     return next((cause for rule in rules if (cause := rule())), None)
+
+
+def _part_of_outputs(setting: Setting, evidence: Evidence, view: View, tolerance: float) -> str | None:
+    if not setting.budget.allows(CALLS):
+        return None
+    return part_of_outputs(setting.out, setting.weights, setting.batch, evidence, view, tolerance)
 
 
 def _norm(every: Sequence[tuple[Evidence, View]]) -> float:
@@ -137,8 +150,9 @@ def _companions(setting: Setting, evidence: Evidence) -> dict[str, Array]:
     found = {"": np.ones(evidence.x.shape)}
     leaves = [("the output", leaf) for _, leaf in tree.leaves(setting.out)]
     leaves += list(zip(setting.subject.names, setting.subject.leaves, strict=True))
+    leaves += [("the upstream gradient", leaf) for _, leaf in tree.leaves(upstream(setting.out, setting.weights))]
     for name, leaf in leaves:
-        if tree.is_number(leaf) and np.shape(leaf) == evidence.x.shape and np.asarray(leaf).all():
+        if leaf is not None and np.shape(leaf) == evidence.x.shape and tree.is_number(leaf) and np.asarray(leaf).all():
             found.setdefault(name, np.asarray(leaf, dtype=np.float64))
     return found
 
@@ -225,6 +239,8 @@ def _swapped(evidence: Evidence, every: Sequence[tuple[Evidence, View]], toleran
     assert evidence.analytic is not None
     for other, _ in every:
         if other is not evidence and _matches(other, evidence.analytic, tolerance):
+            if not other.wrong:
+                return f"this is the gradient of {other.name} once more; its own was never computed"
             return f"this is the gradient of {other.name}; the order of the returned gradients is wrong"
     return None
 
@@ -254,11 +270,16 @@ def _missing_term(setting: Setting, evidence: Evidence, difference: Array, toler
         for name, leaf in zip(setting.subject.names, setting.subject.leaves, strict=True)
         if name != evidence.name and tree.is_number(leaf) and np.shape(leaf) == evidence.x.shape
     ]
-    candidates += [
-        ("the upstream gradient", np.asarray(leaf))
-        for _, leaf in tree.leaves(upstream(setting.out, setting.weights))
-        if leaf is not None and np.shape(leaf) == evidence.x.shape
-    ]
+    for _, leaf in tree.leaves(upstream(setting.out, setting.weights)):
+        if leaf is not None and np.shape(leaf) == evidence.x.shape:
+            candidates.append(("the upstream gradient", np.asarray(leaf)))
+        elif leaf is not None and np.ndim(leaf) == evidence.x.ndim + 1:  # that of one step, or of one row
+            parts = [(axis, place) for axis in (0, 1) for place in (0, -1) if axis < np.ndim(leaf)]
+            for axis, place in parts:
+                end = "first" if place == 0 else "last"
+                name = f"the upstream gradient at the {end} index of axis {axis}"
+                candidates.append((name, np.take(leaf, place, axis)))
+    candidates = [(name, array) for name, array in candidates if array.shape == evidence.x.shape]
     for name, array in candidates:
         term = np.array([array[index] for index in evidence.numeric.indices], dtype=np.float64)
         if not np.abs(term).max() > 0:

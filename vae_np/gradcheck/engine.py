@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.gradcheck import contracts, rounding, sampling, taylor, tree
+from vae_np.gradcheck import budget, contracts, low_precision, rounding, sampling, taylor, tree
 from vae_np.gradcheck.budget import Budget
 from vae_np.gradcheck.complex_step import ComplexStepRefused
 from vae_np.gradcheck.diagnosis import Setting, diagnose
 from vae_np.gradcheck.findings import Check, Row
 from vae_np.gradcheck.gradients import Gradient, match
-from vae_np.gradcheck.judge import Evidence, judge
+from vae_np.gradcheck.judge import Evidence, judge, of_one_triangle
 from vae_np.gradcheck.numeric import Numeric, numeric_gradient
 from vae_np.gradcheck.one_tensor import View, random_direction
 from vae_np.gradcheck.options import Settings
 from vae_np.gradcheck.places import Index
 from vae_np.gradcheck.report import Report
-from vae_np.gradcheck.subject import CallError, Subject, flat, output_eps, upstream
+from vae_np.gradcheck.subject import CallError, Subject, flat, output_eps
 
 # Entries whose complex step's own rounding is measured.
 COMPLEX_ROUNDINGS = 8
@@ -51,6 +50,8 @@ class Engine:
     eps: float = 0.0
     fresh_noise: list[str] = field(default_factory=list)
     compared: bool = False
+    _base: Array = field(default_factory=lambda: np.zeros(0))
+    _base_eps: float = 0.0
     _measured: Array | None = None
     _analytic_noise: dict[int, Array] | None = None
 
@@ -60,13 +61,14 @@ class Engine:
             out = self._first_call(report)
             if out is None:
                 return report
-            self.add(report, *contracts.check_unchanged(self.subject, self.weights))
+            checks, raw = contracts.check_unchanged(self.subject, self.weights, self.budget)
+            self.add(report, *checks)
             if self.budget.allows(2):
                 self.add(report, contracts.check_repeat_forward(self.subject))
                 if not report.checks[-1].passed:
                     report.rows += [self._blank(i, "unclear", "forward is not repeatable") for i in self.leaves]
                     return report
-            gradients = self._gradients(report)
+            gradients = self._gradients(report, raw)
             if self.more is not None and self.budget.allows(8, 8):
                 self.add(report, *self.more(self.weights))
             self.add(report, *contracts.broken_promises(gradients))
@@ -81,9 +83,9 @@ class Engine:
 
     def _first_call(self, report: Report) -> Any | None:
         """Call the pair once, on copies (what it writes to is not known yet), and time it; None where that ends it."""
-        started = time.perf_counter()
-        out, cache = self.subject.run([tree.fresh(leaf) for leaf in self.subject.leaves])
-        between = time.perf_counter()
+        started = budget.now()
+        out, _ = self.subject.run([tree.fresh(leaf) for leaf in self.subject.leaves])
+        finished = budget.now()
         values = flat(out)
         problem = self._output_problem(values)
         if problem:
@@ -93,15 +95,10 @@ class Engine:
         self.weights = self._rng(0).standard_normal(values.shape) if self.linear else np.ones(values.shape)
         if self.mean:
             self.weights = self.weights / values.size
-        self.budget.forward = between - started
-        if self.budget.seconds is not None and between - started > 1e-3:
-            # A first call may compile: the second one is what the others will take.
-            started = time.perf_counter()
-            self.subject.pull_back(upstream(out, self.weights), cache)
-            middle = time.perf_counter()
-            self.subject.run([tree.fresh(leaf) for leaf in self.subject.leaves])
-            self.budget.backward = middle - started
-            self.budget.forward = min(self.budget.forward, time.perf_counter() - middle)
+        if self.eps > 1e-10:
+            self.weights = low_precision.quantised(self.weights, self.eps)
+        self._base, self._base_eps = values.copy(), output_eps(out)
+        self.budget.forward = finished - started
         return out
 
     def add(self, report: Report, *checks: Check) -> None:
@@ -141,8 +138,10 @@ class Engine:
             self.subject, first, match(self.subject, self.subject.vjp(weights, values), self.leaves)
         )
 
-    def _gradients(self, report: Report) -> dict[int, Gradient]:
-        gradients = match(self.subject, self.subject.vjp(self.weights), self.leaves)
+    def _gradients(self, report: Report, raw: Any) -> dict[int, Gradient]:
+        """Return the analytic gradients, and add what backward promises; raw: what it returned in its first call."""
+        again = self.subject.mutates or not self.budget.dear
+        gradients = match(self.subject, self.subject.vjp(self.weights) if again else raw, self.leaves)
         if self.budget.allows(3, 3):
             repeat, self.fresh_noise = contracts.check_repeat_backward(self.subject, self.weights, self.leaves)
             self.add(report, repeat)
@@ -151,6 +150,9 @@ class Engine:
         if self.linear and not self.fresh_noise and self.budget.allows(5, 5):
             linear = contracts.check_linear(self.subject, self._gradient, self.weights, self._rng(1), self.eps)
             self.add(report, linear)
+            if linear.passed and self.budget.allows(2, 2):
+                large = contracts.check_large(self.subject, self._gradient, self.weights, self.eps)
+                self.add(report, *([large] if large is not None else []))
         return gradients
 
     def _rows(self, report: Report, gradients: dict[int, Gradient], out: Any) -> None:
@@ -170,7 +172,12 @@ class Engine:
             setting = Setting(self.subject, self.weights, self.fresh_noise, report.checks, out, self.budget)
             failing = [(e, v) for row, e, v in found if row.verdict == "FAIL"]
             report.causes += diagnose(setting, failing, [(e, v) for _, e, v in found])
-            if not self.budget.dear and found and all(e.shaped or e.analytic is None for _, e, _ in found):
+            if (
+                self.budget.allows(taylor.CALLS)
+                and not self.budget.dear
+                and found
+                and all(e.shaped or e.analytic is None for _, e, _ in found)
+            ):
                 report.taylor = taylor.verdict(
                     [f for f in found if f[1].shaped], self.subject, self.weights, self._rng(6), self._noise(promote)
                 )
@@ -220,11 +227,15 @@ class Engine:
         def evaluate(array: Array) -> Array:
             return self.subject.outputs([*values[:leaf], array[()] if scalar else array, *values[leaf + 1 :]])
 
-        out, _ = self.subject.run(values)
+        if leaves is self.subject.leaves and not promote:
+            base, eps = self._base, self._base_eps
+        else:
+            out, _ = self.subject.run(values)
+            base, eps = flat(out), output_eps(out)
         x = np.asarray(values[leaf])
-        eps = max(output_eps(out), float(np.finfo(x.dtype).eps))
+        eps = max(eps, float(np.finfo(x.dtype).eps))
         noise = self._noise(promote)
-        return View(self.subject.names[leaf], x, evaluate, flat(out), self.weights, noise, eps, self.budget)
+        return View(self.subject.names[leaf], x, evaluate, base, self.weights, noise, eps, self.budget)
 
     def _noise(self, promote: bool) -> Array:
         """Return the outputs' rounding errors, measured once."""
@@ -277,10 +288,47 @@ class Engine:
             )
 
         row = verdict()
-        if row.verdict == "FAIL" and not numeric.exhaustive and not self.budget.over:
-            sampling.look_closer(view, evidence, rng)
+        if row.verdict == "FAIL" and (folded := of_one_triangle(evidence)) is not None:
+            came, evidence.analytic = evidence.analytic, folded
+            notes.append("forward reads one triangle of a symmetric matrix, and the gradient is the symmetric one")
+            if (symmetric := verdict()).verdict != "FAIL":
+                return symmetric, evidence, view
+            notes.pop()
+            evidence.analytic = came
             row = verdict()
+        if row.verdict == "FAIL" and not numeric.exhaustive and not self.budget.over:
+            sampling.look_closer(view, evidence, rng, self.budget.calls / (2 * share))
+            row = verdict()
+        if promote and evidence.shaped:
+            row = self._in_low_precision(row, view, evidence, notes)
         return replace(row, blind=evidence.blind), evidence, view
+
+    def _in_low_precision(self, low: Row, view: View, evidence: Evidence, notes: list[str]) -> Row:
+        """Return the row with the verdict of its precision, where the pair also runs in float64; else as it is."""
+        leaf = evidence.leaf
+        dtype = "bfloat16" if leaf in self.subject.eps else str(evidence.x.dtype)
+        leaves = self._promoted(self.subject.leaves)
+
+        def gradient(at: Sequence[Any]) -> Array | None:
+            found = self._gradient(self.weights, at)[leaf].value
+            return None if found is None or found.shape != view.x.shape else found.astype(np.float64)
+
+        try:
+            truth = None if self.fresh_noise else gradient(leaves)
+            if truth is None or not np.isfinite(truth).all() or evidence.analytic is None:
+                return low
+            moved = low_precision.sensitivity(gradient, leaves, self.eps, self._rng(7, leaf))
+        except CallError:
+            return low
+        if moved is None:
+            return low
+        came, wrong = evidence.analytic, evidence.wrong
+        evidence.analytic = truth
+        wide = judge(view, evidence, self.settings.tolerance, view.eps, self._rounding, low.method, notes)
+        if low_precision.is_wrong(wide, self.eps):
+            return replace(wide, dtype=dtype, precision="wrong", notes=(*wide.notes, "wrong in float64 as well"))
+        evidence.analytic, evidence.wrong = came, wrong
+        return low_precision.verdict(low, came.astype(np.float64), truth, moved, self.eps, dtype)
 
     def _precision(self, leaf: int, gradient: Gradient) -> float:
         """Return the machine epsilon of what computed the analytic gradient."""

@@ -38,7 +38,8 @@ class Row:
 
     error = |analytic - numeric| / max(|analytic|, |numeric|, scale); a tensor passes where, at every entry,
     |analytic - numeric| <= atol + rtol * max(|analytic|, |numeric|, scale) + the numeric value's own error. blind: both
-    gradients are zero, so that this point cannot show a mistake.
+    gradients are zero, so that this point cannot show a mistake. precision: in float32 and below, what that precision
+    lets say: right, wrong, right within what the dtype allows, or ill-conditioned here.
     """
 
     tensor: str
@@ -57,6 +58,7 @@ class Row:
     kinks: tuple[Kink, ...] = ()
     notes: tuple[str, ...] = ()
     blind: bool = False
+    precision: str = ""
 
     def cells(self) -> tuple[str, ...]:
         """Return the row's cells as text, in the order of `render.HEADER`."""

@@ -1,7 +1,7 @@
 """Arrays of other libraries: torch tensors, JAX and CuPy arrays, turned into NumPy arrays and back.
 
-A library is imported only where a subject has its arrays. bfloat16, which NumPy does not have, travels in float32; the
-numbers are those that bfloat16 holds.
+A library is imported only where a subject has its arrays. bfloat16, which NumPy does not have by itself (`ml_dtypes`
+adds it), travels in float32; the numbers are those that bfloat16 holds.
 """
 
 from __future__ import annotations
@@ -30,8 +30,13 @@ EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23, "float64":
 
 
 def library_of(value: Any) -> str:
-    """Return the library whose array a value is: "torch", "jax", "cupy"; empty for NumPy's and for anything else."""
+    """Return the library whose array a value is: "torch", "jax", "cupy"; empty for NumPy's and for anything else.
+
+    An array of NumPy in bfloat16 counts as one of `ml_dtypes`.
+    """
     kind = type(value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return "ml_dtypes" if str(value.dtype) == "bfloat16" else ""
     root = kind.__module__.split(".")[0]
     if root == "torch" and hasattr(value, "detach"):
         return "torch"
@@ -63,6 +68,8 @@ def to_numpy(value: Any) -> Any:
         return np.array(value.cpu().numpy())
     if library == "cupy":
         return value.get()
+    if library == "ml_dtypes":
+        return value.astype(np.float32)
     found = np.asarray(value)
     return np.array(found.astype(np.float32) if str(found.dtype) == "bfloat16" else found)
 
@@ -77,6 +84,8 @@ def from_numpy(value: Any, came: Origin) -> Any:
         return torch.tensor(array, device=came.device).to(getattr(torch, dtype))
     if came.library == "cupy":
         return sys.modules["cupy"].asarray(array)
+    if came.library == "ml_dtypes":
+        return array.astype(sys.modules["ml_dtypes"].bfloat16)[()] if dtype == "bfloat16" else array[()]
     return sys.modules["jax"].numpy.asarray(array, dtype=dtype)
 
 
@@ -183,8 +192,11 @@ def jax_function(function: Any) -> tuple[Callable[..., Any], Callable[..., Any]]
 
     jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
 
+    fixed = getattr(function, "nondiff_argnums", ())
+
     def forward(*inputs: Any) -> tuple[Any, Any]:
         places = [i for i, value in enumerate(inputs) if isinstance(value, (np.ndarray, float, np.floating))]
+        places = [i for i in places if i not in fixed]
         places = [i for i in places if np.issubdtype(np.asarray(inputs[i]).dtype, np.inexact)]
 
         def of(*moving: Any) -> Any:

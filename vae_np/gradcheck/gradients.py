@@ -12,7 +12,7 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.gradcheck import spelling, tree
-from vae_np.gradcheck.subject import CallError, Subject, kind_of
+from vae_np.gradcheck.subject import CallError, Subject, flat, kind_of, upstream
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,29 @@ def chosen(subject: Subject, wrt: Sequence[str | int] | None, scalars: bool) -> 
         if not any(tree.is_number(subject.leaves[i]) for i in found):
             raise InputError(f"wrt: {name!r} is no floating-point array, so it has no gradient")
     return list(dict.fromkeys(picked))
+
+
+def scalars_come(subject: Subject) -> bool:
+    """Tell whether backward returns gradients of floating numbers, too, and not of arrays only.
+
+    It does where it returns one for each floating input, or names a number's in a dictionary. A number that is a
+    setting, such as an epsilon, gets no gradient.
+    """
+    floats = [i for i, value in enumerate(subject.inputs) if tree.is_number(value)]
+    numbers = [i for i in floats if not tree.is_array(subject.inputs[i])]
+    if not numbers:
+        return False
+    try:
+        out, cache = subject.run([tree.fresh(leaf) for leaf in subject.leaves])
+        raw = subject.pull_back(upstream(out, np.ones(flat(out).shape)), cache)
+    except CallError:
+        return False
+    finally:
+        subject.randomness.rewind()
+    if isinstance(raw, dict):
+        owners = {spelling.owner(str(key), subject.top_names) for key in raw}
+        return {subject.top_names[i] for i in numbers} <= owners
+    return isinstance(raw, (tuple, list)) and len(raw) == len(floats) and all(tree.is_number(part) for part in raw)
 
 
 def _refuse_integers(subject: Subject) -> None:
@@ -163,7 +186,14 @@ def _by_name(subject: Subject, raw: dict[Any, Any], asked: list[int]) -> dict[in
     """Return the entries of a dictionary by the inputs that their keys name; others, such as dZ1, are left out."""
     owners = {key: spelling.owner(str(key), subject.top_names) for key in raw}
     if any(owners.values()):
-        return {subject.top_names.index(name): raw[key] for key, name in owners.items() if name is not None}
+        found = {subject.top_names.index(name): raw[key] for key, name in owners.items() if name is not None}
+        for i, value in enumerate(subject.inputs):  # parameters in a dictionary, their gradients beside those of x
+            if isinstance(value, dict) and i not in found:
+                keys = [
+                    key for key, name in owners.items() if name is None and spelling.owner(str(key), map(str, value))
+                ]
+                found |= {i: {key: raw[key] for key in keys}} if keys else {}
+        return found
     trees = [i for i in asked if isinstance(subject.inputs[i], dict)]
     if len(trees) == 1:  # the parameters lie in one dictionary, and so do their gradients
         return {trees[0]: raw}

@@ -171,6 +171,27 @@ def _compare(row: Row, evidence: Evidence, analytic: Array) -> _Comparison:
     return _Comparison(replace(row, kinks=kinks), entries, gap, bound, max(miss, projected))
 
 
+def of_one_triangle(evidence: Evidence) -> Array | None:
+    """Return a symmetric gradient as one by the entries of a single triangle; None where forward reads both of them.
+
+    A function of a symmetric matrix that reads its lower triangle, as `cholesky` and `eigvalsh` do, moves A_ij and A_ji
+    together: the derivative by the entry that is read is G_ij + G_ji.
+    """
+    shape = evidence.x.shape
+    if not evidence.shaped or evidence.analytic is None or len(shape) != 2 or shape[0] != shape[1] or shape[0] < 2:
+        return None
+    analytic = evidence.analytic.astype(np.float64)
+    symmetric = np.allclose(analytic, analytic.T, rtol=1e-6, atol=1e-9 * float(np.abs(analytic).max(initial=0.0)))
+    numeric = dict(zip(evidence.numeric.indices, evidence.numeric.values, strict=True))
+    if not symmetric or len(numeric) < evidence.x.size:
+        return None
+    for triangle in (np.tril, np.triu):
+        read = triangle(np.ones(shape))
+        if all(value == 0.0 for index, value in numeric.items() if not read[index]):
+            return read * (analytic + analytic.T) - np.diag(np.diag(analytic))
+    return None
+
+
 def _matters_not(evidence: Evidence) -> bool:
     """Tell whether the tensor changes nothing: then no gradient is due."""
     numeric = evidence.numeric

@@ -49,7 +49,8 @@ def check_jvp(
     try:
         with np.errstate(all="ignore"):
             _compare(report, subject, direction, jvp, chosen)
-            report.checks.append(_linear(subject, direction, jvp, chosen.seed))
+            if report.rows:
+                report.checks.append(_linear(subject, direction, jvp, chosen.seed))
     except CallError as error:
         report.checks.append(Check("call", False, str(error)))
         report.exception = error.cause
@@ -134,6 +135,9 @@ def _compare(
 ) -> None:
     out = subject.run()[0]
     base = flat(out).astype(np.float64)
+    if not base.size or not np.isfinite(base).all():
+        report.checks.append(Check("output of forward", False, "f is not finite at this point, or returns no numbers"))
+        return
     shape = np.shape(out) if isinstance(out, np.ndarray) else base.shape
     analytic = flat(_called(jvp, subject, direction))
     known: dict[float, Array] = {}
@@ -199,5 +203,5 @@ def _linear(subject: Subject, direction: list[Array], jvp: Callable[[Any, Any], 
     gap = float(np.abs(both - 2 * one + 3 * two).max(initial=0.0))
     size = float(max(np.abs(one).max(initial=0.0), np.abs(two).max(initial=0.0)))
     eps = float(np.finfo(one.dtype).eps) if one.dtype.kind == "f" else 2.0**-52
-    good = gap <= 10 * np.cbrt(eps) * size
+    good = gap <= 10 * float(np.cbrt(eps)) * size
     return Check("linear in v", good, "" if good else "jvp is not linear in v")

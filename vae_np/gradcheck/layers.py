@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
 import numpy as np
 
 from vae_np.errors import InputError
-from vae_np.gradcheck import call_forms, object_parameters, snippets, spelling, tree
+from vae_np.gradcheck import object_parameters, reading, snippets, spelling, tree
 from vae_np.gradcheck.check import run
 from vae_np.gradcheck.findings import Check
 from vae_np.gradcheck.gradients import chosen
+from vae_np.gradcheck.layer_calls import LEARNING_RATE, Roles, takes_upstream, ways
 from vae_np.gradcheck.options import Options, settings
 from vae_np.gradcheck.randomness import Randomness
 from vae_np.gradcheck.report import Report
 from vae_np.gradcheck.subject import CallError, flat, input_names, kind_of, make_subject, shorten, upstream
 
+# Methods that return a value together with its gradients.
+WITH_GRADIENTS = ("loss", "loss_and_grads", "loss_and_grad", "loss_and_gradients", "loss_grad", "value_and_grad")
+# What a gradient or a derivative without a forward beside it may belong to.
+VALUES = (
+    *("fn", "activate", "activation", "evaluate", "value", "predict", "log_likelihood", "cost", "error", "energy"),
+    *("objective", "penalty", "nll", "neg_log_likelihood", "apply", "transform"),
+)
 FORWARDS = (
     *("forward", "forward_pass", "forwardPass", "fprop", "fwd", "feedforward", "feed_forward", "begin_update"),
-    *("forward_propagation", "forward_prop", "propagate", "loss", "calc", "compute", "call", "__call__", "f"),
+    *("forward_propagation", "forward_prop", "propagate", *WITH_GRADIENTS, "calc", "compute", "call", "__call__", "f"),
 )
 BACKWARDS = (
     *("backward", "backward_pass", "backwardPass", "bprop", "bwd", "backprop", "backpropagate", "back", "grad"),
@@ -34,7 +42,6 @@ BACKWARDS = (
 )
 LOSSES = ("loss", "compute_loss", "calc_loss", "cost", "objective")
 TRAINING = frozenset({"train", "training", "is_train", "is_training", "train_flg", "train_flag", "retain_derived"})
-LEARNING_RATE = frozenset({"lr", "learning_rate", "eta", "alpha", "step_size", "rate"})
 
 
 def check_layer(
@@ -68,8 +75,8 @@ def check_layer(
     called = (f"{made.name}.{made.forward}", f"{made.name}.{made.backward}")
     point = (*inputs, found.values)
     subject = make_subject(found.run, found.pull, point, names, called)
-    kind = type(made.fresh())
-    subject.origin = (getattr(kind, made.forward), getattr(kind, made.backward, None))
+    fresh = made.fresh()
+    subject.origin = (getattr(fresh, made.forward), getattr(fresh, made.backward, None))
     leaves = chosen(subject, wrt, scalars=wrt is not None)
     if wrt is None and found.silent:
         leaves = [leaf for leaf in leaves if subject.names[leaf] in found.values]
@@ -77,7 +84,14 @@ def check_layer(
     text = snippets.for_object(made.name, made.module, repeat)
     report = Report(made.name, chosen_settings.seed, snippet=text, reading=found.text)
     report = run(
-        subject, leaves, chosen_settings, report, linear=found.linear, more=found.promises(inputs), given=inputs
+        subject,
+        leaves,
+        chosen_settings,
+        report,
+        linear=found.linear,
+        more=found.promises(inputs),
+        given=inputs,
+        mean=found.mean,
     )
     return report
 
@@ -145,23 +159,28 @@ def find_method(thing: Any, names: tuple[str, ...]) -> str | None:
 class _Layer:
     """An object as a pair of functions.
 
-    call: how backward is called; updated: parameters that backward itself changes; silent: there are gradients of
-    parameters and none of the inputs, as in a model's loss.
+    call: how backward is called; updated: parameters that backward itself changes; mean: without an upstream gradient,
+    the gradient is that of the mean of the outputs; silent: there are gradients of parameters and none of the inputs,
+    as in a model's loss.
     """
 
     made: _Maker
     names: list[str]
-    call: tuple[str | int, ...]
+    call: Roles
     parameters: list[object_parameters.Parameter] = field(default_factory=list)
     updated: list[object_parameters.Parameter] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     linear: bool = True
+    mean: bool = False
     silent: bool = False
 
     def run(self, *point: Any) -> tuple[Any, Any]:
         """Return the output at inputs and parameters, and what backward needs."""
         *inputs, values = point
         thing = self.made.fresh()
+        if self.updated:  # what backward takes away is then the gradient itself
+            for name in LEARNING_RATE & vars(thing).keys():
+                setattr(thing, name, 1.0)
         for parameter in self.parameters:
             array = np.array(values[parameter.name])  # backward may update it
             for path in parameter.paths:
@@ -210,6 +229,7 @@ class _Layer:
         back = f"{self.made.backward}({arguments})" if self.made.backward else "what forward returns with its result"
         kept = ", ".join(where + by_change)
         text = f"{self.made.forward}({', '.join(self.names)}), {back}" + (f"; gradients of {kept}" if kept else "")
+        text += ", the gradient of the mean of the outputs" if self.mean else ""
         return text + ("; no gradient of the inputs comes" if self.silent else "")
 
     def promises(self, inputs: tuple[Any, ...]) -> Callable[[Any], list[Check]]:
@@ -304,6 +324,12 @@ def _flags(method: Any, given: int) -> dict[str, bool]:
 def _argument(role: str | int, dout: Any, state: _State) -> Any:
     if isinstance(role, int):
         return state.inputs[role]
+    if role[-1].isdigit():
+        if not isinstance(dout, tuple):
+            raise CallError("there is one output, and backward takes several upstream gradients")
+        return dout[int(role[-1])]
+    if role == "the object's output":
+        return object_parameters.output(state.thing)
     return {"dout": dout, "out": state.out, "cache": state.cache, "learning rate": 1.0}[role]
 
 
@@ -360,8 +386,9 @@ def _read(made: _Maker, inputs: tuple[Any, ...], seed: int) -> _Layer:
     names = input_names(method, inputs, None)
     ranked: list[tuple[int, _Layer]] = []
     problem: BaseException | None = None
-    for call in _calls(made, inputs, names):
-        layer = _Layer(made, names, call, linear="dout" in call or not made.backward)
+    fresh = made.fresh()
+    for call in ways(getattr(fresh, made.backward) if made.backward else None, len(inputs), names):
+        layer = _Layer(made, names, call, linear=takes_upstream(call) or not made.backward)
         try:
             _find_parameters(layer, inputs, seed)
         except Exception as error:  # a wrong way to call a method may raise anything
@@ -369,14 +396,22 @@ def _read(made: _Maker, inputs: tuple[Any, ...], seed: int) -> _Layer:
             continue
         layer.linear = layer.linear and not _is_gradient(layer, inputs)
         layer.silent = bool(layer.values) and _is_silent(layer, inputs)
-        reading = call_forms.Reading(layer.run, layer.pull, (), "", layer.linear)
-        rank = call_forms.rank(reading, (*inputs, layer.values), [*names, ""], seed)
+        pair = reading.Reading(layer.run, layer.pull, (), "", layer.linear)
+        rank = reading.rank(pair, (*inputs, layer.values), [*names, ""], seed)
         if rank == 0:
             return layer
         ranked.append((rank, layer))
+        mean = replace(layer, mean=True)
+        pair = reading.Reading(mean.run, mean.pull, (), "", layer.linear, mean=True)
+        if not layer.linear and reading.rank(pair, (*inputs, layer.values), [*names, ""], seed) == 0:
+            return mean
     if not ranked:
         _complain(made, inputs, problem)
-    return min(ranked, key=lambda pair: pair[0])[1]
+    best = min(ranked, key=lambda pair: pair[0])[1]
+    pair = reading.Reading(best.run, best.pull, (), "", best.linear)
+    if not best.linear and reading.of_the_mean(pair, (*inputs, best.values), [*names, ""], seed):
+        best.mean = True
+    return best
 
 
 def _complain(made: _Maker, inputs: tuple[Any, ...], problem: BaseException | None) -> None:
@@ -399,44 +434,6 @@ def _is_gradient(layer: _Layer, inputs: tuple[Any, ...]) -> bool:
     """Tell whether what the object calls its forward is a loss whose gradients are returned with it or need no dout."""
     out, state = layer.run(*inputs, layer.values)
     return not layer.made.backward and not callable(state.cache) and np.size(out) == 1
-
-
-def _calls(made: _Maker, inputs: tuple[Any, ...], names: list[str]) -> Iterator[tuple[str | int, ...]]:
-    """Yield the ways to call backward, the likeliest first."""
-    if not made.backward:
-        yield ("dout",)
-        return
-    try:
-        parameters = list(inspect.signature(getattr(made.fresh(), made.backward)).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [p.name for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]
-    optional = [p for p in parameters if p.kind in kinds and p.default is not inspect.Parameter.empty]
-    places = list(range(len(inputs)))
-    told: list[str | int] = []
-    for name in needed:
-        if name in names:
-            told.append(names.index(name))
-        elif name.lower() in LEARNING_RATE:
-            told.append("learning rate")
-        elif spelling.is_cache(name):
-            told.append("cache")
-        else:
-            told.append("dout")
-    seen: set[tuple[str | int, ...]] = set()
-    orders: list[tuple[str | int, ...]] = [tuple(told)]
-    if not needed and optional:
-        orders.append(("dout",))  # backward(dout=1)
-    orders += [("dout",), ("dout", "cache"), ("dout", "learning rate"), ("dout", *places), (*places, "dout")]
-    orders += [("out", *places[1:]), tuple(places), ("cache", "dout"), ("dout", "out"), ()]
-    # What is called an upstream gradient gets it: any other value could make a wrong backward right.
-    upstream_told = any(name not in names and spelling.is_upstream(name) for name in needed)
-    orders = [order for order in orders if "dout" in order or not upstream_told]
-    for order in orders:
-        if order not in seen and (len(order) == len(needed) or (not needed and optional and order == ("dout",))):
-            seen.add(order)
-            yield order
 
 
 def _find_parameters(layer: _Layer, inputs: tuple[Any, ...], seed: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.errors import InputError
-from vae_np.gradcheck import tree, tried_causes
+from vae_np.gradcheck import spelling, tree, tried_causes
 from vae_np.gradcheck.complex_step import suspects
 from vae_np.gradcheck.engine import Engine
 from vae_np.gradcheck.findings import Check, Row
@@ -27,6 +27,7 @@ from vae_np.gradcheck.subject import CallError, Subject
 ENTRIES, PROJECTIONS = 128, 2
 MAXIMA = frozenset({"max", "maximum", "min", "minimum", "fmax", "fmin", "sort", "argsort", "median"})
 SCALES = (10.0, 0.1)
+SMALL = 0.1
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ def points(engine: Engine, blind: list[str]) -> Iterator[Point]:
         names = ", ".join(subject.names[i] for i in whole)
         yield Point(f"repeated indices in {names}", [_repeated(v) if i in whole else v for i, v in _of(subject)])
     if _takes_maxima(engine):
+        # Where a margin decides, smaller inputs are on its other side; probabilities and labels have to stay.
+        free = [i for i in engine.leaves if not spelling.is_data(subject.names[i])]
+        moved = [i for i in free if _has_both_signs(subject.leaves[i])]
+        if moved:
+            yield Point(f"inputs times {SMALL:g}", [SMALL * v if i in moved else v for i, v in _of(subject)])
         yield Point("ties", [_tied(v) if i in engine.leaves else v for i, v in _of(subject)], ties=True)
 
 
@@ -167,6 +173,10 @@ def _noted(row: Row, text: str, blind: bool) -> Row:
 
 def _is_floats(leaf: Any) -> bool:
     return tree.is_array(leaf) and tree.is_number(leaf)
+
+
+def _has_both_signs(leaf: Any) -> bool:
+    return _is_floats(leaf) and bool((leaf < 0).any() and (leaf > 0).any())
 
 
 def _constant(leaf: Any) -> bool:

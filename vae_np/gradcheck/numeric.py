@@ -64,7 +64,8 @@ def numeric_gradient(view: View, indices: list[Index], directions: list[Array], 
             projections.append(Projection(direction, view.along(direction)))
     estimates: dict[Index, Estimate] = {}
     for index in indices:
-        if (estimates or projections) and view.budget.over:
+        # Each complex step that sharpens what is known already costs a call.
+        if (estimates or projections) and view.budget.short_of(use_complex * (len(estimates) + len(projections))):
             break
         estimates[index] = view.estimate(index)
     left = len(indices) - len(estimates)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -21,8 +21,10 @@ Path = tuple[tuple[str, Any], ...]  # steps: ("attribute", name), ("key", key) o
 
 DEPTH = 6
 MOST = 4000
-PARAMETERS = re.compile(r"_?(params?|parameters|weights?|variables|theta)", re.I)
+PARAMETERS = re.compile(r"_?(params?|parameters|weights?|variables|theta|p)", re.I)
 GRADIENTS = re.compile(r"_?(d_?params?|grads?|gradients?|d_?parameters|dweights?|derivatives)", re.I)
+# What may hold gradients by their keys; an array of such a name is a parameter of its own (the gain of a norm).
+GRADIENT_HOLDERS = re.compile(rf"{GRADIENTS.pattern}|g|d", re.I)
 VALUE = re.compile(r"data|value|val|array|param|tensor|w", re.I)
 GRADIENT = re.compile(r"grad|gradient|g|delta", re.I)
 INPUT_GRADIENT = re.compile(r"d_?(inputs?|x|values_in)|grad_?(inputs?|x)|(inputs?|x)_?grad|dLdx|dA_prev", re.I)
@@ -98,6 +100,26 @@ def put(thing: Any, path: Path, value: Any) -> None:
         get(thing, path)[...] = value
 
 
+def exchanged(kept: Any, old: Array, new: Array, depth: int = DEPTH) -> Any:
+    """Return what forward kept (a tuple, a dictionary, an object) with one array in another's place.
+
+    Nothing is written into arrays, tuples or dictionaries, which may be the caller's; objects get new attributes.
+    """
+
+    def swap(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return new if np.array_equal(value, old) else value
+        return exchanged(value, old, new, depth - 1) if hasattr(value, "__dict__") and depth else value
+
+    if isinstance(kept, (tuple, list, dict, np.ndarray)) or _is_function(kept):
+        return tree.transform(kept, lambda value: value if _is_function(value) else swap(value))
+    if is_dataclass(kept) and not isinstance(kept, type):
+        return replace(kept, **{f.name: exchanged(getattr(kept, f.name), old, new, depth - 1) for f in fields(kept)})
+    for name, value in list(getattr(kept, "__dict__", {}).items()):
+        setattr(kept, name, exchanged(value, old, new, depth - 1) if depth else value)
+    return kept
+
+
 def show(path: Path) -> str:
     """Return a path as it is written: `layers[0].W`, `params['W']`."""
     text = ""
@@ -159,7 +181,8 @@ def _in_parameters(path: Path) -> bool:
 
 
 def _in_gradients(path: Path) -> bool:
-    return any(kind == "attribute" and GRADIENTS.fullmatch(str(step)) for kind, step in path)
+    held = any(kind == "attribute" and GRADIENT_HOLDERS.fullmatch(str(step)) for kind, step in path[:-1])
+    return held or bool(path and path[-1][0] == "attribute" and GRADIENTS.fullmatch(str(path[-1][1])))
 
 
 def _partner(path: Path, shape: tuple[int, ...], after: dict[Path, Array]) -> Path | None:
@@ -177,8 +200,13 @@ def _belong_together(path: Path, other: Path) -> bool:
         if VALUE.fullmatch(str(step)) and GRADIENT.fullmatch(str(other_step)) and holder:
             return True
         return str(step) != str(other_step) and spelling.owner(str(other_step), [str(step)]) is not None
+    # Lists of weights and of their gradients: W[0] and dW[0].
+    if kind == other_kind == "place" and step == other_step and holder and other_holder:
+        (*rest, (_, name)), (*other_rest, (_, other_name)) = holder, other_holder
+        if rest == other_rest and name != other_name and spelling.owner(str(other_name), [str(name)]) is not None:
+            return True
     # params["W"] and grads["W"], params[0] and grads[0], or W and grads["W"].
-    if other_holder and other_holder[-1][0] == "attribute" and GRADIENTS.fullmatch(str(other_holder[-1][1])):
+    if other_holder and other_holder[-1][0] == "attribute" and GRADIENT_HOLDERS.fullmatch(str(other_holder[-1][1])):
         if holder and holder[:-1] == other_holder[:-1] and kind == other_kind:
             if not PARAMETERS.fullmatch(str(holder[-1][1])):
                 return False

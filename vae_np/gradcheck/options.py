@@ -19,6 +19,8 @@ PROMISES = {
     "epsilon": "forward adds a tiny constant that backward leaves out",
     "update": "backward changes the parameters itself",
     "accumulation": "gradients are added to what an earlier call left",
+    "clipping": "gradients are cut off at a limit that usual ones do not reach",
+    "reading": "an argument has the name of the input, and backward is right only for something else",
     "ties": "the gradient is wrong where several entries tie",
 }
 

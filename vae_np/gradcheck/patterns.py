@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 
@@ -64,7 +64,10 @@ def nearly(evidence: Evidence, analytic: Array, numeric: Array, tolerance: float
     informative = np.count_nonzero((analytic != 0) | (numeric != 0))
     if gap <= max(tolerance, NEARLY) * size and len(evidence.wrong) >= informative / 2:
         digits = int(-math.log10(gap / size)) if gap > 0 else 16
-        return f"it agrees to {digits} digits: an added epsilon, a rounded constant or a cast to lower precision"
+        return (
+            f"it agrees to {digits} digits: an added epsilon, a rounded constant, a cast to lower precision, "
+            "or a mistake in a term that hardly weighs here"
+        )
     return None
 
 
@@ -127,13 +130,26 @@ def factor(analytic: Array, numeric: Array, sizes: dict[int, str], norm: float, 
     nice = spell(size)
     if 0 < c < 1 and not meanings and "/" not in nice and abs(norm * 100 - round(norm * 100)) <= 1e-6 * norm:
         return f"it is {nice} times the numeric gradient everywhere, and its norm is {norm:.4g}: clipped by norm"
-    if numeric.size < 2 and not meanings and nice == f"{size:.6g}" and "/" not in nice and not size.is_integer():
-        return None  # a single entry always has some factor
+    informative = np.count_nonzero(np.abs(numeric) > 1e-9 * np.abs(numeric).max())
+    if informative < 4 and not meanings and nice == f"{size:.6g}" and "/" not in nice and not size.is_integer():
+        return None  # a single entry always has some factor, and so may a few
     if size in (0.5, 2.0) or nice in ("1/2", "2"):
         example = "-1/4 where -1/2 is due" if size < 1 else "-1 where -1/2 is due"
         meanings.append(f"like {example}")
     meaning = f" ({'; '.join(meanings)})" if meanings else ""
     return f"it is {nice} times the numeric gradient everywhere: a constant factor{sign}{meaning}"
+
+
+def factor_array(numeric: Array | None, analytic: Array, companions: dict[str, Array], tolerance: float) -> str | None:
+    """One array as a factor that is missing or too much: the output, an input, the upstream gradient."""
+    if numeric is None or numeric.size < 3:
+        return None
+    for name, array in companions.items():
+        if name and np.ptp(array) > 0 and close(analytic * array, numeric, tolerance):
+            return f"a factor of {name} is missing"
+        if name and np.ptp(array) > 0 and close(analytic, numeric * array, tolerance):
+            return f"a factor of {name} is too much"
+    return None
 
 
 def lost_sign(analytic: Array, numeric: Array, tolerance: float) -> str | None:
@@ -152,23 +168,39 @@ def along_axis(
     if numeric is None or numeric.ndim < 2 or min(numeric.shape) < 2:
         return None
     analytic = analytic.astype(np.float64)
-    for axis in reversed(range(numeric.ndim)):
-        each = {0: "column", 1: "row"}[axis] if numeric.ndim == 2 else f"slice along axis {axis}"
-        centred = x.astype(np.float64) - x.mean(axis=axis, keepdims=True)
+    everywhere = np.abs(numeric).min() > 1e-9 * np.abs(numeric).max()
+    for axes in _subsets(numeric.ndim):
+        shown = f"axis {axes[0]}" if len(axes) == 1 else f"axes {', '.join(map(str, axes))}"
+        each = _each(axes, numeric.ndim)
+        centred = x.astype(np.float64) - x.mean(axis=axes, keepdims=True)
         carried = {"": np.ones(x.shape)} | ({"x - mean": centred} if centred.all() else {}) | companions
         for name, companion in carried.items():
             term = (analytic - numeric) / companion
-            if np.ptp(term, axis=axis).max() <= 10 * tolerance * np.abs(term).max():
+            if np.ptp(term, axis=axes).max() <= 10 * tolerance * np.abs(term).max():
                 times = f", times {name}" if name else ""
+                what = "axis" if len(axes) == 1 else "axes"
                 return (
-                    f"it is off by a term that is constant along axis {axis} (one value per {each}{times}): "
-                    "a sum or mean over that axis is missing or wrong, as in softmax or normalisation"
+                    f"it is off by a term that is constant along {shown} (one value per {each}{times}): "
+                    f"a sum or mean over that {what} is missing or wrong, as in softmax or normalisation"
                 )
-        if np.abs(numeric).min() > 1e-9 * np.abs(numeric).max():
+        if everywhere:
             ratio = analytic / numeric
-            if np.ptp(ratio, axis=axis).max() <= 10 * tolerance * np.abs(ratio).max():
-                return f"it is off by one factor per {each} (the ratio is constant along axis {axis})"
+            if np.ptp(ratio, axis=axes).max() <= 10 * tolerance * np.abs(ratio).max():
+                return f"it is off by one factor per {each} (the ratio is constant along {shown})"
     return None
+
+
+def _subsets(count: int) -> list[tuple[int, ...]]:
+    """Return the sets of axes that leave at least one out, the largest first; of one axis, the last first."""
+    return [axes for size in range(count - 1, 0, -1) for axes in reversed(list(combinations(range(count), size)))]
+
+
+def _each(axes: tuple[int, ...], count: int) -> str:
+    """Return what remains of a tensor along whose axes nothing changes."""
+    if count == 2:
+        return {0: "column", 1: "row"}[axes[0]]
+    rest = [axis for axis in range(count) if axis not in axes]
+    return f"slice along axis {axes[0]}" if len(axes) == 1 else f"index of axis {', '.join(map(str, rest))}"
 
 
 def similarity(analytic: Array, numeric: Array) -> str | None:
@@ -181,15 +213,20 @@ def similarity(analytic: Array, numeric: Array) -> str | None:
     return f"{hint} (cosine with the numeric gradient {cosine:.3f}, length ratio {lengths[0] / lengths[1]:.3g})"
 
 
-def somewhere(evidence: Evidence, analytic: Array, numeric: Array, anywhere: bool = False) -> str | None:
-    """Wrong at some entries only: where, and what they have in common; anywhere: also where that is nothing."""
+def somewhere(
+    evidence: Evidence, analytic: Array, numeric: Array, labels: dict[str, Array], anywhere: bool = False
+) -> str | None:
+    """Wrong at some entries only: where, and what they have in common; anywhere: also where that is nothing.
+
+    labels: arrays of whole numbers among the inputs, by their names.
+    """
     indices = evidence.numeric.indices
     wrong = set(evidence.wrong)
     informative = [i for i, n, a in zip(indices, numeric, analytic, strict=True) if n != 0 or a != 0]
     right = [i for i in informative if i not in wrong]
     if not right:
         return None
-    place = _place(evidence.x, indices, wrong, right)
+    place = _at_labels(evidence.x, wrong, right, labels) or _place(evidence.x, indices, wrong, right)
     if place is None:
         few = len(wrong) <= len(right)
         if not anywhere or not few:
@@ -207,6 +244,24 @@ def somewhere(evidence: Evidence, analytic: Array, numeric: Array, anywhere: boo
         steady = np.isfinite(ratio).all() and np.ptp(ratio) <= 1e-6 * np.abs(ratio).max()
         why = f"; there it is {spell(float(ratio[0]))} times the numeric gradient" if steady and len(ratio) > 1 else ""
     return f"it is wrong only at some entries: {place}{why}"
+
+
+def _at_labels(x: Array, wrong: set[Index], right: list[Index], labels: dict[str, Array]) -> str | None:
+    """Return the labels at whose entries all that is wrong lies, or at none of whose; None where there are none."""
+    for name, values in labels.items():
+        found, counts = np.unique(values, return_counts=True)
+        repeated = {int(value) for value in found[counts > 1]}
+        rows = {index[0] for index in wrong if index}
+        if repeated and rows and rows <= repeated and not repeated & {index[0] for index in right if index}:
+            return f"in the rows that {name} names more than once: one overwrites the other where they have to be added"
+        if x.ndim < 2 or values.shape != x.shape[:-1] or values.min() < 0 or values.max() >= x.shape[-1]:
+            continue
+        at = {(*place, int(label)) for place, label in np.ndenumerate(values)}
+        if wrong <= at and not at & set(right):
+            return f"at the entries that {name} names"
+        if not wrong & at and set(right) <= at:
+            return f"at all entries but those that {name} names"
+    return None
 
 
 def _place(x: Array, indices: list[Index], wrong: set[Index], right: list[Index]) -> str | None:

@@ -53,6 +53,7 @@ class Report(Findings):
                 ],
                 "notes": list(row.notes),
                 "blind": row.blind,
+                "precision": row.precision,
                 "verdict": row.verdict,
             }
             for row in self.rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,12 +70,16 @@ def blind_spot(numeric: Numeric, settings: Settings, sample: Sample) -> str:
     )
 
 
-def look_closer(view: View, evidence: Evidence, rng: np.random.Generator) -> None:
-    """Add entries to a sample that failed: the one the projections lead to, its row and column, and others."""
+def look_closer(view: View, evidence: Evidence, rng: np.random.Generator, calls: float) -> None:
+    """Add entries to a sample that failed: the one the projections lead to, its row and column, and others.
+
+    calls: forward calls that this may take.
+    """
     numeric = evidence.numeric
     known = {*numeric.indices, *(index for index, _ in numeric.kinks), *numeric.unclear}
     more: list[Index] = []
-    if evidence.shaped and evidence.analytic is not None and numeric.projections:
+    halvings = 2 * math.log2(max(view.x.size, 2)) * (1 if numeric.sharp else CALLS_PER_ENTRY)
+    if evidence.shaped and evidence.analytic is not None and numeric.projections and calls > halvings:
         analytic = evidence.analytic.astype(np.float64)
         more.append(locate(view, numeric.projections[0].direction, analytic, numeric.sharp))
     size = view.x.size
@@ -83,9 +88,13 @@ def look_closer(view: View, evidence: Evidence, rng: np.random.Generator) -> Non
         columns = view.x.shape[-1]
         ends += [*range(min(columns, 8)), *range(0, size, columns)[:8]]
     more += [unravel(i, view.x.shape) for i in ends]
-    extra = numeric_gradient(view, [i for i in dict.fromkeys(more) if i not in known], [], numeric.sharp)
+    added = [i for i in dict.fromkeys(more) if i not in known]
+    most = len(added) if calls == math.inf else int(calls / CALLS_PER_ENTRY)
+    extra = numeric_gradient(view, added[:most], [], numeric.sharp)
     numeric.indices += extra.indices
     numeric.values = np.concatenate([numeric.values, extra.values])
     numeric.errors = np.concatenate([numeric.errors, extra.errors])
+    both = numeric.contested is not None and extra.contested is not None
+    numeric.contested = np.concatenate([numeric.contested, extra.contested]) if both else None
     numeric.kinks += extra.kinks
     numeric.unclear += extra.unclear

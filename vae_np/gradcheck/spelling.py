@@ -11,7 +11,7 @@ CACHE = re.compile(
 UPSTREAM = re.compile(
     r"d_?(out|output|outputs|values|next|upstream|scores|probs|logits|cost|loss|y|z|a|h|l|dy|dz|out_)|dl_?d(y|z|a|out|output)|"
     r"grads?|gradients?|grad_?outputs?|grad_out|grad_?in|output_grad(ient)?|out_grad|deltas?|upstream|g|gy|err|error|"
-    r"adjoint|cotangent|ct|ybar|(d|d_|grad_|delta_)(a|z|h|c|y|out|output|next|next_h|next_c|prev)\w?",
+    r"d_?[a-z]_?(next|out|t)|adjoint|cotangent|ct|ybar|(d|d_|grad_|delta_)(a|z|h|c|y|out|output|next|next_h|next_c|prev)\w?",
     re.I,
 )
 # Inputs that have no gradient although they may hold floating-point numbers: what is learnt from, drawn or averaged.
@@ -20,13 +20,28 @@ DATA = re.compile(
     r"indices|ids|tokens|(sample_|class_)?weights?_mask|sample_weights?|lengths?|lr|learning_rate",
     re.I,
 )
+# What a gradient's name adds to that of its tensor.
+OWNED = (
+    *(r"d_?(.+)", r"(?:grad|gradient|g)_(.+)", r"(.+?)_?(?:grad|gradient)"),
+    *(r"delta_(.+)", r"db?l?d(.+)", r"g(.+)"),
+)
 STATISTICS = re.compile(r"^(running|moving)_?(mean|var|avg|std|variance)")
 SETTINGS = re.compile(r"mode|eps|momentum|stride|pad|padding|p|training|train|seed|dropout|reg", re.I)
 
 
+def bare(name: str) -> str:
+    """Return a name without what says which of several it is: W for W_curr, dA for dA_current."""
+    return re.sub(r"_(curr|cur|current|layer|here)$", "", name)
+
+
 def is_upstream(name: str) -> bool:
     """Tell whether an argument of this name is an upstream gradient."""
-    return bool(UPSTREAM.fullmatch(name.strip("_")))
+    return bool(UPSTREAM.fullmatch(bare(name.strip("_"))))
+
+
+def looks_like_gradient(name: str) -> bool:
+    """Tell whether a name is that of some gradient, such as dlogdet or grad_h, if not surely of an upstream one."""
+    return bool(re.fullmatch(r"d_?(?!ata|im|ims|epth|ict|type|rop\w*)[A-Za-z]\w*|grad\w*|g_\w+|delta\w*", name))
 
 
 def is_cache(name: str) -> bool:
@@ -55,7 +70,14 @@ def owner(key: str, names: Iterable[str]) -> str | None:
         if key == name:
             return name
     stripped = [key]
-    for pattern in (r"d_?(.+)", r"(?:grad|gradient|g)_(.+)", r"(.+?)_?(?:grad|gradient)", r"delta_(.+)", r"db?l?d(.+)"):
+    for pattern in (
+        r"d_?(.+)",
+        r"(?:grad|gradient|g)_(.+)",
+        r"(.+?)_?(?:grad|gradient)",
+        r"delta_(.+)",
+        r"db?l?d(.+)",
+        r"g(.+)",
+    ):
         match = re.fullmatch(pattern, key, re.IGNORECASE)
         if match:
             stripped.append(match[1])

@@ -20,6 +20,7 @@ from vae_np.gradcheck.subject import CallError, Subject
 
 # Steps 2^-3, 2^-5, ..., in units of each tensor's size.
 STEPS = tuple(2.0**-k for k in range(3, 25, 2))
+CALLS = len(STEPS) + 1
 # A remainder below this many times its rounding shows no order.
 CLEAR = 64.0
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import permutations
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.gradcheck import call_forms, patterns
+from vae_np.gradcheck import call_forms, object_parameters, patterns, tree
 from vae_np.gradcheck.gradients import match
 from vae_np.gradcheck.judge import Evidence
 from vae_np.gradcheck.randomness import reachable_functions
@@ -45,11 +46,58 @@ def explanation(subject: Subject, weights: Array, failing: Sequence[Evidence], t
     turned = call_forms.exchanged(subject)
     if turned is not None and right(replace(subject, backward=turned.backward)):
         return "right if backward's two arguments are exchanged: it computes as if it were called with (cache, dout)"
+    for name in _square(subject):
+        if right(replace(subject, backward=_with_transposed(subject, name))):
+            return (
+                f"right with {name} transposed in backward: {name} stands where its transpose is due, or the other way"
+            )
+    for text, candidate in _with_axes_mixed(subject, weights):
+        if right(candidate):
+            return text
     for text, substituted in _substitutions(*subject.origin):
         with substituted():
             if right(subject):
                 return f"right with {text}: backward has another constant than forward"
     return None
+
+
+def _square(subject: Subject) -> list[str]:
+    """Return the inputs that are square matrices, whose transpose has the same shape."""
+    named = zip(subject.names, subject.leaves, strict=True)
+    return [
+        n for n, v in named if tree.is_number(v) and np.ndim(v) == 2 and len(set(np.shape(v))) == 1 and np.size(v) > 1
+    ]
+
+
+def _with_transposed(subject: Subject, name: str) -> Callable[[Any, Any], Any]:
+    """Return a backward that finds one input transposed in what forward kept, wherever it is kept."""
+    value = np.asarray(subject.leaves[subject.names.index(name)])
+
+    def backward(dout: Any, cache: Any) -> Any:
+        return subject.backward(dout, object_parameters.exchanged(cache, value, value.T.copy()))
+
+    return backward
+
+
+def _with_axes_mixed(subject: Subject, weights: Array) -> Iterator[tuple[str, Subject]]:
+    """Yield the pair with an upstream gradient whose axes are permuted under the same shape."""
+    out, _ = subject.run()
+    if not tree.is_array(out) or not 3 <= out.ndim <= 4:
+        return
+    for axes in list(permutations(range(out.ndim)))[1:]:
+        moved = tuple(out.shape[axis] for axis in axes)
+        inverse = tuple(int(place) for place in np.argsort(axes))
+
+        def there(dout: Any, cache: Any, axes: tuple[int, ...] = axes) -> Any:
+            return subject.backward(dout.transpose(axes).reshape(dout.shape), cache)
+
+        def back(dout: Any, cache: Any, moved: Any = moved, inverse: Any = inverse) -> Any:
+            return subject.backward(dout.reshape(moved).transpose(inverse), cache)
+
+        text = f"right if the upstream gradient's axes came in the order {axes}: a reshape where a transpose is due"
+        yield text, replace(subject, backward=there)
+        text = f"right if the upstream gradient were reshaped to {moved}, and its axes then put back: they are mixed up"
+        yield text, replace(subject, backward=back)
 
 
 @contextmanager

@@ -13,32 +13,36 @@ from vae_np.gradcheck import layers
 from vae_np.verify.facts import returns_function, returns_gradient
 from vae_np.verify.loading import own
 
-Kind = Literal["pair", "loss", "layer", "callback", "model", "context", "torch", "jax"]
+Kind = Literal["pair", "jvp", "loss", "layer", "callback", "model", "context", "torch", "jax"]
 
 VARIANT = (
     r"(?P<variant>_(?:naive|fast|alt|alternative|vec|vectori[sz]ed|im2col|strides?|slow|v\d|np|numpy|batch|simple"
     r"|loops?))?"
 )
 FORWARD = (
-    re.compile(rf"(?P<stem>.+?)_(?:forward|fwd|fprop|forward_pass|forward_prop|feedforward){VARIANT}_?"),
+    re.compile(rf"(?P<stem>.+?)_(?:forward|fwd|fprop|forward_pass|forward_prop(?:agation)?|feedforward){VARIANT}_?"),
     re.compile(rf"(?:forward|fwd|fprop|forward_pass)_(?P<stem>.+?){VARIANT}"),
     re.compile(rf"(?P<stem>)(?:forward|fwd|fprop|forward_pass|forward_prop){VARIANT}"),
 )
 BACKWARD = (
     re.compile(
-        rf"(?P<stem>.+?)_(?:backward|bwd|bprop|backward_pass|backprop|backward_prop|back|vjp|adjoint|pullback){VARIANT}_?"
+        rf"(?P<stem>.+?)_(?:backward|bwd|bprop|backward_pass|backprop|backward_prop(?:agation)?|back|vjp|adjoint|pullback){VARIANT}_?"
     ),
     re.compile(rf"(?:backward|bwd|bprop|backprop|backward_pass|back)_(?P<stem>.+?){VARIANT}"),
     re.compile(rf"(?P<stem>)(?:backward|bwd|bprop|backprop|backward_pass|backward_prop){VARIANT}"),
 )
 DERIVATIVE = (
-    re.compile(rf"(?P<stem>.+?)_?(?:grad|gradient|gradients|derivative|deriv|prime|der|dx|d|delta|diff){VARIANT}"),
+    re.compile(
+        rf"(?P<stem>.+?)_?(?:grad|gradient|gradients|derivative|deriv|prime|der|dx|d|delta|diff|jacobian|jac){VARIANT}"
+    ),
     re.compile(
         rf"(?:grad|gradient|derivative|deriv|d|dx|delta|backprop|gradient_of|derivative_of)_?(?P<stem>.+?){VARIANT}"
     ),
 )
+TANGENT = re.compile(rf"(?P<stem>.+?)_(?:jvp|tangent|pushforward|fwd_diff){VARIANT}")
 LOSS = re.compile(
-    r".*(loss|cost|objective|nll|log_?lik(elihood)?|energy|cross_?entropy|elbo|bce|mse|criterion)(_fn|_func|_function)?(_naive|_vectorized)?|"
+    r".*(loss|cost|objective|nll|log_?lik(elihood)?|energy|cross_?entropy|elbo|bce|mse|criterion|regulari[sz]ation|penalty)"
+    r"(_?fn|_?fun(c(tion)?)?)?(_naive|_vectorized)?|"
     r"(loss|cost|objective|nll|energy)_.*|.*_?(and|with|value)_?_?(grad|gradient|grads|gradients|backward)|.*_loss_.*|.*fun_?grad",
     re.I,
 )
@@ -46,12 +50,13 @@ CALLBACKS = frozenset(
     {"backprop", "backward", "pullback", "vjp", "finish_update", "bwd", "back", "backprop_fn", "vjp_fn", "grad"}
 )
 MODEL_BACKWARD = re.compile(
-    r"(l_model_)?(backward_propagation|backward_prop|backprop(agation)?|backward|model_backward)(_.*)?", re.I
+    r"(l_model_|full_)?(backward_propagation|backward_prop|backprop(agation)?|backward|model_backward)(?P<suffix>_.*)?",
+    re.I,
 )
 MODEL_FORWARD = re.compile(
-    r"(l_model_)?(forward_propagation|forward_prop|forwardprop(agation)?|forward|model_forward)(_.*)?", re.I
+    r"(l_model_|full_)?(forward_propagation|forward_prop|forwardprop(agation)?|forward|model_forward)(_.*)?", re.I
 )
-COST = re.compile(r"(compute_)?(cost|loss)(_.*)?|cross_?entropy(_.*)?", re.I)
+COST = re.compile(r"(compute_|get_)?(cost|loss)(_.*)?|cross_?entropy(_.*)?", re.I)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,10 @@ def candidates(module: ModuleType) -> tuple[list[Candidate], list[str]]:
             }
     for model in _models(functions):
         add(model)
+    for key in functions:
+        stem = match["stem"] if (match := TANGENT.fullmatch(key)) else ""
+        if stem in functions:
+            add(Candidate("jvp", stem, (stem, key), (functions[stem], functions[key])))
     for forward, backward, stem in [*_pairs(functions, used), *_derivatives(functions, used)]:
         add(Candidate("pair", stem, (forward, backward), (functions[forward], functions[backward])))
     for key, value in functions.items():
@@ -147,6 +156,11 @@ def _pairs(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator
         forward = forward or next((n for n in (stem + variant, stem) if n in functions and n != key), None)
         if forward is not None:
             yield forward, key, (stem + variant) or "forward"
+    for key in functions:  # a linear map and its adjoint: im2col and col2im
+        match = re.fullmatch(r"([a-z]+)2([a-z]+)(_.*)?", key)
+        back = f"{match[2]}2{match[1]}{match[3] or ''}" if match else ""
+        if back in functions and key.startswith("im") and not {key, back} & used:
+            yield key, back, key
 
 
 def _derivatives(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator[tuple[str, str, str]]:
@@ -165,22 +179,27 @@ def _derivatives(functions: dict[str, Callable[..., Any]], used: set[str]) -> It
 
 
 def _models(functions: dict[str, Callable[..., Any]]) -> Iterator[Candidate]:
-    """Yield a forward, a cost and a backward that takes the labels, whose gradient is that of the cost."""
-    forward = next(
-        (k for k in functions if MODEL_FORWARD.fullmatch(k) and _takes(functions[k], r"param\w*|weights?|theta|w1")),
-        None,
-    )
-    backward = next(
-        (k for k in functions if MODEL_BACKWARD.fullmatch(k) and _takes(functions[k], "y|labels?|targets?|t")), None
-    )
-    cost = next((k for k in functions if COST.fullmatch(k)), None)
-    if forward and backward and cost and not _takes(functions[forward], "y|labels?|targets?|t"):
-        yield Candidate(
-            "model",
-            f"{cost} of {forward}",
-            (forward, backward, cost),
-            tuple(functions[k] for k in (forward, backward, cost)),
-        )
+    """Yield a forward, a cost and a backward that takes the labels, whose gradient is that of the cost.
+
+    A cost with a suffix, such as `_with_regularization`, goes with the backward that has it, too.
+    """
+    labels, parameters = "y|labels?|targets?|t", r"param\w*|weights?|theta|w1"
+    forwards = [k for k in functions if MODEL_FORWARD.fullmatch(k) and _takes(functions[k], parameters)]
+    costs = [k for k in functions if COST.fullmatch(k)]
+    for backward, function in functions.items():
+        match = MODEL_BACKWARD.fullmatch(backward)
+        if match is None or not _takes(function, labels):
+            continue
+        suffix = match["suffix"] or ""
+        forward, cost = _of_suffix(forwards, suffix), _of_suffix(costs, suffix)
+        if forward is not None and cost is not None and not _takes(functions[forward], labels):
+            names = (forward, backward, cost)
+            yield Candidate("model", f"{cost} of {forward}", names, tuple(functions[k] for k in names))
+
+
+def _of_suffix(names: list[str], suffix: str) -> str | None:
+    """Return the name that ends with a suffix, or else the first."""
+    return next((name for name in names if suffix and name.endswith(suffix)), names[0] if names else None)
 
 
 def _takes(function: Callable[..., Any], pattern: str) -> bool:
@@ -214,24 +233,37 @@ def _layer(key: str, value: type) -> Candidate | None:
     """Return a class that has a forward and a backward, or a loss that returns its gradients."""
     if inspect.isabstract(value) or key.startswith("_"):
         return None
-    forward = layers.find_method(value, layers.FORWARDS)
-    backward = layers.find_method(value, layers.BACKWARDS)
-    if forward == "__call__" and "__call__" not in _members(value):
-        forward = None
-    if backward is not None and forward is None:
-        forward = next(
-            (name for name in ("fn", "activate", "activation", "evaluate", "value") if hasattr(value, name)), None
-        )
+    forward, backward = methods_of(value)
     if forward is None:
         return None
     if backward is not None and _takes_context(value, forward) and _takes_context(value, backward):
         return Candidate("context", key, (key,), (value,))
-    if backward is None and forward == "loss":
-        return Candidate("layer", key, (key,), (value,), sure=False)
     if backward is None:
         method = getattr(value, forward)
+        if forward in layers.WITH_GRADIENTS:
+            return Candidate("layer", key, (key,), (value,), sure=forward != "loss")
         return Candidate("layer", key, (key,), (value,)) if _returns_callback(method) else None
     return Candidate("layer", key, (key,), (value,))
+
+
+def methods_of(value: type) -> tuple[str | None, str | None]:
+    """Return the names of a class's forward and backward: the usual ones, or two that belong together by their names.
+
+    A method with gradients in its name comes alone.
+    """
+    members = _members(value)
+    forward = layers.find_method(value, layers.FORWARDS)
+    backward = layers.find_method(value, layers.BACKWARDS)
+    if forward == "__call__" and "__call__" not in members:
+        forward = None
+    if forward is not None and backward is not None:
+        return forward, backward
+    methods = {name: getattr(value, name) for name in members if _is_function(getattr(value, name, None))}
+    for first, second, _ in [*_pairs(methods, set()), *_derivatives(methods, set())]:
+        return first, second
+    if backward is not None and forward is None:
+        forward = next((name for name in layers.VALUES if name in methods), None)
+    return forward, backward
 
 
 def _takes_context(value: type, method: str) -> bool:

@@ -6,9 +6,11 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from vae_np.gradcheck.sources import definition, name_of, own_nodes
 
 
 @dataclass
@@ -52,60 +54,31 @@ GRADIENT = re.compile(
 
 def returns_gradient(function: Callable[..., Any]) -> bool:
     """Tell whether a function returns a value and, by its name in the source, a gradient of it."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(getattr(function, "py_func", function))))
-    except (OSError, TypeError, SyntaxError):
+    top = definition(function)
+    if top is None:
         return False
-    top = tree.body[0]
-    returns = [n for n in _own_nodes(top) if isinstance(n, ast.Return) and isinstance(n.value, ast.Tuple)]
+    returns = [n for n in own_nodes(top) if isinstance(n, ast.Return) and isinstance(n.value, ast.Tuple)]
     for node in returns:
         assert isinstance(node.value, ast.Tuple)
         value, *others = node.value.elts
-        names = [_name_of(other) for other in others]
-        if others and all(name and GRADIENT.fullmatch(name) for name in names) and _name_of(value) not in names:
+        names = [name_of(other) for other in others]
+        if others and all(name and GRADIENT.fullmatch(name) for name in names) and name_of(value) not in names:
             return True
     return False
 
 
 def returns_function(function: Callable[..., Any]) -> bool:
     """Tell whether a function returns its result with a function defined inside of it: a backward."""
-    try:
-        top = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-    except (OSError, TypeError, SyntaxError):
+    top = definition(function)
+    if top is None:
         return False
     inner = {node.name for node in ast.walk(top) if isinstance(node, ast.FunctionDef) and node is not top}
-    for node in _own_nodes(top):
+    for node in own_nodes(top):
         if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and len(node.value.elts) == 2:
             last = node.value.elts[-1]
             if isinstance(last, ast.Lambda) or (isinstance(last, ast.Name) and last.id in inner):
                 return True
     return False
-
-
-def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a function without those of functions inside of it."""
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, (ast.FunctionDef, ast.Lambda)):
-            yield child
-            yield from _own_nodes(child)
-
-
-def _name_of(node: ast.AST) -> str:
-    """Return the name that an expression goes by: a variable's, also inside of arithmetic, or a first key."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    if isinstance(node, ast.Tuple) and node.elts:
-        return _name_of(node.elts[0])
-    if isinstance(node, ast.Dict) and node.keys:
-        first = node.keys[0]
-        return f"grad_{first.value!s}" if isinstance(first, ast.Constant) else ""
-    if isinstance(node, ast.BinOp):
-        return _name_of(node.left)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return _name_of(node.func.value)
-    return ""
 
 
 def _shape_of(node: ast.AST) -> str:

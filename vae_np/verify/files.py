@@ -83,7 +83,7 @@ def verify_files(
     """Check each file and return the results in the order of `paths`.
 
     timeout: seconds a file may take in all; memory_limit_mb: memory it may allocate; strict: warnings fail; only: the
-    name of the one subject to check.
+    name of the one subject to check, or of one of its functions.
     Raises InputError for a limit that is not positive. Whatever is wrong with a file is in its result.
     """
     for name, value in (("timeout", timeout), ("memory_limit_mb", memory_limit_mb)):

@@ -11,6 +11,7 @@ import numpy as np
 
 from vae_np.gradcheck import Report, check_value_and_grad
 from vae_np.verify.conventions import Candidate
+from vae_np.verify.sample_inputs import number
 
 _LABELS = re.compile(r"y|labels?|targets?|t", re.I)
 _INPUT = re.compile(r"x|inputs?|data|a0", re.I)
@@ -66,6 +67,8 @@ def _filled(function: Callable[..., Any], X: Any, parameters: Any, Y: Any, out: 
             found.append(cache)
         elif _INPUT.fullmatch(name):
             found.append(X)
+        elif setting := number(name, ()):
+            found.append(setting[0])
         else:
             found.append(out)
     return found

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.gradcheck import spelling
 from vae_np.verify.facts import Facts
 
 BATCH, FEATURES, UNITS, CLASSES, WORDS, STEPS = 5, 6, 3, 3, 7, 3
@@ -42,10 +43,10 @@ PLAIN = (
         "rows",
         (BATCH, FEATURES),
         {
-            "weight": ((FEATURES, UNITS), (UNITS, FEATURES)),
-            "bias": ((UNITS,), (1, UNITS)),
+            "weight": ((FEATURES, UNITS), (UNITS, FEATURES), (FEATURES,), (KERNEL,)),
+            "bias": ((UNITS,), (1, UNITS), (FEATURES,), ()),
             "scale": ((FEATURES,), (1, FEATURES)),
-            "hidden": ((BATCH, UNITS),),
+            "hidden": ((BATCH, UNITS), (UNITS,)),
             "input weight": ((FEATURES, UNITS),),
             "hidden weight": ((UNITS, UNITS),),
             "other": ((BATCH, FEATURES), (FEATURES, UNITS), (BATCH, 1)),
@@ -64,6 +65,21 @@ PLAIN = (
             "other": ((FEATURES, BATCH),),
         },
         labels=(1, BATCH),
+    ),
+    Scene(
+        "a vector",
+        (FEATURES,),
+        {
+            "weight": ((UNITS, FEATURES), (FEATURES, UNITS), (FEATURES,)),
+            "bias": ((UNITS,), ()),
+            "scale": ((FEATURES,),),
+            "hidden": ((UNITS,),),
+            "input weight": ((UNITS, FEATURES), (FEATURES, UNITS)),
+            "hidden weight": ((UNITS, UNITS),),
+            "other": ((FEATURES,),),
+        },
+        labels=(),
+        low=True,
     ),
     Scene(
         "images",
@@ -91,8 +107,8 @@ PLAIN = (
         "sequences",
         (2, STEPS, FEATURES),
         {
-            "weight": ((FEATURES, UNITS),),
-            "bias": ((UNITS,),),
+            "weight": ((FEATURES, UNITS), (FEATURES,)),
+            "bias": ((UNITS,), (FEATURES,)),
             "scale": ((FEATURES,),),
             "hidden": ((2, UNITS),),
             "input weight": ((FEATURES, UNITS),),
@@ -101,27 +117,18 @@ PLAIN = (
         },
         labels=(2, STEPS),
     ),
-    Scene("words", (2, STEPS), {"weight": ((WORDS, FEATURES),), "other": ((WORDS, FEATURES),)}, integers=True),
+    Scene(
+        "words",
+        (2, STEPS),
+        {"weight": ((WORDS, FEATURES),), "other": ((WORDS, FEATURES),)},
+        labels=(2, STEPS),
+        integers=True,
+    ),
     Scene("one image", (IMAGE, IMAGE), {"weight": ((KERNEL, KERNEL),), "bias": ((1,), ())}),
     Scene(
         "one image of channels",
         (CHANNELS, IMAGE, IMAGE),
         {"weight": ((FILTERS, CHANNELS, KERNEL, KERNEL),), "bias": ((FILTERS,), (FILTERS, 1)), "scale": ((CHANNELS,),)},
-    ),
-    Scene(
-        "a vector",
-        (FEATURES,),
-        {
-            "weight": ((UNITS, FEATURES), (FEATURES, UNITS), (FEATURES,)),
-            "bias": ((UNITS,), ()),
-            "scale": ((FEATURES,),),
-            "hidden": ((UNITS,),),
-            "input weight": ((UNITS, FEATURES), (FEATURES, UNITS)),
-            "hidden weight": ((UNITS, UNITS),),
-            "other": ((FEATURES,),),
-        },
-        labels=(),
-        low=True,
     ),
     Scene("a column", (FEATURES, 1), {"weight": ((UNITS, FEATURES),), "bias": ((UNITS, 1),)}, labels=(1,), low=True),
     Scene("a number", (), {"weight": ((),), "bias": ((),), "scale": ((),), "other": ((),)}, labels=(), low=True),
@@ -148,20 +155,24 @@ SCENES = PLAIN + tuple(
 ROLES = (
     (
         "labels",
-        r"y|ys|t|ts|targets?|labels?|y_?true|y_?batch|truth|gt|gold|classes|y_?train|ground_truth|expected|tgt|Y",
+        r"y|ys|t|ts|targets?|labels?|y_?true|y_?batch|truth|gt|gold|classes|y_?train|ground_truth|expected|tgt|Y|(labels?|targets?|y)_?one_?hot|reference\w*|answers?",
     ),
+    ("indices", r"idx|ind(ex|ices)?|ids|\w+_(idx|indices|ids)"),
     ("input weight", r"w_?x|w_?xh|w_?ax|w_?ih|u|kernel_x|Wx\w*|W_?ix"),
-    ("hidden weight", r"w_?h|w_?hh|w_?aa|u_?h|recurrent\w*|Wh\w*"),
+    ("hidden weight", r"w_?h|w_?hh|w_?aa|u_?[a-z]|recurrent\w*|Wh\w*"),
+    ("gate weight", r"w_?[cfgiorz]"),
     ("weight", r"w\d*|weights?\d*|kernels?|filters?|theta\d*|k|emb\w*|table|lookup|e|coef\w*|params?_w|w_?out|w_?in"),
     ("bias", r"b\d*|bias(es)?\d*|intercept|b_\w+|offset|ba|by|bh|bf|bi|bo|bc"),
     ("scale", r"gamma|beta|scale|shift|gain|g|running_\w+|moving_\w+|sigma|std"),
-    ("hidden", r"h\d?|h_?prev|prev_?h|c_?prev|prev_?c|c\d?|a0|h_?init|state|hidden|hprev|cprev|hs|prev_state"),
+    ("hidden", r"a_?prev|h\d?|h_?prev|prev_?h|c_?prev|prev_?c|c\d?|a0|h_?init|state|hidden|hprev|cprev|hs|prev_state"),
     ("mask", r"\w*mask"),
     ("probabilities", r"p|q|probs?|probabilit\w+|y_?hat|y_?pred\w*|preds?|predictions?|al|a2|yh|predicted"),
 )
 NUMBERS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     (r"stride|s", (1, 2)),
     (r"pad(ding)?", (1, 0)),
+    (r"r|ratio|upscale\w*", (2,)),
+    (r"limit|max_norm|clip\w*", (0.7,)),
     (
         r"(kernel|filter|window)_?(size|shape|dim)?|ksize|ks|kernel_?[hw]|filter_?[hw]|fh|fw|hh|ww",
         (KERNEL, (KERNEL, KERNEL), 2),
@@ -169,7 +180,7 @@ NUMBERS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     (r"pool_?(size|h|w|height|width|shape|dim)|f", (2, (2, 2))),
     (r"eps(ilon)?", (1e-5,)),
     (r"reg\w*|lambd?a?_?\w*|l2\w*|weight_decay|decay|lam", (0.1,)),
-    (r"keep_?(prob|rate)?|(drop(out)?_?)?(prob|rate|p|ratio)|dropout\w*|p|p_\w+|prob_\w+|\w+_prob", (0.5,)),
+    (r"keep_?(prob|rate)?|(drop(out)?_?)?(prob|rate|p|ratio)|dropout\w*|p|p_\w+|prob_\w+|\w+_prob", (0.5, 1)),
     (r"alpha|negative_slope|slope|leak\w*|beta|gamma|delta|margin|tau|temp\w*|t|threshold|c", (0.7,)),
     (r"momentum|rho", (0.9,)),
     (r"lr|learning_rate|eta|step_size", (0.1,)),
@@ -177,6 +188,7 @@ NUMBERS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     (r"(num|n)_?(heads?|groups?)|heads?|groups?|g|nh", (2, 1)),
     (r"axis|dim", (-1,)),
     (r"out_?h|out_?w|h_?out|w_?out", (IMAGE,)),
+    (r"block_?size|context(_?len\w*)?|max_?len\w*", (STEPS,)),
     (r"n|k|m|steps?|time_?steps?|depth|n_?steps|seq_?len\w*", (STEPS,)),
     (r"batch(_size)?|n_?batch|mb", (BATCH,)),
 )
@@ -190,11 +202,11 @@ SIZES: tuple[tuple[str, str], ...] = (
     (r"vocab\w*|num_embeddings|n_?words|n_?tokens|v|n_vocab|dict_size", "words"),
     (r"n_?h(idden)?(_?(size|dim|units?|nodes?))?|hidden(_?(size|dim|units?|layer_size))?|h|n_a|num_hidden", "units"),
     (
-        r"n_?out\w*|out(put)?(_?(size|dim|features|units?|nodes?|shape))?|fan_?out|units|m|n_?neurons|nout|n_y|num_out\w*|latent\w*|z_?dim|n_?units|size_out|d_out|k",
+        r"n_?out\w*|n_?o|out(put)?(_?(size|dim|features|units?|nodes?|shape|len))?|fan_?out|units|nodes|m|n_?neurons|nout|n_y|num_out\w*|latent\w*|z(_?dim)?|n_?units|size_out|d_out|k",
         "units",
     ),
     (
-        r"n_?in\w*|in(put)?s?(_?(size|dim|features|nodes?|dims))?|fan_?in|d|dims?|(n|num)_?features|features|size|nin|n_x|emb\w*|embed\w*|d_model|shape|size_in|d_in|normali[sz]ed_shape|n",
+        r"n_?i|n_?in\w*|in(put)?s?(_?(size|dim|features|nodes?|dims|len|units?))?|in\d|x_?dim|data_?dim|fan_?in|d|dims?|(n|num)_?features|features|size|nin|n_x|emb\w*|embed\w*|d_model|shape|size_in|d_in|normali[sz]ed_shape|n",
         "features",
     ),
     (r"input_?shape|in_?shape|image_?shape", "shape"),
@@ -211,8 +223,51 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+# What stands for the data by its name, wherever it stands among the arguments.
+MAIN = re.compile(r"x|X|x_?t|inputs?|input_data|data|img|images?|signal|A_prev|x_?batch")
+
+
+# Arguments that are equals beside each other, although one of them alone would be a bias or a kernel.
+EQUALS = (frozenset("qkv"), frozenset("ab"), frozenset("uv"))
+FUNCTION = re.compile(r"activation(_?fn|_?func)?|fn|func|function|nonlinearity")
+ITS_DERIVATIVE = re.compile(r"(\w+_?)?(prime|grad|derivative|deriv)|d_?(activation|fn|func)")
+
+
+def main_position(names: list[str]) -> int:
+    """Return the position of the argument that is the data by its name; the first where none is."""
+    return next((position for position, name in enumerate(names) if MAIN.fullmatch(name)), 0)
+
+
+def alias(name: str, names: list[str]) -> str:
+    """Return what a name means among the others: queries, keys and values are alike, and so are a and b."""
+    present = {other.lower() for other in names}
+    return "x" if any(name.lower() in group <= present for group in EQUALS) else name
+
+
+def function(name: str) -> Callable[[Any], Any] | None:
+    """Return what a constructor's argument of this name takes if that is a function: tanh, or its derivative."""
+    if FUNCTION.fullmatch(name):
+        return np.tanh
+    return (lambda x: 1.0 - np.tanh(x) ** 2) if ITS_DERIVATIVE.fullmatch(name) else None
+
+
+def lengths(name: str, default: Any, scene: Scene) -> list[Any]:
+    """Return what a constructor's argument of this name takes if it is a list of lengths: a shape, sizes of layers.
+
+    default: its default, empty where there is none; only a tuple or a list of whole numbers is replaced.
+    """
+    if default is not inspect.Parameter.empty and not isinstance(default, (tuple, list)):
+        return []
+    if re.fullmatch(r"sizes?|layer_?(sizes?|dims?)|layers|dims|widths|topology|architecture", name):
+        return [(FEATURES, UNITS, 2), [FEATURES, UNITS, 2]]
+    if re.fullmatch(r"(input|in|image)_?(dim|shape|size)", name) and len(scene.x) == 4:
+        return [scene.x[1:]]
+    return [(2, 3), (-1,)] if re.fullmatch(r"(new|target|out(put)?)?_?shape", name) else []
+
+
 def role(name: str) -> str:
     """Return what an argument is by its name; "x" where the name says nothing else."""
+    name = spelling.bare(name)
     for found, pattern in ROLES:
         if re.fullmatch(pattern, name, re.I):
             return found
@@ -237,6 +292,8 @@ def values(
     settings = next((dict(found) for pattern, found in SETTINGS if re.fullmatch(pattern, name, re.I)), None)
     if known.keys or settings is not None or re.search(r"dict", annotation):
         yield (settings or {}) | dictionary(name, known, scene, rng)
+        if "" in known.keys:
+            yield (settings or {}) | dictionary(name, known, scene, rng, last=1)
         return
     if known.words:
         yield from dict.fromkeys(known.words)
@@ -281,8 +338,11 @@ def number(name: str, otherwise: tuple[Any, ...]) -> tuple[Any, ...]:
     return otherwise
 
 
-def dictionary(name: str, known: Facts, scene: Scene, rng: np.random.Generator) -> dict[str, Any]:
-    """Return a dictionary with the keys that the source asks for: settings, or the parameters of two layers."""
+def dictionary(name: str, known: Facts, scene: Scene, rng: np.random.Generator, last: int = 2) -> dict[str, Any]:
+    """Return a dictionary with the keys that the source asks for: settings, or the parameters of two layers.
+
+    last: the units of the last of numbered layers.
+    """
     found: dict[str, Any] = {}
     for key, default in known.keys.items():
         if key == "" or default is ...:
@@ -293,7 +353,7 @@ def dictionary(name: str, known: Facts, scene: Scene, rng: np.random.Generator) 
             "beta",
             "gamma",
         ):
-            found[key] = _parameter(key, known.keys, scene, rng)
+            found[key] = _parameter(key, known.keys, scene, rng, last)
         elif re.match(r"(running|moving)_", key):
             continue
         else:
@@ -306,20 +366,19 @@ def dictionary(name: str, known: Facts, scene: Scene, rng: np.random.Generator) 
                 guess = (1,)
             found[key] = guess[0] if guess else rng.standard_normal(scene.x)
     if "" in known.keys and not found:  # parameters of layers that a loop numbers
-        found = {
-            key: _parameter(key, {"W1": 0, "b1": 0, "W2": 0, "b2": 0}, scene, rng) for key in ("W1", "b1", "W2", "b2")
-        }
+        keys = {"W1": None, "b1": None, "W2": None, "b2": None}
+        found = {key: _parameter(key, keys, scene, rng, last) for key in keys}
     if re.search(r"mode", name):
         found.setdefault("mode", "train")
     return found
 
 
-def _parameter(key: str, keys: dict[str, Any], scene: Scene, rng: np.random.Generator) -> Array:
+def _parameter(key: str, keys: dict[str, Any], scene: Scene, rng: np.random.Generator, last: int) -> Array:
     """Return a weight or a bias of a numbered layer, or of a recurrent cell, in rows or in columns."""
     columns = scene.name.startswith(("columns", "a column"))
     number_of = int(match[0]) if (match := re.search(r"\d+", key)) else 0
     numbered = sorted({int(m[0]) for k in keys if (m := re.search(r"\d+", k))})
-    sizes = [FEATURES, *([UNITS] * max(len(numbered) - 1, 0)), 2 if len(numbered) > 1 else UNITS]
+    sizes = [FEATURES, *([UNITS] * max(len(numbered) - 1, 0)), last if len(numbered) > 1 else UNITS]
     if number_of and number_of in numbered:
         place = numbered.index(number_of)
         n_in, n_out = sizes[place], sizes[place + 1]
@@ -345,8 +404,14 @@ def array(name: str, scene: Scene, rng: np.random.Generator, kind: str, first: b
     elif what == "mask" and not first:
         yield rng.random(scene.labels or scene.x) < 0.7
         yield (rng.random(scene.x) < 0.7).astype(float)
+    elif what == "indices" and not first:
+        yield rng.integers(0, 3, scene.x[:1] or (4,))
+    elif what == "gate weight" and not first:
+        for name_of_shape in ("input weight", "hidden weight", "weight"):
+            for shape in shapes.get(name_of_shape, ())[:1]:
+                yield 0.5 * rng.standard_normal(shape)
     elif what in ("input weight", "hidden weight") and not first:
-        for shape in (*shapes.get(what, ()), *shapes.get("weight", ())):
+        for shape in (*shapes.get(what, ()), *shapes.get("weight", ())[:2], *shapes.get("hidden weight", ())):
             yield 0.5 * rng.standard_normal(shape)
     elif what == "weight" and not first:
         for shape in shapes.get("weight", ()):
@@ -415,7 +480,7 @@ def size(name: str, scene: Scene) -> Any:
     """Return the length that a constructor's argument of this name stands for; None for none."""
     image = len(scene.x) == 4
     lengths = {
-        "channels": CHANNELS,
+        "channels": CHANNELS if image or scene.name == "one image of channels" else FEATURES,
         "filters": FILTERS,
         "classes": CLASSES,
         "words": WORDS,

@@ -34,7 +34,7 @@ def run(path: Path, emit: Emit, seed: int, seconds: float, strict: bool = False,
     known = {name for c in found for name in (c.name, *c.names)}
     extra = [hinted(name, loaded.module) for name in hints.names if name not in known]
     found += [candidate for candidate in extra if candidate is not None]
-    found = [c for c in found if not hints.skipped(c.name, *c.names) and only in ("", c.name)]
+    found = [c for c in found if not hints.skipped(c.name, *c.names) and only in ("", c.name, *c.names)]
     for note in loaded.notes:
         emit(event="note", text=note)
     if not found and not halves:

@@ -1,0 +1,120 @@
+"""A pair brought into the one form, `out, cache = forward(*inputs)` and `grads = backward(dout, cache)`, and its rank.
+
+The rank says how well the reading fits: its gradients agree with a difference, or have the right shapes, or it runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vae_np._types import Array
+from vae_np.gradcheck import tree
+from vae_np.gradcheck.gradients import chosen, match
+from vae_np.gradcheck.subject import Subject, flat, make_subject, upstream
+
+# A reading fits where its gradient along a random direction agrees with the difference to this.
+FITS = 1e-4
+STEP = 1e-6
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A pair in the one form; text: how it was read, empty where it came in that form.
+
+    linear: False for a backward that takes no upstream gradient; it is the gradient of the sum of the outputs,
+    or of their mean where `mean` is True. eps: the
+    machine epsilon of inputs whose dtype NumPy has not, by their positions. owned: the inputs whose gradients come,
+    where backward returns fewer than there are. caution: what the reading took for granted. instead: what would make
+    a wrong backward right although its arguments' names say otherwise.
+    """
+
+    forward: Callable[..., tuple[Any, Any]]
+    backward: Callable[[Any, Any], Any]
+    inputs: tuple[Any, ...]
+    text: str = ""
+    linear: bool = True
+    mean: bool = False
+    eps: dict[int, float] = field(default_factory=dict)
+    owned: tuple[str, ...] = ()
+    caution: str = ""
+    instead: str = ""
+
+
+def rank(reading: Reading, inputs: tuple[Any, ...], names: list[str], seed: int) -> int:
+    """Return 0 where the reading fits the numbers, 1 where its gradients' shapes are right, 2 where it runs, else 3."""
+    subject = make_subject(reading.forward, reading.backward, inputs, names, ("forward", "backward"))
+    try:
+        with np.errstate(all="ignore"):
+            out, kept = subject.run([tree.fresh(leaf) for leaf in subject.leaves])
+            weights = np.random.default_rng([seed, 7]).standard_normal(flat(out).shape)
+            if not weights.size:
+                return 3
+            if not reading.linear:
+                weights[:] = 1.0 / weights.size if reading.mean else 1.0
+            raw = subject.pull_back(upstream(out, weights), kept)
+            leaves = chosen(subject, None, scalars=False) or chosen(subject, None, scalars=True)
+            gradients = {leaf: g.value for leaf, g in match(subject, raw, leaves).items()}
+            came = {leaf: g for leaf, g in gradients.items() if g is not None}
+            shaped = [leaf for leaf, g in came.items() if g.shape == np.shape(subject.leaves[leaf])]
+            if not shaped or len(shaped) < len(came):
+                return 2
+            return 0 if _fits(subject, weights, came, seed) else 1
+    except Exception:  # whatever a wrong reading makes of a function is no reading
+        return 3
+    finally:
+        subject.randomness.rewind()
+
+
+def of_the_mean(reading: Reading, inputs: tuple[Any, ...], names: list[str], seed: int) -> bool:
+    """Tell whether a wrong gradient without an upstream one is nearer in size to that of the mean of the outputs."""
+    subject = make_subject(reading.forward, reading.backward, inputs, names, ("forward", "backward"))
+    try:
+        with np.errstate(all="ignore"):
+            out, kept = subject.run([tree.fresh(leaf) for leaf in subject.leaves])
+            weights = np.ones(flat(out).shape)
+            raw = subject.pull_back(upstream(out, weights), kept)
+            found = match(subject, raw, chosen(subject, None, scalars=False)).items()
+            pairs = [_along(subject, weights, leaf, g.value, seed)[:2] for leaf, g in found if g.value is not None]
+    except Exception:  # as for the rank
+        return False
+    finally:
+        subject.randomness.rewind()
+    ratios = [abs(analytic / numeric) for numeric, analytic in pairs if numeric and analytic]
+    return any(abs(math.log(r * weights.size)) < abs(math.log(r)) for r in ratios if math.isfinite(r))
+
+
+def _fits(subject: Subject, weights: Array, gradients: dict[int, Array], seed: int) -> bool:
+    """Compare the gradients along a random direction of their tensors with a central difference."""
+    for leaf, gradient in gradients.items():
+        numeric, analytic, terms = _along(subject, weights, leaf, gradient, seed)
+        low = np.asarray(subject.leaves[leaf]).dtype.itemsize < 8
+        tolerance = (100 * FITS if low else FITS) * max(abs(numeric), abs(analytic), terms) + 1e-12
+        if not abs(numeric - analytic) <= tolerance:
+            return False
+    return True
+
+
+def _along(subject: Subject, weights: Array, leaf: int, gradient: Array, seed: int) -> tuple[float, float, float]:
+    """Return the derivative along a tensor's random direction by a difference and by its gradient.
+
+    Also returns the size of the gradient's terms, which may cancel.
+    """
+    x = np.asarray(subject.leaves[leaf])
+    size = float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) or 1.0
+    direction = size * np.random.default_rng([seed, 8, leaf]).choice([-1.0, 1.0], x.shape)
+    h = 1e-2 if x.dtype.itemsize < 8 else STEP
+
+    def at(t: float) -> Array:
+        moved = (x + t * direction).astype(x.dtype)
+        leaves = list(subject.leaves)
+        leaves[leaf] = moved if tree.is_array(leaves[leaf]) else moved[()]
+        return subject.outputs(leaves).astype(np.float64)
+
+    numeric = float(weights @ (at(h) - at(-h))) / (2 * h)
+    terms = gradient.astype(np.float64) * direction
+    return numeric, float(terms.sum()), float(np.linalg.norm(terms))
