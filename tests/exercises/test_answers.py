@@ -66,7 +66,7 @@ CLASS: dict[str, tuple[str, str, str]] = {
     "anna/d22.py": (SOLUTION, "passed", ""),
     "ben/d22.py": (KL.file_text(KL.blank_text), "blank", "kl is still blank"),
     "carl/d22.py": (HEAD + "while True: pass\n", "unusable", "stopped after 25 s while the file is imported"),
-    "carl/loop_d22.py": (HEAD + "def kl(a, b):\n    while True: pass\n", "unusable", "stopped after 25 s while kl runs"),
+    "carl/loop_d22.py": (HEAD + "def kl(a, b):\n    while True: pass\n", "unusable", "after 25 s while kl runs"),
     "dora/d22.py": (HEAD + "import os\nos.abort()\n", "unusable", "killed by SIGABRT while the file is imported"),
     "dora/exit_d22.py": (HEAD + "import sys\nsys.exit(0)\n", "unusable", "it calls sys.exit(0) (line 4)"),
     "dora/later_d22.py": (HEAD + "def kl(a, b): raise SystemExit\n", "wrong", "kl: it calls sys.exit(None)"),
