@@ -131,8 +131,8 @@ def factor(analytic: Array, numeric: Array, sizes: dict[int, str], norm: float, 
     if 0 < c < 1 and not meanings and "/" not in nice and abs(norm * 100 - round(norm * 100)) <= 1e-6 * norm:
         return f"it is {nice} times the numeric gradient everywhere, and its norm is {norm:.4g}: clipped by norm"
     informative = np.count_nonzero(np.abs(numeric) > 1e-9 * np.abs(numeric).max())
-    if informative < 4 and not meanings and nice == f"{size:.6g}" and "/" not in nice and not size.is_integer():
-        return None  # a single entry always has some factor, and so may a few
+    if informative < 2 and not meanings and nice == f"{size:.6g}" and "/" not in nice and not size.is_integer():
+        return None  # a single entry that is not zero always has some factor
     if size in (0.5, 2.0) or nice in ("1/2", "2"):
         example = "-1/4 where -1/2 is due" if size < 1 else "-1 where -1/2 is due"
         meanings.append(f"like {example}")
