@@ -5,6 +5,8 @@ Where x is sparse, the first layer sums the weights' rows of the active pixels a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from vae_np import noise
@@ -77,7 +79,8 @@ def has_few_ones(buffers: Buffers) -> bool:
     plan = buffers.plan[0]
     if plan.has_bytes == 0 or plan.is_normal != 0:
         return False
-    count, found = min(plan.batch, _ROWS_LOOKED_AT) * plan.features, 0
+    count = min(plan.batch, _ROWS_LOOKED_AT) * plan.features
+    found: Any = 0
     if plan.draws_pixels != 0:
         for shade in buffers.grey[:count]:
             found += np.int64(shade)
