@@ -13,6 +13,7 @@ from vae_np.model import LIKELIHOODS, Architecture
 
 # The numbers by which compiled code knows an activation; those of math.cuh are the same.
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}
+BYTE = np.dtype(np.uint8)
 # What the fused steps can maximise.
 OBJECTIVES = ("elbo", "iwae")
 
@@ -47,7 +48,7 @@ def noise_counters(rows: Any, sample: Any) -> tuple[Array, Array]:
 def check_batch(x: Array, arch: Architecture, batch: int) -> None:
     """Raises InputError unless x is what a fused step takes: bytes of (batch, D), or floats for another likelihood."""
     takes_floats = arch.likelihood != "bernoulli"
-    if x.shape != (batch, arch.features) or not (x.dtype == np.uint8 or (takes_floats and x.dtype.kind == "f")):
+    if x.shape != (batch, arch.features) or not (x.dtype == BYTE or (takes_floats and x.dtype.kind == "f")):
         kinds = "uint8 or floats" if takes_floats else "uint8"
         raise InputError(f"x: got {x.dtype} of shape {x.shape}, expected {kinds} of {(batch, arch.features)}")
 

@@ -55,9 +55,8 @@ class Plan(Protocol):
     key1: int
     step: int
     draws_pixels: int
-    # Whether x came as bytes (or is drawn), else as floats; and whether the first layer sums its active pixels alone.
+    # Whether x came as bytes (or is drawn), else as floats.
     has_bytes: int
-    is_sparse: int
     keeps_gradients: int
     applies_adam: int
 

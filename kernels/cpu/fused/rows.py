@@ -5,6 +5,8 @@ Where x is sparse, the first layer sums the weights' rows of the active pixels a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from vae_np import noise
@@ -22,6 +24,9 @@ from .bound import keep_rows
 from .layout import Buffers, Layer, Plan
 
 _EPS_STREAM = noise.EPS
+# From this share of ones on, products of all pixels take less time than sums over the active ones, and so many rows
+# tell which share a batch has.
+_DENSE, _ROWS_LOOKED_AT = 0.4, 8
 
 
 @njit()
@@ -63,6 +68,26 @@ def _activation_rows(layer: Layer, first: int, last: int, work: Array) -> None:
     for i in range(first, last):
         dy, y = layer.dresult + i * layer.ld, layer.result + i * layer.ld
         activation_gradient(work, dy, work, y, work, dy, layer.outputs, layer.activation)
+
+
+@njit(forceinline=True)
+def has_few_ones(buffers: Buffers) -> bool:
+    """Whether x is binary and few of its pixels are one, or can be expected to be drawn so, as its first rows tell.
+
+    The first layer then sums those pixels alone. Each thread asks for itself, and all get the same answer.
+    """
+    plan = buffers.plan[0]
+    if plan.has_bytes == 0 or plan.is_normal != 0:
+        return False
+    count = min(plan.batch, _ROWS_LOOKED_AT) * plan.features
+    found: Any = 0
+    if plan.draws_pixels != 0:
+        for shade in buffers.grey[:count]:
+            found += np.int64(shade)
+        return found < _DENSE * 255 * count
+    for pixel in buffers.bits[:count]:
+        found += np.int64(pixel != np.uint8(0))
+    return found < _DENSE * count
 
 
 @njit(forceinline=True)
@@ -126,15 +151,15 @@ def _likelihood_rows(buffers: Buffers, part: int, first: int, last: int) -> None
 
 
 @njit(forceinline=True)
-def forward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
+def forward_rows(buffers: Buffers, part: int, first: int, last: int, is_sparse: bool) -> None:
     """The forward pass of examples first..last−1, down to the gradient of the decoder's output. [D27] [D17] [D22]"""
     plan, layers, work, parameters = buffers.plan[0], buffers.layers, buffers.work, buffers.parameters
     latent, scratch = plan.latent, plan.gemm_scratch + part * plan.gemm_scratch_size
-    if plan.is_sparse != 0:
+    if is_sparse:
         _sparse_first_rows(buffers, first, last)
     elif plan.has_bytes != 0:
         _bytes_as_floats(buffers, first, last)
-    for number in range(plan.is_sparse, plan.decoder):
+    for number in range(1 if is_sparse else 0, plan.decoder):
         _affine_rows(plan, layers[number], first, last, parameters, work, scratch)
 
     samples = plan.samples

@@ -22,7 +22,7 @@ from vae_np.model import Architecture
 from vae_np.optim import adagrad_update
 from vae_np.step import Optimiser, TrainingState
 
-from ...arguments import check_batch, check_fused, unsupported
+from ...arguments import BYTE, check_batch, check_fused, unsupported
 from ..adam import constants as adam_constants
 from ..engine.intrinsics import borrowed
 from ..engine.random_words import fill_bernoulli
@@ -43,13 +43,10 @@ from ..runtime.team import (
 )
 from .bound import weigh_samples
 from .layout import Buffers, make_buffers
-from .rows import backward_rows, forward_rows, turn_weights
+from .rows import backward_rows, forward_rows, has_few_ones, turn_weights
 from .update import active_rows, update_unit
 
 _BINARIZE_STREAM = noise.BINARIZE
-# From this share of ones on, products of all pixels take less time than sums over the active ones, and so many rows
-# tell which share a batch has.
-_DENSE, _ROWS_LOOKED_AT = 0.4, 8
 
 
 @njit()
@@ -65,16 +62,17 @@ def _step(thread: int, control: Array, *everything: Any) -> bool:
         step = current(control)
         if step == 0:
             return True
+        is_sparse = has_few_ones(buffers)
         slab = take_slab(control, thread, step, FIRST)
         while slab >= 0:
-            _forward_slab(buffers, slab, parts)
+            _forward_slab(buffers, slab, parts, is_sparse)
             finish(control)
             slab = take_slab(control, thread, step, FIRST)
         if not complete(control, thread, step, FIRST):
             return False
         slab = take_slab(control, thread, step, SECOND)
         while slab >= 0:
-            if plan.is_sparse != 0:
+            if is_sparse:
                 active_rows(buffers, slab, parts)
             backward_rows(buffers, slab, slab * plan.batch // parts, (slab + 1) * plan.batch // parts)
             finish(control)
@@ -83,7 +81,7 @@ def _step(thread: int, control: Array, *everything: Any) -> bool:
             return False
         unit = take_unit(control, step)
         while unit >= 0:
-            buffers.not_finite[thread] += update_unit(buffers, buffers.units[unit], thread)
+            buffers.not_finite[thread] += update_unit(buffers, buffers.units[unit], thread, is_sparse)
             finish(control)
             unit = take_unit(control, step)
         if thread == 0:
@@ -93,7 +91,7 @@ def _step(thread: int, control: Array, *everything: Any) -> bool:
 
 
 @njit(forceinline=True)
-def _forward_slab(buffers: Buffers, slab: int, parts: int) -> None:
+def _forward_slab(buffers: Buffers, slab: int, parts: int, is_sparse: bool) -> None:
     """The first stage: a share of the pixels drawn, of the weights turned, and of the batch taken to its gradient."""
     plan = buffers.plan[0]
     first, last = slab * plan.batch // parts, (slab + 1) * plan.batch // parts
@@ -103,16 +101,9 @@ def _forward_slab(buffers: Buffers, slab: int, parts: int) -> None:
             _BINARIZE_STREAM, plan.step, buffers.words[slab], buffers.bits,
         )  # fmt: skip
     turn_weights(buffers, slab, parts)
-    forward_rows(buffers, slab, first, last)
+    forward_rows(buffers, slab, first, last, is_sparse)
     if plan.weighs_samples != 0:
         weigh_samples(buffers, first, last)
-
-
-def _is_sparse(x: Array, grey: bool) -> bool:
-    """Whether few of a batch's pixels are one, or with `grey`, few can be expected to be drawn so; from a few rows."""
-    some = x[:_ROWS_LOOKED_AT]
-    limit = _DENSE * some.size
-    return bool(np.count_nonzero(some) < limit) or (grey and bool(some.sum(dtype=np.int64) < 255 * limit))
 
 
 class FusedStep:
@@ -159,10 +150,9 @@ class FusedStep:
         state = self.state
         check_batch(x, self.arch, self.batch)
         buffers, plan, constants = self._buffers, self._plan, self._constants
-        has_bytes = x.dtype == np.uint8
+        plan["has_bytes"] = has_bytes = x.dtype == BYTE
         target = self._x if not has_bytes else (buffers.grey if grey else buffers.bits).reshape(x.shape)
         target[...] = x
-        plan["has_bytes"], plan["is_sparse"] = has_bytes, has_bytes and self.arch.is_bernoulli and _is_sparse(x, grey)
         buffers.rows[...] = rows
         buffers.sample_rows.reshape(self.batch, -1)[...] = buffers.rows[:, None]
         is_adam = optimiser.name == "adam"

@@ -81,7 +81,7 @@ def _update_sigma(buffers: Buffers, part: int) -> int:
 
 
 @njit(forceinline=True)
-def update_unit(buffers: Buffers, unit: Unit, part: int) -> int:
+def update_unit(buffers: Buffers, unit: Unit, part: int, is_sparse: bool) -> int:
     """Gradient of a few rows of one layer's weights, and Adam on them while they are in cache. [D25] [D28] [D31]
 
     Returns 0 if what it updated is finite.
@@ -97,7 +97,7 @@ def update_unit(buffers: Buffers, unit: Unit, part: int) -> int:
     else:
         target, at = work, plan.unit_gradient + part * plan.unit_gradient_size
         at_bias = at + count * outputs
-    if unit.layer == 0 and plan.is_sparse != 0:
+    if unit.layer == 0 and is_sparse:
         index, counts, width = buffers.active_rows, buffers.row_count, VECTOR_BYTES // work.itemsize
         for column in range(0, outputs, plan.gradient_strip):
             vectors, lanes = in_vectors(min(plan.gradient_strip, outputs - column), width)

@@ -52,7 +52,8 @@ def _read(typing):  # type: ignore[no-untyped-def]
             _mxcsr(builder, "stmxcsr", place)
             return builder.zext(builder.load(place), _I64)
         if _is_arm64(builder):
-            return builder.asm(ir.FunctionType(_I64, []), "mrs $0, fpcr", "=r", [], True)
+            kind = ir.FunctionType(_I64, [])
+            return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.get.fpcr"), [])
         return _I64(0)
 
     return types.int64(), code
@@ -68,7 +69,8 @@ def _write(typing, register):  # type: ignore[no-untyped-def]
             builder.store(builder.trunc(args[0], _I32), place)
             _mxcsr(builder, "ldmxcsr", place)
         elif _is_arm64(builder):
-            builder.asm(ir.FunctionType(ir.VoidType(), [_I64]), "msr fpcr, $0", "r,~{memory}", [args[0]], True)
+            kind = ir.FunctionType(ir.VoidType(), [_I64])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.set.fpcr"), [args[0]])
         return context.get_dummy_value()
 
     return types.void(types.int64), code
