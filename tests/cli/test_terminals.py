@@ -121,7 +121,8 @@ def test_names_that_are_no_utf_8_are_shown_as_far_as_they_can_be(place: Path, mo
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 2
     assert process.stderr == (
-        "vae-np: data: got 'd\\udcff.npy', expected the name of a built-in data set or the path of a file or folder in UTF-8\n"
+        "vae-np: data: got 'd\\udcff.npy', expected the name of a built-in data set or the path of a file or "
+        "folder in UTF-8\n"
     )
 
 
