@@ -16,5 +16,4 @@ if __name__ == "__main__":
         record.campaign(record.COMPUTE if named == ["all"] else [int(text) for text in named])
         for claim, statement in record.unturned(record.read()):
             print(f"NOT TURNED  {claim:>2} {statement}")
-    if len(record.read()["rows"]) == len(record.COMPUTE):
-        pages.write()
+    pages.write()

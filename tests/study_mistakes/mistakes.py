@@ -365,7 +365,7 @@ _JOINT = (
         edit(
             "exact.nested_and_joint:joint_ascent",
             "here = replace(bound, decoder=decoder.moved(theta))",
-            "here = replace(bound, decoder=decoder.moved(theta))\n        maximise(here, lam)",
+            "here = replace(bound, decoder=decoder.moved(theta))\n        maximise(here, lam, iterations=1)",
         ),
         (20,),
     ),

@@ -24,8 +24,8 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 EDGE = 12.0
 # Panels an axis: for gentle decoders with one latent, and for fitted ones, which turn within a hundredth.
 GENTLE, STEEP = 300, 3000
-# And with two latents, over the box that a posterior fills or ten of q's standard deviations.
-PLANE = 12
+# With two latents panels are no wider than this, and no fewer than that: fitted decoders turn within a tenth.
+_WIDEST, _FEWEST = 0.3, 6
 # Nodes at which log p(x|z) is taken at once: at 784 pixels some tens of megabytes.
 _BLOCK = 2048
 
@@ -68,21 +68,22 @@ def log_joint(decoder: Decoder, x: Array, z: Array) -> Array:
     return log_likelihood(decoder, x, z) + log_normal(z)
 
 
-def panels(low: Array, high: Array, count: int) -> tuple[Array, Array]:
+def panels(low: Array, high: Array, count: int | None = None) -> tuple[Array, Array]:
     """Nodes (M, K) and weights (M,) for ∫ f dz over the box from low to high (K,), `count` panels of 8 an axis."""
     axes, weights = [], []
     for start, end in zip(np.atleast_1d(low), np.atleast_1d(high), strict=True):
-        edges = np.linspace(start, end, count + 1)
-        half = 0.5 * (end - start) / count
+        parts = count or max(_FEWEST, int(np.ceil((end - start) / _WIDEST)))
+        edges = np.linspace(start, end, parts + 1)
+        half = 0.5 * (end - start) / parts
         axes.append(((edges[:-1] + half)[:, None] + half * _POINTS).reshape(-1))
-        weights.append(np.tile(half * _WEIGHTS, count))
+        weights.append(np.tile(half * _WEIGHTS, parts))
     nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
     return nodes, np.stack(np.meshgrid(*weights, indexing="ij"), axis=-1).prod(axis=-1).reshape(-1)
 
 
-def around(mean: Array, sigma: Array, count: int = 0) -> tuple[Array, Array]:
-    """`panels` that hold all but 1e-22 of N(mean, sigma²), (K,) each."""
-    return panels(mean - 10 * sigma, mean + 10 * sigma, count or (60 if len(mean) == 1 else PLANE))
+def around(mean: Array, sigma: Array, count: int | None = None) -> tuple[Array, Array]:
+    """`panels` that hold all but 1e-15 of N(mean, sigma²), (K,) each."""
+    return panels(mean - 8 * sigma, mean + 8 * sigma, count or (60 if len(mean) == 1 else None))
 
 
 def _log_sum(terms: Array, weights: Array) -> float:
@@ -93,7 +94,7 @@ def _log_sum(terms: Array, weights: Array) -> float:
 def _boxes(decoder: Decoder, x: Array) -> list[tuple[Array, Array]]:
     """Where each posterior lies, (K,) twice: what is within 30 nats of the highest on a lattice, and a step more."""
     step = 0.125
-    axis = np.arange(-6, 6 + step / 2, step)
+    axis = np.arange(-EDGE, EDGE + step / 2, step)
     lattice = np.stack(np.meshgrid(*[axis] * decoder.latent, indexing="ij"), axis=-1).reshape(-1, decoder.latent)
     heights = log_joint(decoder, x, lattice)
     inside = [lattice[row > row.max() - 30] for row in heights]
@@ -122,7 +123,7 @@ def posteriors(
     else:
         grids = []
         for row, box in zip(x, _boxes(decoder, x), strict=True):
-            z, weights = panels(*box, count or PLANE)
+            z, weights = panels(*box, count)
             grids.append((z, weights, log_joint(decoder, row[None], z)[0]))
     for z, weights, heights in grids:
         log_prob = _log_sum(heights, weights)
