@@ -76,4 +76,4 @@ def test_a_page_is_up_to_date(name: str) -> None:
 
 def test_likelihood_shift_reaches_the_levels_of_the_bound() -> None:
     found = record.read()["turned"][LIKELIHOOD.text]
-    assert {"11", "13", "16", "26", "27"} <= set(found)
+    assert {"11", "13", "16", "26"} <= set(found)
