@@ -59,7 +59,7 @@ def bernoulli_entropy(logits: Array) -> Array:
 
 
 def bernoulli_kl(logits: Array, other: Array) -> Array:
-    """D(Bernoulli(logits) ‖ Bernoulli(other)) summed over D, result (B,) in nats. [D4]"""
+    """KL(Bernoulli(logits) ‖ Bernoulli(other)) summed over D, result (B,) in nats. [D4]"""
     return (sigmoid(logits) * (logits - other) + softplus(other) - softplus(logits)).sum(axis=-1)
 
 
@@ -99,7 +99,7 @@ def normal_entropy(logvar: Array) -> Array:
 
 
 def normal_kl_forward(mu: Array, logvar: Array) -> tuple[Array, Any]:
-    """D(N(mu, exp logvar) ‖ N(0, I)) = ½ Σ (mu² + exp logvar − 1 − logvar); (B, K) to (B,) in nats. [D22]
+    """KL(N(mu, exp logvar) ‖ N(0, I)) = ½ Σ (mu² + exp logvar − 1 − logvar); (B, K) to (B,) in nats. [D22]
 
     It is written with expm1, so that the KL of a posterior close to the prior keeps its digits.
     """
@@ -159,7 +159,7 @@ def full_normal_entropy(chol: Array) -> Array:
 
 
 def full_normal_kl_forward(mu: Array, chol: Array) -> tuple[Array, Any]:
-    """D(N(mu, L Lᵀ) ‖ N(0, I)) = ½ (tr Σ + |mu|² − K) − Σ log L_ii, result (B,) in nats. [D23]"""
+    """KL(N(mu, L Lᵀ) ‖ N(0, I)) = ½ (tr Σ + |mu|² − K) − Σ log L_ii, result (B,) in nats. [D23]"""
     trace = (np.tril(chol) ** 2).sum(axis=(-2, -1))
     log_det = np.log(_diagonal(chol)).sum(axis=-1)
     return 0.5 * (trace + (mu * mu).sum(axis=-1) - mu.shape[-1]) - log_det, (mu, chol)
@@ -208,6 +208,6 @@ def categorical_entropy(logits: Array) -> Array:
 
 
 def categorical_kl(logits: Array, other: Array) -> Array:
-    """D(Categorical(logits) ‖ Categorical(other)), result (B,) in nats. [D7]"""
+    """KL(Categorical(logits) ‖ Categorical(other)), result (B,) in nats. [D7]"""
     log_p = log_softmax(logits)
     return (np.exp(log_p) * (log_p - log_softmax(other))).sum(axis=-1)

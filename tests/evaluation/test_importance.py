@@ -246,7 +246,7 @@ def test_one_sample_says_nothing_about_its_error() -> None:
 
 
 def test_estimates_of_batches_are_joined_in_order() -> None:
-    parts = [Estimate(*np.arange(6.0).reshape(3, 2) + 10 * i) for i in range(2)]
+    parts = [Estimate(*np.arange(8.0).reshape(4, 2) + 10 * i) for i in range(2)]
     joined = concatenate(parts)
     assert np.array_equal(joined.log_likelihood, [0, 1, 10, 11])
     assert np.array_equal(joined.stderr, [2, 3, 12, 13])

@@ -27,7 +27,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partial_results, "_SECONDS_BETWEEN", -1.0)
 
 
-def estimate(n: int, kind: Any = Estimate, columns: int = 3) -> Any:
+def estimate(n: int, kind: Any = Estimate, columns: int = 4) -> Any:
     return kind(*np.random.default_rng(n).normal(size=(columns, n)))
 
 
@@ -47,10 +47,10 @@ def test_what_is_added_is_found_again(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_estimate_keeps_its_own_arrays(tmp_path: Path) -> None:
-    PartialResults(tmp_path, KEY, BidirectionalEstimate).add(estimate(5, BidirectionalEstimate, 7))
+    PartialResults(tmp_path, KEY, BidirectionalEstimate).add(estimate(5, BidirectionalEstimate, 8))
     done = PartialResults(tmp_path, KEY, BidirectionalEstimate).done
     assert done is not None
-    assert np.array_equal(done.upper_ess, estimate(5, BidirectionalEstimate, 7).upper_ess)
+    assert np.array_equal(done.upper_ess, estimate(5, BidirectionalEstimate, 8).upper_ess)
 
 
 @pytest.mark.parametrize("change", [{"estimator": "ais"}, {"samples": 8}, {"seed": 4}, {"checkpoint": "another"}])

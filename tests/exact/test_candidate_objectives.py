@@ -65,7 +65,7 @@ def test_an_arbitrary_r_is_log_p_plus_two_kls_and_can_exceed_it() -> None:
         lam = family.diagonal(np.full((3, 1), mean), np.full((3, 1), 2 * np.log(deviation)))
         value = arbitrary_expectation(decoder, x, family.unpack(lam), q, rule.eps, rule.weights)
         to_posterior = inference.kl_to_posterior(decoder, x, log_p, family, lam, spacing=0.04)
-        # D(r ‖ q*) between two normals, by its textbook formula.
+        # KL(r ‖ q*) between two normals, by its textbook formula.
         variance, scale = deviation**2, q[1][:, 0, 0]
         to_q = np.log(scale / deviation) + (variance + (mean - q[0][:, 0]) ** 2) / (2 * scale**2) - 0.5
         np.testing.assert_allclose(value, log_p + to_q - to_posterior, atol=1e-6)

@@ -42,7 +42,7 @@ def _decoder(features: int = 4, latent: int = 1, *, scale: float = 2.0, seed: in
 
 
 def _lattice_kl(decoder: Decoder, x: np.ndarray, family: Family, lam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """D(q ‖ p(z|x)) and its gradient in μ, L by a fixed trapezoid lattice on [−24, 24] (one latent), from the density
+    """KL(q ‖ p(z|x)) and its gradient in μ, L by a fixed trapezoid lattice on [−24, 24] (one latent), from the density
     of q and ∇ log q alone: ∇ D = E_q[∇ log q (log q − log p(z|x))]."""
     z = np.linspace(-24, 24, 32_001)[:, None]
     joint_ = decoder.log_joint_matrix(x, z)

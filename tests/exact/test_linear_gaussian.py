@@ -108,7 +108,7 @@ def test_forward_kl_optimum_is_wider_and_best_in_its_own_direction() -> None:
     _, reverse, _ = m.best_diagonal(x)
     np.testing.assert_allclose(forward, np.diag(np.linalg.inv(m.precision)))
     assert (forward > reverse * 1.001).all()
-    # D(p ‖ q) of two normals, written out; its minimum over variances is searched for on a grid.
+    # KL(p ‖ q) of two normals, written out; its minimum over variances is searched for on a grid.
     def divergence(variances: np.ndarray) -> float:
         return float(0.5 * (np.diag(covariance) / variances + np.log(variances)).sum())
 

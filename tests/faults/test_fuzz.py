@@ -158,7 +158,7 @@ def test_a_model_of_files_without_checksums(saved: Path, tmp_path: Path) -> None
 
 def test_what_an_interrupted_evaluation_left(tmp_path: Path) -> None:
     key = {"seed": 1}
-    done = Estimate(np.arange(3.0), np.ones(3), np.full(3, 2.0))
+    done = Estimate(np.arange(3.0), np.ones(3), np.full(3, 2.0), np.zeros(3))
     PartialResults(tmp_path, key, Estimate).add(done)
     kept = PartialResults(tmp_path, key, Estimate)
     kept.done = done

@@ -6,6 +6,7 @@ Budget: about 8 s.
 from __future__ import annotations
 
 import pytest
+from study_mistakes import record
 
 from vae_np.study import run_chapter
 
@@ -15,6 +16,7 @@ NAME = "02-latent-variables"
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     result = run_chapter(NAME, 0)
     assert [claim for claim in result.claims if not claim.passed] == []
+    record.check(result.claims)
     assert {claim.id for claim in result.claims} == {4, 5, 6, 7, 8}
     assert set(result.figures) == {"02-mixture", "02-covariance"}
     assert all(len(claim.statement) <= 70 for claim in result.claims)

@@ -6,6 +6,7 @@ Budget: about 6 s.
 from __future__ import annotations
 
 import pytest
+from study_mistakes import record
 
 from vae_np.study import run_chapter
 
@@ -15,6 +16,7 @@ NAME = "05-joint-optimisation"
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     result = run_chapter(NAME, 0)
     assert [claim for claim in result.claims if not claim.passed] == []
+    record.check(result.claims)
     assert {claim.id for claim in result.claims} == set(range(17, 22))
     assert set(result.figures) == {"05-nested-and-joint", "05-which-z", "05-gradient-noise"}
     variances = {claim.statement: claim.expected for claim in result.claims if "variance" in claim.statement}

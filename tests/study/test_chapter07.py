@@ -6,6 +6,7 @@ Budget: about 6 s.
 from __future__ import annotations
 
 import pytest
+from study_mistakes import record
 
 from vae_np.study import run_chapter
 
@@ -15,6 +16,7 @@ NAME = "07-vae-objective"
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     result = run_chapter(NAME, 0)
     assert [claim for claim in result.claims if not claim.passed] == []
+    record.check(result.claims)
     assert {claim.id for claim in result.claims} == {26, 27, 28, 30}
     assert set(result.figures) == {"07-two-forms", "07-where-z-counts"}
     assert max(len(claim.statement) for claim in result.claims) <= 70

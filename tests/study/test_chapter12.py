@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from study_mistakes import record
 
 from vae_np.study import run_chapter
 from vae_np.study.chapter12_perspectives import bars_distance, bars_images, ring_distance, ring_log_density
@@ -17,6 +18,7 @@ NAME = "12-perspectives"
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     result = run_chapter(NAME, 0)
     assert [claim for claim in result.claims if not claim.passed] == []
+    record.check(result.claims)
     assert {claim.id for claim in result.claims} == {29, 31}
     assert set(result.figures) == {
         "12-encoder-deleted",

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vae_np import __version__, data
 from vae_np._types import Array
 from vae_np.cli.output import Output, with_error
 from vae_np.config import Config
 from vae_np.errors import InputError
-from vae_np.evaluation import held_out
+from vae_np.evaluation import held_out, pareto
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
 from vae_np.evaluation.held_out import Examples, mean_and_stderr
 from vae_np.evaluation.importance import DEGENERATE_ESS, Estimate
@@ -174,14 +176,21 @@ def interruption(partial: PartialResults[Any], evaluation: Evaluation) -> str:
     return f"{done}; they are kept, and the same command on {folder} goes on after them"
 
 
-def figures(estimate: Estimate | None) -> dict[str, Any]:
-    """What the JSON says of log p(x); nothing where it was not estimated."""
-    if estimate is None:
+def figures(estimate: Estimate | None, samples: int | None) -> dict[str, Any]:
+    """What the JSON says of log p(x), from so many draws an example; nothing where it was not estimated."""
+    if estimate is None or samples is None:
         return {}
+    fitted = np.isfinite(estimate.tail)
     found: dict[str, Any] = {
         "log_likelihood": mean_and_stderr(estimate.log_likelihood, "log p(x)"),
         "ess": mean_and_stderr(estimate.ess),
         "degenerate": int(estimate.degenerate.sum()),
+        "tail": {
+            "median": float(np.median(estimate.tail[fitted])) if fitted.any() else None,
+            "threshold": pareto.threshold(samples) if samples > 1 else None,
+            "above": int(estimate.heavy(samples).sum()),
+            "fitted": int(fitted.sum()),
+        },
     }
     if isinstance(estimate, AnnealedEstimate):
         found["acceptance"] = mean_and_stderr(estimate.acceptance)
@@ -202,6 +211,10 @@ def rows(estimation: Estimation, figures: Mapping[str, Any]) -> list[tuple[str, 
         told.append((f"log p(x) from above, {estimation.text}", with_error(figures["log_likelihood_upper"])))
         told.append(("  gap", with_error(figures["gap"])))
     told.append(("  effective sample size", f"{figures['ess']['mean']:.1f} of {estimation.samples}{flag}"))
+    tail = figures["tail"]
+    if tail["fitted"]:
+        heavy = f"{tail['above']} of {tail['fitted']} above {tail['threshold']:.2f}{' !' if tail['above'] else ''}"
+        told.append(("  tail shape k̂ of the weights", f"{tail['median']:.2f}, the median; {heavy}"))
     if estimation.annealing is not None:
         chains = estimation.annealing
         told.append(("  acceptance", f"{figures['acceptance']['mean']:.2f}, aim {chains.acceptance:.2f}"))
@@ -213,11 +226,18 @@ def doubts(estimate: Estimate | None, estimation: Estimation) -> list[str]:
     """What has to be said along with the number."""
     if estimate is None:
         return ["note     bernoulli-grey is a cross-entropy on grey values: its ELBO bounds no likelihood"]
-    count = int(estimate.degenerate.sum())
-    if not count:
-        return []
+    count, heavy = int(estimate.degenerate.sum()), int(estimate.heavy(estimation.samples or 0).sum())
     more = "more samples, or --estimator ais," if estimation.annealing is None else "more temperatures"
+    said = []
+    if heavy:
+        said.append(
+            f"!        {heavy} of {len(estimate.tail)} examples have weights with a tail so heavy (k̂ above "
+            f"{pareto.threshold(estimation.samples or 0):.2f}) that their standard errors say little; {more} would tell"
+        )
+    if not count:
+        return said
     return [
+        *said,
         f"!        {count} of {len(estimate.ess)} examples have an effective sample size below {DEGENERATE_ESS:g}: "
         f"one draw carries their estimate, which may be nats off; {more} would tell"
     ]

@@ -283,13 +283,13 @@ class Result:
         """The values of each example, by their names."""
         return {"elbo": self.terms.elbo, **_arrays(self.terms), **_arrays(self.surgery), **_arrays(self.estimate)}
 
-    def figures(self) -> dict[str, Any]:
-        """Means over the examples, with their standard errors, as in the JSON."""
+    def figures(self, samples: int | None) -> dict[str, Any]:
+        """Means over the examples, with their standard errors, as in the JSON; log p(x) from so many draws each."""
         return {
             **term_figures(self.terms),
             "mutual_information": mean_and_stderr(self.surgery.mutual_information, "mutual information"),
             "marginal_kl": mean_and_stderr(self.surgery.marginal_kl, "marginal KL"),
-            **estimation.figures(self.estimate),
+            **estimation.figures(self.estimate, samples),
         }
 
 
@@ -319,7 +319,7 @@ def _compute(output: Output, evaluation: Evaluation) -> Result:
 
 def _tell(output: Output, evaluation: Evaluation, result: Result, shortened: str | None) -> None:
     """Print the table, the remarks on it, and the KL of each latent dimension."""
-    figures, kl, active = result.figures(), result.kl, result.active
+    figures, kl, active = result.figures(evaluation.estimation.samples), result.kl, result.active
     output.table(
         f"{evaluation.data.title}, nats ± standard error over examples"
         + ("" if shortened is None else f"; shortened: {shortened}"),
@@ -349,7 +349,7 @@ def _as_json(evaluation: Evaluation, result: Result) -> dict[str, Any]:
         "test": {
             "log_likelihood": None,
             "ess": None,
-            **result.figures(),
+            **result.figures(how.samples),
             "samples": how.samples,
             "estimator": how.estimator,
             "temperatures": None if how.annealing is None else how.annealing.temperatures,

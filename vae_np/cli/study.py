@@ -51,13 +51,16 @@ def command(
             files.append(str(path))
         output.table(
             f"{name}: {title} ({seconds:.0f} s)",
-            ("claim", "value", "", "expected", "tolerance", "verdict"),
+            ("claim, and by which two computations", "value", "", "expected", "tolerance", "verdict"),
             [_row(claim) for claim in result.claims],
         )
+        for note in result.notes:
+            output.say(f"note     {note}")
         for file in files:
             output.say(f"wrote    {file}")
         failed += result.failed
-        chapters.append({"name": name, "claims": [claim.as_dict() for claim in result.claims], "figures": files})
+        claimed = [claim.as_dict() for claim in result.claims]
+        chapters.append({"name": name, "claims": claimed, "notes": result.notes, "figures": files})
     claims = sorted({claim["id"] for part in chapters for claim in part["claims"]})
     total = sum(len(part["claims"]) for part in chapters)
     summary = f"{len(claims)} claims, {total} numbers: {total - failed} hold, {failed} fail"
@@ -67,7 +70,7 @@ def command(
 
 def _row(claim: Claim) -> tuple[str, ...]:
     return (
-        f"{claim.id:>2} {claim.statement}",
+        f"{claim.id:>2} {claim.statement}\n   {claim.by[0]} | {claim.by[1]}",
         show(claim.value),
         claim.relation,
         show(claim.expected),

@@ -301,11 +301,11 @@ def annealed_log_likelihood(
     forward = estimates[0]
     acceptance = chances / (len(sides) * annealing.chains)
     if posterior is None:
-        return AnnealedEstimate(forward.log_likelihood, forward.stderr, forward.ess, acceptance)
+        return AnnealedEstimate(forward.log_likelihood, forward.stderr, forward.ess, forward.tail, acceptance)
     # The mean of 1/w estimates 1/p(x): its logarithm, turned round, lies above log p(x) on average.
     reverse = estimates[1]
     return BidirectionalEstimate(
-        forward.log_likelihood, forward.stderr, forward.ess, acceptance,
+        forward.log_likelihood, forward.stderr, forward.ess, forward.tail, acceptance,
         -reverse.log_likelihood, reverse.stderr, reverse.ess,
     )  # fmt: skip
 

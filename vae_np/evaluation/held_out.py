@@ -209,7 +209,7 @@ def annealed_log_likelihood(
 class Surgery:
     """The KL taken apart, (N,) each in nats: `mutual_information`, log q(z|x_n) / q(z), and `marginal_kl`, the rest.
 
-    Their means are I_q(n; z), at most `ceiling` = log N, and D(q(z) ‖ p(z)) of q(z) = mean_n q(z|x_n). [D64]
+    Their means are I_q(n; z), at most `ceiling` = log N, and KL(q(z) ‖ p(z)) of q(z) = mean_n q(z|x_n). [D64]
     """
 
     mutual_information: Array

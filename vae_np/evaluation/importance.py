@@ -13,6 +13,7 @@ from vae_np import noise
 from vae_np._types import Array
 from vae_np.elbo import posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
+from vae_np.evaluation import pareto
 from vae_np.model import Model, decode_forward, encode_forward, loglik_forward
 
 # Rows (samples × examples) decoded at once: their logits and temporaries then take tens of megabytes, whatever the
@@ -24,16 +25,25 @@ DEGENERATE_ESS = 2.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """Per example, (B,) each: `log_likelihood` and its standard error `stderr` in nats, effective sample size `ess`."""
+    """Per example, (B,) each: `log_likelihood` and its standard error `stderr` in nats, effective sample size `ess`,
+    and `tail`, the Pareto shape k̂ of the largest weights (NaN from too few)."""
 
     log_likelihood: Array
     stderr: Array
     ess: Array
+    tail: Array
 
     @property
     def degenerate(self) -> Array:
         """Which examples' weights have collapsed onto one or two draws, (B,) bool: not to be trusted. [D35]"""
         return ~(self.ess >= DEGENERATE_ESS)
+
+    def heavy(self, samples: int) -> Array:
+        """Which examples' weights have too heavy a tail for so many draws, (B,) bool: `stderr` says little there. [D35]
+
+        NaN, where there were too few to tell, is not heavy; `degenerate` speaks of those.
+        """
+        return self.tail > pareto.threshold(samples)
 
     def shifted(self, by: float) -> Self:
         """The same estimates with `by` nats added to every log-density."""
@@ -53,7 +63,7 @@ def log_weights(model: Model, x: Array, mu: Array, logvar: Array, eps: Array) ->
 
 
 def estimate_from_log_weights(ops: ModuleType, log_w: Array) -> Estimate:
-    """The estimate that log weights (S, B) give: log mean w, its delta-method error, and 1 / Σ w̃². [D34] [D35]
+    """The estimate that log weights (S, B) give: log mean w, its delta-method error, 1 / Σ w̃², and k̂. [D34] [D35]
 
     One sample tells nothing about its own spread: `stderr` is then NaN.
     """
@@ -63,7 +73,7 @@ def estimate_from_log_weights(ops: ModuleType, log_w: Array) -> Estimate:
     # Var(log ŵ) ≈ Var(w) / (S mean(w)²), and mean(w²) / mean(w)² = S Σ w̃².
     spread = np.maximum(samples * sum_squares - 1, 0)
     relative_variance = spread / (samples - 1) if samples > 1 else np.full_like(spread, np.nan)
-    return Estimate(log_mean, np.sqrt(relative_variance), 1 / sum_squares)
+    return Estimate(log_mean, np.sqrt(relative_variance), 1 / sum_squares, pareto.tail_shape(log_w))
 
 
 def importance_log_likelihood(

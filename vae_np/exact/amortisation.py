@@ -28,8 +28,8 @@ _AGREEMENT = 1e-6
 
 @dataclass(frozen=True)
 class Gap:
-    """log p(x) − L[q_φ] split, (B,) each in nats: `approximation` D(q* ‖ p(z|x)), `amortisation` L[q*] − L[q_φ] and
-    `total` D(q_φ ‖ p(z|x)), three separate quadratures. `converged` (B,): log p(x) and λ* did, and the three agree."""
+    """log p(x) − L[q_φ] split, (B,) each in nats: `approximation` KL(q* ‖ p(z|x)), `amortisation` L[q*] − L[q_φ] and
+    `total` KL(q_φ ‖ p(z|x)), three separate quadratures. `converged` (B,): log p(x) and λ* did, and the three agree."""
 
     log_prob: Array
     log_prob_error: Array

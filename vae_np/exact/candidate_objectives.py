@@ -1,7 +1,7 @@
 """The objectives that the derivation considers on its way to the ELBO, and the two gradients of an expectation.
 
     one arbitrary z:        log p(x, z) − log q*(z)                     is log p(x) only if q* is the posterior   [D15]
-    an arbitrary r:         E_r [log p(x, z) − log q*(z)] = log p(x) + D(r ‖ q*) − D(r ‖ p(z|x))                  [D15]
+    an arbitrary r:         E_r [log p(x, z) − log q*(z)] = log p(x) + KL(r ‖ q*) − KL(r ‖ p(z|x))                [D15]
     r = q*:                 the ELBO, the one choice that is always a bound                                      [D12]
 
 Here q* and r are normals with means (B, K) and Cholesky factors (B, K, K), one an example.
@@ -37,7 +37,7 @@ def arbitrary_expectation(
 ) -> Array:
     """E_r [log p(x, z) − log q*(z)], (B,) in nats, by points eps (S, K) and weights (S,) as in `inference.Rule`. [D15]
 
-    A lower bound on log p(x) wherever D(r ‖ q*) ≤ D(r ‖ p(z|x)), so at r = q*; elsewhere nothing holds it down.
+    A lower bound on log p(x) wherever KL(r ‖ q*) ≤ KL(r ‖ p(z|x)), so at r = q*; elsewhere nothing holds it down.
     """
     mu, chol = r
     points = np.broadcast_to(eps[:, None], (len(eps), *mu.shape))

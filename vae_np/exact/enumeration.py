@@ -82,7 +82,7 @@ def conditional(decoder: Decoder, z: Array) -> Table:
 
 
 def empirical(x: Array) -> Table:
-    """The categorical's maximum-likelihood fit, p̂(x) = count / N: no distribution gives the data x (N, D) more. [D2]
+    """The categorical's maximum-likelihood fit, p̃(x) = count / N: no distribution gives the data x (N, D) more. [D2]
 
     Its mean log-likelihood is −entropy(). States that never occur have log p = −inf.
     """
@@ -93,7 +93,7 @@ def empirical(x: Array) -> Table:
 
 
 def categorical_nll(x: Array) -> float:
-    """H(p̂) in nats for binary x (N, D) of any width: what the full categorical's best fit scores per example. [D2]"""
+    """H(p̃) in nats for binary x (N, D) of any width: what the full categorical's best fit scores per example. [D2]"""
     _, counts = np.unique(np.asarray(x), axis=0, return_counts=True)
     share = counts / len(x)
     return float(-share @ np.log(share))

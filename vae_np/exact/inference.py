@@ -7,11 +7,13 @@ q_λ is a normal with a diagonal or a full covariance, S = L Lᵀ. λ is one row
 
 A bound (`ELBO`, or `ClosedFormELBO` of the linear-Gaussian model) maps λ to value and gradient, written by hand. It is
 deterministic: the expectation over ε is a fixed rule, quadrature (1 or 2 latents) or common random numbers. So
-`maximise` can solve it to convergence, for a whole batch at once, and say for which examples it did. [D17]
+`maximise` can climb it to convergence, for a whole batch at once, and say for which examples it did; like any climb, to
+a maximum that may be local. [D17]
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -280,7 +282,8 @@ def maximise(bound: Bound, start: Array, *, tolerance: float = 1e-7, iterations:
     """Maximise the bound of every example from start (N, P), by BFGS with backtracking, batched over examples.
 
     An example is done when no λ changes its bound by more than `tolerance` nats per unit (μ: per standard deviation);
-    one that is not after `iterations`, or cannot climb, has `converged` False. Raises InputError for a wrong start.
+    one that is not after `iterations`, or cannot climb, has `converged` False. The maximum may be a local one: start
+    from several places with `maximise_best` and `spread_starts`. Raises InputError for a wrong start.
     """
     if start.shape != (len(bound), bound.family.size) or not np.isfinite(start).all():
         raise InputError(f"start: got shape {start.shape}, expected finite ({len(bound)}, {bound.family.size})")
@@ -352,6 +355,16 @@ def _bfgs(metric: Array, s: Array, y: Array) -> Array:
     return np.where(usable[:, None, None], updated, metric)
 
 
+def spread_starts(family: Family, count: int, *, reach: float = 1.5) -> list[Array]:
+    """Starts for `maximise_best` that do not share a symmetry: the prior, and half its width at ±`reach` on each axis.
+
+    λ (count, P) each, 1 + 2K of them. From the prior alone a climb may end at a maximum that is only local. [D11]
+    """
+    narrow = np.full((count, family.latent), 2 * math.log(0.5))
+    places = [side * reach * axis for axis in np.eye(family.latent) for side in (1, -1)]
+    return [family.prior(count), *(family.diagonal(np.tile(place, (count, 1)), narrow) for place in places)]
+
+
 def maximise_best(
     bound: Bound, starts: Sequence[Array], *, tolerance: float = 1e-7, iterations: int = 200
 ) -> Solution:
@@ -376,7 +389,7 @@ def maximise_best(
 
 
 def forward_kl_optimum(posterior: quadrature.GridPosterior, family: Family) -> Array:
-    """argmin_q D(p(z|x) ‖ q), λ (B, P): the posterior's own mean and (co)variance. Needs the posterior, as VI does not.
+    """argmin_q KL(p(z|x) ‖ q), λ (B, P): the posterior's own mean and (co)variance. It needs p(z|x), as VI does not.
     [D11]"""
     return family.pack(posterior.mean(), posterior.covariance())
 
@@ -384,7 +397,7 @@ def forward_kl_optimum(posterior: quadrature.GridPosterior, family: Family) -> A
 def kl_to_posterior(
     decoder: Decoder, x: Array, log_prob: Array, family: Family, lam: Array, *, spacing: float = 0.25
 ) -> Array:
-    """D(q_λ ‖ p(z|x)) = ∫ q (log q − log p(z|x)) dz for 1 or 2 latents, integrated as it stands: (B,) in nats.
+    """KL(q_λ ‖ p(z|x)) = ∫ q (log q − log p(z|x)) dz for 1 or 2 latents, integrated as it stands: (B,) in nats.
 
     The trapezoid rule on a lattice of q's own, z = μ + L u with u in [−9, 9] at `spacing`; `log_prob` (B,) is log p(x),
     which turns log p(x, z) into log p(z|x). Nothing in it knows of the ELBO. [D11]

@@ -123,7 +123,7 @@ class LinearGaussian:
         return _gaussian_log_prob(z - mean, cholesky(covariance, "posterior covariance"))
 
     def best_diagonal(self, x: Array) -> tuple[Array, Array, float]:
-        """argmin_q D(q ‖ p(z|x)) among diagonal normals: means (N, K), variances 1/Λ_jj (K,), and the KL that is left.
+        """argmin_q KL(q ‖ p(z|x)) among diagonal normals: means (N, K), variances 1/Λ_jj (K,), and the KL that is left.
 
         That gap to log p(x) is ½ (Σ log Λ_jj − log |Λ|), whatever x. [D11]
         """
@@ -133,7 +133,7 @@ class LinearGaussian:
         return mean, 1 / diagonal, float(gap)
 
     def best_diagonal_forward(self, x: Array) -> tuple[Array, Array]:
-        """argmin_q D(p(z|x) ‖ q) among diagonal normals: the posterior's own means (N, K) and variances (K,). [D11]"""
+        """argmin_q KL(p(z|x) ‖ q) among diagonal normals: the posterior's own means (N, K) and variances (K,). [D11]"""
         mean, covariance = self.posterior(x)
         return mean, np.diag(covariance).copy()
 
@@ -163,7 +163,7 @@ class LinearGaussian:
         return (x - self.bias - mu @ self.weight.T) @ self.pull.T - mu
 
     def kl_to_posterior(self, x: Array, mu: Array, covariance: Array) -> Array:
-        """D(q ‖ p(z|x)) between the two normals directly, (N,) in nats, for q = N(mu, S). [D11]"""
+        """KL(q ‖ p(z|x)) between the two normals directly, (N,) in nats, for q = N(mu, S). [D11]"""
         mean, _ = self.posterior(x)
         precision, d = self.precision, mu - mean
         log_det = np.linalg.slogdet(covariance)[1] + np.linalg.slogdet(precision)[1]

@@ -1,8 +1,9 @@
 """The derivation as running code: a chapter a step, each with its claims, its numbers and its figure.
 
-A chapter is a module with a `TITLE` and a function `run(seed) -> Result`; it computes what it claims through the
-package's public functions, so that it is also an example of how to use them. `CHAPTERS` has them in the order of the
-derivation, under the names of the pages in docs/derivation/.
+A chapter is a module with a `TITLE`, `CLAIMS` (by number, the functions that compute each claim's rows), `figures` and
+perhaps `notes`. It computes what it claims through the package's public functions, so that it is also an example of
+how to use them, and once more in another way: `plain` has the model's definitions for that. `CHAPTERS` has them in the
+order of the derivation, under the names of the pages in docs/derivation/.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from vae_np.config import shown
 from vae_np.errors import InputError
 from vae_np.study.claims import Claim, Result
 
-__all__ = ["CHAPTERS", "Claim", "Result", "chapter_title", "run_chapter"]
+__all__ = ["CHAPTERS", "Claim", "Result", "chapter_title", "claims_of", "forget", "run_chapter"]
 
 CHAPTERS = (
     "01-generative-models",
@@ -47,6 +48,23 @@ def chapter_title(name: str) -> str:
     return cast(str, vars(_module(name))["TITLE"])
 
 
+def claims_of(name: str) -> dict[int, Callable[[int], list[Claim]]]:
+    """The numbers of a chapter's claims, and the function of `seed` that computes each one's rows."""
+    return cast(dict[int, Callable[[int], list[Claim]]], vars(_module(name))["CLAIMS"])
+
+
 def run_chapter(name: str, seed: int = 0) -> Result:
     """Compute a chapter's claims and draw its figures; every random draw follows from `seed`."""
-    return cast(Callable[[int], Result], vars(_module(name))["run"])(seed)
+    parts = vars(_module(name))
+    claims = [claim for compute in claims_of(name).values() for claim in compute(seed)]
+    figures = parts["figures"](seed)
+    result = Result(claims, figures, parts["notes"](seed) if "notes" in parts else [])
+    forget(name)
+    return result
+
+
+def forget(name: str) -> None:
+    """Drop what the parts of a chapter share; the models that chapters share are kept."""
+    for part in list(vars(_module(name)).values()):
+        if getattr(part, "__module__", None) == vars(_module(name))["__name__"] and hasattr(part, "cache_clear"):
+            part.cache_clear()

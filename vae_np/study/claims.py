@@ -6,20 +6,61 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from vae_np._types import Array
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# The claims of the derivation by number: the mark under which each is derived, and what it says.
+CLAIMS = {
+    1: ("D1", "To fit is to maximise the sum of log p(x), along its gradient"),
+    2: ("D1", "Data are i.i.d.: the gradients of minibatches average to the full one"),
+    3: ("D2", "The table of all outcomes fits best, and is hopeless"),
+    4: ("D3", "p(x) is the integral of p(z) p(x|z)"),
+    5: ("D3", "Pixels are independent given z, and dependent without it"),
+    6: ("D3", "A mixture beats one simple distribution"),
+    7: ("D5", "For continuous data p(x|z) is a normal"),
+    8: ("D6", "To sample: z from the prior, then x given z"),
+    9: ("D9", "log p(x) is hard: samples of the prior miss it, and grids cannot afford it"),
+    10: ("D8", "log p(x) = log p(x, z) − log p(z|x) for any z"),
+    11: ("D11", "Variational inference: the q that is closest to the posterior"),
+    12: ("D11", "KL is not symmetric, and a climb may end at a local maximum"),
+    13: ("D14", "With mean and full covariance nothing is left of the gap"),
+    14: ("D12", "λ* depends on x"),
+    15: ("D12", "log p(x) is constant in λ"),
+    16: ("D12", "ELBO = log p(x) − KL(q‖p(z|x)) ≤ log p(x)"),
+    17: ("D16", "Nested optimisation: λ* anew for every θ, and a likelihood that only rises"),
+    18: ("D15", "One arbitrary z will not do"),
+    19: ("D15", "Why z is drawn from q*"),
+    20: ("D16", "Joint optimisation has the same objective"),
+    21: ("D17", "Gradients run through the sample"),
+    22: ("D19", "A λ of its own for every datapoint"),
+    23: ("D20", "L(q_φ) ≤ L(q*) ≤ log p(x)"),
+    24: ("D20", "Amortisation can only loosen the bound, and by how much"),
+    25: ("D19", "… and is far cheaper"),
+    26: ("D21", "The ELBO has two forms"),
+    27: ("D24", "The loss is −ELBO"),
+    28: ("D22", "A normal q and prior give the KL in closed form"),
+    29: ("D19", "The decoder is the model; the encoder is a tool for training it"),
+    30: ("D34", "Sample the z that contribute most"),
+    31: ("D24", "A plain autoencoder is no generator"),
+}
 
 
 @dataclass(frozen=True)
 class Claim:
     """One number of a claim: what came out, what was expected of it, and whether it holds.
 
-    `id` is the claim's number in the derivation's list; a claim may take several numbers. `relation` is `=` (within
-    `tolerance`, of the expected value's size if `relative`), `<=` or `>=` (give or take `tolerance`).
+    `id` is the claim's number in the derivation's list; a claim may take several numbers. `by` names the two
+    computations that are compared, in a few words each. `relation` is `=` (within `tolerance`, of the expected value's
+    size if `relative`), `<=` or `>=` (give or take `tolerance`).
     """
 
     id: int
     statement: str
+    by: tuple[str, str]
     value: float
     expected: float
     tolerance: float
@@ -42,6 +83,7 @@ class Claim:
         return {
             "id": self.id,
             "statement": self.statement,
+            "by": list(self.by),
             "value": self.value,
             "expected": self.expected,
             "relation": self.relation,
@@ -52,28 +94,59 @@ class Claim:
 
 
 def equal(
-    number: int, statement: str, value: float, expected: float, tolerance: float, *, relative: bool = False
+    number: int,
+    statement: str,
+    value: float,
+    expected: float,
+    tolerance: float,
+    *,
+    by: tuple[str, str],
+    relative: bool = False,
 ) -> Claim:
     """value = expected within `tolerance` (nats, or whatever the numbers are in), or relative to `expected`."""
-    return Claim(number, statement, float(value), float(expected), tolerance, "=", relative)
+    return Claim(number, statement, by, float(value), float(expected), tolerance, "=", relative)
 
 
-def at_most(number: int, statement: str, value: float, bound: float, tolerance: float = 0.0) -> Claim:
+def zero(number: int, statement: str, value: float | Array, tolerance: float, *, by: tuple[str, str]) -> Claim:
+    """The difference of two computations, the entry that is farthest from 0: it is 0 within `tolerance`."""
+    return equal(number, statement, _worst(np.asarray(value, dtype=np.float64)), 0, tolerance, by=by)
+
+
+def _worst(values: Array) -> float:
+    flat = values.reshape(-1)
+    # NaN is the worst there is, and argmax finds the first.
+    return float(flat[np.abs(flat).argmax()]) if flat.size else math.nan
+
+
+def in_errors(
+    number: int, statement: str, value: float | Array, expected: float | Array, error: float | Array,
+    *, by: tuple[str, str],
+) -> Claim:
+    """How far a sampled mean is from what it must be, in its standard errors, the farthest of several: at most 4.5."""
+    return zero(number, statement, (np.asarray(value) - expected) / np.asarray(error), 4.5, by=by)
+
+
+def at_most(
+    number: int, statement: str, value: float, bound: float, tolerance: float = 0.0, *, by: tuple[str, str]
+) -> Claim:
     """value ≤ bound, give or take `tolerance`."""
-    return Claim(number, statement, float(value), float(bound), tolerance, "<=")
+    return Claim(number, statement, by, float(value), float(bound), tolerance, "<=")
 
 
-def at_least(number: int, statement: str, value: float, bound: float, tolerance: float = 0.0) -> Claim:
+def at_least(
+    number: int, statement: str, value: float, bound: float, tolerance: float = 0.0, *, by: tuple[str, str]
+) -> Claim:
     """value ≥ bound, give or take `tolerance`."""
-    return Claim(number, statement, float(value), float(bound), tolerance, ">=")
+    return Claim(number, statement, by, float(value), float(bound), tolerance, ">=")
 
 
 @dataclass
 class Result:
-    """A chapter's claims and its figures by file name (without `.png`)."""
+    """A chapter's claims, its figures by file name (without `.png`), and `notes`: what is worth a line, unjudged."""
 
     claims: list[Claim] = field(default_factory=list)
     figures: dict[str, Figure] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
