@@ -112,7 +112,7 @@ def _covariance_of_means(decoder: Decoder) -> Array:
 def _in_table(x: Array, log_prob: Array) -> float:
     """The p-value of χ² for binary x against probabilities of every state, as they stand: they are not made to sum to
     one. States that are expected less than 5 times are merged."""
-    from scipy.stats import chi2
+    from scipy.stats import chi2  # type: ignore[import-untyped]
 
     expected = len(x) * np.exp(log_prob)
     seen = np.bincount(enumeration.state_index(x), minlength=len(expected))
@@ -174,7 +174,7 @@ def dependence(seed: int) -> list[Claim]:
 
 def _single_normal(points: Array, x: Array) -> float:
     """The mean log-density of x under the one normal, mean and covariance free, that fits `points` best."""
-    from scipy.stats import multivariate_normal  # type: ignore[import-untyped]
+    from scipy.stats import multivariate_normal
 
     fitted = multivariate_normal(points.mean(axis=0), np.cov(points.T, bias=True))
     return float(fitted.logpdf(x).mean())

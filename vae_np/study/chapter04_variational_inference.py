@@ -320,7 +320,7 @@ def full_covariance(seed: int) -> list[Claim]:
 
 
 def _scipy_log_prob(model: LinearGaussian, x: Array) -> Array:
-    from scipy.stats import multivariate_normal
+    from scipy.stats import multivariate_normal  # type: ignore[import-untyped]
 
     return np.asarray(multivariate_normal(model.bias, model.weight @ model.weight.T + model.psi).logpdf(x))
 

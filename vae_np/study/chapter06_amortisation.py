@@ -258,7 +258,8 @@ def _least_time(task: Callable[[], Any], repeats: int) -> float:
 def _costs(seed: int) -> Costs:
     found = _digits(seed)
     x, few = found.x.astype(np.uint8), found.x[:4]
-    counting = Counting(found.vae.arch.features)
+    # It stands in for the module of operations, whose names it has.
+    counting: Any = Counting(found.vae.arch.features)
     whole = found.vae.model._replace(ops=counting)
     decoder = Decoder(found.decoder.model._replace(ops=counting))
     encode_forward(*whole, x)

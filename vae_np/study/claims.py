@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -96,8 +96,8 @@ class Claim:
 def equal(
     number: int,
     statement: str,
-    value: float,
-    expected: float,
+    value: Any,
+    expected: Any,
     tolerance: float,
     *,
     by: tuple[str, str],
@@ -127,14 +127,14 @@ def in_errors(
 
 
 def at_most(
-    number: int, statement: str, value: float, bound: float, tolerance: float = 0.0, *, by: tuple[str, str]
+    number: int, statement: str, value: Any, bound: Any, tolerance: float = 0.0, *, by: tuple[str, str]
 ) -> Claim:
     """value ≤ bound, give or take `tolerance`."""
     return Claim(number, statement, by, float(value), float(bound), tolerance, "<=")
 
 
 def at_least(
-    number: int, statement: str, value: float, bound: float, tolerance: float = 0.0, *, by: tuple[str, str]
+    number: int, statement: str, value: Any, bound: Any, tolerance: float = 0.0, *, by: tuple[str, str]
 ) -> Claim:
     """value ≥ bound, give or take `tolerance`."""
     return Claim(number, statement, by, float(value), float(bound), tolerance, ">=")
