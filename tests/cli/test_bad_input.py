@@ -176,7 +176,7 @@ def test_a_wrong_setting(options: str, message: str, place: Path) -> None:
 DATA = [
     ("absent.npy", "data: got 'absent.npy', expected an existing file or one of mnist, bars, xor, rings"),
     ("mnits", "data: got 'mnits', expected an existing file or one of mnist, bars, xor, rings"),
-    ("text.npy", "text.npy: not a data file, expected .npy, .npz or IDX (may be gzipped)"),
+    ("text.npy", "text.npy: not a data file, expected .npy, .npz, IDX, CSV or another text table, .mat, HDF5, "),
     ("nothing.npy", "nothing.npy: the file is empty"),
     ("cut.npy", "cut.npy: cannot be read as a data file ("),
     ("cut.npz", "cut.npz: cannot be read as a data file ("),

@@ -106,9 +106,13 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, monkeypat
 
 
 def test_a_new_run_in_the_folder_forgets_it(tmp_path: Path) -> None:
-    PartialResults(tmp_path, KEY, Estimate).add(estimate(4))
-    runs.start(tmp_path, Config())
-    assert [path.name for path in tmp_path.iterdir()] == [runs.CONFIG]
+    folder = tmp_path / "run"
+    folder.mkdir()
+    runs.start(folder, Config())
+    PartialResults(folder, KEY, Estimate).add(estimate(4))
+    with runs.claim(str(folder), overwrite=True):
+        runs.start(folder, Config())
+        assert not list(folder.glob(partial_results.PATTERN))
 
 
 def test_a_digest_tells_bytes_apart() -> None:

@@ -103,7 +103,7 @@ def test_estimator_variances_are_those_of_theory(mu: float, sigma: float, pathwi
 
 def test_importing_the_exact_tools_leaves_scipy_out() -> None:
     tools = ["quadrature", "enumeration", "linear_gaussian", "inference", "amortisation", "nested_and_joint"]
-    names = [*(f"exact.{tool}" for tool in (*tools, "candidate_objectives")), "training.local"]
+    names = [*(f"exact.{tool}" for tool in (*tools, "candidate_objectives")), "training.per_datapoint"]
     imports = "\n".join(f"import vae_np.{name}" for name in names)
     code = f"import sys\n{imports}\nassert 'scipy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

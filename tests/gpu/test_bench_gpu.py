@@ -43,6 +43,8 @@ def interleaved(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(interleaved_gpu, "HOST_STEPS", 2)
     monkeypatch.setattr(interleaved_gpu, "SAMPLES", 10)
     monkeypatch.setattr(interleaved_gpu, "IMAGES", 3)
+    # By 10 samples of 3 images two estimates lie further apart; JAX draws others where a test has switched to 64 bits.
+    monkeypatch.setattr(interleaved_gpu, "_EVAL_TOLERANCE", 8.0)
     with _device.use(shimlib.ShimDevice()):
         yield interleaved_gpu
 

@@ -84,7 +84,7 @@ _MODEL = (
     ),
     _one(
         "the output's bias starts at the mean pixel, not at its logit",
-        "model:initialise",
+        "model:start_at_mean",
         "np.log(clipped / (1 - clipped))",
         "clipped",
         exact.output_starts_at_the_logit_of_the_mean_pixel,

@@ -23,6 +23,18 @@ def least_share(itemsize: int, samples: int) -> float:
     return 2.0 ** (-34 if itemsize == 4 else -63) / samples
 
 
+@njit()
+def rows_kept(kept: Array, first: int, last: int) -> int:
+    """How many samples of the examples first..last−1 are kept.
+
+    A loop, since Numba's own sum would have a process that only loads this code import SciPy.
+    """
+    total = 0
+    for i in range(first, last):
+        total += kept[i]
+    return total
+
+
 @njit(forceinline=True)
 def weigh_samples(buffers: Buffers, first: int, last: int) -> None:
     """IWAE's bound of each example, and each sample's w̃/B, from log w = log p(x|z) + β log p(z)/q(z|x). [D34] [D41]

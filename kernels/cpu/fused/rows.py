@@ -20,7 +20,7 @@ from ..likelihoods import bernoulli_step_row, normal_scales, normal_step_row
 from ..reparam import backward_row, kl_terms, sample_row
 from ..runtime.compilation import njit
 from ..runtime.lowering import VECTOR_BYTES
-from .bound import keep_rows
+from .bound import keep_rows, rows_kept
 from .layout import Buffers, Layer, Plan
 
 _EPS_STREAM = noise.EPS
@@ -192,8 +192,8 @@ def backward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
     plan, layers, work, parameters = buffers.plan[0], buffers.layers_back, buffers.work, buffers.parameters
     constants, latent, kept = buffers.constants[0], plan.latent, buffers.kept
     scratch = plan.gemm_scratch + part * plan.gemm_scratch_size
-    first_row = kept[:first].sum()
-    last_row = first_row + kept[first:last].sum()
+    first_row = rows_kept(kept, 0, first)
+    last_row = first_row + rows_kept(kept, first, last)
     if plan.weighs_samples != 0:
         keep_rows(buffers, first, last, first_row)
     for number in range(plan.output, plan.decoder, -1):

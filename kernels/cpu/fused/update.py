@@ -10,6 +10,7 @@ from ..engine.vectors import adam_range, in_vectors, row_sum
 from ..likelihoods import normal_scales
 from ..runtime.compilation import njit
 from ..runtime.lowering import VECTOR_BYTES
+from .bound import rows_kept
 from .layout import Buffers, Unit
 
 
@@ -53,7 +54,7 @@ def _update_sigma(buffers: Buffers, part: int) -> int:
     for j in range(features):
         sums[j] = 0.0
     shares = 0.0
-    for row in range(buffers.kept.sum()):
+    for row in range(rows_kept(buffers.kept, 0, buffers.kept.size)):
         share = np.float64(work[plan.kept_share + row] if plan.weighs_samples != 0 else buffers.constants[0].share)
         shares += share
         factor = 1 / share
@@ -89,7 +90,7 @@ def update_unit(buffers: Buffers, unit: Unit, part: int, is_sparse: bool) -> int
     if unit.layer == buffers.layers.size:
         return _update_sigma(buffers, part)
     plan, layer, work, parameters = buffers.plan[0], buffers.layers_back[unit.layer], buffers.work, buffers.parameters
-    rows = buffers.kept.sum() if unit.layer >= plan.decoder else layer.rows
+    rows = rows_kept(buffers.kept, 0, buffers.kept.size) if unit.layer >= plan.decoder else layer.rows
     first, count, outputs = unit.first, unit.last - unit.first, layer.outputs
     weight, dy = layer.weight + first * outputs, layer.dresult
     if plan.keeps_gradients != 0:

@@ -121,8 +121,9 @@ def restore(before: int) -> None:
 @contextmanager
 def flushed() -> Iterator[None]:
     """Denormal numbers count as zero inside, in this thread."""
-    before = flush()
+    before = control_register()
     try:
+        flush()
         yield
     finally:
         restore(before)

@@ -22,7 +22,7 @@ from vae_np._types import Array
 from . import waiting
 from .atomics import atomic_load, atomic_store, atomic_swap
 from .compilation import njit
-from .denormals import flush, restore
+from .denormals import control_register, flush, restore
 from .pace import Pace
 from .pool import POOL
 from .processors import available
@@ -200,6 +200,17 @@ class Team:
         most = min(available(), most)
         parts = self.pace.threads(most)
         started = time.perf_counter()
+        register = control_register()
+        try:
+            self._run(args, parts)
+        except BaseException:
+            # An interrupt may have come just before denormal numbers were to count again.
+            restore(register)
+            raise
+        if most > 1:
+            self.pace.took(time.perf_counter() - started)
+
+    def _run(self, args: tuple[Any, ...], parts: int) -> None:
         if parts == 1 or POOL.lock.locked():
             self._make(self._alone, self._nobody, args)
         else:
@@ -207,8 +218,6 @@ class Team:
                 POOL.claim(self.end)
                 self._gather(parts)
                 self._make(self._control, self._absent, args)
-        if most > 1:
-            self.pace.took(time.perf_counter() - started)
 
     def _make(self, control: Array, absent: Array, args: tuple[Any, ...]) -> None:
         before = control[STEP]
