@@ -62,6 +62,11 @@ class Architecture:
         return self.likelihood in ("bernoulli", "bernoulli-grey")
 
     @property
+    def sizes(self) -> str:
+        """The encoder's widths as people write them, such as 784-400-20."""
+        return "-".join(map(str, (self.features, *self.hidden, self.latent)))
+
+    @property
     def sigma_logvar(self) -> float:
         """log σ² of `sigma`: that of a fixed normal likelihood, and the starting value of a learned one."""
         return 2 * math.log(self.sigma)

@@ -117,9 +117,8 @@ class VAE:
         self.history = History()
 
     def __repr__(self) -> str:
-        sizes = "-".join(map(str, (self.arch.features, *self.arch.hidden, self.arch.latent)))
         kinds = f"{self.arch.activation}, {self.arch.likelihood}, {self.parameters.dtype}, {self.backend.name}"
-        return f"<VAE {sizes}, {kinds}, {self.parameters.count} parameters>"
+        return f"<VAE {self.arch.sizes}, {kinds}, {self.parameters.count} parameters>"
 
     @property
     def model(self) -> Model:
@@ -504,9 +503,15 @@ class VAE:
         not, and are given. float16 and bfloat16 become float32. Raises MissingFileError, CheckpointError for a file
         that cannot be read, and InputError where tensors and mapping do not agree.
         """
-        kinds = {"activation": activation, "likelihood": likelihood, "sigma": sigma}
-        own = {"backend": backend, "threads": threads, "seed": seed, "values": values}
-        return cls._of_tensors(interchange.read_weights(weights), mapping, kinds, own)
+        tensors = interchange.read_weights(weights)
+        arch, parameters = interchange.named(
+            tensors, mapping, activation=activation, likelihood=likelihood, sigma=sigma
+        )
+        own: dict[str, Any] = {**arch.as_dict(), "hidden": arch.hidden}
+        dtype = np.result_type(*parameters.values()).name
+        vae = cls(**own, dtype=dtype, backend=backend, threads=threads, seed=seed, values=values)
+        vae.parameters.assign(parameters)
+        return vae
 
     @classmethod
     @_as_usual
@@ -528,23 +533,17 @@ class VAE:
         `mapping` says what their layers are, as {"encoder.mu": "Dense_1", ...}; it may be left out for what `to_jax`
         returned. The other arguments and errors are those of `from_torch`.
         """
-        kinds = {"activation": activation, "likelihood": likelihood, "sigma": sigma}
-        own = {"backend": backend, "threads": threads, "seed": seed, "values": values}
-        return cls._of_tensors(interchange.from_tree(tree), mapping, kinds, own)
-
-    @classmethod
-    def _of_tensors(
-        cls,
-        tensors: Mapping[str, Array],
-        mapping: Mapping[str, str] | str | None,
-        kinds: Mapping[str, Any],
-        own: Mapping[str, Any],
-    ) -> VAE:
-        arch, parameters = interchange.named(tensors, mapping, **kinds)
-        dtype = np.result_type(*parameters.values())
-        vae = cls(**{**arch.as_dict(), "hidden": arch.hidden}, dtype=dtype.name, **own)
-        vae.parameters.assign(parameters)
-        return vae
+        return cls.from_torch(
+            interchange.from_tree(tree),
+            mapping,
+            activation=activation,
+            likelihood=likelihood,
+            sigma=sigma,
+            backend=backend,
+            threads=threads,
+            seed=seed,
+            values=values,
+        )
 
     def to_torch(self) -> Any:
         """A plain PyTorch module with the model's weights; see `vae_np.interchange.torch.to_module`."""

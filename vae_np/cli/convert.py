@@ -62,8 +62,7 @@ def command(
 
     def tell() -> None:
         arch = vae.arch
-        sizes = "-".join(map(str, (arch.features, *arch.hidden, arch.latent)))
-        output.say(f"model    {sizes} {arch.activation}, {arch.likelihood}: {vae.parameters.count} parameters")
+        output.say(f"model    {arch.sizes} {arch.activation}, {arch.likelihood}: {vae.parameters.count} parameters")
         for path in files:
             output.say(f"wrote    {path}")
 

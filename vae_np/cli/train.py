@@ -201,7 +201,6 @@ def _trainer(
 
 def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, resumed: bool) -> None:
     arch, settings = trainer.arch, trainer.config
-    sizes = "-".join(map(str, (arch.features, *arch.hidden, arch.latent)))
     kept_back = len(dataset.train) - len(trainer.rows)
     output.say(
         f"data     {dataset.name}: {len(trainer.rows)} training, {kept_back} validation and {len(dataset.test)} "
@@ -209,7 +208,8 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: 
     )
     output.say(f"values   {describe_values(dataset.values, dataset.values.span, settings)}")
     _tell_which_rows(output, dataset, len(trainer.rows))
-    output.say(f"model    {sizes} {arch.activation}, {arch.likelihood}: {trainer.state.parameters.count} parameters")
+    count = trainer.state.parameters.count
+    output.say(f"model    {arch.sizes} {arch.activation}, {arch.likelihood}: {count} parameters")
     output.say(
         f"backend  {trainer.backend.name} ({trainer.backend.reason}), {settings.dtype}, "
         f"{trainer.backend.describe('steps', arch, settings.objective, settings.samples)}, seed {settings.seed}"

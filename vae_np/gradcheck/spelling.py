@@ -20,11 +20,6 @@ DATA = re.compile(
     r"indices|ids|tokens|(sample_|class_)?weights?_mask|sample_weights?|lengths?|lr|learning_rate",
     re.I,
 )
-# What a gradient's name adds to that of its tensor.
-OWNED = (
-    *(r"d_?(.+)", r"(?:grad|gradient|g)_(.+)", r"(.+?)_?(?:grad|gradient)"),
-    *(r"delta_(.+)", r"db?l?d(.+)", r"g(.+)"),
-)
 STATISTICS = re.compile(r"^(running|moving)_?(mean|var|avg|std|variance)")
 SETTINGS = re.compile(r"mode|eps|momentum|stride|pad|padding|p|training|train|seed|dropout|reg", re.I)
 

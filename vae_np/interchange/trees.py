@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.interchange.reading import read_weights
 
 _THEIRS = {"weight": "kernel", "bias": "bias"}
 _OURS = {theirs: ours for ours, theirs in _THEIRS.items()}
@@ -27,12 +26,12 @@ def to_tree(parameters: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def from_tree(tree: Mapping[str, Any]) -> dict[str, Array]:
-    """The tensors of a nested dictionary by dotted names, weights (out, in) as nn.Linear has them.
+    """The tensors of a nested dictionary by dotted names, weights (out, in), as a `state_dict` has them.
 
-    A level `params` at the top, as Flax has it, is left out. Raises InputError as `read_weights` does.
+    A level `params` at the top, as Flax has it, is left out.
     """
     tree = tree["params"] if set(tree) == {"params"} else tree
-    tensors = read_weights({name.replace(".hidden_", ".hidden."): tensor for name, tensor in _flat(tree, "")})
+    tensors = {name.replace(".hidden_", ".hidden."): np.asarray(tensor) for name, tensor in _flat(tree, "")}
     return {name: tensor.T if name.endswith(".weight") else tensor for name, tensor in tensors.items()}
 
 

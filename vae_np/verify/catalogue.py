@@ -324,9 +324,8 @@ def _of_parameters(
     arch: Architecture, what: str, loss: Callable[[Any], Any], gradient: Callable[[Any], Any], seed: int
 ) -> Scalar:
     """The scalar at the model's initial parameters."""
-    sizes = "-".join(map(str, (arch.features, *arch.hidden, arch.latent)))
     return Scalar(
-        f"model {sizes} {arch.activation}, {arch.likelihood}, {what}",
+        f"model {arch.sizes} {arch.activation}, {arch.likelihood}, {what}",
         loss,
         gradient,
         {name: value.copy() for name, value in initialise(arch, seed=seed, dtype=np.float64).items()},

@@ -10,6 +10,7 @@ import gzip
 import os
 import textwrap
 import warnings
+import zipfile
 from pathlib import Path
 
 from vae_np.data.formats.columnar import read_arrow, read_parquet
@@ -104,11 +105,7 @@ def _read_file(path: Path, siblings: bool, labels: str | None) -> Parts:
     if head.startswith(_GZIP):
         with gzip.open(path) as unpacked:
             head = unpacked.read(_HEAD)
-        if looks_like_text(head):
-            return read_text(path, labels)
-        if head.startswith(b"\x00\x00"):
-            return read_idx(path, siblings)
-    elif head.startswith(b"\x00\x00"):
+    if head.startswith(b"\x00\x00"):
         return read_idx(path, siblings)
     # Before what other programs write: a column may be named BMI.
     if looks_like_text(head):
@@ -122,8 +119,6 @@ def _read_file(path: Path, siblings: bool, labels: str | None) -> Parts:
 
 
 def _read_zip(path: Path) -> Parts:
-    import zipfile
-
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     for member, what in _ZIPS:

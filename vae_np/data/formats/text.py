@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ def looks_like_text(head: bytes) -> bool:
         if error.start < len(head) - 4:
             return False
         text = head[: error.start].decode("utf-8-sig")
-    lines = _sample(text)
+    lines = _sample(text.splitlines())
     return any(_is_number(cell.replace(",", ".", 1)) for line in lines for cell in _cells(line, _separator(lines)))
 
 
@@ -56,11 +55,10 @@ def read_text(path: Path, labels: str | None = None) -> Parts:
     table.check_widths()
     try:
         rows = np.loadtxt(
-            io.StringIO(table.text),
+            table.lines[table.skipped :],
             delimiter=table.separator,
             quotechar='"',
             usecols=places,
-            skiprows=table.skipped,
             ndmin=2,
         )
         found = None if at is None else table.labels(at)
@@ -80,39 +78,39 @@ def read_text(path: Path, labels: str | None = None) -> Parts:
 
 @dataclass(frozen=True)
 class _Table:
-    """A text, how its lines are cut into cells, and what its columns are called: by place where nothing names them."""
+    """Lines of text, how they are cut into cells, and what the columns are called: by place where nothing names them.
+
+    The first `skipped` lines stand before the first one of data.
+    """
 
     path: Path
-    text: str
+    lines: Sequence[str]
+    skipped: int
     separator: str | None
     has_names: bool
     names: Sequence[str]
 
     @classmethod
     def of(cls, path: Path) -> _Table:
-        text = _text(path)
-        lines = _sample(text)
-        separator = _separator(lines)
-        first = [cell.strip() for cell in _cells(lines[0], separator)]
-        has_names = not any(map(_is_number, first)) and len(lines) > 1
-        return cls(path, text, separator, has_names, first if has_names else list(map(str, range(len(first)))))
+        lines = _text(path).splitlines()
+        shown = _sample(lines)
+        separator = _separator(shown)
+        first = [cell.strip() for cell in _cells(shown[0], separator)]
+        has_names = not any(map(_is_number, first)) and len(shown) > 1
+        before = next(place for place, line in enumerate(lines) if _counts(line))
+        names = first if has_names else list(map(str, range(len(first))))
+        return cls(path, lines, before + has_names, separator, has_names, names)
 
-    @property
-    def skipped(self) -> int:
-        """How many lines stand before the first one of data."""
-        place = next(place for place, line in enumerate(self.text.splitlines()) if _counts(line))
-        return place + self.has_names
-
-    def lines(self) -> Iterator[tuple[int, list[str]]]:
+    def cut(self) -> Iterator[tuple[int, list[str]]]:
         """The lines of data, cut into cells, each with its number in the file, counted from 1."""
-        for number, line in enumerate(self.text.splitlines()[self.skipped :], self.skipped + 1):
+        for number, line in enumerate(self.lines[self.skipped :], self.skipped + 1):
             if _counts(line):
                 yield number, _cells(line, self.separator)
 
     def check_widths(self) -> None:
         """Raise DataError for the first line that has more cells than the first, or fewer."""
         width = len(self.names)
-        for number, line in enumerate(self.text.splitlines(), 1):
+        for number, line in enumerate(self.lines, 1):
             # Counting is a hundred times faster than cutting.
             if self.separator is None or line.count(self.separator) != width - 1:
                 cells = len(_cells(line, self.separator)) if _counts(line) else width
@@ -121,11 +119,11 @@ class _Table:
 
     def line_of(self, row: int) -> int:
         """The number of the line that holds a row of data."""
-        return next(number for count, (number, _) in enumerate(self.lines()) if count == row)
+        return next(number for count, (number, _) in enumerate(self.cut()) if count == row)
 
     def labels(self, at: int) -> Array:
         """The column of labels: whole numbers, numbers, or text."""
-        cells = [cells[at].strip() for _, cells in self.lines()]
+        cells = [cells[at].strip() for _, cells in self.cut()]
         if not all(map(_is_number, cells)):
             return np.array(cells)
         numbers = np.array(cells, dtype=np.float64)
@@ -133,12 +131,12 @@ class _Table:
 
     def has_points(self, places: Sequence[int]) -> bool:
         """Whether the first row writes its numbers with a point or an exponent."""
-        _, cells = next(self.lines())
+        _, cells = next(self.cut())
         return any(mark in cells[place].lower() for place in places for mark in ".e")
 
     def fault(self, places: Sequence[int], error: Exception) -> DataError:
         """What is wrong with a table that NumPy cannot read, by the first line that is wrong."""
-        for number, cells in self.lines():
+        for number, cells in self.cut():
             for place in places:
                 cell, name = cells[place].strip(), self.names[place]
                 if cell.lower() in _MISSING:
@@ -165,9 +163,9 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}: line {line} is not UTF-8, expected a text in UTF-8") from None
 
 
-def _sample(text: str) -> list[str]:
+def _sample(lines: Sequence[str]) -> list[str]:
     """The first lines that count."""
-    return [line for line in text[: 1 << 20].splitlines()[: 4 * _SAMPLE] if _counts(line)][:_SAMPLE]
+    return [line for line in lines[: 4 * _SAMPLE] if _counts(line)][:_SAMPLE]
 
 
 def _counts(line: str) -> bool:
