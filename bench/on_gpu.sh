@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Everything that needs a CUDA device, in one go, in at most nine minutes: tests, compute-sanitizer, a training, and the
-# benchmark against PyTorch and JAX on the same device. The table comes last; raw results go to bench/results/.
+# Everything that needs a CUDA device, in one go, in at most eight minutes or SECONDS: tests, compute-sanitizer, a
+# training, a profile, and the benchmark against PyTorch and JAX on the same device. The table comes last; raw results
+# go to bench/results/.
 #
-#     bench/on_gpu.sh [WHEELS]
+#     bench/on_gpu.sh [WHEELS [SECONDS]]
 #
 # From a checkout, with CUDA, CuPy, PyTorch and JAX for Python 3.11 or later (PYTHON names it; by default python3). What
 # else is missing is installed from the folder WHEELS (by default .whl), never from a network. Without a device it says
@@ -11,11 +12,12 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 wheels=$(realpath -m "${1:-.whl}")
 python=${PYTHON:-python3}
+limit=${2:-480}
 out=${OUT:-bench/results}
 mkdir -p "$out"
 began=$SECONDS
 failed=0
-left() { echo $((540 - (SECONDS - began) - ${1:-0})); }
+left() { echo $((limit - (SECONDS - began) - ${1:-0})); }
 
 # A stage: its name, the seconds it may take, and the command. What fails is counted, and the rest still runs.
 stage() {
@@ -48,7 +50,8 @@ fi
 
 export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$(mktemp -d)}
 stage "info" 30 "$python" -m vae_np info
-stage "tests on the device" 150 "$python" -m pytest -q -m gpu --require-gpu tests
+# Several processes share the device: most of the time they compile for the processor and wait for it.
+stage "tests on the device" 150 "$python" -m pytest -q -m gpu --require-gpu -n 8 --dist worksteal tests/gpu tests/parity
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 if [ -n "$sanitizer" ]; then
     # Small shapes: a launch takes hundreds of times as long there. CuPy's pool would hide what is out of bounds.
@@ -62,6 +65,7 @@ fi
 run=$(mktemp -d)/run
 stage "the default training" 45 "$python" -m vae_np train --backend cupy --no-plots --out "$run" --json "$out/gpu-train.json"
 stage "evaluation of it" 30 "$python" -m vae_np eval "$run" --backend cupy --samples 100 --no-plots
+stage "profile" 30 "$python" bench/profile_gpu.py --results "$out"
 seconds=$(left 15)
 stage "benchmark" $((seconds + 10)) "$python" bench/on_gpu.py --seconds "$seconds" --results "$out"
 if [ $failed -ne 0 ]; then

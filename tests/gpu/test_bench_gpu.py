@@ -114,3 +114,25 @@ def test_what_there_is_no_time_for_is_named(
     assert on_gpu.main() == 0
     assert "step pt: no time left" in capsys.readouterr().out.splitlines()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_profile_has_every_kernel_of_the_step_in_order(
+    interleaved: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import profile_gpu
+
+    monkeypatch.setattr(profile_gpu, "_REPEATS", 2)
+    monkeypatch.setattr(profile_gpu, "WORKLOADS", interleaved.WORKLOADS)
+    monkeypatch.setattr(sys, "argv", ["profile_gpu.py", "small", "small3", "--results", str(tmp_path)])
+    assert profile_gpu.main() == 0
+    profiles = json.loads((tmp_path / "gpu-profile.json").read_text())["profiles"]
+    elbo, bound = ([one["kernel"] for one in profiles[name]] for name in ("small", "small3"))
+    assert elbo == [
+        "step_begin", "binary_forward", "latent_forward_32", "affine_forward_32", "bernoulli_output_32",
+        "affine_input_gradient_32", "latent_backward_32", "step_weights_32", "all kernels", "the step",
+    ]  # fmt: skip
+    assert {"bound_sample", "bound_weights", "scale_rows", "bound_backward_32"} <= set(bound)
+    for profile in profiles.values():
+        assert all(one["microseconds"] > 0 for one in profile)
+        assert profile[-2]["microseconds"] == pytest.approx(sum(one["microseconds"] for one in profile[:-2]))
+    assert "small: kernel" in capsys.readouterr().out
