@@ -60,7 +60,9 @@ def training(
 
     def one() -> torch.Tensor:
         seen = torch.bernoulli(given) if grey else given
-        return objective(arch, p, seen, torch.randn(torch_peer.noise_shape(arch, given, samples)))
+        # The compiler does not ask for the default device, which is why it is named.
+        eps = torch.randn(torch_peer.noise_shape(arch, given, samples), device=given.device)
+        return objective(arch, p, seen, eps)
 
     forward = torch.compile(one, mode="reduce-overhead") if mode == "torch compiled" else one
 

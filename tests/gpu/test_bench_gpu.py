@@ -122,6 +122,7 @@ def test_a_profile_has_every_kernel_of_the_step_in_order(
     import profile_gpu
 
     monkeypatch.setattr(profile_gpu, "_REPEATS", 2)
+    monkeypatch.setattr(profile_gpu, "_WARM_SECONDS", 0)
     monkeypatch.setattr(profile_gpu, "WORKLOADS", interleaved.WORKLOADS)
     monkeypatch.setattr(sys, "argv", ["profile_gpu.py", "small", "small3", "--results", str(tmp_path)])
     assert profile_gpu.main() == 0

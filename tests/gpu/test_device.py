@@ -35,7 +35,8 @@ ARCHITECTURES = {
     "large": (Architecture(784, 20, (500,), "tanh"), 2048),
 }
 # Samples of IWAE's bound; the others climb the ELBO. On it two correct runs part sooner: NumPy's and Numba's by 3e-6
-# after 10 steps in float32, and by 1e-12 after 50 and 5e-9 after 80 in float64.
+# after 10 steps in float32, and by 1e-12 after 50 and 5e-9 after 80 in float64. The two layers of `iwae`, too, carry a
+# rounding on: an H200's run was 3e-5 from NumPy's after 41 steps in float32, and within 1e-10 for 350 in float64.
 SAMPLES = {"iwae50": 50}
 
 
@@ -147,7 +148,7 @@ def test_long_runs_in_float64_stay_with_the_reference(name: str, steps: int, dig
 
 
 @pytest.mark.parametrize("other", ["numpy", "numba"])
-@pytest.mark.parametrize(("name", "steps"), [("kingma", 500), ("iwae", 150), ("pt", 20), ("iwae50", 10)])
+@pytest.mark.parametrize(("name", "steps"), [("kingma", 500), ("iwae", 30), ("pt", 20), ("iwae50", 10)])
 def test_runs_in_float32_stay_with_both_other_backends(name: str, steps: int, other: str, digits: Any) -> None:
     rows = digits[:12_800]
     run, state = new_run(name, rows, np.float32)

@@ -18,6 +18,7 @@ if backends.missing("numba") is not None:
 from vae_np.kernels import cpu
 from vae_np.kernels.check import compare
 from vae_np.kernels.cpu.fused import FusedStep
+from vae_np.kernels.cpu.runtime import denormals as denormals_module
 from vae_np.kernels.cpu.runtime import pool
 from vae_np.kernels.cpu.runtime.denormals import control_register, flushed
 from vae_np.model import Architecture, initialise
@@ -34,8 +35,7 @@ def modes() -> int:
 
 
 KNOWN = modes()
-with flushed():
-    INSIDE = modes()
+INSIDE = flushed(modes)
 needs_register = pytest.mark.skipif(INSIDE == KNOWN, reason="this processor has no register that flushes denormals")
 
 
@@ -62,6 +62,28 @@ def test_the_register_is_restored_after_an_exception() -> None:
         with pytest.raises(RuntimeError):
             pool.run(body, work=work)
         assert modes() == KNOWN
+
+
+@needs_register
+@pytest.mark.parametrize("call", ["control_register", "flush", "body", "restore"])
+def test_ctrl_c_after_any_call_leaves_the_register_as_it_was(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter hears of a signal when a call has ended: the call is made, and then its line fails."""
+
+    def pressed(function: Any) -> Any:
+        def then_pressed(*args: Any) -> None:
+            function(*args)
+            raise KeyboardInterrupt
+
+        return then_pressed
+
+    def body(part: int, parts: int) -> None:
+        assert modes() == INSIDE
+
+    if call != "body":
+        monkeypatch.setattr(denormals_module, call, pressed(getattr(denormals_module, call)))
+    with pytest.raises(KeyboardInterrupt):
+        pool.run(pressed(body) if call == "body" else body, work=0)
+    assert modes() == KNOWN
 
 
 @needs_register

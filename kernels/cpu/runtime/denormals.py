@@ -9,8 +9,7 @@ does arithmetic, LLVM could move the arithmetic across them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -105,25 +104,25 @@ def control_register() -> int:
 
 
 @njit()
-def flush() -> int:
-    """Have this thread take denormal numbers for zero; returns what its register was."""
-    before = _read()
-    _write(before | _flushes())
-    return before
+def flush() -> None:
+    """Have this thread take denormal numbers for zero."""
+    _write(_read() | _flushes())
 
 
 @njit()
 def restore(before: int) -> None:
-    """Put this thread's register back to what `flush` returned; flags that arithmetic has raised since are dropped."""
+    """Put this thread's register back to what it was; flags that arithmetic has raised since are dropped."""
     _write(before)
 
 
-@contextmanager
-def flushed() -> Iterator[None]:
-    """Denormal numbers count as zero inside, in this thread."""
+def flushed(function: Callable[..., Any], *args: Any) -> Any:
+    """function(*args), during which denormal numbers count as zero in this thread; what it raises is raised.
+
+    An interrupt may come after any call. So nothing is changed before the block that puts it back is entered.
+    """
     before = control_register()
     try:
         flush()
-        yield
+        return function(*args)
     finally:
         restore(before)

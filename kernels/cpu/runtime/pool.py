@@ -133,8 +133,7 @@ def run(body: Callable[..., Any], *args: Any, work: float) -> None:
     """
     count = POOL.threads
     if count == 1 or work < 200_000 or POOL.lock.locked():
-        with flushed():
-            body(0, 1, *args)
+        flushed(body, 0, 1, *args)
         return
     with POOL.lock:
         POOL.claim()
@@ -162,8 +161,7 @@ class _Shared:
                 return
             error = None
             try:
-                with flushed():
-                    self.body(part, self.count, *self.args)
+                flushed(self.body, part, self.count, *self.args)
             except BaseException as raised:
                 error = raised
             self.results.put((part, error))

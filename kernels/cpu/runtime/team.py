@@ -22,7 +22,7 @@ from vae_np._types import Array
 from . import waiting
 from .atomics import atomic_load, atomic_store, atomic_swap
 from .compilation import njit
-from .denormals import control_register, flush, restore
+from .denormals import flushed
 from .pace import Pace
 from .pool import POOL
 from .processors import available
@@ -95,9 +95,7 @@ def complete(control: Array, thread: int, step: int, stage: int) -> bool:
     least = (step - 1) * (2 * parts + units) + (stage + 1) * parts
     if stage == THIRD:
         least = step * (2 * parts + units)
-    return wait(
-        control, DONE, least, control[DONE_LOOKS], control[DONE_SLEEPS], DONE_LIMIT, _line(thread) + LOOKS
-    )
+    return wait(control, DONE, least, control[DONE_LOOKS], control[DONE_SLEEPS], DONE_LIMIT, _line(thread) + LOOKS)
 
 
 @njit()
@@ -183,11 +181,7 @@ class Team:
 
     def _call(self, thread: int, control: Array, *args: Any) -> bool:
         """What a thread does of a step; denormal numbers count as zero there."""
-        before = flush()
-        try:
-            return self._step(thread, control, *args)
-        finally:
-            restore(before)
+        return bool(flushed(self._step, thread, control, *args))
 
     def end(self) -> None:
         """Send the workers home: the next step will send for them."""
@@ -200,13 +194,7 @@ class Team:
         most = min(available(), most)
         parts = self.pace.threads(most)
         started = time.perf_counter()
-        register = control_register()
-        try:
-            self._run(args, parts)
-        except BaseException:
-            # An interrupt may have come just before denormal numbers were to count again.
-            restore(register)
-            raise
+        self._run(args, parts)
         if most > 1:
             self.pace.took(time.perf_counter() - started)
 
