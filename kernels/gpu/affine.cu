@@ -1,5 +1,5 @@
 // affine_act and binary_affine_act: y = activation(x W + b) and its gradients. [D25] [D26] [D28]
-//
+
 #include "active.cuh"
 #include "product.cuh"
 
@@ -11,35 +11,35 @@ __device__ __forceinline__ void forward_tile(TileMemory<edge>& memory, const T* 
     Tile<edge> tile;
     tile.multiply(memory, AlongRows<T>{x, rows, inputs}, AlongColumns<real>{weight, outputs, inputs}, inputs, row0,
                   column0);
+    real of_column[tile.columns];
 #pragma unroll
-    for (int i = 0; i < tile.rows; ++i)
-#pragma unroll
-        for (int j = 0; j < tile.columns; ++j) {
-            const int row = row0 + tile.row(i), column = column0 + tile.column(j);
-            if (row < rows && column < outputs)
-                y[at(row, column, outputs)] = activate(tile.sum[i][j] + bias[column], activation);
-        }
+    for (int j = 0; j < tile.columns; ++j) of_column[j] = bias[min(column0 + tile.column(j), outputs - 1)];
+    tile.meet(memory);
+    tile.each(row0, column0, rows, outputs, [&](int i, int j, int row, int column) {
+        y[at(row, column, outputs)] = activate(tile.sum[i][j] + of_column[j], activation);
+    });
 }
 
-// dx = da W^T, and through the activation of the layer below, whose output is `below`; null where there is none.
+// dx = da W^T, and through the activation of the layer below, whose output is `below`; null where there is none. The
+// grid's third dimension may deal the depth, which needs `parts` and `arrived`.
 template <int edge>
 __device__ __forceinline__ void input_gradient_tile(TileMemory<edge>& memory, const real* da, const real* weight,
                                                     const real* below, real* dx, int rows, int inputs, int outputs,
-                                                    int activation) {
+                                                    int activation, real* parts, u32* arrived) {
     const int row0 = blockIdx.y * edge, column0 = blockIdx.x * edge;
     Tile<edge> tile;
     tile.multiply(memory, AlongRows<real>{da, rows, outputs}, AlongRows<real>{weight, inputs, outputs}, outputs, row0,
                   column0);
-#pragma unroll
-    for (int i = 0; i < tile.rows; ++i)
-#pragma unroll
-        for (int j = 0; j < tile.columns; ++j) {
-            const int row = row0 + tile.row(i), column = column0 + tile.column(j);
-            if (row >= rows || column >= inputs) continue;
-            const i64 place = at(row, column, inputs);
-            const real sum = tile.sum[i][j];
-            dx[place] = below == nullptr ? sum : activation_gradient(sum, below[place], activation);
-        }
+    real y[tile.rows][tile.columns] = {};
+    if (below != nullptr)
+        tile.each(row0, column0, rows, inputs,
+                  [&](int i, int j, int row, int column) { y[i][j] = below[at(row, column, inputs)]; });
+    tile.meet(memory);
+    if (!tile.gather(memory, parts, arrived)) return;
+    tile.each(row0, column0, rows, inputs, [&](int i, int j, int row, int column) {
+        const real sum = tile.sum[i][j];
+        dx[at(row, column, inputs)] = below == nullptr ? sum : activation_gradient(sum, y[i][j], activation);
+    });
 }
 
 // dW = x^T da, and db as the gradient of one more row of W, that of a constant one. [D25]
@@ -50,43 +50,41 @@ __device__ __forceinline__ void weight_gradient_tile(TileMemory<edge>& memory, c
     Tile<edge> tile;
     tile.multiply(memory, AlongColumnsAndOne<T>{x, inputs, rows}, AlongColumns<real>{da, outputs, rows}, rows, row0,
                   column0);
-#pragma unroll
-    for (int i = 0; i < tile.rows; ++i)
-#pragma unroll
-        for (int j = 0; j < tile.columns; ++j) {
-            const int row = row0 + tile.row(i), column = column0 + tile.column(j);
-            if (column >= outputs) continue;
-            if (row < inputs) dweight[at(row, column, outputs)] = tile.sum[i][j];
-            if (row == inputs) dbias[column] = tile.sum[i][j];
-        }
+    tile.meet(memory);
+    tile.each(row0, column0, inputs + 1, outputs, [&](int i, int j, int row, int column) {
+        if (row < inputs)
+            dweight[at(row, column, outputs)] = tile.sum[i][j];
+        else
+            dbias[column] = tile.sum[i][j];
+    });
 }
 
 #define AFFINE_KERNELS(edge)                                                                                           \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
         affine_forward_##edge(const real* x, const real* weight, const real* bias, real* y, int rows, int inputs,      \
                               int outputs, int activation) {                                                           \
         __shared__ TileMemory<edge> memory;                                                                            \
         forward_tile(memory, x, weight, bias, y, rows, inputs, outputs, activation);                                   \
     }                                                                                                                  \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
         binary_forward_dense_##edge(const u8* x, const real* weight, const real* bias, real* y, int rows, int inputs,  \
                                     int outputs, int activation) {                                                     \
         __shared__ TileMemory<edge> memory;                                                                            \
         forward_tile(memory, x, weight, bias, y, rows, inputs, outputs, activation);                                   \
     }                                                                                                                  \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
         affine_input_gradient_##edge(const real* da, const real* weight, const real* below, real* dx, int rows,        \
-                                     int inputs, int outputs, int activation) {                                        \
+                                     int inputs, int outputs, int activation, real* parts, u32* arrived) {             \
         __shared__ TileMemory<edge> memory;                                                                            \
-        input_gradient_tile(memory, da, weight, below, dx, rows, inputs, outputs, activation);                         \
+        input_gradient_tile(memory, da, weight, below, dx, rows, inputs, outputs, activation, parts, arrived);         \
     }                                                                                                                  \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
         affine_weight_gradient_##edge(const real* x, const real* da, real* dweight, real* dbias, int rows, int inputs, \
                                       int outputs) {                                                                   \
         __shared__ TileMemory<edge> memory;                                                                            \
         weight_gradient_tile(memory, x, da, dweight, dbias, rows, inputs, outputs);                                    \
     }                                                                                                                  \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
         binary_weight_gradient_##edge(const u8* x, const real* da, real* dweight, real* dbias, int rows, int inputs,   \
                                       int outputs) {                                                                   \
         __shared__ TileMemory<edge> memory;                                                                            \

@@ -47,7 +47,7 @@ def affine_act_backward(
         dx = empty((batch, inputs), dtype)
         launch(
             f"affine_input_gradient_{edge}", dtype, (blocks(inputs, edge), blocks(batch, edge)), (256,),
-            da, weight, None, dx, batch, inputs, outputs, ACTIVATIONS["identity"],
+            da, weight, None, dx, batch, inputs, outputs, ACTIVATIONS["identity"], None, None,
         )  # fmt: skip
     return give(home, dx, *(_weight_gradient("affine_weight_gradient", x, da) if weight_gradient else (None, None)))
 

@@ -163,11 +163,18 @@ __device__ __forceinline__ void encode_rows_backward(real* shared, const real* d
 
 FOR_TILE_SIZES(LATENT_KERNELS)
 
-// One affine layer, for the gradient of its weights.
-struct Layer {
+// One tile of one affine layer's weights, for their gradient: the host writes one for each block, so that a block has a
+// single look-up to wait for.
+struct WeightTile {
     const void* x;        // (rows, inputs), bytes if `binary`, else real
     const real* da;       // (rows, outputs)
-    i64 rows, inputs, outputs, weight_at, bias_at, binary, first_block;
+    i64 weight_at, bias_at;
+    int rows, inputs, outputs, binary, row0, column0;
+};
+
+// A parameter and its moments.
+struct Entry {
+    real parameter, first, second;
 };
 
 __device__ __forceinline__ Adam adam_of(const double* constants) {
@@ -176,31 +183,51 @@ __device__ __forceinline__ Adam adam_of(const double* constants) {
                 static_cast<real>(c[4]), static_cast<real>(c[5]), static_cast<real>(c[6])};
 }
 
-// One layer's tile of weight gradients, stored if `gradients` is there, and Adam on it if `update`; true if a parameter
-// or moment was left not finite. The bias is one more row of the weights, that of a constant one. [D25] [D31]
-template <int edge, typename T>
-__device__ __forceinline__ bool weight_tile(TileMemory<edge>& memory, const Layer& layer, int number, real* gradients,
-                                            real* parameters, real* first, real* second, const Adam& adam,
+// One tile of weight gradients, stored if `gradients` is there, and Adam on it if `update`; true if a parameter or
+// moment was left not finite. The bias is one more row of the weights, that of a constant one. [D25] [D31]
+template <int edge>
+__device__ __forceinline__ bool weight_tile(TileMemory<edge>& memory, const WeightTile& work, real* gradients,
+                                            real* parameters, real* first, real* second, const double* constants,
                                             bool update) {
-    const int inputs = static_cast<int>(layer.inputs), outputs = static_cast<int>(layer.outputs);
-    const int rows = static_cast<int>(layer.rows);
-    const int across = (outputs + edge - 1) / edge, row0 = number / across * edge, column0 = number % across * edge;
+    const int rows = work.rows, inputs = work.inputs, outputs = work.outputs;
+    const int row0 = work.row0, column0 = work.column0;
     Tile<edge> tile;
-    tile.multiply(memory, AlongColumnsAndOne<T>{static_cast<const T*>(layer.x), inputs, rows},
-                  AlongColumns<real>{layer.da, outputs, rows}, rows, row0, column0);
+    const AlongColumns<real> da = {work.da, outputs, rows};
+    if (work.binary)
+        tile.multiply(memory, AlongColumnsAndOne<u8>{static_cast<const u8*>(work.x), inputs, rows}, da, rows, row0,
+                      column0);
+    else
+        tile.multiply(memory, AlongColumnsAndOne<real>{static_cast<const real*>(work.x), inputs, rows}, da, rows, row0,
+                      column0);
+    const Adam adam = adam_of(constants);
+    const auto place = [&](int row, int column) {
+        return row < inputs ? work.weight_at + at(row, column, outputs) : work.bias_at + column;
+    };
     bool bad = false;
 #pragma unroll
-    for (int i = 0; i < tile.rows; ++i)
-#pragma unroll
-        for (int j = 0; j < tile.columns; ++j) {
-            const int row = row0 + tile.row(i), column = column0 + tile.column(j);
-            if (row > inputs || column >= outputs) continue;
-            const i64 entry = row < inputs ? layer.weight_at + at(row, column, outputs) : layer.bias_at + column;
+    for (int round = 0; round < tile.rounds; ++round) {
+        const int from = 2 * round, to = from + 2;
+        // On their way while the sums meet, and all before the first is stored: none waits for another.
+        Entry entries[2][tile.columns];
+        const auto read = [&](int i, int j, int row, int column) {
+            const i64 entry = place(row, column);
+            entries[i - from][j] = Entry{parameters[entry], first[entry], second[entry]};
+        };
+        const auto step = [&](int i, int j, int row, int column) {
+            const i64 entry = place(row, column);
             if (gradients != nullptr) gradients[entry] = tile.sum[i][j];
-            if (!update) continue;
-            adam_entry(adam, tile.sum[i][j], parameters[entry], first[entry], second[entry]);
-            bad |= !is_finite(parameters[entry]) || !is_finite(second[entry]);
-        }
+            if (!update) return;
+            Entry& now = entries[i - from][j];
+            adam_entry(adam, tile.sum[i][j], now.parameter, now.first, now.second);
+            bad |= !is_finite(now.parameter) || !is_finite(now.second);
+            parameters[entry] = now.parameter;
+            first[entry] = now.first;
+            second[entry] = now.second;
+        };
+        if (update) tile.each(row0, column0, inputs + 1, outputs, read, from, to);
+        tile.meet(memory, round);
+        tile.each(row0, column0, inputs + 1, outputs, step, from, to);
+    }
     return bad;
 }
 
@@ -234,37 +261,25 @@ __device__ __forceinline__ void finish_step(double* shared, State* state, int ba
     state->step += 1;
 }
 
-// One block per tile of weights, over all layers, and one more block, which ends the step. Only that block touches the
-// number of steps; the others read it from the constants.
-template <int edge>
-__device__ __forceinline__ void weights_block(TileMemory<edge>& memory, State* state, const Layer* layers,
-                                              int layer_count, real* gradients, real* parameters, real* first,
-                                              real* second, const double* constants, int update) {
-    int which = layer_count - 1;
-    while (layers[which].first_block > blockIdx.x) --which;
-    const Layer layer = layers[which];
-    const int number = static_cast<int>(blockIdx.x - layer.first_block);
-    const Adam adam = adam_of(constants);
-    const bool bad = layer.binary ? weight_tile<edge, u8>(memory, layer, number, gradients, parameters, first, second,
-                                                          adam, update != 0)
-                                  : weight_tile<edge, real>(memory, layer, number, gradients, parameters, first,
-                                                            second, adam, update != 0);
-    if (bad) atomicMin(&state->first_bad, static_cast<u64>(constants[CONSTANT_STEP]));
-}
-
+// The first block ends the step, and each of the others has a tile of weights, over all layers. Only the first touches
+// the number of steps; the others read it from the constants.
 #define STEP_WEIGHTS(edge)                                                                                             \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
-        step_weights_##edge(State* state, const Layer* layers, int layer_count, int batch, real* gradients,            \
-                            real* parameters, real* first, real* second, const double* constants, int update,          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
+        step_weights_##edge(State* state, const WeightTile* work, int batch, real* gradients, real* parameters,        \
+                            real* first, real* second, const double* constants, int update,                            \
                             const double* partial, int tiles, const real* kl, const real* bound, real* reconstruction, \
                             double* metrics) {                                                                         \
         __shared__ TileMemory<edge> memory;                                                                            \
         __shared__ double shared[PRODUCT_THREADS / 32];                                                                \
-        if (blockIdx.x + 1 < gridDim.x)                                                                                \
-            weights_block(memory, state, layers, layer_count, gradients, parameters, first, second, constants,         \
-                          update);                                                                                     \
-        else                                                                                                           \
+        __shared__ WeightTile mine;                                                                                    \
+        if (blockIdx.x == 0)                                                                                           \
             finish_step(shared, state, batch, partial, tiles, kl, bound, reconstruction, metrics);                     \
+        else {                                                                                                         \
+            if (threadIdx.x == 0) mine = work[blockIdx.x - 1];                                                         \
+            __syncthreads();                                                                                           \
+            if (weight_tile(memory, mine, gradients, parameters, first, second, constants, update != 0))               \
+                atomicMin(&state->first_bad, static_cast<u64>(constants[CONSTANT_STEP]));                              \
+        }                                                                                                              \
     }
 
 FOR_TILE_SIZES(STEP_WEIGHTS)
