@@ -98,26 +98,48 @@ extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
     active_columns(const u8* x, int rows, int columns, int* index, int* counts) {
     __shared__ int totals[ACTIVE_THREADS / 32];
     const i64 row = at(blockIdx.x, 0, columns);
-    const int count = list_active(x + row, columns, index + row, totals);
+    const auto bits = [&](int column) {
+        u32 found = 0;
+        for (int n = 0; n < 4 && column + n < columns; ++n) found |= (x[row + column + n] != 0 ? 1u : 0u) << n;
+        return found;
+    };
+    const int count = list_active(bits, columns, index + row, totals);
     if (threadIdx.x == 0) counts[blockIdx.x] = count;
 }
 
-// y = activation(sum of W's rows where x is one, plus b); one thread per output, a row of blocks per row of x. [D28]
-extern "C" __global__ void __launch_bounds__(128)
+#define GATHER_GROUPS 8
+
+// y = activation(sum of W's rows where x is one, plus b). A block has 32 columns of one row of y, and each of its warps
+// an eighth of the active pixels; all of these are on their way at once, for as long as they are few. [D28]
+extern "C" __global__ void __launch_bounds__(32 * GATHER_GROUPS)
     binary_forward(const int* index, const int* counts, const real* weight, const real* bias, real* y, int rows,
                    int inputs, int outputs, int activation) {
-    const int row = blockIdx.x, column = blockIdx.y * 128 + threadIdx.x;
-    if (column >= outputs) return;
+    __shared__ real sums[GATHER_GROUPS][32];
+    constexpr int at_once = 16;
+    const int row = blockIdx.x, lane = threadIdx.x % 32, group = threadIdx.x / 32;
+    // Lanes beyond the last column work on its copy.
+    const int column = blockIdx.y * 32 + lane, mine = min(column, outputs - 1);
     const int* active = index + at(row, 0, inputs);
     const int count = counts[row];
-    // Four sums at once: four loads are then on their way.
-    real sum[4] = {0, 0, 0, 0};
-    int n = 0;
-    for (; n + 4 <= count; n += 4)
+    const real of_column = bias[mine];
+    real sum[at_once] = {};
+    for (int first = group; first < count; first += GATHER_GROUPS * at_once) {
+        int pixels[at_once];
 #pragma unroll
-        for (int lane = 0; lane < 4; ++lane) sum[lane] += weight[at(active[n + lane], column, outputs)];
-    for (; n < count; ++n) sum[0] += weight[at(active[n], column, outputs)];
-    y[at(row, column, outputs)] = activate((sum[0] + sum[1]) + (sum[2] + sum[3]) + bias[column], activation);
+        for (int n = 0; n < at_once; ++n) pixels[n] = active[min(first + GATHER_GROUPS * n, count - 1)];
+#pragma unroll
+        for (int n = 0; n < at_once; ++n)
+            if (first + GATHER_GROUPS * n < count) sum[n] += weight[at(pixels[n], mine, outputs)];
+    }
+#pragma unroll
+    for (int n = 1; n < at_once; ++n) sum[0] += sum[n];
+    sums[group][lane] = sum[0];
+    __syncthreads();
+    if (group > 0 || column >= outputs) return;
+    real total = sums[0][lane];
+#pragma unroll
+    for (int g = 1; g < GATHER_GROUPS; ++g) total += sums[g][lane];
+    y[at(row, column, outputs)] = activate(total + of_column, activation);
 }
 
 // da = dy times the activation's slope at the output y. [D26]

@@ -31,7 +31,7 @@ GRAPH_STEPS = 25
 SLOTS = 1024
 # From so many examples on, a step uses the kernels for large batches outside its products.
 _LARGE_BATCH = 512
-# Two rows of latents in a block's shared memory, in float64, in addition to 256 partial sums.
+# Two rows of latents in a block's shared memory, in float64, in addition to 1024 partial sums.
 _MOST_LATENTS = 2500
 # Rows that a grid's second dimension can have, in tiles of 64.
 _MOST_ROWS = 64 * 65_535
@@ -204,7 +204,7 @@ class _Steps:
             add(f"affine_input_gradient_{edge}", grid, (256,), *args, at.get("parts"), at.get("arrived"))
 
         add(
-            "step_begin", (batch,), (256,), state, at["data"], orders, places, batch, features, at["bits"],
+            "step_begin", (batch + 1,), (256,), state, at["data"], orders, places, batch, features, at["bits"],
             at["index"], at["counts"], at["constants"],
         )  # fmt: skip
         if self.is_large:
@@ -212,7 +212,7 @@ class _Steps:
             forward("encoder.hidden.0", "binary_forward_dense")
         else:
             add(
-                "binary_forward", (batch, blocks(hidden[0], 128)), (128,), at["index"], at["counts"],
+                "binary_forward", (batch, blocks(hidden[0], 32)), (256,), at["index"], at["counts"],
                 *self._tensors("encoder.hidden.0"), at["encoder.hidden.0"], batch, features, hidden[0], activation,
             )  # fmt: skip
         for i in range(1, depth):
@@ -222,13 +222,13 @@ class _Steps:
         width = self.dtype.itemsize
         # A block of the latent kernels has eight examples where there are many rows, if their latents fit into its
         # memory.
-        few, examples = (64, 8) if self.is_large and latent <= 256 else (32, 1)
+        few, examples, threads = (64, 8, 256) if self.is_large and latent <= 256 else (32, 1, 1024)
         # Several samples are drawn by a kernel of their own.
         drawn = (at["eps"], at["z"]) if samples is None else (None, None)
         add(
-            f"latent_forward_{few}", (blocks(batch, examples),), (256,), state, at[last], *heads, orders, places, batch,
-            hidden[-1], latent, at["mu"], at["logvar"], *drawn, at["kl"],
-            shared=examples * (256 + 2 * latent) * width,
+            f"latent_forward_{few}", (blocks(batch, examples),), (threads,), state, at[last], *heads, orders, places,
+            batch, hidden[-1], latent, at["mu"], at["logvar"], *drawn, at["kl"],
+            shared=examples * (threads + 2 * latent) * width,
         )  # fmt: skip
         if samples is not None:
             add(
@@ -256,7 +256,7 @@ class _Steps:
         of_heads = examples * 2 * latent * width
         if samples is None:
             add(
-                f"latent_backward_{few}", (blocks(batch, examples),), (256,), at["d decoder.hidden.0"],
+                f"latent_backward_{few}", (blocks(batch, examples),), (threads,), at["d decoder.hidden.0"],
                 self._tensors("decoder.hidden.0")[0], at["mu"], at["logvar"], at["eps"], heads[0], heads[2], at[last],
                 at["constants"], batch, latent, hidden[-1], hidden[-1], activation, at["dmu"], at["dlogvar"],
                 at[f"d {last}"], shared=of_heads,
@@ -264,9 +264,9 @@ class _Steps:
         else:
             back_through("decoder.hidden.0")
             add(
-                f"bound_backward_{few}", (blocks(batch, examples),), (256,), at["dz"], at["share"], at["z"], at["eps"],
-                at["logvar"], heads[0], heads[2], at[last], at["constants"], batch, samples, latent, hidden[-1],
-                activation, at["dmu"], at["dlogvar"], at[f"d {last}"], shared=of_heads,
+                f"bound_backward_{few}", (blocks(batch, examples),), (threads,), at["dz"], at["share"], at["z"],
+                at["eps"], at["logvar"], heads[0], heads[2], at[last], at["constants"], batch, samples, latent,
+                hidden[-1], activation, at["dmu"], at["dlogvar"], at[f"d {last}"], shared=of_heads,
             )  # fmt: skip
         for i in range(depth - 1, 0, -1):
             back_through(f"encoder.hidden.{i}")

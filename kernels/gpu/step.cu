@@ -15,76 +15,106 @@
 #include "reduce.cuh"
 #include "step.cuh"
 
-// One block per example: its pixels, binarised anew if asked for, and the list of the active ones. The first block
-// writes the constants of the step. [D28] [D31] [D33] [D38]
-extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
-    step_begin(const State* state, const u8* data, const u32* orders, const u32* places, int batch, int features,
-               u8* bits, int* index, int* counts, double* constants) {
-    __shared__ int totals[ACTIVE_THREADS / 32];
-    const int b = blockIdx.x;
-    const u32 row = data_row(*state, orders, batch, b), place = place_of(places, row);
-    const u8* source = data + static_cast<i64>(row) * features;
-    u8* target = bits + at(b, 0, features);
-    for (int block = threadIdx.x; 4 * block < features; block += ACTIVE_THREADS) {
-        Words words = {};
-        if (state->draw)
-            words = philox(block, place, static_cast<u32>(state->step), stream_word(STREAM_BINARIZE, 0), state->seed);
-        for (int lane = 0; lane < 4 && 4 * block + lane < features; ++lane) {
-            const u8 value = source[4 * block + lane];
-            target[4 * block + lane] = state->draw ? uniform(words.lane[lane]) < probability(value) : value;
-        }
-    }
-    __syncthreads();
-    const int count = list_active(target, features, index + at(b, 0, features), totals);
-    if (threadIdx.x > 0) return;
-    counts[b] = count;
-    if (b > 0) return;
-    const double t = static_cast<double>(state->step + 1), step = static_cast<double>(state->step);
+// The constants of the step. [D31] [D33]
+__device__ __forceinline__ void write_constants(const State& state, int batch, double* constants) {
+    const double t = static_cast<double>(state.step + 1), step = static_cast<double>(state.step);
     const double kl_weight =
-        step >= state->warmup_steps ? state->kl_weight : state->kl_weight * step / state->warmup_steps;
-    constants[0] = state->beta1;
-    constants[1] = 1 - state->beta1;
-    constants[2] = state->beta2;
-    constants[3] = 1 - state->beta2;
-    constants[4] = state->lr / (1 - pow(state->beta1, t));
-    constants[5] = 1 / sqrt(1 - pow(state->beta2, t));
-    constants[6] = state->eps;
+        step >= state.warmup_steps ? state.kl_weight : state.kl_weight * step / state.warmup_steps;
+    constants[0] = state.beta1;
+    constants[1] = 1 - state.beta1;
+    constants[2] = state.beta2;
+    constants[3] = 1 - state.beta2;
+    constants[4] = state.lr / (1 - pow(state.beta1, t));
+    constants[5] = 1 / sqrt(1 - pow(state.beta2, t));
+    constants[6] = state.eps;
     constants[CONSTANT_DKL] = kl_weight / batch;
     constants[CONSTANT_KL_WEIGHT] = kl_weight;
     constants[CONSTANT_STEP] = step;
 }
 
+// One block per example: its pixels, binarised anew if asked for, and the list of the active ones. One more block
+// writes the constants of the step, whose powers take as long as all the rest. [D28] [D38]
+extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
+    step_begin(const State* state, const u8* data, const u32* orders, const u32* places, int batch, int features,
+               u8* bits, int* index, int* counts, double* constants) {
+    __shared__ int totals[ACTIVE_THREADS / 32];
+    const int b = blockIdx.x;
+    if (b == batch) {
+        if (threadIdx.x == 0) write_constants(*state, batch, constants);
+        return;
+    }
+    const u32 row = data_row(*state, orders, batch, b), place = place_of(places, row);
+    const u8* source = data + static_cast<i64>(row) * features;
+    u8* target = bits + at(b, 0, features);
+    const auto draw_four = [&](int column) {
+        u8 values[4];
+#pragma unroll
+        for (int n = 0; n < 4; ++n) values[n] = column + n < features ? source[column + n] : 0;
+        if (state->draw) {
+            const Words words = philox(column / 4, place, static_cast<u32>(state->step),
+                                       stream_word(STREAM_BINARIZE, 0), state->seed);
+#pragma unroll
+            for (int n = 0; n < 4; ++n) values[n] = uniform(words.lane[n]) < probability(values[n]);
+        }
+        u32 found = 0;
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+            if (column + n < features) target[column + n] = values[n];
+            found |= (values[n] != 0 ? 1u : 0u) << n;
+        }
+        return found;
+    };
+    const int count = list_active(draw_four, features, index + at(b, 0, features), totals);
+    if (threadIdx.x == 0) counts[b] = count;
+}
+
 // Both heads, then the KL, and z unless it is null. Threads take (unit of h, head's output) in turn, neighbours
-// neighbouring outputs. Shared memory: LATENT_THREADS + 2 latent entries per example. [D17] [D19] [D22]
+// neighbouring outputs. Shared memory: one entry per thread and 2 latent ones per example. [D17] [D19] [D22]
 template <int edge>
 __device__ __forceinline__ void encode_rows(real* shared, const State& state, const real* h, const real* mu_weight,
                                             const real* mu_bias, const real* logvar_weight, const real* logvar_bias,
                                             const u32* orders, const u32* places, int batch, int hidden, int latent,
                                             real* mu, real* logvar, real* eps, real* z, real* kl) {
-    constexpr int count = LatentRows<edge>::count;
-    real *partial = shared, *heads = shared + count * LATENT_THREADS;
+    using Rows = LatentRows<edge>;
+    constexpr int count = Rows::count, threads = Rows::threads, at_once = Rows::at_once;
+    // With one example per block the last warp draws its noise while the others are at the heads; with several, where
+    // that would take it too long, all threads do.
+    constexpr int workers = count == 1 ? threads - 32 : threads, first_drawer = count == 1 ? workers : 0;
+    real *partial = shared, *heads = shared + count * threads;
     const int b0 = blockIdx.x * count, thread = threadIdx.x;
-    for (int first = 0; first < 2 * latent; first += LATENT_THREADS) {
-        const int width = min(LATENT_THREADS, 2 * latent - first), groups = LATENT_THREADS / width;
+    if (z != nullptr && thread >= first_drawer)
+        for (int n = thread - first_drawer; n < count * latent; n += threads - first_drawer) {
+            const int b = b0 + n / latent, k = n % latent;
+            if (b >= batch) continue;
+            const u32 place = place_of(places, data_row(state, orders, batch, b));
+            eps[at(b, k, latent)] =
+                normal_at(k, place, static_cast<u32>(state.step), stream_word(STREAM_EPS, 0), state.seed);
+        }
+    for (int first = 0; first < 2 * latent; first += workers) {
+        const int width = min(workers, 2 * latent - first), groups = workers / width;
         const int group = thread / width, output = first + thread % width;
         real sum[count] = {};
         if (group < groups) {
             const real* weight = output < latent ? mu_weight + output : logvar_weight + (output - latent);
-#pragma unroll 4
-            for (int i = group; i < hidden; i += groups) {
-                const real factor = weight[at(i, 0, latent)];
+            for (int first_unit = group; first_unit < hidden; first_unit += at_once * groups)
 #pragma unroll
-                // Rows beyond the batch are copies of its last one, and give no result.
-                for (int r = 0; r < count; ++r) sum[r] += h[at(min(b0 + r, batch - 1), i, hidden)] * factor;
-            }
+                for (int n = 0; n < at_once; ++n) {
+                    const int unit = first_unit + n * groups, i = min(unit, hidden - 1);
+                    const real factor = weight[at(i, 0, latent)];
+#pragma unroll
+                    for (int r = 0; r < count; ++r) {
+                        const real product = h[at(min(b0 + r, batch - 1), i, hidden)] * factor;
+                        sum[r] += unit < hidden ? product : real(0);
+                    }
+                }
         }
 #pragma unroll
-        for (int r = 0; r < count; ++r) partial[r * LATENT_THREADS + thread] = sum[r];
+        for (int r = 0; r < count; ++r) partial[r * threads + thread] = sum[r];
         __syncthreads();
         if (thread < width)
             for (int r = 0; r < count; ++r) {
                 real total = output < latent ? mu_bias[output] : logvar_bias[output - latent];
-                for (int g = 0; g < groups; ++g) total += partial[r * LATENT_THREADS + g * width + thread];
+                for (int g = 0; g < groups; ++g) total += partial[r * threads + g * width + thread];
                 heads[r * 2 * latent + output] = total;
             }
         __syncthreads();
@@ -92,7 +122,6 @@ __device__ __forceinline__ void encode_rows(real* shared, const State& state, co
     const int r = thread / 32, b = b0 + r;
     if (r >= count || b >= batch) return;
     const real* head = heads + r * 2 * latent;
-    const u32 place = place_of(places, data_row(state, orders, batch, b)), last = stream_word(STREAM_EPS, 0);
     double twice_kl = 0;
     for (int k = thread % 32; k < latent; k += 32) {
         const real m = head[k], v = head[latent + k];
@@ -100,10 +129,7 @@ __device__ __forceinline__ void encode_rows(real* shared, const State& state, co
         mu[entry] = m;
         logvar[entry] = v;
         twice_kl += kl_term(m, v);
-        if (z == nullptr) continue;
-        const real e = normal_at(k, place, static_cast<u32>(state.step), last, state.seed);
-        eps[entry] = e;
-        z[entry] = latent_sample(m, v, e);
+        if (z != nullptr) z[entry] = latent_sample(m, v, eps[entry]);
     }
     twice_kl = warp_sum(twice_kl);
     if (thread % 32 == 0) kl[b] = static_cast<real>(0.5 * twice_kl);
@@ -117,16 +143,23 @@ __device__ __forceinline__ void encode_rows_backward(real* shared, const real* d
                                                      const real* mu_weight, const real* logvar_weight, const real* h,
                                                      real dkl, int batch, int latent, int decoder_hidden, int hidden,
                                                      int activation, real* dmu, real* dlogvar, real* dh) {
-    constexpr int count = LatentRows<edge>::count;
+    using Rows = LatentRows<edge>;
+    constexpr int count = Rows::count, at_once = Rows::at_once;
     const int b0 = blockIdx.x * count, lane = threadIdx.x % 32;
     // One warp per latent.
-    for (int k = threadIdx.x / 32; k < latent; k += LATENT_THREADS / 32) {
+    for (int k = threadIdx.x / 32; k < latent; k += Rows::threads / 32) {
         real sum[count] = {};
-        for (int i = lane; i < decoder_hidden; i += 32) {
-            const real factor = decoder_weight[at(k, i, decoder_hidden)];
+        for (int first = lane; first < decoder_hidden; first += 32 * at_once)
 #pragma unroll
-            for (int r = 0; r < count; ++r) sum[r] += da[at(min(b0 + r, batch - 1), i, decoder_hidden)] * factor;
-        }
+            for (int n = 0; n < at_once; ++n) {
+                const int unit = first + 32 * n, i = min(unit, decoder_hidden - 1);
+                const real factor = decoder_weight[at(k, i, decoder_hidden)];
+#pragma unroll
+                for (int r = 0; r < count; ++r) {
+                    const real product = da[at(min(b0 + r, batch - 1), i, decoder_hidden)] * factor;
+                    sum[r] += unit < decoder_hidden ? product : real(0);
+                }
+            }
 #pragma unroll
         for (int r = 0; r < count; ++r) {
             const real dz = static_cast<real>(warp_sum(sum[r]));
@@ -141,7 +174,7 @@ __device__ __forceinline__ void encode_rows_backward(real* shared, const real* d
 }
 
 #define LATENT_KERNELS(edge)                                                                                           \
-    extern "C" __global__ void __launch_bounds__(LATENT_THREADS, 2)                                                    \
+    extern "C" __global__ void LATENT_BOUNDS(edge)                                                                 \
         latent_forward_##edge(const State* state, const real* h, const real* mu_weight, const real* mu_bias,           \
                               const real* logvar_weight, const real* logvar_bias, const u32* orders,                   \
                               const u32* places, int batch, int hidden, int latent, real* mu, real* logvar, real* eps, \
@@ -150,7 +183,7 @@ __device__ __forceinline__ void encode_rows_backward(real* shared, const real* d
         encode_rows<edge>(dynamic, *state, h, mu_weight, mu_bias, logvar_weight, logvar_bias, orders, places, batch,   \
                           hidden, latent, mu, logvar, eps, z, kl);                                                     \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(LATENT_THREADS, 2)                                                    \
+    extern "C" __global__ void LATENT_BOUNDS(edge)                                                                 \
         latent_backward_##edge(const real* da, const real* decoder_weight, const real* mu, const real* logvar,         \
                                const real* eps, const real* mu_weight, const real* logvar_weight, const real* h,       \
                                const double* constants, int batch, int latent, int decoder_hidden, int hidden,         \
