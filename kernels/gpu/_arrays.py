@@ -54,6 +54,10 @@ def launch(kernel: str, dtype: Any, grid: tuple[int, ...], block: tuple[int, ...
     device().prepare(kernel, dtype, grid, block, args, shared)()
 
 
+# The products' panels (product.cuh); a share of the depth has at least two of them.
+_PANEL = 64
+
+
 def blocks(count: int, size: int) -> int:
     """How many blocks of `size` cover `count`."""
     return -(-count // size)
@@ -62,3 +66,15 @@ def blocks(count: int, size: int) -> int:
 def tile(rows: int, columns: int) -> int:
     """The edge of the tiles that a product's result (rows, columns) has: large ones, where they are enough blocks."""
     return 64 if blocks(rows, 64) * blocks(columns, 64) >= _ENOUGH_BLOCKS else 32
+
+
+def depth_parts(rows: int, columns: int, depth: int) -> int:
+    """Among how many blocks the depth of a product (rows, columns) is dealt: more, where tiles are few and it is deep.
+
+    To add up the blocks' sums takes about as long as three panels.
+    """
+    edge = tile(rows, columns)
+    tiles, panels = blocks(rows, edge) * blocks(columns, edge), blocks(depth, _PANEL)
+    if panels < 6 or 2 * tiles > _ENOUGH_BLOCKS:
+        return 1
+    return min(blocks(2 * _ENOUGH_BLOCKS, tiles), panels // 2)

@@ -1,5 +1,5 @@
 // affine_act and binary_affine_act: y = activation(x W + b) and its gradients. [D25] [D26] [D28]
-//
+
 #include "active.cuh"
 #include "product.cuh"
 
@@ -11,35 +11,35 @@ __device__ __forceinline__ void forward_tile(TileMemory<edge>& memory, const T* 
     Tile<edge> tile;
     tile.multiply(memory, AlongRows<T>{x, rows, inputs}, AlongColumns<real>{weight, outputs, inputs}, inputs, row0,
                   column0);
+    real of_column[tile.columns];
 #pragma unroll
-    for (int i = 0; i < tile.rows; ++i)
-#pragma unroll
-        for (int j = 0; j < tile.columns; ++j) {
-            const int row = row0 + tile.row(i), column = column0 + tile.column(j);
-            if (row < rows && column < outputs)
-                y[at(row, column, outputs)] = activate(tile.sum[i][j] + bias[column], activation);
-        }
+    for (int j = 0; j < tile.columns; ++j) of_column[j] = bias[min(column0 + tile.column(j), outputs - 1)];
+    tile.meet(memory);
+    tile.each(row0, column0, rows, outputs, [&](int i, int j, int row, int column) {
+        y[at(row, column, outputs)] = activate(tile.sum[i][j] + of_column[j], activation);
+    });
 }
 
-// dx = da W^T, and through the activation of the layer below, whose output is `below`; null where there is none.
+// dx = da W^T, and through the activation of the layer below, whose output is `below`; null where there is none. The
+// grid's third dimension may deal the depth, which needs `parts` and `arrived`.
 template <int edge>
 __device__ __forceinline__ void input_gradient_tile(TileMemory<edge>& memory, const real* da, const real* weight,
                                                     const real* below, real* dx, int rows, int inputs, int outputs,
-                                                    int activation) {
+                                                    int activation, real* parts, u32* arrived) {
     const int row0 = blockIdx.y * edge, column0 = blockIdx.x * edge;
     Tile<edge> tile;
     tile.multiply(memory, AlongRows<real>{da, rows, outputs}, AlongRows<real>{weight, inputs, outputs}, outputs, row0,
                   column0);
-#pragma unroll
-    for (int i = 0; i < tile.rows; ++i)
-#pragma unroll
-        for (int j = 0; j < tile.columns; ++j) {
-            const int row = row0 + tile.row(i), column = column0 + tile.column(j);
-            if (row >= rows || column >= inputs) continue;
-            const i64 place = at(row, column, inputs);
-            const real sum = tile.sum[i][j];
-            dx[place] = below == nullptr ? sum : activation_gradient(sum, below[place], activation);
-        }
+    real y[tile.rows][tile.columns] = {};
+    if (below != nullptr)
+        tile.each(row0, column0, rows, inputs,
+                  [&](int i, int j, int row, int column) { y[i][j] = below[at(row, column, inputs)]; });
+    tile.meet(memory);
+    if (!tile.gather(memory, parts, arrived)) return;
+    tile.each(row0, column0, rows, inputs, [&](int i, int j, int row, int column) {
+        const real sum = tile.sum[i][j];
+        dx[at(row, column, inputs)] = below == nullptr ? sum : activation_gradient(sum, y[i][j], activation);
+    });
 }
 
 // dW = x^T da, and db as the gradient of one more row of W, that of a constant one. [D25]
@@ -50,43 +50,41 @@ __device__ __forceinline__ void weight_gradient_tile(TileMemory<edge>& memory, c
     Tile<edge> tile;
     tile.multiply(memory, AlongColumnsAndOne<T>{x, inputs, rows}, AlongColumns<real>{da, outputs, rows}, rows, row0,
                   column0);
-#pragma unroll
-    for (int i = 0; i < tile.rows; ++i)
-#pragma unroll
-        for (int j = 0; j < tile.columns; ++j) {
-            const int row = row0 + tile.row(i), column = column0 + tile.column(j);
-            if (column >= outputs) continue;
-            if (row < inputs) dweight[at(row, column, outputs)] = tile.sum[i][j];
-            if (row == inputs) dbias[column] = tile.sum[i][j];
-        }
+    tile.meet(memory);
+    tile.each(row0, column0, inputs + 1, outputs, [&](int i, int j, int row, int column) {
+        if (row < inputs)
+            dweight[at(row, column, outputs)] = tile.sum[i][j];
+        else
+            dbias[column] = tile.sum[i][j];
+    });
 }
 
 #define AFFINE_KERNELS(edge)                                                                                           \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
         affine_forward_##edge(const real* x, const real* weight, const real* bias, real* y, int rows, int inputs,      \
                               int outputs, int activation) {                                                           \
         __shared__ TileMemory<edge> memory;                                                                            \
         forward_tile(memory, x, weight, bias, y, rows, inputs, outputs, activation);                                   \
     }                                                                                                                  \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
         binary_forward_dense_##edge(const u8* x, const real* weight, const real* bias, real* y, int rows, int inputs,  \
                                     int outputs, int activation) {                                                     \
         __shared__ TileMemory<edge> memory;                                                                            \
         forward_tile(memory, x, weight, bias, y, rows, inputs, outputs, activation);                                   \
     }                                                                                                                  \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
         affine_input_gradient_##edge(const real* da, const real* weight, const real* below, real* dx, int rows,        \
-                                     int inputs, int outputs, int activation) {                                        \
+                                     int inputs, int outputs, int activation, real* parts, u32* arrived) {             \
         __shared__ TileMemory<edge> memory;                                                                            \
-        input_gradient_tile(memory, da, weight, below, dx, rows, inputs, outputs, activation);                         \
+        input_gradient_tile(memory, da, weight, below, dx, rows, inputs, outputs, activation, parts, arrived);         \
     }                                                                                                                  \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
         affine_weight_gradient_##edge(const real* x, const real* da, real* dweight, real* dbias, int rows, int inputs, \
                                       int outputs) {                                                                   \
         __shared__ TileMemory<edge> memory;                                                                            \
         weight_gradient_tile(memory, x, da, dweight, dbias, rows, inputs, outputs);                                    \
     }                                                                                                                  \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
         binary_weight_gradient_##edge(const u8* x, const real* da, real* dweight, real* dbias, int rows, int inputs,   \
                                       int outputs) {                                                                   \
         __shared__ TileMemory<edge> memory;                                                                            \
@@ -100,26 +98,48 @@ extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
     active_columns(const u8* x, int rows, int columns, int* index, int* counts) {
     __shared__ int totals[ACTIVE_THREADS / 32];
     const i64 row = at(blockIdx.x, 0, columns);
-    const int count = list_active(x + row, columns, index + row, totals);
+    const auto bits = [&](int column) {
+        u32 found = 0;
+        for (int n = 0; n < 4 && column + n < columns; ++n) found |= (x[row + column + n] != 0 ? 1u : 0u) << n;
+        return found;
+    };
+    const int count = list_active(bits, columns, index + row, totals);
     if (threadIdx.x == 0) counts[blockIdx.x] = count;
 }
 
-// y = activation(sum of W's rows where x is one, plus b); one thread per output, a row of blocks per row of x. [D28]
-extern "C" __global__ void __launch_bounds__(128)
+#define GATHER_GROUPS 8
+
+// y = activation(sum of W's rows where x is one, plus b). A block has 32 columns of one row of y, and each of its warps
+// an eighth of the active pixels; all of these are on their way at once, for as long as they are few. [D28]
+extern "C" __global__ void __launch_bounds__(32 * GATHER_GROUPS)
     binary_forward(const int* index, const int* counts, const real* weight, const real* bias, real* y, int rows,
                    int inputs, int outputs, int activation) {
-    const int row = blockIdx.x, column = blockIdx.y * 128 + threadIdx.x;
-    if (column >= outputs) return;
+    __shared__ real sums[GATHER_GROUPS][32];
+    constexpr int at_once = 16;
+    const int row = blockIdx.x, lane = threadIdx.x % 32, group = threadIdx.x / 32;
+    // Lanes beyond the last column work on its copy.
+    const int column = blockIdx.y * 32 + lane, mine = min(column, outputs - 1);
     const int* active = index + at(row, 0, inputs);
     const int count = counts[row];
-    // Four sums at once: four loads are then on their way.
-    real sum[4] = {0, 0, 0, 0};
-    int n = 0;
-    for (; n + 4 <= count; n += 4)
+    const real of_column = bias[mine];
+    real sum[at_once] = {};
+    for (int first = group; first < count; first += GATHER_GROUPS * at_once) {
+        int pixels[at_once];
 #pragma unroll
-        for (int lane = 0; lane < 4; ++lane) sum[lane] += weight[at(active[n + lane], column, outputs)];
-    for (; n < count; ++n) sum[0] += weight[at(active[n], column, outputs)];
-    y[at(row, column, outputs)] = activate((sum[0] + sum[1]) + (sum[2] + sum[3]) + bias[column], activation);
+        for (int n = 0; n < at_once; ++n) pixels[n] = active[min(first + GATHER_GROUPS * n, count - 1)];
+#pragma unroll
+        for (int n = 0; n < at_once; ++n)
+            if (first + GATHER_GROUPS * n < count) sum[n] += weight[at(pixels[n], mine, outputs)];
+    }
+#pragma unroll
+    for (int n = 1; n < at_once; ++n) sum[0] += sum[n];
+    sums[group][lane] = sum[0];
+    __syncthreads();
+    if (group > 0 || column >= outputs) return;
+    real total = sums[0][lane];
+#pragma unroll
+    for (int g = 1; g < GATHER_GROUPS; ++g) total += sums[g][lane];
+    y[at(row, column, outputs)] = activate(total + of_column, activation);
 }
 
 // da = dy times the activation's slope at the output y. [D26]

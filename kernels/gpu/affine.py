@@ -47,7 +47,7 @@ def affine_act_backward(
         dx = empty((batch, inputs), dtype)
         launch(
             f"affine_input_gradient_{edge}", dtype, (blocks(inputs, edge), blocks(batch, edge)), (256,),
-            da, weight, None, dx, batch, inputs, outputs, ACTIVATIONS["identity"],
+            da, weight, None, dx, batch, inputs, outputs, ACTIVATIONS["identity"], None, None,
         )  # fmt: skip
     return give(home, dx, *(_weight_gradient("affine_weight_gradient", x, da) if weight_gradient else (None, None)))
 
@@ -62,7 +62,7 @@ def binary_affine_act_forward(x: Array, weight: Array, bias: Array, activation: 
     index, counts = empty((batch, inputs), np.int32), empty((batch,), np.int32)
     launch("active_columns", dtype, (batch,), (256,), x, batch, inputs, index, counts)
     launch(
-        "binary_forward", dtype, (batch, blocks(outputs, 128)), (128,),
+        "binary_forward", dtype, (batch, blocks(outputs, 32)), (256,),
         index, counts, weight, bias, y, batch, inputs, outputs, kind,
     )  # fmt: skip
     return give(home, y)[0], (x, y, kind, home)

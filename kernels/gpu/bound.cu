@@ -82,7 +82,7 @@ __device__ __forceinline__ void bound_rows_backward(real* shared, const real* dz
     const real beta = static_cast<real>(constants[CONSTANT_KL_WEIGHT]);
     const real dkl = static_cast<real>(constants[CONSTANT_DKL]);
     // One warp per latent; its lanes are the samples.
-    for (int k = threadIdx.x / 32; k < latent; k += LATENT_THREADS / 32)
+    for (int k = threadIdx.x / 32; k < latent; k += LatentRows<edge>::threads / 32)
         for (int b = b0; b < b0 + LatentRows<edge>::count && b < batch; ++b) {
             double along = 0, with_eps = 0;
             for (int row = b * samples + lane; row < (b + 1) * samples; row += 32) {
@@ -104,7 +104,7 @@ __device__ __forceinline__ void bound_rows_backward(real* shared, const real* dz
 }
 
 #define BOUND_BACKWARD(edge)                                                                                           \
-    extern "C" __global__ void __launch_bounds__(LATENT_THREADS, 2)                                                    \
+    extern "C" __global__ void LATENT_BOUNDS(edge)                                                                 \
         bound_backward_##edge(const real* dz, const real* share, const real* z, const real* eps, const real* logvar,   \
                               const real* mu_weight, const real* logvar_weight, const real* h,                         \
                               const double* constants, int batch, int samples, int latent, int hidden, int activation, \

@@ -22,7 +22,7 @@ from vae_np.step import Optimiser, TrainingState
 
 from .. import arguments
 from ..arguments import ACTIVATIONS, check_batch, check_fused
-from ._arrays import blocks, tile
+from ._arrays import blocks, depth_parts, tile
 from ._device import Launch, Pending, device
 
 # Steps in one graph: the host launches once for all of them, and launches the steps left over one by one.
@@ -31,21 +31,21 @@ GRAPH_STEPS = 25
 SLOTS = 1024
 # From so many examples on, a step uses the kernels for large batches outside its products.
 _LARGE_BATCH = 512
-# Two rows of latents in a block's shared memory, in float64, in addition to 256 partial sums.
+# Two rows of latents in a block's shared memory, in float64, in addition to 1024 partial sums.
 _MOST_LATENTS = 2500
 # Rows that a grid's second dimension can have, in tiles of 64.
 _MOST_ROWS = 64 * 65_535
 _NEVER = 2**64 - 1
 
-# `State` and `Layer` of step.cu; every word has eight bytes.
+# `State` and `WeightTile` of step.cu, in words of eight bytes.
 _STATE = np.dtype(
     [(name, "u8") for name in ("step", "seed", "rows", "steps_per_epoch", "slots", "first_bad")]
     + [(name, "f8") for name in ("lr", "beta1", "beta2", "eps", "kl_weight", "warmup_steps")]
     + [(name, "u8") for name in ("draw", "spare")]
 )
-_LAYER = np.dtype(
-    [("x", "u8"), ("da", "u8")]
-    + [(name, "i8") for name in ("rows", "inputs", "outputs", "weight_at", "bias_at", "binary", "first_block")]
+_WEIGHT_TILE = np.dtype(
+    [("x", "u8"), ("da", "u8"), ("weight_at", "i8"), ("bias_at", "i8")]
+    + [(name, "i4") for name in ("rows", "inputs", "outputs", "binary", "row0", "column0")]
 )
 _STATE_WORDS, _METRICS = _STATE.itemsize // 8, 3
 
@@ -86,7 +86,9 @@ class _Steps:
             raise InputError(f"batch: got {self.decoded} rows with all samples, expected at most {_MOST_ROWS}")
         # All in one place, so that every later step finds it there.
         self.at = {name: device().empty(shape, dtype) for name, (shape, dtype) in wanted.items()}
-        device().write(self.at["layers"], self._layers())
+        device().write(self.at["weight_tiles"], self._weight_tiles())
+        if "arrived" in self.at:
+            device().write(self.at["arrived"], np.zeros(wanted["arrived"][0], np.uint32))
         # No kernel writes the padding between tensors, which has to stay zero.
         device().write(self.at["gradients"], np.zeros_like(state.gradients.flat))
 
@@ -98,7 +100,6 @@ class _Steps:
             "data": ((rows, arch.features), np.uint8),
             "state": ((_STATE_WORDS + _METRICS * SLOTS,), np.uint64),
             "constants": ((10,), np.float64),
-            "layers": ((len(self._names), _LAYER.itemsize // 8), np.uint64),
             "bits": ((batch, arch.features), np.uint8),
             "index": ((batch, arch.features), np.int32),
             "counts": ((batch,), np.int32),
@@ -116,10 +117,19 @@ class _Steps:
         if self.samples is not None:
             found |= {"dz": ((decoded, arch.latent), real), "log_w": ((decoded,), np.float64)}
             found |= {"share": ((decoded,), real), "bound": ((batch,), real)}
+        weight_tiles, arrived, parts = 0, 0, 0
         for name in self._names:
+            rows, (inputs, outputs) = self._rows(name), self.state.parameters[f"{name}.weight"].shape
             if ".hidden." in name:
-                shape = (self._rows(name), self.state.parameters[f"{name}.weight"].shape[1])
-                found |= {name: (shape, real), f"d {name}": (shape, real)}
+                found |= dict.fromkeys((name, f"d {name}"), ((rows, outputs), real))
+            weight_tiles += blocks(inputs + 1, self.weights_edge) * blocks(outputs, self.weights_edge)
+            count, edge = depth_parts(rows, inputs, outputs), tile(rows, inputs)
+            if count > 1:
+                tiles = blocks(rows, edge) * blocks(inputs, edge)
+                arrived, parts = max(arrived, tiles), max(parts, tiles * count * edge**2)
+        found["weight_tiles"] = (weight_tiles, _WEIGHT_TILE.itemsize // 8), np.uint64
+        if parts > 0:
+            found |= {"parts": ((parts,), real), "arrived": ((arrived,), np.uint32)}
         return found
 
     def _rows(self, layer: str) -> int:
@@ -137,19 +147,20 @@ class _Steps:
         first = "bits" if part == "encoder" else "z"
         return (first if number == 0 else f"{part}.hidden.{number - 1}"), f"d {name}"
 
-    def _layers(self) -> Array:
-        table, parameters = np.zeros(len(self._names), _LAYER), self.state.parameters
-        block = 0
-        for entry, name in zip(table, self._names, strict=True):
+    def _weight_tiles(self) -> Array:
+        parameters, found = self.state.parameters, []
+        for name in self._names:
             inputs, outputs = parameters[f"{name}.weight"].shape
+            # The bias is one more row of the weights.
+            corners = np.mgrid[0 : inputs + 1 : self.weights_edge, 0 : outputs : self.weights_edge].reshape(2, -1)
+            tiles = np.zeros(corners.shape[1], _WEIGHT_TILE)
             source, gradient = self._sources(name)
-            entry["x"], entry["da"] = (device().address(self.at[buffer]) for buffer in (source, gradient))
-            entry["rows"], entry["inputs"], entry["outputs"] = self._rows(name), inputs, outputs
-            entry["weight_at"], entry["bias_at"] = (parameters.offset(f"{name}.{kind}") for kind in ("weight", "bias"))
-            entry["binary"], entry["first_block"] = int(source == "bits"), block
-            block += blocks(inputs + 1, self.weights_edge) * blocks(outputs, self.weights_edge)
-        self._weight_blocks = block
-        return table.view(np.uint64).reshape(len(table), -1)
+            tiles["x"], tiles["da"] = (device().address(self.at[buffer]) for buffer in (source, gradient))
+            tiles["weight_at"], tiles["bias_at"] = (parameters.offset(f"{name}.{kind}") for kind in ("weight", "bias"))
+            tiles["rows"], tiles["inputs"], tiles["outputs"] = self._rows(name), inputs, outputs
+            tiles["binary"], (tiles["row0"], tiles["column0"]) = source == "bits", corners
+            found.append(tiles)
+        return np.concatenate(found).view(np.uint64).reshape(-1, _WEIGHT_TILE.itemsize // 8)
 
     def _tensors(self, layer: str) -> tuple[Any, Any]:
         """A layer's weight and bias, as views of the parameters on the device."""
@@ -186,14 +197,14 @@ class _Steps:
             inputs, outputs = self.state.parameters[f"{layer}.weight"].shape
             rows = self._rows(layer)
             edge = tile(rows, inputs)
-            grid = blocks(inputs, edge), blocks(rows, edge)
+            grid = blocks(inputs, edge), blocks(rows, edge), depth_parts(rows, inputs, outputs)
             through = (None, at["dz"]) if below == "z" else (at[below], at[f"d {below}"])
             kind = ACTIVATIONS["identity"] if below == "z" else activation
             args = at[gradient], self._tensors(layer)[0], *through, rows, inputs, outputs, kind
-            add(f"affine_input_gradient_{edge}", grid, (256,), *args)
+            add(f"affine_input_gradient_{edge}", grid, (256,), *args, at.get("parts"), at.get("arrived"))
 
         add(
-            "step_begin", (batch,), (256,), state, at["data"], orders, places, batch, features, at["bits"],
+            "step_begin", (batch + 1,), (256,), state, at["data"], orders, places, batch, features, at["bits"],
             at["index"], at["counts"], at["constants"],
         )  # fmt: skip
         if self.is_large:
@@ -201,7 +212,7 @@ class _Steps:
             forward("encoder.hidden.0", "binary_forward_dense")
         else:
             add(
-                "binary_forward", (batch, blocks(hidden[0], 128)), (128,), at["index"], at["counts"],
+                "binary_forward", (batch, blocks(hidden[0], 32)), (256,), at["index"], at["counts"],
                 *self._tensors("encoder.hidden.0"), at["encoder.hidden.0"], batch, features, hidden[0], activation,
             )  # fmt: skip
         for i in range(1, depth):
@@ -211,13 +222,13 @@ class _Steps:
         width = self.dtype.itemsize
         # A block of the latent kernels has eight examples where there are many rows, if their latents fit into its
         # memory.
-        few, examples = (64, 8) if self.is_large and latent <= 256 else (32, 1)
+        few, examples, threads = (64, 8, 256) if self.is_large and latent <= 256 else (32, 1, 1024)
         # Several samples are drawn by a kernel of their own.
         drawn = (at["eps"], at["z"]) if samples is None else (None, None)
         add(
-            f"latent_forward_{few}", (blocks(batch, examples),), (256,), state, at[last], *heads, orders, places, batch,
-            hidden[-1], latent, at["mu"], at["logvar"], *drawn, at["kl"],
-            shared=examples * (256 + 2 * latent) * width,
+            f"latent_forward_{few}", (blocks(batch, examples),), (threads,), state, at[last], *heads, orders, places,
+            batch, hidden[-1], latent, at["mu"], at["logvar"], *drawn, at["kl"],
+            shared=examples * (threads + 2 * latent) * width,
         )  # fmt: skip
         if samples is not None:
             add(
@@ -245,7 +256,7 @@ class _Steps:
         of_heads = examples * 2 * latent * width
         if samples is None:
             add(
-                f"latent_backward_{few}", (blocks(batch, examples),), (256,), at["d decoder.hidden.0"],
+                f"latent_backward_{few}", (blocks(batch, examples),), (threads,), at["d decoder.hidden.0"],
                 self._tensors("decoder.hidden.0")[0], at["mu"], at["logvar"], at["eps"], heads[0], heads[2], at[last],
                 at["constants"], batch, latent, hidden[-1], hidden[-1], activation, at["dmu"], at["dlogvar"],
                 at[f"d {last}"], shared=of_heads,
@@ -253,17 +264,16 @@ class _Steps:
         else:
             back_through("decoder.hidden.0")
             add(
-                f"bound_backward_{few}", (blocks(batch, examples),), (256,), at["dz"], at["share"], at["z"], at["eps"],
-                at["logvar"], heads[0], heads[2], at[last], at["constants"], batch, samples, latent, hidden[-1],
-                activation, at["dmu"], at["dlogvar"], at[f"d {last}"], shared=of_heads,
+                f"bound_backward_{few}", (blocks(batch, examples),), (threads,), at["dz"], at["share"], at["z"],
+                at["eps"], at["logvar"], heads[0], heads[2], at[last], at["constants"], batch, samples, latent,
+                hidden[-1], activation, at["dmu"], at["dlogvar"], at[f"d {last}"], shared=of_heads,
             )  # fmt: skip
         for i in range(depth - 1, 0, -1):
             back_through(f"encoder.hidden.{i}")
         add(
-            f"step_weights_{self.weights_edge}", (self._weight_blocks + 1,), (256,), state, at["layers"],
-            len(self._names), batch, at["gradients"] if keep else None, at["parameters"], at["first"], at["second"],
-            at["constants"], int(update), at["partial"], tiles, at["kl"], at.get("bound"), at["reconstruction"],
-            metrics,
+            f"step_weights_{self.weights_edge}", (len(at["weight_tiles"]) + 1,), (256,), state, at["weight_tiles"],
+            batch, at["gradients"] if keep else None, at["parameters"], at["first"], at["second"], at["constants"],
+            int(update), at["partial"], tiles, at["kl"], at.get("bound"), at["reconstruction"], metrics,
         )  # fmt: skip
         return found
 

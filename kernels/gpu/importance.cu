@@ -36,31 +36,32 @@ __device__ __forceinline__ void output_tile(TileMemory<edge>& memory, const real
     Tile<edge> tile;
     tile.multiply(memory, AlongRows<real>{h, rows, inputs}, AlongColumns<real>{weight, features, inputs}, inputs, row0,
                   column0);
+    real of_column[tile.columns];
+    u8 pixels[tile.rows][tile.columns];
+#pragma unroll
+    for (int j = 0; j < tile.columns; ++j) of_column[j] = bias[min(column0 + tile.column(j), features - 1)];
+    tile.each(row0, column0, rows, features, [&](int i, int j, int row, int column) {
+        pixels[i][j] = x[at(row / together % batch, column, features)];
+    });
+    tile.meet(memory);
+    real terms[tile.rows] = {};
+    tile.each(row0, column0, rows, features, [&](int i, int j, int row, int column) {
+        const real logit = tile.sum[i][j] + of_column[j], e = exp_minus_size(logit);
+        const real pixel = static_cast<real>(pixels[i][j]);
+        terms[i] += bernoulli_term(pixel, logit, e);
+        if (dlogits != nullptr) dlogits[at(row, column, features)] = scale * bernoulli_slope(pixel, logit, e);
+    });
 #pragma unroll
     for (int i = 0; i < tile.rows; ++i) {
-        const int row = row0 + tile.row(i), example = row / together % batch;
-        real terms = 0;
-#pragma unroll
-        for (int j = 0; j < tile.columns; ++j) {
-            const int column = column0 + tile.column(j);
-            if (row >= rows || column >= features) continue;
-            const real logit = tile.sum[i][j] + bias[column], e = exp_minus_size(logit);
-            const real pixel = static_cast<real>(x[at(example, column, features)]);
-            terms += bernoulli_term(pixel, logit, e);
-            if (dlogits != nullptr) dlogits[at(row, column, features)] = scale * bernoulli_slope(pixel, logit, e);
-        }
-        // A row belongs to neighbouring threads, a whole warp or half of one. From here on in double precision: an
-        // error of log w becomes a factor of its sample's weight.
-        double sum = terms;
-#pragma unroll
-        for (int distance = tile.across / 2; distance > 0; distance /= 2)
-            sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-        if (threadIdx.x % tile.across == 0 && row < rows) partial[at(row, blockIdx.x, gridDim.x)] = sum;
+        // In double precision: an error of log w becomes a factor of its sample's weight.
+        const double sum = warp_sum(terms[i]);
+        const int row = row0 + tile.row(i);
+        if (threadIdx.x % 32 == 0 && row < rows) partial[at(row, blockIdx.x, gridDim.x)] = sum;
     }
 }
 
 #define OUTPUT_KERNEL(edge)                                                                                            \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
         bernoulli_output_##edge(const real* h, const real* weight, const real* bias, const u8* x, int rows, int batch, \
                                 int together, int inputs, int features, real scale, real* dlogits, double* partial) {  \
         __shared__ TileMemory<edge> memory;                                                                            \

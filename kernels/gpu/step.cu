@@ -15,76 +15,106 @@
 #include "reduce.cuh"
 #include "step.cuh"
 
-// One block per example: its pixels, binarised anew if asked for, and the list of the active ones. The first block
-// writes the constants of the step. [D28] [D31] [D33] [D38]
-extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
-    step_begin(const State* state, const u8* data, const u32* orders, const u32* places, int batch, int features,
-               u8* bits, int* index, int* counts, double* constants) {
-    __shared__ int totals[ACTIVE_THREADS / 32];
-    const int b = blockIdx.x;
-    const u32 row = data_row(*state, orders, batch, b), place = place_of(places, row);
-    const u8* source = data + static_cast<i64>(row) * features;
-    u8* target = bits + at(b, 0, features);
-    for (int block = threadIdx.x; 4 * block < features; block += ACTIVE_THREADS) {
-        Words words = {};
-        if (state->draw)
-            words = philox(block, place, static_cast<u32>(state->step), stream_word(STREAM_BINARIZE, 0), state->seed);
-        for (int lane = 0; lane < 4 && 4 * block + lane < features; ++lane) {
-            const u8 value = source[4 * block + lane];
-            target[4 * block + lane] = state->draw ? uniform(words.lane[lane]) < probability(value) : value;
-        }
-    }
-    __syncthreads();
-    const int count = list_active(target, features, index + at(b, 0, features), totals);
-    if (threadIdx.x > 0) return;
-    counts[b] = count;
-    if (b > 0) return;
-    const double t = static_cast<double>(state->step + 1), step = static_cast<double>(state->step);
+// The constants of the step. [D31] [D33]
+__device__ __forceinline__ void write_constants(const State& state, int batch, double* constants) {
+    const double t = static_cast<double>(state.step + 1), step = static_cast<double>(state.step);
     const double kl_weight =
-        step >= state->warmup_steps ? state->kl_weight : state->kl_weight * step / state->warmup_steps;
-    constants[0] = state->beta1;
-    constants[1] = 1 - state->beta1;
-    constants[2] = state->beta2;
-    constants[3] = 1 - state->beta2;
-    constants[4] = state->lr / (1 - pow(state->beta1, t));
-    constants[5] = 1 / sqrt(1 - pow(state->beta2, t));
-    constants[6] = state->eps;
+        step >= state.warmup_steps ? state.kl_weight : state.kl_weight * step / state.warmup_steps;
+    constants[0] = state.beta1;
+    constants[1] = 1 - state.beta1;
+    constants[2] = state.beta2;
+    constants[3] = 1 - state.beta2;
+    constants[4] = state.lr / (1 - pow(state.beta1, t));
+    constants[5] = 1 / sqrt(1 - pow(state.beta2, t));
+    constants[6] = state.eps;
     constants[CONSTANT_DKL] = kl_weight / batch;
     constants[CONSTANT_KL_WEIGHT] = kl_weight;
     constants[CONSTANT_STEP] = step;
 }
 
+// One block per example: its pixels, binarised anew if asked for, and the list of the active ones. One more block
+// writes the constants of the step, whose powers take as long as all the rest. [D28] [D38]
+extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
+    step_begin(const State* state, const u8* data, const u32* orders, const u32* places, int batch, int features,
+               u8* bits, int* index, int* counts, double* constants) {
+    __shared__ int totals[ACTIVE_THREADS / 32];
+    const int b = blockIdx.x;
+    if (b == batch) {
+        if (threadIdx.x == 0) write_constants(*state, batch, constants);
+        return;
+    }
+    const u32 row = data_row(*state, orders, batch, b), place = place_of(places, row);
+    const u8* source = data + static_cast<i64>(row) * features;
+    u8* target = bits + at(b, 0, features);
+    const auto draw_four = [&](int column) {
+        u8 values[4];
+#pragma unroll
+        for (int n = 0; n < 4; ++n) values[n] = column + n < features ? source[column + n] : 0;
+        if (state->draw) {
+            const Words words = philox(column / 4, place, static_cast<u32>(state->step),
+                                       stream_word(STREAM_BINARIZE, 0), state->seed);
+#pragma unroll
+            for (int n = 0; n < 4; ++n) values[n] = uniform(words.lane[n]) < probability(values[n]);
+        }
+        u32 found = 0;
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+            if (column + n < features) target[column + n] = values[n];
+            found |= (values[n] != 0 ? 1u : 0u) << n;
+        }
+        return found;
+    };
+    const int count = list_active(draw_four, features, index + at(b, 0, features), totals);
+    if (threadIdx.x == 0) counts[b] = count;
+}
+
 // Both heads, then the KL, and z unless it is null. Threads take (unit of h, head's output) in turn, neighbours
-// neighbouring outputs. Shared memory: LATENT_THREADS + 2 latent entries per example. [D17] [D19] [D22]
+// neighbouring outputs. Shared memory: one entry per thread and 2 latent ones per example. [D17] [D19] [D22]
 template <int edge>
 __device__ __forceinline__ void encode_rows(real* shared, const State& state, const real* h, const real* mu_weight,
                                             const real* mu_bias, const real* logvar_weight, const real* logvar_bias,
                                             const u32* orders, const u32* places, int batch, int hidden, int latent,
                                             real* mu, real* logvar, real* eps, real* z, real* kl) {
-    constexpr int count = LatentRows<edge>::count;
-    real *partial = shared, *heads = shared + count * LATENT_THREADS;
+    using Rows = LatentRows<edge>;
+    constexpr int count = Rows::count, threads = Rows::threads, at_once = Rows::at_once;
+    // With one example per block the last warp draws its noise while the others are at the heads; with several, where
+    // that would take it too long, all threads do.
+    constexpr int workers = count == 1 ? threads - 32 : threads, first_drawer = count == 1 ? workers : 0;
+    real *partial = shared, *heads = shared + count * threads;
     const int b0 = blockIdx.x * count, thread = threadIdx.x;
-    for (int first = 0; first < 2 * latent; first += LATENT_THREADS) {
-        const int width = min(LATENT_THREADS, 2 * latent - first), groups = LATENT_THREADS / width;
+    if (z != nullptr && thread >= first_drawer)
+        for (int n = thread - first_drawer; n < count * latent; n += threads - first_drawer) {
+            const int b = b0 + n / latent, k = n % latent;
+            if (b >= batch) continue;
+            const u32 place = place_of(places, data_row(state, orders, batch, b));
+            eps[at(b, k, latent)] =
+                normal_at(k, place, static_cast<u32>(state.step), stream_word(STREAM_EPS, 0), state.seed);
+        }
+    for (int first = 0; first < 2 * latent; first += workers) {
+        const int width = min(workers, 2 * latent - first), groups = workers / width;
         const int group = thread / width, output = first + thread % width;
         real sum[count] = {};
         if (group < groups) {
             const real* weight = output < latent ? mu_weight + output : logvar_weight + (output - latent);
-#pragma unroll 4
-            for (int i = group; i < hidden; i += groups) {
-                const real factor = weight[at(i, 0, latent)];
+            for (int first_unit = group; first_unit < hidden; first_unit += at_once * groups)
 #pragma unroll
-                // Rows beyond the batch are copies of its last one, and give no result.
-                for (int r = 0; r < count; ++r) sum[r] += h[at(min(b0 + r, batch - 1), i, hidden)] * factor;
-            }
+                for (int n = 0; n < at_once; ++n) {
+                    const int unit = first_unit + n * groups, i = min(unit, hidden - 1);
+                    const real factor = weight[at(i, 0, latent)];
+#pragma unroll
+                    for (int r = 0; r < count; ++r) {
+                        const real product = h[at(min(b0 + r, batch - 1), i, hidden)] * factor;
+                        sum[r] += unit < hidden ? product : real(0);
+                    }
+                }
         }
 #pragma unroll
-        for (int r = 0; r < count; ++r) partial[r * LATENT_THREADS + thread] = sum[r];
+        for (int r = 0; r < count; ++r) partial[r * threads + thread] = sum[r];
         __syncthreads();
         if (thread < width)
             for (int r = 0; r < count; ++r) {
                 real total = output < latent ? mu_bias[output] : logvar_bias[output - latent];
-                for (int g = 0; g < groups; ++g) total += partial[r * LATENT_THREADS + g * width + thread];
+                for (int g = 0; g < groups; ++g) total += partial[r * threads + g * width + thread];
                 heads[r * 2 * latent + output] = total;
             }
         __syncthreads();
@@ -92,7 +122,6 @@ __device__ __forceinline__ void encode_rows(real* shared, const State& state, co
     const int r = thread / 32, b = b0 + r;
     if (r >= count || b >= batch) return;
     const real* head = heads + r * 2 * latent;
-    const u32 place = place_of(places, data_row(state, orders, batch, b)), last = stream_word(STREAM_EPS, 0);
     double twice_kl = 0;
     for (int k = thread % 32; k < latent; k += 32) {
         const real m = head[k], v = head[latent + k];
@@ -100,10 +129,7 @@ __device__ __forceinline__ void encode_rows(real* shared, const State& state, co
         mu[entry] = m;
         logvar[entry] = v;
         twice_kl += kl_term(m, v);
-        if (z == nullptr) continue;
-        const real e = normal_at(k, place, static_cast<u32>(state.step), last, state.seed);
-        eps[entry] = e;
-        z[entry] = latent_sample(m, v, e);
+        if (z != nullptr) z[entry] = latent_sample(m, v, eps[entry]);
     }
     twice_kl = warp_sum(twice_kl);
     if (thread % 32 == 0) kl[b] = static_cast<real>(0.5 * twice_kl);
@@ -117,16 +143,23 @@ __device__ __forceinline__ void encode_rows_backward(real* shared, const real* d
                                                      const real* mu_weight, const real* logvar_weight, const real* h,
                                                      real dkl, int batch, int latent, int decoder_hidden, int hidden,
                                                      int activation, real* dmu, real* dlogvar, real* dh) {
-    constexpr int count = LatentRows<edge>::count;
+    using Rows = LatentRows<edge>;
+    constexpr int count = Rows::count, at_once = Rows::at_once;
     const int b0 = blockIdx.x * count, lane = threadIdx.x % 32;
     // One warp per latent.
-    for (int k = threadIdx.x / 32; k < latent; k += LATENT_THREADS / 32) {
+    for (int k = threadIdx.x / 32; k < latent; k += Rows::threads / 32) {
         real sum[count] = {};
-        for (int i = lane; i < decoder_hidden; i += 32) {
-            const real factor = decoder_weight[at(k, i, decoder_hidden)];
+        for (int first = lane; first < decoder_hidden; first += 32 * at_once)
 #pragma unroll
-            for (int r = 0; r < count; ++r) sum[r] += da[at(min(b0 + r, batch - 1), i, decoder_hidden)] * factor;
-        }
+            for (int n = 0; n < at_once; ++n) {
+                const int unit = first + 32 * n, i = min(unit, decoder_hidden - 1);
+                const real factor = decoder_weight[at(k, i, decoder_hidden)];
+#pragma unroll
+                for (int r = 0; r < count; ++r) {
+                    const real product = da[at(min(b0 + r, batch - 1), i, decoder_hidden)] * factor;
+                    sum[r] += unit < decoder_hidden ? product : real(0);
+                }
+            }
 #pragma unroll
         for (int r = 0; r < count; ++r) {
             const real dz = static_cast<real>(warp_sum(sum[r]));
@@ -141,7 +174,7 @@ __device__ __forceinline__ void encode_rows_backward(real* shared, const real* d
 }
 
 #define LATENT_KERNELS(edge)                                                                                           \
-    extern "C" __global__ void __launch_bounds__(LATENT_THREADS, 2)                                                    \
+    extern "C" __global__ void LATENT_BOUNDS(edge)                                                                 \
         latent_forward_##edge(const State* state, const real* h, const real* mu_weight, const real* mu_bias,           \
                               const real* logvar_weight, const real* logvar_bias, const u32* orders,                   \
                               const u32* places, int batch, int hidden, int latent, real* mu, real* logvar, real* eps, \
@@ -150,7 +183,7 @@ __device__ __forceinline__ void encode_rows_backward(real* shared, const real* d
         encode_rows<edge>(dynamic, *state, h, mu_weight, mu_bias, logvar_weight, logvar_bias, orders, places, batch,   \
                           hidden, latent, mu, logvar, eps, z, kl);                                                     \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(LATENT_THREADS, 2)                                                    \
+    extern "C" __global__ void LATENT_BOUNDS(edge)                                                                 \
         latent_backward_##edge(const real* da, const real* decoder_weight, const real* mu, const real* logvar,         \
                                const real* eps, const real* mu_weight, const real* logvar_weight, const real* h,       \
                                const double* constants, int batch, int latent, int decoder_hidden, int hidden,         \
@@ -163,11 +196,18 @@ __device__ __forceinline__ void encode_rows_backward(real* shared, const real* d
 
 FOR_TILE_SIZES(LATENT_KERNELS)
 
-// One affine layer, for the gradient of its weights.
-struct Layer {
+// One tile of one affine layer's weights, for their gradient: the host writes one for each block, so that a block has a
+// single look-up to wait for.
+struct WeightTile {
     const void* x;        // (rows, inputs), bytes if `binary`, else real
     const real* da;       // (rows, outputs)
-    i64 rows, inputs, outputs, weight_at, bias_at, binary, first_block;
+    i64 weight_at, bias_at;
+    int rows, inputs, outputs, binary, row0, column0;
+};
+
+// A parameter and its moments.
+struct Entry {
+    real parameter, first, second;
 };
 
 __device__ __forceinline__ Adam adam_of(const double* constants) {
@@ -176,31 +216,51 @@ __device__ __forceinline__ Adam adam_of(const double* constants) {
                 static_cast<real>(c[4]), static_cast<real>(c[5]), static_cast<real>(c[6])};
 }
 
-// One layer's tile of weight gradients, stored if `gradients` is there, and Adam on it if `update`; true if a parameter
-// or moment was left not finite. The bias is one more row of the weights, that of a constant one. [D25] [D31]
-template <int edge, typename T>
-__device__ __forceinline__ bool weight_tile(TileMemory<edge>& memory, const Layer& layer, int number, real* gradients,
-                                            real* parameters, real* first, real* second, const Adam& adam,
+// One tile of weight gradients, stored if `gradients` is there, and Adam on it if `update`; true if a parameter or
+// moment was left not finite. The bias is one more row of the weights, that of a constant one. [D25] [D31]
+template <int edge>
+__device__ __forceinline__ bool weight_tile(TileMemory<edge>& memory, const WeightTile& work, real* gradients,
+                                            real* parameters, real* first, real* second, const double* constants,
                                             bool update) {
-    const int inputs = static_cast<int>(layer.inputs), outputs = static_cast<int>(layer.outputs);
-    const int rows = static_cast<int>(layer.rows);
-    const int across = (outputs + edge - 1) / edge, row0 = number / across * edge, column0 = number % across * edge;
+    const int rows = work.rows, inputs = work.inputs, outputs = work.outputs;
+    const int row0 = work.row0, column0 = work.column0;
     Tile<edge> tile;
-    tile.multiply(memory, AlongColumnsAndOne<T>{static_cast<const T*>(layer.x), inputs, rows},
-                  AlongColumns<real>{layer.da, outputs, rows}, rows, row0, column0);
+    const AlongColumns<real> da = {work.da, outputs, rows};
+    if (work.binary)
+        tile.multiply(memory, AlongColumnsAndOne<u8>{static_cast<const u8*>(work.x), inputs, rows}, da, rows, row0,
+                      column0);
+    else
+        tile.multiply(memory, AlongColumnsAndOne<real>{static_cast<const real*>(work.x), inputs, rows}, da, rows, row0,
+                      column0);
+    const Adam adam = adam_of(constants);
+    const auto place = [&](int row, int column) {
+        return row < inputs ? work.weight_at + at(row, column, outputs) : work.bias_at + column;
+    };
     bool bad = false;
 #pragma unroll
-    for (int i = 0; i < tile.rows; ++i)
-#pragma unroll
-        for (int j = 0; j < tile.columns; ++j) {
-            const int row = row0 + tile.row(i), column = column0 + tile.column(j);
-            if (row > inputs || column >= outputs) continue;
-            const i64 entry = row < inputs ? layer.weight_at + at(row, column, outputs) : layer.bias_at + column;
+    for (int round = 0; round < tile.rounds; ++round) {
+        const int from = 2 * round, to = from + 2;
+        // On their way while the sums meet, and all before the first is stored: none waits for another.
+        Entry entries[2][tile.columns];
+        const auto read = [&](int i, int j, int row, int column) {
+            const i64 entry = place(row, column);
+            entries[i - from][j] = Entry{parameters[entry], first[entry], second[entry]};
+        };
+        const auto step = [&](int i, int j, int row, int column) {
+            const i64 entry = place(row, column);
             if (gradients != nullptr) gradients[entry] = tile.sum[i][j];
-            if (!update) continue;
-            adam_entry(adam, tile.sum[i][j], parameters[entry], first[entry], second[entry]);
-            bad |= !is_finite(parameters[entry]) || !is_finite(second[entry]);
-        }
+            if (!update) return;
+            Entry& now = entries[i - from][j];
+            adam_entry(adam, tile.sum[i][j], now.parameter, now.first, now.second);
+            bad |= !is_finite(now.parameter) || !is_finite(now.second);
+            parameters[entry] = now.parameter;
+            first[entry] = now.first;
+            second[entry] = now.second;
+        };
+        if (update) tile.each(row0, column0, inputs + 1, outputs, read, from, to);
+        tile.meet(memory, round);
+        tile.each(row0, column0, inputs + 1, outputs, step, from, to);
+    }
     return bad;
 }
 
@@ -234,37 +294,25 @@ __device__ __forceinline__ void finish_step(double* shared, State* state, int ba
     state->step += 1;
 }
 
-// One block per tile of weights, over all layers, and one more block, which ends the step. Only that block touches the
-// number of steps; the others read it from the constants.
-template <int edge>
-__device__ __forceinline__ void weights_block(TileMemory<edge>& memory, State* state, const Layer* layers,
-                                              int layer_count, real* gradients, real* parameters, real* first,
-                                              real* second, const double* constants, int update) {
-    int which = layer_count - 1;
-    while (layers[which].first_block > blockIdx.x) --which;
-    const Layer layer = layers[which];
-    const int number = static_cast<int>(blockIdx.x - layer.first_block);
-    const Adam adam = adam_of(constants);
-    const bool bad = layer.binary ? weight_tile<edge, u8>(memory, layer, number, gradients, parameters, first, second,
-                                                          adam, update != 0)
-                                  : weight_tile<edge, real>(memory, layer, number, gradients, parameters, first,
-                                                            second, adam, update != 0);
-    if (bad) atomicMin(&state->first_bad, static_cast<u64>(constants[CONSTANT_STEP]));
-}
-
+// The first block ends the step, and each of the others has a tile of weights, over all layers. Only the first touches
+// the number of steps; the others read it from the constants.
 #define STEP_WEIGHTS(edge)                                                                                             \
-    extern "C" __global__ void PRODUCT_BOUNDS                                                                          \
-        step_weights_##edge(State* state, const Layer* layers, int layer_count, int batch, real* gradients,            \
-                            real* parameters, real* first, real* second, const double* constants, int update,          \
+    extern "C" __global__ void PRODUCT_BOUNDS(edge)                                                                    \
+        step_weights_##edge(State* state, const WeightTile* work, int batch, real* gradients, real* parameters,        \
+                            real* first, real* second, const double* constants, int update,                            \
                             const double* partial, int tiles, const real* kl, const real* bound, real* reconstruction, \
                             double* metrics) {                                                                         \
         __shared__ TileMemory<edge> memory;                                                                            \
         __shared__ double shared[PRODUCT_THREADS / 32];                                                                \
-        if (blockIdx.x + 1 < gridDim.x)                                                                                \
-            weights_block(memory, state, layers, layer_count, gradients, parameters, first, second, constants,         \
-                          update);                                                                                     \
-        else                                                                                                           \
+        __shared__ WeightTile mine;                                                                                    \
+        if (blockIdx.x == 0)                                                                                           \
             finish_step(shared, state, batch, partial, tiles, kl, bound, reconstruction, metrics);                     \
+        else {                                                                                                         \
+            if (threadIdx.x == 0) mine = work[blockIdx.x - 1];                                                         \
+            __syncthreads();                                                                                           \
+            if (weight_tile(memory, mine, gradients, parameters, first, second, constants, update != 0))               \
+                atomicMin(&state->first_bad, static_cast<u64>(constants[CONSTANT_STEP]));                              \
+        }                                                                                                              \
     }
 
 FOR_TILE_SIZES(STEP_WEIGHTS)

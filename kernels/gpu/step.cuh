@@ -32,37 +32,51 @@ __device__ __forceinline__ u32 data_row(const State& state, const u32* orders, i
 // Its place in the data set, which addresses its noise.
 __device__ __forceinline__ u32 place_of(const u32* places, u32 row) { return places == nullptr ? row : places[row]; }
 
-#define LATENT_THREADS 256
-
-// Examples of one block of the latent kernels: one where the batch is small; eight, each weight read once for all of
-// them, where it is large. At the end there is one warp per example.
+// The latent kernels' blocks. Where the batch is small, a block has one example, and as many threads as there can be;
+// where it is large, eight, each weight read once for all of them. At the end there is one warp per example. So many
+// terms of a sum are loaded at once, beyond its end copies of the last one, which do not count; nor do rows beyond the
+// batch, which are copies of its last one.
 template <int edge>
 struct LatentRows {
-    static constexpr int count = edge == 32 ? 1 : 8;
+    static constexpr int count = edge == 32 ? 1 : 8, threads = edge == 32 ? 1024 : 256;
+    static constexpr int at_once = (edge == 32 ? 40 : 16) / sizeof(real);
 };
 
+#define LATENT_BOUNDS(edge) __launch_bounds__(LatentRows<edge>::threads, edge == 32 ? 1 : 2)
+
 // From dmu and dlogvar, which the block's threads have just put into `shared` one after the other for each example, to
-// da of the encoder's last hidden layer, whose output is h. [D25] [D29]
+// da of the encoder's last hidden layer, whose output is h. Four lanes share a unit of h. [D25] [D29]
 template <int edge>
 __device__ __forceinline__ void heads_gradient(const real* shared, const real* mu_weight, const real* logvar_weight,
                                                const real* h, int batch, int latent, int hidden, int activation,
                                                real* dh) {
-    constexpr int count = LatentRows<edge>::count;
-    const int b0 = blockIdx.x * count;
+    using Rows = LatentRows<edge>;
+    constexpr int count = Rows::count, at_once = Rows::at_once / 2;
+    const int b0 = blockIdx.x * count, part = threadIdx.x % 4;
     __syncthreads();
-    for (int i = threadIdx.x; i < hidden; i += LATENT_THREADS) {
-        real sum[count] = {};
-        for (int k = 0; k < latent; ++k) {
-            const real of_mu = mu_weight[at(i, k, latent)], of_logvar = logvar_weight[at(i, k, latent)];
+    for (int first = 0; first < hidden; first += Rows::threads / 4) {
+        const int unit = first + threadIdx.x / 4, i = min(unit, hidden - 1);
+        real sum[count] = {}, y[count];
 #pragma unroll
-            for (int r = 0; r < count; ++r)
-                sum[r] += shared[r * 2 * latent + k] * of_mu + shared[r * 2 * latent + latent + k] * of_logvar;
-        }
+        for (int r = 0; r < count; ++r) y[r] = h[at(min(b0 + r, batch - 1), i, hidden)];
+        for (int first_latent = part; first_latent < latent; first_latent += 4 * at_once)
+#pragma unroll
+            for (int n = 0; n < at_once; ++n) {
+                const int latent_of = first_latent + 4 * n, k = min(latent_of, latent - 1);
+                const real of_mu = mu_weight[at(i, k, latent)], of_logvar = logvar_weight[at(i, k, latent)];
+#pragma unroll
+                for (int r = 0; r < count; ++r) {
+                    const real* gradients = shared + min(r, batch - 1 - b0) * 2 * latent;
+                    const real product = gradients[k] * of_mu + gradients[latent + k] * of_logvar;
+                    sum[r] += latent_of < latent ? product : real(0);
+                }
+            }
 #pragma unroll
         for (int r = 0; r < count; ++r) {
-            if (b0 + r >= batch) continue;
-            const i64 entry = at(b0 + r, i, hidden);
-            dh[entry] = activation_gradient(sum[r], h[entry], activation);
+            sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 1);
+            sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 2);
+            if (part == 0 && unit < hidden && b0 + r < batch)
+                dh[at(b0 + r, i, hidden)] = activation_gradient(sum[r], y[r], activation);
         }
     }
 }

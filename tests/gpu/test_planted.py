@@ -45,7 +45,7 @@ class Planted:
 def barrier(what: str, file: str, before: str, operation: str, *needs: str) -> Planted:
     """The barrier that follows `before` removed."""
     text = shimlib.sources()[file]
-    match = re.search(re.escape(before) + r"\s*__syncthreads\(\);", text)
+    match = re.search(re.escape(before) + r"[\s\\]*__syncthreads\(\);", text)
     assert match is not None, f"{what}: {file} has no barrier there any more"
     return Planted(f"barrier {what}", file, match[0], before, operation, needs)
 
@@ -61,13 +61,22 @@ NORMAL = "columns; ++lane)\n        out[at(row, 4 * block + lane, columns)] = no
 IN_PROCESS = [
     barrier("after the first panel", "product.cuh", PANEL, "affine_act", "affine.cu"),
     barrier("after the next panel", "product.cuh", PANEL.replace("0", "stage ^ 1"), "affine_act", "affine.cu"),
-    barrier("before the groups' sums are stored", "product.cuh", "} else {", "affine_act", "affine.cu"),
-    barrier("before the groups' sums are added", "product.cuh", "] = own[i][j];", "affine_act", "affine.cu"),
+    barrier("before the groups' sums are stored", "product.cuh", "first_column = thread % 8 * 4;",
+            "affine_act", "affine.cu"),
+    barrier("before the groups' sums are added", "product.cuh", "of_row[j + 3]}};\n            }",
+            "affine_act", "affine.cu"),
+    barrier("before all know which block is the last", "product.cuh", "last) == last;", "dealt depth", "affine.cu"),
+    barrier("before a block knows its tile", "step.cu", "mine = work[blockIdx.x - 1];", "fused step", *FUSED),
     barrier("between the warps' sums", "reduce.cuh", "/ 32] = of_warp;", "bernoulli_loglik", "likelihoods.cu"),
     barrier("between a column's groups", "likelihoods.cu", "[threadIdx.x] = sum;", "normal_loglik", "likelihoods.cu"),
     barrier("before the largest weight", "weights.cu", "[lane] = top;", "log_mean_exp_weights", "weights.cu"),
     barrier("before the heads' sums", "step.cu", "+ thread] = sum[r];", "fused step", *FUSED),
-    barrier("between z's and h's gradients", "step.cuh", "blockIdx.x * count;", "fused step", *FUSED),
+    barrier("between z's and h's gradients", "step.cuh", "part = threadIdx.x % 4;", "fused step", *FUSED),
+    barrier("before the active pixels' sums meet", "affine.cu", "[lane] = sum[0];", "binary_affine_act", "affine.cu"),
+    other("the last block's sums forgotten", "product.cuh", "part < count;", "part + 1 < count;", "dealt depth",
+          "affine.cu"),
+    other("blocks counted on", "product.cuh", "arrived + tile, last)", "arrived + tile, last + 1)", "dealt depth",
+          "affine.cu"),
     other("panel never stored", "product.cuh", PANEL, "", "affine_act", "affine.cu"),
     other("bias gradient never written", "affine.cu", "dbias[column] = tile.sum[i][j];", ";", "affine_act",
           "affine.cu"),
@@ -77,7 +86,7 @@ IN_PROCESS = [
           "fused evaluation", *FUSED),
     other("samples one example apart", "reparam.cu", "at(s * batch + example", "at(s + example", "reparam_kl",
           "reparam.cu"),
-    other("sum over half a tile's row", "importance.cu", "tile.across / 2;", "tile.across / 4;", "fused evaluation",
+    other("sum of one lane for a tile's row", "importance.cu", "warp_sum(terms[i])", "terms[i]", "fused evaluation",
           *FUSED),
     other("every sample the first", "bound.cu", "STREAM_EPS, row % samples)", "STREAM_EPS, 0)", "fused bound", *BOUND),
     other("samples of the next example", "bound.cu", "b = row / samples;", "b = row % batch;", "fused bound", *BOUND),
@@ -89,13 +98,13 @@ IN_PROCESS = [
     other("last column not scaled", "bound.cu", "(column < columns)", "(column + 1 < columns)", "fused bound", *BOUND),
     other("one sample a lane", "bound.cu", "row += 32)", "row += samples)", "fused bound", *BOUND),
     other("log q's own logvar forgotten", "bound.cu", " - real(0.5) * dkl", "", "fused bound", *BOUND),
-    other("last row without a gradient", "step.cu", "int>(layer.rows)", "int>(layer.rows) - 1", "fused bound", *BOUND),
+    other("last row without a gradient", "step.cu", "rows = work.rows", "rows = work.rows - 1", "fused bound", *BOUND),
     other("barrier that some threads never reach", "product.cuh", "        int stage = 0;",
           "        if (threadIdx.x > 250) return;\n        int stage = 0;", "affine_act", "affine.cu"),
 ]  # fmt: skip
 SANITIZED = [
-    other("row read beyond the last one", "product.cuh", "i < count && k < length ? static_cast<real>(data[at(i, k",
-          "k < length ? static_cast<real>(data[at(i, k", "affine_act", "affine.cu"),
+    other("row read beyond the last one", "product.cuh", "i < count ? length - k : 0", "length - k",
+          "affine_act", "affine.cu"),
     other("latent written beyond the last one", "reparam.cu", "if (i >= count) return;", "if (i > count) return;",
           "reparam_kl", "reparam.cu"),
     other("row of samples beyond the last one", "bound.cu", "row >= batch * samples", "row > batch * samples",
@@ -129,7 +138,7 @@ def sanitized(text: dict[str, str], operations: list[str]) -> Any:
         "LD_PRELOAD": str(library),
         # Python itself leaks by design, and its own allocations are no business of this test.
         "ASAN_OPTIONS": "detect_leaks=0",
-        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent / "parity")]),
+        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent / "parity"), os.environ.get("PYTHONPATH", "")]),
     }
     return subprocess.run(
         [sys.executable, str(here / "sanitized_child.py")],

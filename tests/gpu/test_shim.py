@@ -14,6 +14,7 @@ import cases
 import numpy as np
 import pytest
 import shimlib
+import trials
 from test_operations import *  # noqa: F403 - its tests, on the fixture `ops` below
 
 from vae_np import noise
@@ -86,10 +87,15 @@ def test_the_activation_gradient_inside_a_product_is_the_operations_own(dtype: A
             launch(
                 f"affine_input_gradient_{edge}", (_arrays.blocks(inputs, edge), _arrays.blocks(batch, edge)), (256,),
                 door.put(da, dtype), door.put(weight, dtype), door.put(y, dtype), dx, batch, inputs, outputs,
-                ACTIVATIONS[activation], dtype=dtype,
+                ACTIVATIONS[activation], None, None, dtype=dtype,
             )  # fmt: skip
             wide = da.astype(np.float64) @ weight.astype(np.float64).T
             compare(door.get(dx), backward(wide, y.astype(np.float64))).check(cases.tolerance("affine_act", dtype))
+
+
+@dtypes
+def test_several_blocks_share_a_products_depth(dtype: Any, door: shimlib.ShimDevice) -> None:
+    trials.dealt_depth(dtype)
 
 
 def words(door: shimlib.ShimDevice, rows: Any, columns: int, sample: Any, seed: int, stream: int, step: int) -> Any:

@@ -11,14 +11,16 @@ from vae_np import model, noise
 from vae_np import ops as reference
 from vae_np.evaluation import importance
 from vae_np.kernels import gpu
+from vae_np.kernels.arguments import ACTIVATIONS
 from vae_np.kernels.check import compare
+from vae_np.kernels.gpu import _arrays, _device
 from vae_np.model import Architecture, Model, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 
 OPERATIONS = sorted({operation for operation, _, _ in cases.every()})
 ARCHITECTURE, BATCH = Architecture(70, 3, (40, 21), "tanh"), 5
 # The fused loops; more samples than a warp has lanes.
-FUSED, SAMPLES = ("fused step", "fused bound", "fused evaluation"), 37
+FUSED, SAMPLES = ("fused step", "fused bound", "fused evaluation", "dealt depth"), 37
 # Cases of a few megabytes add seconds and no edge.
 _LARGE = ("97x131x129", "100x784x1", "40003", "64x785", "50x300x65", "5x1100x3")
 
@@ -31,6 +33,8 @@ def run(operation: str, dtype: Any) -> None:
         _step(dtype, SAMPLES)
     elif operation == "fused evaluation":
         _log_weights(dtype)
+    elif operation == "dealt depth":
+        dealt_depth(dtype)
     else:
         for name, case in [(name, case) for of, name, case in cases.every() if of == operation]:
             if name.split()[0] in _LARGE:
@@ -71,3 +75,31 @@ def _log_weights(dtype: Any) -> None:
     expected = importance.log_weights(Model(reference, ARCHITECTURE, wide), x, mu, logvar, eps)
     found = gpu.log_weights(gpu, ARCHITECTURE, parameters, x, rows, samples=9, seed=3)
     compare(found, expected).check(cases.DEFAULT[np.dtype(dtype).name], "log weights")
+
+
+def dealt_depth(dtype: Any) -> None:
+    """A product whose depth several blocks share, with and without odd edges: twice, on the same counts of blocks."""
+    door = _device.device()
+    for rows, inputs, outputs, parts in ((37, 50, 261, 3), (33, 64, 200, 4), (5, 3, 40, 5)):
+        da, weight = (
+            cases.normals(seed, *shape, dtype=dtype) for seed, shape in ((1, (rows, outputs)), (2, (inputs, outputs)))
+        )
+        y = np.tanh(cases.normals(3, rows, inputs, dtype=dtype))
+        expected = (da.astype(np.float64) @ weight.astype(np.float64).T) * (1 - y.astype(np.float64) ** 2)
+        for edge in (32, 64):
+            grid = _arrays.blocks(inputs, edge), _arrays.blocks(rows, edge), parts
+            tiles = grid[0] * grid[1]
+            dx, sums = door.empty((rows, inputs), dtype), door.empty((tiles * parts * edge**2,), dtype)
+            arrived = door.put(np.zeros(tiles), np.uint32)
+            launch = door.prepare(
+                f"affine_input_gradient_{edge}", dtype, grid, (256,),
+                (*(door.put(array, dtype) for array in (da, weight, y)), dx, rows, inputs, outputs, ACTIVATIONS["tanh"],
+                 sums, arrived),
+            )  # fmt: skip
+            found = []
+            for _ in range(2):
+                door.write(dx, np.full((rows, inputs), np.nan, dtype))
+                launch()
+                found.append(door.get(dx))
+            compare(found[0], expected).check(cases.tolerance("affine_act", dtype), f"{rows}x{inputs}x{outputs}")
+            assert np.array_equal(found[0], found[1]), "the second time"

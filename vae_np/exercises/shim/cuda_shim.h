@@ -64,6 +64,16 @@ inline unsigned long long atomicMin(unsigned long long* address, unsigned long l
     return old;
 }
 
+// One more, and zero after `last`.
+inline unsigned atomicInc(unsigned* address, unsigned last) {
+    const unsigned old = *address;
+    *address = old >= last ? 0 : old + 1;
+    return old;
+}
+
+// Blocks run one after the other, so each sees all that those before it stored.
+inline void __threadfence() { SHIM_FENCE; }
+
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return (static_cast<unsigned long long>(a) * b) >> 32; }
 
