@@ -33,6 +33,13 @@ def limit() -> int:
     return min(limits)
 
 
+def used() -> int:
+    """The bytes of memory that this process has now."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
 def check(name: str, given: Any, needed: int) -> None:
     """Refuse an argument whose work needs more bytes than there are; raises InputError with both."""
     if needed > 2**28 and needed > (there := limit()):

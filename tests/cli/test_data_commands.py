@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -88,9 +90,10 @@ def test_other_data_that_do_not_fit_are_refused_with_both_ranges_until_they_are_
     assert snapshot(Path("run")) == before
     assert figures("run", "--data", "unit.npy", "--values", "unit")["elbo"] == figures("run")["elbo"]
     write("levels.npy", np.where(grey > 100, 14, 2))
-    assert "values   whole numbers from 2 to 14: grey, over 16, binarize dynamic" in good(
-        "eval", "run", "--data", "levels.npy", "--scale", 16, "--no-plots", "--samples", 2
-    ).out
+    assert (
+        "values   whole numbers from 2 to 14: grey, over 16, binarize dynamic"
+        in good("eval", "run", "--data", "levels.npy", "--scale", 16, "--no-plots", "--samples", 2).out
+    )
     write("binary.npy", (grey > 100).astype(np.uint8))
     dark = good("eval", "run", "--data", "binary.npy", "--no-plots", "--samples", 2).out
     assert "note     only 0 and 1, on that scale nearly black; if they are pixels, name them: --values binary" in dark
@@ -366,3 +369,61 @@ def test_a_file_that_is_cut_short_while_it_is_mapped_ends_the_training_with_one_
     assert result.code == 2
     assert "cut short while in use: got 4096 bytes, expected 400128; the checkpoint of step" in result.err
     assert result.err.count("\n") == 1
+
+
+# What a training would do
+
+
+def test_print_config_gives_the_settings_that_train_would_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = good("train", "--config", "burda2015-vae", "--latent", 7, "--print-config").out
+    (tmp_path / "printed.toml").write_text(said)
+    settings = config.load("printed.toml")
+    assert settings == config.merge(config.load("burda2015-vae"), {"latent": 7})
+    # As a command for a program: nothing but the file is on standard output, and nothing was made.
+    assert [path.name for path in tmp_path.iterdir()] == ["printed.toml"]
+
+
+def test_a_dry_run_says_what_it_understood_and_what_it_takes_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("table.npy", np.random.default_rng(0).normal(3, 2, (500, 4)))
+    said = good("train", "--data", "table.npy", "--likelihood", "normal", "--epochs", 50, "--dry-run").out
+    for line in (r"data +table.npy: 405 training, 45 validation and 50 test rows of 4",
+                 r"values +numbers from -?\d.*: real", r"memory +\d+ MB in this process",
+                 r"time +about \d+ s for 150 steps, at \d+ per second"):  # fmt: skip
+        assert re.search(f"^{line}", said, re.MULTILINE), line
+    assert [path.name for path in tmp_path.iterdir()] == ["table.npy"]
+
+
+def test_a_dry_run_of_a_resumed_run_leaves_it_as_it_was(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    good("train", *TINY, "--data", grey_bars(tmp_path / "bars.npy"), "--epochs", 2, "--no-plots", "--out", run)
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    said = good("train", "--resume", run, "--epochs", 5, "--dry-run").out
+    assert "nothing was written" in said
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    assert "nothing is left to train" in good("train", "--resume", run, "--dry-run").out
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["train --epochs 1 --no-plots --overwrite", "eval --samples 2 --no-plots", "sample -n 4", "reconstruct -n 4",
+     "latent", "convert runs/one --to onnx --out halves"],
+)  # fmt: skip
+def test_quiet_commands_print_nothing_but_do_their_work(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bars = grey_bars(tmp_path / "bars.npy")
+    trained = good("train", *TINY, "--data", bars, "--epochs", 1, "--no-plots", "--out", "runs/one", "-q")
+    assert (trained.out, trained.err) == ("", "")
+    words = command.split()
+    if words[0] == "train":
+        words += ["--data", str(bars), *map(str, TINY), "--out", "runs/one"]
+    result = good(*words, "-q")
+    assert (result.out, result.err) == ("", "")
+    shutil.rmtree("halves", ignore_errors=True)
+    content = good(*words, "-q", "--json", "-").json
+    assert content["schema"] == f"vae-np/{words[0]}/1"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trials
 from commandline import good
 
 from vae_np import backends, data, noise
@@ -258,3 +259,7 @@ def test_small_likelihoods() -> None:
     x = (np.random.default_rng(0).random((5, 61)) < 0.2).astype(np.uint8)
     log_w = gpu.log_weights(gpu, arch, initialise(arch, seed=0), x, np.arange(5), samples=13, seed=1)
     assert np.isfinite(log_w).all()
+
+
+def test_small_products_whose_depth_is_dealt_to_several_blocks() -> None:
+    trials.run("dealt depth", np.float32)

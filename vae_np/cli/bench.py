@@ -126,9 +126,7 @@ def command(
     return 0
 
 
-def _against(
-    what: str, workload: str, backend: backends.Backend, revision: str, threads: int, output: Output
-) -> int:
+def _against(what: str, workload: str, backend: backends.Backend, revision: str, threads: int, output: Output) -> int:
     """This checkout's step beside another revision's."""
     against = _load("against")
     if what != "step" or backend.device is not None:

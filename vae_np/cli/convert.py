@@ -10,7 +10,7 @@ import typer
 
 from vae_np import config, runs
 from vae_np.checkpoint import STATE_FILE, WEIGHTS_FILE
-from vae_np.cli.options import JsonFile, words
+from vae_np.cli.options import JsonFile, Quiet, words
 from vae_np.cli.output import Output
 from vae_np.config.settings import ACTIVATIONS
 from vae_np.errors import InputError
@@ -45,10 +45,11 @@ def command(
     sigma: Annotated[
         str | None, typer.Option("--sigma", metavar="X", help="A normal likelihood's σ. [default: 1]")
     ] = None,
+    quiet: Quiet = False,
     json_file: JsonFile = None,
 ) -> int:
     """Make a run of another program's weights, or ONNX files of a run."""
-    output = Output(json_file)
+    output = Output(json_file, quiet=quiet)
     given = {"activation": activation, "likelihood": likelihood, "sigma": sigma}
     kinds = {name: config.parse_field(name, text) for name, text in given.items() if text is not None}
     if to is None:

@@ -239,5 +239,5 @@ def doubts(estimate: Estimate | None, estimation: Estimation) -> list[str]:
     return [
         *said,
         f"!        {count} of {len(estimate.ess)} examples have an effective sample size below {DEGENERATE_ESS:g}: "
-        f"one draw carries their estimate, which may be nats off; {more} would tell"
+        f"one draw carries their estimate, which may be nats off; {more} would tell",
     ]

@@ -16,7 +16,7 @@ from vae_np.cli import estimation, machine
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
 from vae_np.cli.estimation import Estimation, Evaluation, EvaluationData
 from vae_np.cli.interrupts import INTERRUPTED
-from vae_np.cli.options import JsonFile, Run, RunBackend, RunSeed, Threads, setting, whole, words
+from vae_np.cli.options import JsonFile, Quiet, Run, RunBackend, RunSeed, Threads, setting, whole, words
 from vae_np.cli.output import Output, check_target, with_error, writing
 from vae_np.config import Config
 from vae_np.data import BINARIZATIONS, KINDS
@@ -97,13 +97,14 @@ def command(
         str | None, typer.Option("--per-example", metavar="FILE", help="Write each example's values to this .npz file.")
     ] = None,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no picture.")] = False,
+    quiet: Quiet = False,
     json_file: JsonFile = None,
 ) -> int:
     """Evaluate a run on the test set: ELBO, reconstruction, KL, log p(x), KL per latent dimension, active units.
 
     Interrupted, it keeps what is done, and the same command goes on.
     """
-    output = Output(json_file)
+    output = Output(json_file, quiet=quiet)
     if per_example is not None:
         _check_npz(per_example)
     evaluation = _resolve(
@@ -312,9 +313,7 @@ def _compute(output: Output, evaluation: Evaluation) -> Result:
             output.warn(estimation.interruption(partial, evaluation))
             raise typer.Exit(INTERRUPTED) from None
         seconds = partial.seconds
-    return Result(
-        terms, surgery, held_out.kl_per_dimension(mu, logvar), held_out.active_units(mu), estimate, seconds
-    )
+    return Result(terms, surgery, held_out.kl_per_dimension(mu, logvar), held_out.active_units(mu), estimate, seconds)
 
 
 def _tell(output: Output, evaluation: Evaluation, result: Result, shortened: str | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from vae_np._types import Array
-from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
+from vae_np.cli.options import JsonFile, Overwrite, Quiet, Run, RunSeed, whole
 from vae_np.cli.pictured import OpenRun, file_to_write, save_picture
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
@@ -29,11 +29,12 @@ def command(
     out: Annotated[str | None, typer.Option("--out", metavar="FOLDER", help="By default the run's folder.")] = None,
     overwrite: Overwrite = False,
     seed: RunSeed = None,
+    quiet: Quiet = False,
     json_file: JsonFile = None,
 ) -> int:
     """Walk through latent space: interpolations; for 2-D latents also the decoded manifold and the labelled scatter."""
     count = whole("n", n, 8)
-    opened = OpenRun.of(run, seed, json_file)
+    opened = OpenRun.of(run, seed, json_file, quiet=quiet)
     output, settings, vae = opened.output, opened.settings, opened.vae
     place = opened.folder if out is None else Path(out)
     if place.exists() and not place.is_dir():

@@ -32,11 +32,12 @@ def runs_here(incomplete: str) -> list[str]:
 JsonFile = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for standard output.")
 ]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print warnings and mistakes alone, and the JSON if it is asked for.")
+]
 Run = Annotated[
     str | None,
-    typer.Argument(
-        metavar="RUN", help="A run's folder; by default the newest under runs/.", autocompletion=runs_here
-    ),
+    typer.Argument(metavar="RUN", help="A run's folder; by default the newest under runs/.", autocompletion=runs_here),
 ]
 Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="Seed of every draw. [default: 0]")]
 RunSeed = Annotated[
@@ -90,9 +91,7 @@ def with_config_options(command: Callable[..., int]) -> Callable[..., int]:
         if name != "overrides"
     ]
     fields = [
-        inspect.Parameter(
-            option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(option)
-        )
+        inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(option))
         for option in config.options()
     ]
     names = {option.name for option in config.options()}

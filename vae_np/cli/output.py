@@ -29,13 +29,13 @@ class Output:
     goes to standard error.
 
     `json_file` is the value of `--json`: a file, `-`, or None. Raises InputError for a file that could not be written,
-    at once and not after the work.
+    at once and not after the work. With `quiet` only warnings are printed, and the JSON where it is asked for.
     """
 
-    def __init__(self, json_file: str | None = None) -> None:
+    def __init__(self, json_file: str | None = None, *, quiet: bool = False) -> None:
         if json_file not in (None, "-"):
             check_target("json", json_file, "a file's name, or - for standard output")
-        self.json_file = json_file
+        self.json_file, self.quiet = json_file, quiet
         self.progress = _console(sys.stderr)
         # Where both go to one place, one console writes both: else a line could be printed into a progress bar.
         together = json_file == "-" or (sys.stdout.isatty() and self.progress.is_terminal)
@@ -43,6 +43,8 @@ class Output:
 
     def say(self, line: str) -> None:
         """Print one line as it is."""
+        if self.quiet:
+            return
         self.text.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, line: str) -> None:
@@ -55,7 +57,7 @@ class Output:
         Without a terminal nothing is shown.
         """
         columns = (TextColumn(before), BarColumn(bar_width=None), TextColumn(after), TimeRemainingColumn())
-        hidden = not self.progress.is_terminal
+        hidden = self.quiet or not self.progress.is_terminal
         return Progress(
             *columns, TextColumn("left"), console=self.progress, transient=True, expand=True, disable=hidden
         )
@@ -71,6 +73,8 @@ class Output:
     def _table(
         self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], justify: Literal["left", "right"]
     ) -> None:
+        if self.quiet:
+            return
         # Not the table's own title, which would be folded to the table's width.
         self.say(title)
         table = Table()

@@ -31,9 +31,9 @@ class OpenRun:
     output: Output
 
     @classmethod
-    def of(cls, run: str | None, seed: str | None, json_file: str | None) -> OpenRun:
+    def of(cls, run: str | None, seed: str | None, json_file: str | None, *, quiet: bool) -> OpenRun:
         """The run that was named, or the newest; the seed that was given, or the run's own."""
-        output = Output(json_file)
+        output = Output(json_file, quiet=quiet)
         folder = runs.find(run)
         settings = runs.load_config(folder)
         vae = VAE.load(folder, backend=settings.backend, seed=settings.seed, moments=False)

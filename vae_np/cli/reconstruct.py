@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
+from vae_np.cli.options import JsonFile, Overwrite, Quiet, Run, RunSeed, whole
 from vae_np.cli.pictured import OpenRun, file_to_write, reconstruction_picture, save_picture
 from vae_np.evaluation.held_out import Examples
 
@@ -17,11 +17,12 @@ def command(
     out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="A .png.")] = None,
     overwrite: Overwrite = False,
     seed: RunSeed = None,
+    quiet: Quiet = False,
     json_file: JsonFile = None,
 ) -> int:
     """Show test examples above their reconstructions."""
     count = whole("n", n, 32)
-    opened = OpenRun.of(run, seed, json_file)
+    opened = OpenRun.of(run, seed, json_file, quiet=quiet)
     settings, vae = opened.settings, opened.vae
     target = file_to_write(out, opened.folder / f"reconstructions-n{count}-seed{opened.seed}.png", (".png",), overwrite)
     opened.output.say(f"run      {opened.folder}")

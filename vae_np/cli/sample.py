@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from vae_np import storage
-from vae_np.cli.options import JsonFile, Overwrite, Run, RunSeed, whole
+from vae_np.cli.options import JsonFile, Overwrite, Quiet, Run, RunSeed, whole
 from vae_np.cli.output import writing
 from vae_np.cli.pictured import OpenRun, file_to_write, save_picture
 from vae_np.pictures import plots
@@ -22,11 +22,12 @@ def command(
     out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="A .png, or a .npy for the values.")] = None,
     overwrite: Overwrite = False,
     seed: RunSeed = None,
+    quiet: Quiet = False,
     json_file: JsonFile = None,
 ) -> int:
     """Sample from a run's model: z ~ N(0, I), then x given z."""
     count = whole("n", n, 64)
-    opened = OpenRun.of(run, seed, json_file)
+    opened = OpenRun.of(run, seed, json_file, quiet=quiet)
     default = opened.folder / f"samples-n{count}-seed{opened.seed}{'-draws' if draws else ''}.png"
     target = file_to_write(out, default, (".png", ".npy"), overwrite)
     opened.output.say(f"run      {opened.folder}")

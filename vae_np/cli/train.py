@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from vae_np import backends, checkpoint, config, data, runs
+from vae_np import backends, checkpoint, config, data, memory, runs
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
 from vae_np.cli.interrupts import INTERRUPTED, asking_to_stop
-from vae_np.cli.options import JsonFile, Threads, runs_here, whole, with_config_options, words
+from vae_np.cli.options import JsonFile, Quiet, Threads, runs_here, whole, with_config_options, words
 from vae_np.cli.output import Output, with_error
 from vae_np.cli.pictured import reconstruction_picture
 from vae_np.config import Config
@@ -39,6 +39,8 @@ from vae_np.vae import VAE
 # One checkpoint is written per epoch; in long runs, from this epoch on, at most one in so many seconds.
 _LONG, _CHECKPOINT_SECONDS = 100, 30.0
 _DRAW_SECONDS = 0.1
+# How long `--dry-run` trains to know how fast it is.
+_TRIAL_SECONDS = 1.0
 _PICTURE_EXAMPLES = 32
 # What may differ when a run is resumed; the data have to hold the same rows.
 _RESUMED = ("epochs", "data", "test_data", "labels")
@@ -73,12 +75,22 @@ def command(
         str | None,
         typer.Option("--stages", metavar="1-N", help="Only the first N stages of the schedule; --resume can add more."),
     ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings as a TOML file, and do nothing.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what was understood, and what memory and time it would take; write nothing."
+        ),
+    ] = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no pictures at the end.")] = False,
     threads: Threads = None,
+    quiet: Quiet = False,
     json_file: JsonFile = None,
 ) -> int:
     """Train a VAE; with no options on the built-in MNIST, leaving pictures and a checkpoint in runs/."""
-    output = Output(json_file)
+    output = Output(json_file, quiet=quiet)
     with ExitStack() as held:
         if resume is None:
             base = config.load(config_file) if config_file is not None else Config()
@@ -88,19 +100,28 @@ def command(
             folder = runs.find(resume)
             held.enter_context(runs.hold(folder))
             settings = _resumed_settings(overrides, stages, folder)
+        if print_config:
+            output.say(settings.to_toml().rstrip())
+            return 0
         # Messages name the data as they were given; a run keeps the full path, so that it can be used from any folder.
         dataset = runs.load_data(settings) if resume is None else _resumed_data(folder, settings, overrides)
         settings = runs.with_absolute_paths(settings).with_values(dataset.values)
         backend = backends.choose(settings.backend, whole("threads", threads, None))
         dataset, trainer = _trainer(settings, backend, dataset)
+        if resume is not None:
+            runs.resume(folder, trainer)
+        if dry_run:
+            _introduce(output, trainer, dataset)
+            _tell_what_it_takes(output, trainer)
+            return 0
         if resume is None:
             folder = held.enter_context(runs.claim(out, overwrite=overwrite))
             runs.start(folder, settings)
         else:
-            runs.resume(folder, trainer)
             runs.drop_metrics_after(folder, trainer.state.step)
             runs.start_again(folder, trainer)
-        _introduce(output, trainer, dataset, folder, resumed=resume is not None)
+        _introduce(output, trainer, dataset)
+        output.say(f"run      {folder}" + (f", resumed at step {trainer.state.step}" if resume is not None else ""))
         return _train_and_tell(output, trainer, dataset, folder, draw=not no_plots)
 
 
@@ -183,9 +204,7 @@ def _refuse_with_resume(**options: Any) -> None:
             raise ConfigError(f"{name}: cannot be given together with --resume, which goes on in the run's own folder")
 
 
-def _trainer(
-    settings: Config, backend: backends.Backend, dataset: data.Dataset
-) -> tuple[data.Dataset, Trainer]:
+def _trainer(settings: Config, backend: backends.Backend, dataset: data.Dataset) -> tuple[data.Dataset, Trainer]:
     """A fresh trainer, and the data as it reads them: standardised, if they are to be, by the rows it trains on."""
     rows, kept_back = data.split_validation(len(dataset.train), validation_rows(settings, len(dataset.train)))
     if settings.standardize and dataset.values.standardisation is None:
@@ -199,7 +218,7 @@ def _trainer(
     return dataset, Trainer(settings, backend, dataset.train[:rows], dataset.values, validation, known)
 
 
-def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, resumed: bool) -> None:
+def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset) -> None:
     arch, settings = trainer.arch, trainer.config
     kept_back = len(dataset.train) - len(trainer.rows)
     output.say(
@@ -221,10 +240,26 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset, folder: 
     if settings.shortened() is not None:
         output.say(f"note     shortened: {settings.shortened()}")
     note_no_image(output, dataset)
-    output.say(f"run      {folder}" + (f", resumed at step {trainer.state.step}" if resumed else ""))
     tell_of_compilation(output, trainer.backend)
     # Compiled now, so that it counts as no step's time.
     trainer.backend.warmup(arch, settings.dtype, evaluation=False)
+
+
+def _tell_what_it_takes(output: Output, trainer: Trainer) -> None:
+    """Make some steps, of which nothing is kept, and say what memory and time the whole training would take."""
+    begun, started = trainer.state.step, time.monotonic()
+    left = trainer.total_steps - begun
+    loop.run(trainer, should_stop=lambda: time.monotonic() - started > _TRIAL_SECONDS)
+    made, seconds = trainer.state.step - begun, time.monotonic() - started
+    if made == 0:
+        output.say("time     nothing is left to train")
+        return
+    output.say(f"memory   {memory.size(memory.used())} in this process")
+    rate = f"{made / seconds:.0f} per second in a trial of {made}"
+    output.say(
+        f"time     about {left * seconds / made:.0f} s for {left} steps, at {rate}; evaluation of each epoch comes on top"
+    )
+    output.say("nothing was written")
 
 
 def _tell_which_rows(output: Output, dataset: data.Dataset, trained: int) -> None:
