@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -33,7 +34,8 @@ def environment(folder: Path) -> dict[str, Any]:
     query = "name,driver_version,memory.total,clocks.max.sm"
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": _said("git", "-C", str(folder), "rev-parse", "HEAD"),
+        # A copy of a checkout may lack its history, or have an older one: then COMMIT says what it is a copy of.
+        "commit": os.environ.get("COMMIT") or _said("git", "-C", str(folder), "rev-parse", "HEAD"),
         "device": backends.choose("cupy").device,
         "driver": _said("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"),
         "precision": "float32, TF32 off",
@@ -71,6 +73,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--peers", default="torch,jax")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--workloads", default=",".join(dict.fromkeys(name for _, name in ORDER)))
     given = parser.parse_args()
     started, peers = time.monotonic(), [peer for peer in given.peers.split(",") if peer]
     where = environment(Path(__file__).parent)
@@ -78,6 +81,8 @@ def main() -> int:
     all_results: list[dict[str, Any]] = []
     failed, longest = [], 0.0
     for what, workload in ORDER:
+        if workload not in given.workloads.split(","):
+            continue
         begun = time.monotonic()
         if begun - started + longest > given.seconds:
             print(f"{what} {workload}: no time left", flush=True)

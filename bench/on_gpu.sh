@@ -49,9 +49,17 @@ sys.exit(why and f"on_gpu: {why}")'; then
 fi
 
 export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$(mktemp -d)}
+# While the tests run, PyTorch and JAX compile what the benchmark will time, and keep it here.
+kept=$(mktemp -d)
+export TORCHINDUCTOR_CACHE_DIR=$kept/torch TRITON_CACHE_DIR=$kept/triton
+export JAX_COMPILATION_CACHE_DIR=$kept/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+for some in pt,iwae50,wide kingma,iwae,large; do
+    "$python" bench/on_gpu.py --rounds 1 --seconds 100 --workloads "$some" --results "$kept" >"$kept/log-$some" 2>&1 &
+done
+
 stage "info" 30 "$python" -m vae_np info
 # Several processes share the device: most of the time they compile for the processor and wait for it.
-stage "tests on the device" 150 "$python" -m pytest -q -m gpu --require-gpu -n 8 --dist worksteal tests/gpu tests/parity
+stage "tests on the device" 140 "$python" -m pytest -q -m gpu --require-gpu -n 8 --dist worksteal tests/gpu tests/parity
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 if [ -n "$sanitizer" ]; then
     # Small shapes: a launch takes hundreds of times as long there. CuPy's pool would hide what is out of bounds.
@@ -62,6 +70,9 @@ if [ -n "$sanitizer" ]; then
 else
     echo "== compute-sanitizer is not here: not run"
 fi
+# From here on nothing else uses the device.
+kill $(jobs -p) 2>/dev/null
+wait
 run=$(mktemp -d)/run
 stage "the default training" 45 "$python" -m vae_np train --backend cupy --no-plots --out "$run" --json "$out/gpu-train.json"
 stage "evaluation of it" 30 "$python" -m vae_np eval "$run" --backend cupy --samples 100 --no-plots

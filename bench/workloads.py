@@ -23,8 +23,9 @@ SEED = 0
 # Adam reads and writes a parameter and both its moments: two triads over as many entries move as much.
 ADAM_BYTES = 24
 STEP, AFTER, DRAWN, EVAL = "step", "step after training", "step with binarisation", "eval"
-# Everyone's steps take the next of so many batches: on one batch over and over the loss collapses.
-BATCHES = 256
+# Everyone's steps take the next of so many batches, or of those in a pass over MNIST: on one batch over and over the
+# loss collapses.
+MOST_BATCHES = 256
 
 Step = Callable[[], object]
 Product = tuple[Any, Any, Any]
@@ -54,6 +55,11 @@ class Workload:
         return 60_000 // self.batch
 
     @property
+    def batches(self) -> int:
+        """How many different batches its steps take in turn."""
+        return min(MOST_BATCHES, self.epoch)
+
+    @property
     def decoded(self) -> int:
         """Rows that the decoder has in a step."""
         return self.batch * (self.samples or 1)
@@ -73,11 +79,9 @@ WORKLOADS = {
 
 @functools.cache
 def grey_batches(workload: Workload) -> tuple[Any, Any]:
-    """BATCHES different batches of MNIST, (N, B, 784) bytes 0..255, and their rows' places (N, B): shuffled passes."""
-    images, rng = data.load("mnist").train, np.random.default_rng(SEED)
-    passes = -(-BATCHES * workload.batch // len(images))
-    rows = np.concatenate([rng.permutation(len(images)) for _ in range(passes)])
-    rows = rows[: BATCHES * workload.batch].reshape(BATCHES, workload.batch)
+    """Different batches of MNIST's training rows, shuffled: (N, B, 784) bytes 0..255, and their places (N, B)."""
+    images, count = data.load("mnist").train, workload.batches * workload.batch
+    rows = np.random.default_rng(SEED).permutation(len(images))[:count].reshape(workload.batches, workload.batch)
     return images[rows], rows
 
 

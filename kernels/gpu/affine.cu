@@ -108,37 +108,49 @@ extern "C" __global__ void __launch_bounds__(ACTIVE_THREADS)
 }
 
 #define GATHER_GROUPS 8
+// Columns of a block: each lane of a warp has four.
+#define GATHER_COLUMNS 128
 
-// y = activation(sum of W's rows where x is one, plus b). A block has 32 columns of one row of y, and each of its warps
-// an eighth of the active pixels; all of these are on their way at once, for as long as they are few. [D28]
+// Four neighbouring entries of a row of W; beyond its last column, copies of that one.
+__device__ __forceinline__ Four four_columns(const real* weight, int row, int column, int columns) {
+    if (has_fours(weight, columns)) return four(&weight[at(row, min(column, columns - 4), columns)]);
+    Four found;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) found.lane[k] = weight[at(row, min(column + k, columns - 1), columns)];
+    return found;
+}
+
+// y = activation(sum of W's rows where x is one, plus b). A block has 128 columns of one row of y, and each of its warps
+// an eighth of the active pixels, several of which are on their way at once. [D28]
 extern "C" __global__ void __launch_bounds__(32 * GATHER_GROUPS)
     binary_forward(const int* index, const int* counts, const real* weight, const real* bias, real* y, int rows,
                    int inputs, int outputs, int activation) {
-    __shared__ real sums[GATHER_GROUPS][32];
-    constexpr int at_once = 16;
+    __shared__ Four sums[GATHER_GROUPS][32];
+    constexpr int at_once = 32 / sizeof(real);
     const int row = blockIdx.x, lane = threadIdx.x % 32, group = threadIdx.x / 32;
-    // Lanes beyond the last column work on its copy.
-    const int column = blockIdx.y * 32 + lane, mine = min(column, outputs - 1);
+    const int first_column = blockIdx.y * GATHER_COLUMNS, column = first_column + static_cast<int>(threadIdx.x);
     const int* active = index + at(row, 0, inputs);
     const int count = counts[row];
-    const real of_column = bias[mine];
-    real sum[at_once] = {};
+    const real of_column = bias[min(column, outputs - 1)];
+    Four sum = {};
     for (int first = group; first < count; first += GATHER_GROUPS * at_once) {
-        int pixels[at_once];
-#pragma unroll
-        for (int n = 0; n < at_once; ++n) pixels[n] = active[min(first + GATHER_GROUPS * n, count - 1)];
+        Four of_pixel[at_once];
 #pragma unroll
         for (int n = 0; n < at_once; ++n)
-            if (first + GATHER_GROUPS * n < count) sum[n] += weight[at(pixels[n], mine, outputs)];
+            of_pixel[n] = four_columns(weight, active[min(first + GATHER_GROUPS * n, count - 1)],
+                                       first_column + 4 * lane, outputs);
+#pragma unroll
+        for (int n = 0; n < at_once; ++n)
+#pragma unroll
+            for (int k = 0; k < 4; ++k)
+                if (first + GATHER_GROUPS * n < count) sum.lane[k] += of_pixel[n].lane[k];
     }
-#pragma unroll
-    for (int n = 1; n < at_once; ++n) sum[0] += sum[n];
-    sums[group][lane] = sum[0];
+    sums[group][lane] = sum;
     __syncthreads();
-    if (group > 0 || column >= outputs) return;
-    real total = sums[0][lane];
+    if (threadIdx.x >= GATHER_COLUMNS || column >= outputs) return;
+    real total = 0;
 #pragma unroll
-    for (int g = 1; g < GATHER_GROUPS; ++g) total += sums[g][lane];
+    for (int g = 0; g < GATHER_GROUPS; ++g) total += sums[g][threadIdx.x / 4].lane[threadIdx.x % 4];
     y[at(row, column, outputs)] = activate(total + of_column, activation);
 }
 

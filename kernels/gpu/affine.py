@@ -62,7 +62,7 @@ def binary_affine_act_forward(x: Array, weight: Array, bias: Array, activation: 
     index, counts = empty((batch, inputs), np.int32), empty((batch,), np.int32)
     launch("active_columns", dtype, (batch,), (256,), x, batch, inputs, index, counts)
     launch(
-        "binary_forward", dtype, (batch, blocks(outputs, 32)), (256,),
+        "binary_forward", dtype, (batch, blocks(outputs, 128)), (256,),
         index, counts, weight, bias, y, batch, inputs, outputs, kind,
     )  # fmt: skip
     return give(home, y)[0], (x, y, kind, home)

@@ -212,7 +212,7 @@ class _Steps:
             forward("encoder.hidden.0", "binary_forward_dense")
         else:
             add(
-                "binary_forward", (batch, blocks(hidden[0], 32)), (256,), at["index"], at["counts"],
+                "binary_forward", (batch, blocks(hidden[0], 128)), (256,), at["index"], at["counts"],
                 *self._tensors("encoder.hidden.0"), at["encoder.hidden.0"], batch, features, hidden[0], activation,
             )  # fmt: skip
         for i in range(1, depth):
@@ -449,7 +449,8 @@ class FusedRun:
         self._steps.push()
         self._steps.begin(seed, optimiser, rows=len(data), beta=beta, warmup=beta_warmup, draw=draw)
         self._lr = optimiser.lr
-        self._one = self._steps.launches(keep=False, update=True)
+        # What a step is, in order.
+        self.launches = self._steps.launches(keep=False, update=True)
         self._graphs: dict[int, Launch] = {}
 
     def order(self, epoch: int, order: Array) -> None:
@@ -476,8 +477,12 @@ class FusedRun:
 
     def _graph(self, length: int) -> Launch:
         if length not in self._graphs:
-            self._graphs[length] = device().graph(self._one, length)
+            self._graphs[length] = device().graph(self.launches, length)
         return self._graphs[length]
+
+    def push(self) -> None:
+        """Go on from the parameters and moments that the state has on the host."""
+        self._steps.push()
 
     def pull(self) -> None:
         """Bring the state's parameters and moments up to date on the host."""
