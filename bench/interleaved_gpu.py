@@ -199,7 +199,7 @@ def _evaluations(
     if "torch" in peers:
         from peers import torch_gpu
 
-        for mode in torch_gpu.MODES[:2]:
+        for mode in torch_gpu.EVAL_MODES:
             note(f"building {mode}")
             theirs = torch_gpu.log_likelihood(mode, workload.arch, parameters, samples=SAMPLES)
             enter(mode, lambda call=theirs: call(x), True)

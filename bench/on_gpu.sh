@@ -59,7 +59,7 @@ done
 
 stage "info" 30 "$python" -m vae_np info
 # Several processes share the device: most of the time they compile for the processor and wait for it.
-stage "tests on the device" 140 "$python" -m pytest -q -m gpu --require-gpu -n 8 --dist worksteal tests/gpu tests/parity
+stage "tests on the device" 180 "$python" -m pytest -q -m gpu --require-gpu -n 8 --dist worksteal tests/gpu tests/parity
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 if [ -n "$sanitizer" ]; then
     # Small shapes: a launch takes hundreds of times as long there. CuPy's pool would hide what is out of bounds.

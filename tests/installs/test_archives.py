@@ -156,4 +156,4 @@ def test_the_tests_are_found_in_an_unpacked_source_archive(unpacked: Path) -> No
     """All of them are collected there, and those that read the most of the tree pass."""
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}
     said = python("-m", "pytest", "-p", "no:cacheprovider", "-k", "test_docs", cwd=unpacked, env=environment)
-    assert re.search(r"^\d+ passed, \d+ deselected", said.splitlines()[-1])
+    assert re.search(r"^\d+ passed, (\d+ skipped, )?\d+ deselected", said.splitlines()[-1])
