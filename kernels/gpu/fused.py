@@ -290,10 +290,16 @@ class _Steps:
         for there, here in self._buffers():
             device().write(there, here)
 
-    def pull(self) -> None:
-        """Parameters and moments to the host, once all queued steps are done."""
-        for there, here in self._buffers():
-            here[...] = device().get(there)
+    def pull(self, *, steps: int = 0) -> None:
+        """Parameters and moments to the host, once all queued steps are done, and so many steps more on its count.
+
+        An interrupt is heard after a call: from the first assignment on there is none, so that all is done or nothing.
+        """
+        state = self.state
+        into = state.parameters.flat, state.first_moment.flat, state.second_moment.flat
+        parameters, first, second = (device().get(there) for there, _ in self._buffers())
+        into[0][...], into[1][...], into[2][...] = parameters, first, second
+        state.step += steps
 
     def begin(self, seed: int, optimiser: Optimiser, *, rows: int, beta: float, warmup: int, draw: bool) -> None:
         """Write what the steps share, from the state's own step on."""
@@ -381,11 +387,11 @@ class FusedStep:
         if kind[0]:
             state.gradients.flat[...] = device().get(steps.at["gradients"])
         if is_adam:
-            steps.pull()
+            steps.pull(steps=1)
         else:
             adagrad_update(state.parameters.flat, state.gradients.flat, state.second_moment.flat, lr=optimiser.lr)
+            state.step += 1
             self._finite &= bool(np.isfinite(state.parameters.flat.sum() + state.second_moment.flat.sum()))
-        state.step += 1
         names = ("reconstruction", "kl") if samples is None else ("reconstruction", "kl", "bound")
         return Terms(*(device().get(steps.at[name]) for name in names))
 
