@@ -1,6 +1,6 @@
 // Chapter 2: simple distributions, mixed over z, become a complicated one. [D3] [D5]
 
-import { explorable, plot, span } from "./kit.js";
+import { explorable, plot, span, svg } from "./kit.js";
 import * as numbers from "./numbers.js";
 
 const MOST = 200;
@@ -32,7 +32,7 @@ export function mount(root, models) {
     const parts = plane("The normals p(x|z), at two σ, over the data");
     const whole = plane("Their mixture: drag to read p(x)", (x1, x2) => set({ x1, x2 }));
     let drawn = 0;
-    const shades = document.createElementNS("http://www.w3.org/2000/svg", "g");
+    const shades = svg("g");
     return ({ n, x1, x2 }, found) => {
       if (n !== drawn) {
         parts.clear();
@@ -46,10 +46,8 @@ export function mount(root, models) {
         places.forEach((a) => places.forEach((b) => {
           const share = Math.min(1, Math.exp(logDensity(n, [a, b])) / 0.4);
           if (share < 0.01) return;
-          const cell = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-          Object.entries({ x: whole.px(a) - side / 2, y: whole.py(b) - side / 2, width: side + 0.3, height: side + 0.3,
-            class: "shade", opacity: share.toFixed(3) }).forEach(([key, value]) => cell.setAttribute(key, value));
-          shades.append(cell);
+          shades.append(svg("rect", { x: whole.px(a) - side / 2, y: whole.py(b) - side / 2, width: side + 0.3,
+            height: side + 0.3, class: "shade", opacity: share.toFixed(3) }));
         }));
         drawn = n;
       }

@@ -1,6 +1,6 @@
 // Chapter 5: from which r may z be drawn, if log p(x, z) − log q*(z) is to be a bound? Claim 19. [D15]
 
-import { bars, explorable, pixels, plot, span } from "./kit.js";
+import { bars, explorable, pixels, plot, span, svg } from "./kit.js";
 import * as numbers from "./numbers.js";
 
 const WIDEST = 2.2;
@@ -63,8 +63,8 @@ export function mount(root, models) {
       showPixels(x);
       map.clear();
       const [wide, high] = [(map.right - map.left) / 40, (map.bottom - map.top) / 24];
-      field(x).forEach(([cm, cs]) => map.add("rect", {
-        x: map.px(cm) - wide / 2, y: map.py(cs) - high / 2, width: wide + 0.3, height: high + 0.3, class: "broken" }));
+      map.add("g", { class: "broken" }, ...field(x).map(([cm, cs]) => svg("rect", {
+        x: map.px(cm) - wide / 2, y: map.py(cs) - high / 2, width: wide + 0.5, height: high + 0.5 })));
       map.point(found.qMu, found.qSigma, "target", 6);
       map.point(m, s, "handle", 7);
       map.legend([["○ q*: always a bound", "target"], ["● r", "handle"]]);

@@ -132,7 +132,11 @@ def _picture(title: str, text: str, figure: Figure) -> str:
     source = base64.b64encode(content.getvalue()).decode("ascii")
     said = html.escape(title)
     about = f"<p>{html.escape(text)}</p>" if text else ""
-    return f'<section><h2>{said}</h2>{about}<img alt="{said}" src="data:image/png;base64,{source}"></section>'
+    image = f'<img alt="{said}" src="data:image/png;base64,{source}">'
+    if figure.get_figwidth() > 2 * figure.get_figheight():
+        # On a phone it keeps a readable size, and is scrolled.
+        image = f'<div class="wide">{image}</div>'
+    return f"<section><h2>{said}</h2>{about}{image}</section>"
 
 
 def _explorer(explorer: Explorer) -> str:

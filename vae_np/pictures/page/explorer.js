@@ -29,7 +29,7 @@
     context.putImageData(image, 0, 0);
   }
 
-  function paintPoint(canvas, x) {
+  function paintPoint(canvas, x, isSmall) {
     [canvas.width, canvas.height] = [480, 480];
     const context = canvas.getContext("2d");
     const reach = 1.08 * Math.max(...decoder.points.map((p) => Math.max(Math.abs(p[0]), Math.abs(p[1]))));
@@ -41,8 +41,8 @@
     };
     context.fillStyle = "white";
     context.fillRect(0, 0, 480, 480);
-    decoder.points.forEach((p) => dot(p, 2, "#b6c2cf"));
-    dot(x, 8, "#d55e00");
+    decoder.points.forEach((p) => dot(p, isSmall ? 6 : 2, "#b6c2cf"));
+    dot(x, isSmall ? 44 : 8, "#d55e00");
   }
 
   function paintBars(canvas, x) {
@@ -125,7 +125,7 @@
   const thumbs = decoder.examples.map((x, row) => {
     const canvas = make("canvas");
     const button = make("button", { type: "button", title: `test example ${row}` }, canvas);
-    painter(canvas, x);
+    painter(canvas, x, true);
     button.addEventListener("click", () => {
       [ends[0], ends[1]] = [row, ends[0]];
       between.value = 0;
