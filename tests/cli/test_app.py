@@ -83,7 +83,7 @@ def completions(typed: str, folder: Path) -> list[str]:
     ("typed", "offered"),
     [
         ("", list(app.COMMANDS)),
-        ("re", ["reconstruct"]),
+        ("re", ["report", "reconstruct"]),
         ("train --activation ", ["relu", "tanh", "softplus"]),
         ("train --backend n", ["numpy", "numba"]),
         ("train --config burda2015-i", ["burda2015-iwae5", "burda2015-iwae50"]),

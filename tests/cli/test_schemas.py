@@ -32,7 +32,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     np.save(place / "bars.npy", bars(4, 124, 0)[0])
     train = ("train", "--data", place / "bars.npy", "--epochs", 1, *TINY, *NUMPY, "--out", place / "run", "--json", "-")
     found = {"train": good(*train).json}
-    for command in ("eval", "sample", "reconstruct", "latent"):
+    for command in ("eval", "report", "sample", "reconstruct", "latent"):
         found[command] = good(command, place / "run", "--json", "-").json
     weights = place / "run" / "checkpoint.safetensors"
     found["convert"] = good("convert", weights, "--out", place / "again", "--json", "-").json

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -246,16 +247,15 @@ def test_ctrl_c_that_is_ignored_stays_so() -> None:
 
 
 def terminal(
-    command: list[str], cwd: Path, *, columns: int = 100, interrupt_at: bytes | None = None
+    command: list[str], cwd: Path, *, columns: int = 100, interrupt_at: bytes | None = None, **variables: str
 ) -> tuple[int, str]:
     """The exit code of a command on a terminal of its own, and what it wrote there; SIGINT once it wrote so much."""
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
     control, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, b"\x18\x00" + columns.to_bytes(2, "little") + bytes(4))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen(
-        command, stdin=side, stdout=side, stderr=side, cwd=cwd, env={**environment, "TERM": "xterm-256color"}
-    )
+    environment |= {"TERM": "xterm-256color", **variables}
+    process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, cwd=cwd, env=environment)
     os.close(side)
     written = b""
     deadline = time.monotonic() + 120
@@ -324,6 +324,56 @@ def test_they_stay_where_training_is_interrupted(place: Path) -> None:
     assert "vae-np train --resume shown" in "".join(lines)
 
 
+# Three rows of the kinds that there are, in place of a chapter that takes a minute; the last one fails.
+STUDY = """
+import sys
+from vae_np import cli, study
+from vae_np.study.claims import Result, at_most, equal
+by = ("one computation, by Legendre sums over the definitions", "another, in closed form")
+rows = [
+    equal(1, "log p(x) − ELBO − KL(q‖p(z|x)), the largest of a hundred q", 1.23456789e-9, 0, 1e-8, by=by),
+    at_most(12, "two modes: the best ELBO", -102.738, -102.5, by=by),
+    equal(31, "the variance of one draw", 0.5, 0.2578125, 1e-6, by=by, relative=True),
+]
+study.run_chapter = lambda name, seed: Result(rows)
+sys.argv = ["vae-np", "study", "7", "--out", "figures"]
+cli.main()
+"""
+TABLES: dict[str, tuple[str, ...]] = {
+    "info": ("-m", "vae_np", "info"),
+    "eval": ("-m", "vae_np", "eval", "run", "--samples", "50", *NUMPY, "--no-plots"),
+    "verify": ("-m", "vae_np", "verify", "±µ.py"),
+    "study": ("-c", STUDY),
+}
+_FIGURE = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[-+]\d+)?(?![\w.])|\b(?:ok|FAIL|composed|fused|passed)\b")
+
+
+def rows_of(text: str) -> list[str]:
+    """The rows of the tables in a command's output: between rules, or with a method of the verifier."""
+    return [line for line in text.splitlines() if line.startswith("│") or "complex step" in line]
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_keep_every_number_and_verdict_whole(name: str, columns: int, place: Path) -> None:
+    """On a narrow terminal with colours only text is wrapped; what stands in a table for a pipe is all there."""
+    command = [sys.executable, *TABLES[name]]
+    process = subprocess.run(command, cwd=place, capture_output=True, text=True, encoding="utf-8")
+    wanted = Counter(figure for row in rows_of(process.stdout) for figure in _FIGURE.findall(row))
+    code, written = terminal(command, place, columns=columns, FORCE_COLOR="1")
+    assert code == process.returncode == (name == "study")
+    lines = screen(written, columns)
+    found = Counter(figure for line in lines for figure in _FIGURE.findall(line))
+    assert wanted.total() > 3
+    assert wanted - found == Counter()
+
+
+def test_a_table_that_would_not_fit_is_found() -> None:
+    """The measure of the test above: a number that the terminal folds is missed."""
+    assert _FIGURE.findall("│ -102.74 ± 0.27 │ 1e-06 ok") == ["-102.74", "0.27", "1e-06", "ok"]
+    assert Counter(_FIGURE.findall("-102.74")) - Counter(_FIGURE.findall("-102.\n74"))
+
+
 def test_no_number_is_cut_short_on_a_narrow_terminal(place: Path) -> None:
     _, lines = train_on_a_terminal(place, "--epochs", "1", columns=24)
-    assert re.search(r"reconstruction │ -\d+\.\d\d ± \d\.\d\d", "".join(lines))
+    assert re.search(r"^    mean -\d+\.\d\d ± \d\.\d\d$", "\n".join(lines), re.MULTILINE)

@@ -366,3 +366,21 @@ assert "matplotlib.pyplot" not in sys.modules
     run = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "any.png")]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_draws_over_data_show_both_and_a_density_below_them() -> None:
+    points, drawn = _images(30, 2), _images(20, 2, seed=1)
+    axis = np.linspace(0, 1, 7)
+    density = np.exp(-((axis[:, None] - 0.5) ** 2 + (axis - 0.2) ** 2))
+    figure = plots.over_data(points, drawn, (axis, axis, density))
+    ax = figure.axes[0]
+    offsets = [np.asarray(dots.get_offsets()) for dots in ax.collections if len(dots.get_offsets()) in (30, 20)]
+    np.testing.assert_array_equal(offsets[0], points)
+    np.testing.assert_array_equal(offsets[1], drawn)
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["data", "drawn by the model"]
+    assert len(ax.collections) == 3
+    assert len(plots.over_data(points, drawn).axes[0].collections) == 2
+    with pytest.raises(InputError, match="drawn: got shape"):
+        plots.over_data(points, drawn[0])

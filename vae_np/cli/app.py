@@ -23,7 +23,7 @@ from vae_np.errors import InputError, MissingFileError, NonFiniteError, Unverifi
 
 # In the order of the help; `vae_np/cli/NAME.py` has the command of that name: its options and its work.
 COMMANDS = (
-    "train", "eval", "sample", "reconstruct", "latent", "convert",
+    "train", "eval", "report", "sample", "reconstruct", "latent", "convert",
     "verify", "study", "exercise", "bench", "info", "configs", "schema",
 )  # fmt: skip
 

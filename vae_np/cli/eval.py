@@ -107,7 +107,7 @@ def command(
     output = Output(json_file, quiet=quiet)
     if per_example is not None:
         _check_npz(per_example)
-    evaluation = _resolve(
+    evaluation = resolve(
         run,
         estimator=estimator,
         samples=whole("samples", samples, None, bits=24),
@@ -122,10 +122,10 @@ def command(
         threads=whole("threads", threads, None),
         seed=setting("seed", seed),
     )
-    trained = _trained(evaluation.folder)
-    shortened = _shortened(evaluation.vae.config, trained["steps"])
-    _introduce(output, evaluation, shortened, data_file)
-    result = _compute(output, evaluation)
+    trained = trained_for(evaluation.folder)
+    shortened = shortened_to(evaluation.vae.config, trained["steps"])
+    introduce(output, evaluation, shortened, data_file)
+    result = compute(output, evaluation)
     content = {**_as_json(evaluation, result), "train": trained, "shortened": shortened}
     try:
         if not no_plots:
@@ -139,18 +139,18 @@ def command(
     return 0
 
 
-def _resolve(
+def resolve(
     run: str | None,
     *,
-    estimator: str | None,
+    estimator: str | None = None,
     samples: int | None,
-    temperatures: int | None,
-    leapfrog: int | None,
+    temperatures: int | None = None,
+    leapfrog: int | None = None,
     images: int | None,
-    z_samples: int | None,
+    z_samples: int | None = None,
     data_file: str | None,
-    named: data.Values | None,
-    binarize: str | None,
+    named: data.Values | None = None,
+    binarize: str | None = None,
     backend: str | None,
     threads: int | None,
     seed: int | None,
@@ -236,21 +236,22 @@ def _saved_from_python(folder: Path) -> bool:
     return (folder / checkpoint.STATE_FILE).exists() and checkpoint.load_state(folder).from_python
 
 
-def _trained(folder: Path) -> dict[str, Any]:
+def trained_for(folder: Path) -> dict[str, Any]:
+    """How many steps a run has been trained for, and how long, as in the JSON."""
     if not (folder / checkpoint.STATE_FILE).exists():
         return train_figures(checkpoint.load_weights(folder).step, None)
     state = checkpoint.load_state(folder)
     return train_figures(state.step, state.extra.get("seconds"))
 
 
-def _shortened(settings: Config, steps: int) -> str | None:
+def shortened_to(settings: Config, steps: int) -> str | None:
     """Which part of its schedule a run has done after `steps` steps; None for all of it."""
     if settings.schedule == "constant":
         return None
     return runs.shortened(settings, len(runs.load_data(settings).train), steps)
 
 
-def _introduce(output: Output, evaluation: Evaluation, shortened: str | None, data_file: str | None) -> None:
+def introduce(output: Output, evaluation: Evaluation, shortened: str | None, data_file: str | None) -> None:
     """Say what is evaluated, and on what."""
     vae, settings = evaluation.vae, evaluation.settings
     output.say(f"run      {evaluation.folder}")
@@ -294,7 +295,7 @@ class Result:
         }
 
 
-def _compute(output: Output, evaluation: Evaluation) -> Result:
+def compute(output: Output, evaluation: Evaluation) -> Result:
     """Every figure of the evaluation; where the estimate of log p(x) is interrupted, say so and exit."""
     vae, examples, seed = evaluation.vae, evaluation.data.examples, evaluation.seed
     # Overflow is reported by name, so NumPy's own warning is not needed.
@@ -316,28 +317,33 @@ def _compute(output: Output, evaluation: Evaluation) -> Result:
     return Result(terms, surgery, held_out.kl_per_dimension(mu, logvar), held_out.active_units(mu), estimate, seconds)
 
 
+def table_title(evaluation: Evaluation, shortened: str | None) -> str:
+    """What stands above the table."""
+    cut = "" if shortened is None else f"; shortened: {shortened}"
+    return f"{evaluation.data.title}, nats ± standard error over examples{cut}"
+
+
+def table_rows(evaluation: Evaluation, result: Result) -> list[tuple[str, str]]:
+    """The table: what each figure is called, and the figure."""
+    figures, active = result.figures(evaluation.estimation.samples), result.active
+    ceiling = f"{with_error(figures['mutual_information'])} of at most {result.surgery.ceiling:.2f}"
+    return [
+        *((name, with_error(figures[key])) for name, key in TERM_NAMES),
+        ("  mutual information", ceiling),
+        ("  marginal KL", with_error(figures["marginal_kl"])),
+        *estimation.rows(evaluation.estimation, figures),
+        ("active units", f"{int(active.sum())} of {len(active)}"),
+    ]
+
+
 def _tell(output: Output, evaluation: Evaluation, result: Result, shortened: str | None) -> None:
     """Print the table, the remarks on it, and the KL of each latent dimension."""
-    figures, kl, active = result.figures(evaluation.estimation.samples), result.kl, result.active
-    output.table(
-        f"{evaluation.data.title}, nats ± standard error over examples"
-        + ("" if shortened is None else f"; shortened: {shortened}"),
-        ("", "mean"),
-        [
-            *((name, with_error(figures[key])) for name, key in TERM_NAMES),
-            (
-                "  mutual information",
-                f"{with_error(figures['mutual_information'])} of at most {result.surgery.ceiling:.2f}",
-            ),
-            ("  marginal KL", with_error(figures["marginal_kl"])),
-            *estimation.rows(evaluation.estimation, figures),
-            ("active units", f"{int(active.sum())} of {len(active)}"),
-        ],
-    )
+    kl = result.kl
+    output.table(table_title(evaluation, shortened), ("", "mean"), table_rows(evaluation, result))
     for note in estimation.doubts(result.estimate, evaluation.estimation):
         output.say(note)
     output.say("KL per latent dimension, largest first (* active):")
-    cells = [f"{j:>5}: {kl[j]:.2f}{'*' if active[j] else ' '}" for j in kl.argsort()[::-1]]
+    cells = [f"{j:>5}: {kl[j]:.2f}{'*' if result.active[j] else ' '}" for j in kl.argsort()[::-1]]
     for start in range(0, len(cells), _CELLS_PER_LINE):
         output.say("".join(cells[start : start + _CELLS_PER_LINE]).rstrip())
 

@@ -38,7 +38,9 @@ def command(json_file: JsonFile = None) -> int:
         output.say(f"vae-np {__version__}, Python {platform.python_version()}, {here['system']}")
         output.say(f"{here['cores']} cores, SIMD {here['simd']}, BLAS {here['blas']}")
         output.say(", ".join(f"{name} {version or '(not installed)'}" for name, version in versions.items()))
-        output.table("Backend and objective × likelihood", ("", *LIKELIHOODS), rows)
+        # In two lines each, so that the table fits eighty columns.
+        heads = [name.replace("-", "\n-") for name in LIKELIHOODS]
+        output.table("Backend and objective × likelihood", ("", *heads), rows)
         for name in backends.NAMES:
             why = backends.missing(name)
             output.say(f"{name:<6} {_present(name) if why is None else why}")

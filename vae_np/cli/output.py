@@ -6,11 +6,13 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,6 +24,8 @@ from vae_np import __version__, storage
 from vae_np.errors import InputError, WriteError
 
 _WIDEST = 1000
+# A column of text that is narrower than this is harder to read than rows that stand below each other.
+_NARROWEST = 16
 
 
 class Output:
@@ -77,15 +81,48 @@ class Output:
             return
         # Not the table's own title, which would be folded to the table's width.
         self.say(title)
-        table = Table()
-        for index, column in enumerate(columns):
-            table.add_column(column, justify="left" if index == 0 else justify, no_wrap=True)
-        for row in rows:
-            # As text: a name in square brackets is not markup.
-            table.add_row(*map(Text, row))
-        # A number that is cut short is lost: better a line that the terminal folds.
-        table.width = Measurement.get(self.text, self.text.options.update(width=_WIDEST), table).maximum
+        lines = [tuple(map(Text, row)) for row in rows]
+        # Whole numbers and verdicts come first: on a terminal that is too narrow only text is wrapped.
+        table = _grid(columns, lines, justify)
+        widest = Measurement.get(self.text, self.text.options.update(width=_WIDEST), table).maximum
+        room = self.text.width if self.text.is_terminal else _WIDEST
+        if widest > room:
+            wrapped = range(len(columns)) if justify == "left" else (0,)
+            texts = sum(_widest(columns, lines, index) for index in wrapped)
+            if room - (widest - texts) < _NARROWEST * len(wrapped):
+                return self._records(columns, lines)
+            table = _grid(columns, lines, justify, wrapped)
+        table.width = min(widest, room)
         self.text.print(table, crop=False)
+
+    def _records(self, columns: Sequence[str], lines: Sequence[tuple[Text, ...]]) -> None:
+        """Print each row as its first cell, and the others, named, below it; lines break between cells only."""
+        for first, *others in lines:
+            self.text.print(first, overflow="fold")
+            named = [(name.replace("\n", ""), cell.plain) for name, cell in zip(columns[1:], others, strict=True)]
+            cells = [f"{name} {text}".strip() for name, text in named if text]
+            line = ""
+            for cell in cells:
+                if line and cell_len(f"    {line}   {cell}") > self.text.width:
+                    self.say(f"    {line}")
+                    line = ""
+                line = f"{line}   {cell}" if line else cell
+            self.say(f"    {line}")
+
+    def report(self, text: str) -> None:
+        """Print lines of a report: on a terminal too long ones break at spaces, so that every number stays whole.
+
+        Lines that begin with four spaces are code, and stay as they are.
+        """
+        for line in text.split("\n"):
+            if not self.text.is_terminal or cell_len(line) <= self.text.width or line.startswith("    "):
+                self.say(line)
+                continue
+            wrapper = textwrap.TextWrapper(
+                self.text.width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+            )
+            for part in wrapper.wrap(line):
+                self.say(part)
 
     def status(self, line: str) -> Status:
         """A line with a spinner while something lasts; nothing without a terminal."""
@@ -118,6 +155,29 @@ class Output:
                 path.write_text(text, encoding="utf-8")
             else:
                 storage.write_atomic(path, text)
+
+
+def _grid(
+    columns: Sequence[str],
+    lines: Iterable[tuple[Text, ...]],
+    justify: Literal["left", "right"],
+    wrapped: Container[int] = (),
+) -> Table:
+    """A table of the rows, in which the columns `wrapped` may be folded; in square brackets is text, not markup."""
+    table = Table()
+    for index, column in enumerate(columns):
+        table.add_column(
+            column, justify="left" if index == 0 else justify, no_wrap=index not in wrapped, overflow="fold"
+        )
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def _widest(columns: Sequence[str], lines: Iterable[tuple[Text, ...]], index: int) -> int:
+    """The width of the widest line in a column."""
+    cells = [columns[index], *(line[index].plain for line in lines)]
+    return max(cell_len(part) for cell in cells for part in cell.split("\n"))
 
 
 class _Console(Console):

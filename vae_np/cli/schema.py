@@ -14,7 +14,7 @@ from vae_np.errors import InputError
 
 # Every command that has a --json; `schemas/NAME.json` has the schema.
 NAMES = (
-    "train", "eval", "sample", "reconstruct", "latent", "convert",
+    "train", "eval", "report", "sample", "reconstruct", "latent", "convert",
     "verify", "study", "exercise", "bench", "info",
 )  # fmt: skip
 

@@ -122,7 +122,7 @@ def verify_user_files(
             (result,) = files.verify_files(
                 [path], timeout=timeout, memory_limit_mb=memory_limit_mb, seed=seed, strict=strict, only=only
             )
-        output.say(files.render(result) + "\n")
+        output.report(files.render(result) + "\n")
         results.append(result)
 
     def tell() -> None:

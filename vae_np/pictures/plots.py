@@ -288,6 +288,27 @@ def latent_scatter(
     return figure
 
 
+def over_data(points: Array, drawn: Array, density: tuple[Array, Array, Array] | None = None) -> Figure:
+    """Draw the model's draws over data in the plane, points and drawn (n, 2) each, and its density as shades.
+
+    density: the two axes (w,) and (h,), and non-negative values (h, w), or None. Raises `InputError` on other shapes.
+    """
+    points, drawn = check_rows("points", points, None), check_rows("drawn", drawn, None)
+    figure, ax = chart(760, 640, None)
+    style(ax, "x₁", "x₂")
+    ax.set_aspect("equal")
+    if density is not None:
+        first, second, values = density
+        # The few places where a density peaks would leave all others white.
+        top = float(np.quantile(values, 0.995)) or 1.0
+        ax.pcolormesh(first, second, values, cmap="Greys", vmin=0, vmax=1.4 * top, shading="gouraud", zorder=0)
+        ax.grid(visible=False)
+    for rows, colour, label in ((points, BLUE, "data"), (drawn, ORANGE, "drawn by the model")):
+        ax.scatter(rows[:, 0], rows[:, 1], s=7, color=colour, alpha=opacity(len(rows)), linewidths=0, label=label)
+    legend(ax)
+    return figure
+
+
 def kl_per_dimension(kl: Array, active: Array, *, title: str | None = "KL per latent dimension") -> Figure:
     """Draw each latent dimension's mean KL (nats) as bars from the largest down, active units marked [D36].
 

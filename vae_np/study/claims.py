@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -159,3 +160,13 @@ def show(value: float) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     return f"{value:.6g}" if 1e-4 <= abs(value) < 1e7 else f"{value:.3e}"
+
+
+def as_text(claims: Iterable[Claim]) -> str:
+    """Claims as text, three lines each: the verdict and the statement, the numbers, the two computations."""
+    return "\n".join(
+        f"{'ok  ' if claim.passed else 'FAIL'} {claim.statement}\n"
+        f"     {show(claim.value)} {claim.relation} {show(claim.expected)}, tolerance {show(claim.tolerance)}"
+        f"{' relative' if claim.relative else ''}\n     {claim.by[0]} | {claim.by[1]}"
+        for claim in claims
+    )
