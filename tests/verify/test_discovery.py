@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+import in_process
 import pytest
 
 from vae_np.verify.files import FileResult, exit_code, render, verify_files
@@ -14,7 +15,9 @@ from vae_np.verify.guessing import nearest_first
 
 
 @pytest.fixture
-def verify(tmp_path):
+def verify(tmp_path, monkeypatch):
+    in_process.use(monkeypatch)
+
     def run(source, *, name="work.py", timeout=60.0, **options) -> FileResult:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -228,7 +231,7 @@ def test_a_notebook_is_read_cell_by_cell(verify):
     assert "cell 1: %matplotlib inline is skipped" in result.notes
     assert any("cell 1 ends early: ModuleNotFoundError" in note for note in result.notes)
     assert "cell 3: %%time is skipped, with its cell" in result.notes
-    assert "is no notebook of format 4" in verify("{}", name="none.ipynb").message
+    assert "is not a notebook of format 4" in verify("{}", name="none.ipynb").message
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""A pair brought into the one form, `out, cache = forward(*inputs)` and `grads = backward(dout, cache)`, and its rank.
+"""A pair in the one form, `out, cache = forward(*inputs)` and `grads = backward(dout, cache)`, and its rank.
 
-The rank says how well the reading fits: its gradients agree with a difference, or have the right shapes, or it runs.
+The rank says how well the reading fits: its gradients agree with a difference, they have the right shapes, or it runs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ STEP = 1e-6
 
 @dataclass(frozen=True)
 class Reading:
-    """A pair in the one form; text: how it was read, empty where it came in that form.
+    """A pair in the one form.
 
-    linear: False for a backward that takes no upstream gradient; it is the gradient of the sum of the outputs,
-    or of their mean where `mean` is True. eps: the
-    machine epsilon of inputs whose dtype NumPy has not, by their positions. owned: the inputs whose gradients come,
-    where backward returns fewer than there are. caution: what the reading took for granted. instead: what would make
-    a wrong backward right although its arguments' names say otherwise.
+    `text` says how it was read, and is empty where it was written in that form. `linear` is False for a backward that
+    takes no upstream gradient; it is the gradient of the sum of the outputs, or of their mean where `mean` is True.
+    `eps` holds the machine epsilon of inputs whose dtype NumPy lacks, by their positions. `owned` lists the inputs with
+    a gradient, where backward returns fewer than there are inputs. `caution` says what the reading took for granted.
+    `instead` says what would make a wrong backward right although the names of its arguments say otherwise.
     """
 
     forward: Callable[..., tuple[Any, Any]]
@@ -64,7 +64,7 @@ def rank(reading: Reading, inputs: tuple[Any, ...], names: list[str], seed: int)
             if not shaped or len(shaped) < len(came):
                 return 2
             return 0 if _fits(subject, weights, came, seed) else 1
-    except Exception:  # whatever a wrong reading makes of a function is no reading
+    except Exception:  # a function that is read wrongly may raise anything
         return 3
     finally:
         subject.randomness.rewind()

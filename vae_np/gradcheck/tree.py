@@ -69,7 +69,7 @@ def fresh(value: Any) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Tell whether two leaves are bit for bit the same array, NaN included; other leaves always are."""
+    """Tell whether two leaves are bit for bit the same array, NaN included; leaves that are not arrays always are."""
     if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
         return True
     if a.shape != b.shape or a.dtype != b.dtype:

@@ -61,9 +61,9 @@ COST = re.compile(r"(compute_|get_)?(cost|loss)(_.*)?|cross_?entropy(_.*)?", re.
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something of a file that has a derivative by its name.
+    """Something in a file that has a derivative by its name.
 
-    functions: forward and backward, or the one function or class; sure: False where only the call can tell.
+    `functions` holds forward and backward, or the one function or class. `sure` is False where only a call can tell.
     """
 
     kind: Kind
@@ -89,7 +89,7 @@ def candidates(module: ModuleType) -> tuple[list[Candidate], list[str]]:
         special = _special(key, value)
         if special is not None:
             add(special)
-            # What a JAX function's derivative is made of is no subject of its own.
+            # The parts of a JAX function's derivative are not subjects of their own.
             used |= {
                 name for name, part in things.items() if part in (getattr(value, "fwd", 0), getattr(value, "bwd", 0))
             }
@@ -140,7 +140,7 @@ def _match(patterns: tuple[re.Pattern[str], ...], name: str) -> tuple[str, str] 
 
 
 def _pairs(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield forward, backward and the name of what has both; a variant without its own forward takes the plain one."""
+    """Yield forward, backward and their common name; a variant without a forward of its own takes the plain one."""
     forwards: dict[tuple[str, str], str] = {}
     for key in functions:
         parts = _match(FORWARD, key)
@@ -164,7 +164,7 @@ def _pairs(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator
 
 
 def _derivatives(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield functions with their derivative: `relu` with `relu_grad`, `drelu`, `relu_prime`, `grad_relu`."""
+    """Yield functions with their derivatives: `relu` with `relu_grad`, `drelu`, `relu_prime` or `grad_relu`."""
     lower = {key.lower(): key for key in functions}
     for key in functions:
         if key in used or _match(BACKWARD, key) is not None:
@@ -249,7 +249,7 @@ def _layer(key: str, value: type) -> Candidate | None:
 def methods_of(value: type) -> tuple[str | None, str | None]:
     """Return the names of a class's forward and backward: the usual ones, or two that belong together by their names.
 
-    A method with gradients in its name comes alone.
+    A method that returns its gradients has no partner.
     """
     members = _members(value)
     forward = layers.find_method(value, layers.FORWARDS)

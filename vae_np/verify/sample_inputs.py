@@ -1,6 +1,6 @@
-"""Inputs that people's functions take: rows of features, columns of features, images, sequences; and values by name.
+"""Inputs that functions take: rows of features, columns of features, images and sequences, and values by name.
 
-A scene fixes the lengths, so that shapes fit together; no two lengths that may be confused are equal, and a batch has
+A scene fixes the lengths, so that shapes fit together. No two lengths that could be confused are equal, and a batch has
 more than one example.
 """
 
@@ -25,9 +25,10 @@ IMAGE, CHANNELS, FILTERS, KERNEL = 6, 4, 3, 3
 
 @dataclass(frozen=True)
 class Scene:
-    """Shapes by role. x: the main input; others: what goes with it, several where habits differ.
+    """Shapes by role.
 
-    low: a scene of fewer axes, in which some mistakes cannot be seen.
+    `x` is the shape of the main input, and `shapes` those of what goes with it, several where habits differ. `low`
+    marks a scene of fewer axes, in which some mistakes cannot be seen.
     """
 
     name: str
@@ -234,7 +235,7 @@ ITS_DERIVATIVE = re.compile(r"(\w+_?)?(prime|grad|derivative|deriv)|d_?(activati
 
 
 def main_position(names: list[str]) -> int:
-    """Return the position of the argument that is the data by its name; the first where none is."""
+    """Return the position of the argument that is the data by its name, or of the first where none is."""
     return next((position for position, name in enumerate(names) if MAIN.fullmatch(name)), 0)
 
 
@@ -252,9 +253,9 @@ def function(name: str) -> Callable[[Any], Any] | None:
 
 
 def lengths(name: str, default: Any, scene: Scene) -> list[Any]:
-    """Return what a constructor's argument of this name takes if it is a list of lengths: a shape, sizes of layers.
+    """Return what a constructor's argument of this name takes if it is a list of lengths: a shape, or sizes of layers.
 
-    default: its default, empty where there is none; only a tuple or a list of whole numbers is replaced.
+    `default` is its default, or empty. Only a tuple or a list of integers is replaced.
     """
     if default is not inspect.Parameter.empty and not isinstance(default, (tuple, list)):
         return []
@@ -266,7 +267,7 @@ def lengths(name: str, default: Any, scene: Scene) -> list[Any]:
 
 
 def role(name: str) -> str:
-    """Return what an argument is by its name; "x" where the name says nothing else."""
+    """Return what an argument is by its name, or "x" where the name says nothing else."""
     name = spelling.bare(name)
     for found, pattern in ROLES:
         if re.fullmatch(pattern, name, re.I):
@@ -283,9 +284,10 @@ def values(
     kind: str,
     first: bool,
 ) -> Iterator[Any]:
-    """Yield values for one argument in a scene, the likeliest first.
+    """Yield values for one argument in a scene, the most likely first.
 
-    kind: of the main input's numbers, "normal" or "unit" (between 0 and 1); first: it is the first array argument.
+    `kind` is the kind of the main input's numbers, "normal" or "unit" (between 0 and 1). `first` is True for the first
+    array argument.
     """
     annotation = str(parameter.annotation).lower()
     known = known or Facts()
@@ -341,7 +343,7 @@ def number(name: str, otherwise: tuple[Any, ...]) -> tuple[Any, ...]:
 def dictionary(name: str, known: Facts, scene: Scene, rng: np.random.Generator, last: int = 2) -> dict[str, Any]:
     """Return a dictionary with the keys that the source asks for: settings, or the parameters of two layers.
 
-    last: the units of the last of numbered layers.
+    `last` is the number of units of the last numbered layer.
     """
     found: dict[str, Any] = {}
     for key, default in known.keys.items():
@@ -437,7 +439,7 @@ def array(name: str, scene: Scene, rng: np.random.Generator, kind: str, first: b
 
 
 def main(scene: Scene, rng: np.random.Generator, kind: str, shape: tuple[int, ...] | None = None) -> Any:
-    """Return an input's numbers: normal ones, or such as are between 0 and 1; rows sum to one in "simplex"."""
+    """Return an input's numbers: normal ones, or ones between 0 and 1, whose rows sum to one for "simplex"."""
     shape = scene.x if shape is None else shape
     if kind == "normal":
         found = rng.standard_normal(shape)
@@ -477,7 +479,7 @@ def labels(scene: Scene, rng: np.random.Generator) -> Iterator[Any]:
 
 
 def size(name: str, scene: Scene) -> Any:
-    """Return the length that a constructor's argument of this name stands for; None for none."""
+    """Return the length that a constructor's argument of this name stands for, or None."""
     image = len(scene.x) == 4
     lengths = {
         "channels": CHANNELS if image or scene.name == "one image of channels" else FEATURES,
