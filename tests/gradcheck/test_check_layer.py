@@ -316,6 +316,20 @@ def test_an_upstream_gradient_named_so_is_never_read_as_the_output():
     assert "backward(dout)" in report.reading
 
 
+def test_a_gradient_of_another_shape_than_a_second_input_is_shown():
+    class Add:
+        def forward(self, a, b):
+            return a + b
+
+        def backward(self, dout):
+            return dout, dout.sum(axis=0)
+
+    assert check_layer(Add(), (X, X[0])).passed
+    wrong = check_layer(Add(), (X, X + 1.0))
+    assert [row.verdict for row in wrong.rows] == ["ok", "FAIL"]
+    assert f"gradient has shape {X[0].shape}, expected {X.shape}" in wrong.rows[1].notes
+
+
 def test_misuse_is_one_clear_line():
     with pytest.raises(InputError, match="layer: got object without a forward method, expected one, or its name as"):
         check_layer(object(), X)

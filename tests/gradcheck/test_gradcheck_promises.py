@@ -6,6 +6,7 @@ Budget: about 0.5 s.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -276,6 +277,28 @@ def test_nested_inputs_outputs_and_gradients_get_a_row_per_tensor():
     ]
     missing = check_vjp(forward, lambda d, c: (backward(d, c)[0], {}), inputs)
     assert "returned no gradient for it" in notes_of(missing, "params.W[0]")
+
+
+@dataclass(frozen=True)
+class Weights:
+    W: np.ndarray
+    b: np.ndarray
+    name: str = "dense"
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_dataclasses_hold_inputs_and_gradients(factor):
+    def forward(x, weights):
+        return x @ weights.W + weights.b, (x, weights)
+
+    def backward(dout, cache):
+        x, weights = cache
+        return dout @ weights.W.T, Weights(x.T @ dout, factor * dout.sum(0))
+
+    x, W, b = affine_inputs()
+    report = check_vjp(forward, backward, (x, Weights(W, b)))
+    assert [row.tensor for row in report.rows] == ["x", "weights.W", "weights.b"]
+    assert [row.verdict for row in report.rows] == ["ok", "ok", "ok" if factor == 1.0 else "FAIL"]
 
 
 def test_gradients_may_come_by_name():

@@ -372,8 +372,12 @@ def _returned(raw: Any, thing: Any, state: _State, gradients: dict[str, Any]) ->
     for name, value in gradients.items():
         if value is None and parts and np.shape(parts[0]) == np.shape(state.values[name]):
             gradients[name] = parts.pop(0)
+    left = [part for part in parts if part is not None]
+    without = [position for position in floats if found[position] is None]
+    if len(without) > 1 or (without and without[0] != floats[0]):
+        for position, part in zip(without, left, strict=False):  # of other shapes: the report says so
+            found[position] = part if len(left) == len(without) else None
     if floats and found[floats[0]] is None:
-        left = [part for part in parts if part is not None]
         if left and raw is not None and not callable(left[0]):
             found[floats[0]] = left[0]  # of another shape: the report says so
         else:

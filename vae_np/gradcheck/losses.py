@@ -47,12 +47,15 @@ def check_value_and_grad(
         raise InputError(str(error)) from error.cause
     finally:
         trial.randomness.rewind()
+    turned = isinstance(first, (tuple, list)) and len(first) == 2 and np.size(first[0]) != 1 == np.size(first[1])
+    if turned:
+        first = first[::-1]
     if not isinstance(first, (tuple, list)) or len(first) < 2 or np.size(first[0]) != 1:
         raise InputError(f"f: got {_shape(first)}, expected a number and its gradient: loss, grad = f(…)")
     owners = _owners(names, inputs, first, wrt)
 
     def forward(*point: Any) -> tuple[Any, Any]:
-        value, *gradients = called(*point)
+        value, *gradients = called(*point)[:: -1 if turned else 1]
         value = np.asarray(value).reshape(())[()] if np.ndim(value) else value
         return value, gradients[0] if len(gradients) == 1 else tuple(gradients)
 
@@ -65,7 +68,8 @@ def check_value_and_grad(
     leaves = chosen(subject, [names[i] for i in owners], scalars=True)
     text = snippets.for_call("check_value_and_grad", (f,), "*inputs", dict(options) | {"wrt": wrt})
     own = "" if owners == [0] else f"the gradients are those of {', '.join(names[i] for i in owners)}"
-    reading = "; ".join(part for part in (own, bridge.text) if part)
+    order = "the gradient comes before the value" if turned else ""
+    reading = "; ".join(part for part in (order, own, bridge.text) if part)
     report = Report(getattr(f, "__name__", "f").replace("<lambda>", "f"), chosen_settings.seed, snippet=text)
     report.reading = reading
     return run(subject, leaves, chosen_settings, report, linear=False, started=started)

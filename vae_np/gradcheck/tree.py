@@ -1,11 +1,13 @@
 """Nested inputs, outputs and gradients as flat lists of named leaves.
 
-Tuples, lists and dictionaries are branches; everything else (arrays, numbers, strings, generators) is a leaf.
+Tuples, lists, dictionaries and dataclasses that hold arrays are branches. Everything else (arrays, numbers, strings,
+generators) is a leaf.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +22,9 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(tree, (tuple, list)):
         for position, branch in enumerate(tree):
             yield from leaves(branch, f"{path}[{position}]")
+    elif (fields := _fields(tree)) is not None:
+        for key in fields:
+            yield from leaves(getattr(tree, key), f"{path}.{key}" if path else key)
     else:
         yield path, tree
 
@@ -33,7 +38,22 @@ def rebuild(tree: Any, values: Iterator[Any]) -> Any:
         if hasattr(tree, "_fields"):  # a named tuple takes its parts as separate arguments
             return type(tree)(*parts)
         return tuple(parts) if isinstance(tree, tuple) else parts
+    if (fields := _fields(tree)) is not None:
+        found = copy.copy(tree)
+        for key in fields:
+            object.__setattr__(found, key, rebuild(getattr(tree, key), values))  # it may be frozen
+        return found
     return next(values)
+
+
+def _fields(value: Any) -> list[str] | None:
+    """Return the names of a dataclass's fields, or None for anything else, and for one that holds no arrays."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return None
+    names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
+    held = [getattr(value, name) for name in names]
+    arrays = any(isinstance(item, np.ndarray) or (hasattr(item, "dtype") and hasattr(item, "shape")) for item in held)
+    return names if arrays else None
 
 
 def transform(tree: Any, function: Callable[[Any], Any]) -> Any:

@@ -39,6 +39,10 @@ DERIVATIVE = (
         rf"(?:grad|gradient|derivative|deriv|d|dx|delta|backprop|gradient_of|derivative_of)_?(?P<stem>.+?){VARIANT}"
     ),
 )
+# A word that a convention ends with, in camelCase.
+_WORD = re.compile(
+    r"(?<=[a-z0-9])(?:Forward|Backward|Fwd|Bwd|Fprop|Bprop|Backprop|Grad|Gradient|Derivative|Deriv|Prime)(?![a-z])"
+)
 TANGENT = re.compile(rf"(?P<stem>.+?)_(?:jvp|tangent|pushforward|fwd_diff){VARIANT}")
 LOSS = re.compile(
     r".*(loss|cost|objective|nll|log_?lik(elihood)?|energy|cross_?entropy|elbo|bce|mse|criterion|regulari[sz]ation|penalty)"
@@ -110,9 +114,9 @@ def candidates(module: ModuleType) -> tuple[list[Candidate], list[str]]:
             add(Candidate("loss", key, (key,), (value,), sure=returns_gradient(value)))
     for key, value in things.items():
         if isinstance(value, type) and key not in used:
-            layer = _layer(key, value)
-            if layer is not None:
-                add(layer)
+            for layer in _namespace(key, value) or [_layer(key, value)]:
+                if layer is not None:
+                    add(layer)
     found.sort(key=lambda pair: pair[0])
     return [candidate for _, candidate in found], list(_halves(functions, used))
 
@@ -131,9 +135,14 @@ def _special(key: str, value: Any) -> Candidate | None:
     return None
 
 
+def _snake(name: str) -> str:
+    """Return a name with an underscore where a capital begins a word of a convention: relu_forward for reluForward."""
+    return _WORD.sub(lambda match: f"_{match[0].lower()}", name)
+
+
 def _match(patterns: tuple[re.Pattern[str], ...], name: str) -> tuple[str, str] | None:
     for pattern in patterns:
-        match = pattern.fullmatch(name)
+        match = pattern.fullmatch(_snake(name))
         if match:
             return match["stem"].strip("_"), match["variant"] or ""
     return None
@@ -170,7 +179,7 @@ def _derivatives(functions: dict[str, Callable[..., Any]], used: set[str]) -> It
         if key in used or _match(BACKWARD, key) is not None:
             continue
         for pattern in DERIVATIVE:
-            match = pattern.fullmatch(key)
+            match = pattern.fullmatch(_snake(key))
             stem = match["stem"].strip("_").lower() if match else ""
             partner = lower.get(stem + (match["variant"] or "") if match else "") or lower.get(stem)
             if partner is not None and partner != key and len(stem) > 0:
@@ -229,6 +238,16 @@ def hinted(name: str, module: ModuleType) -> Candidate | None:
     return Candidate("callback" if _returns_callback(value) else "loss", name, (name,), (value,))
 
 
+def _namespace(key: str, value: type) -> list[Candidate]:
+    """Return the pairs of a class that only holds functions: static methods and class methods with partners."""
+    names = [n for n in vars(value) if isinstance(vars(value)[n], (staticmethod, classmethod))]
+    if {layers.find_method(value, layers.FORWARDS), layers.find_method(value, layers.BACKWARDS)} & set(names):
+        return []
+    functions = {name: getattr(value, name) for name in names}
+    found = [*_pairs(functions, set()), *_derivatives(functions, set())]
+    return [Candidate("pair", f"{key}.{stem}", (key,), (functions[f], functions[b])) for f, b, stem in found]
+
+
 def _layer(key: str, value: type) -> Candidate | None:
     """Return a class that has a forward and a backward, or a loss that returns its gradients."""
     if inspect.isabstract(value) or key.startswith("_"):
@@ -275,8 +294,9 @@ def _takes_context(value: type, method: str) -> bool:
     return isinstance(inspect.getattr_static(value, method), staticmethod) and first in ("ctx", "context", "self", "fn")
 
 
-def _members(value: type) -> set[str]:
-    return {name for cls in value.__mro__ if cls is not object for name in vars(cls)}
+def _members(value: type) -> list[str]:
+    """Return the names of a class's members, its own ones first and in the order of the source."""
+    return list(dict.fromkeys(name for cls in value.__mro__ if cls is not object for name in vars(cls)))
 
 
 def _halves(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator[str]:

@@ -230,6 +230,9 @@ def _choices(
         found = list(
             itertools.islice(sample_inputs.values(name, parameter, fact, scene, rng, kind, first), MOST_VALUES)
         )
+        if name != parameter.name and not first:  # one of equals may be a bias all the same
+            own = sample_inputs.values(parameter.name, parameter, fact, scene, rng, kind, first)
+            found += list(itertools.islice(own, MOST_VALUES))
         if parameter.default is None:
             columns.append([*found, None])
             continue

@@ -224,6 +224,8 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+# Keys of weights and biases in a dictionary of parameters.
+WEIGHTS = re.compile(r"[WwbU]\d*|W\w{1,3}|b\w{1,2}|gamma\d+|beta\d+|theta\d*")
 # What stands for the data by its name, wherever it stands among the arguments.
 MAIN = re.compile(r"x|X|x_?t|inputs?|input_data|data|img|images?|signal|A_prev|x_?batch")
 
@@ -296,6 +298,9 @@ def values(
         yield (settings or {}) | dictionary(name, known, scene, rng)
         if "" in known.keys:
             yield (settings or {}) | dictionary(name, known, scene, rng, last=1)
+        if any(WEIGHTS.fullmatch(key) for key in known.keys):
+            yield (settings or {}) | dictionary(name, known, scene, rng, last=UNITS)
+            yield (settings or {}) | dictionary(name, known, scene, rng, units=FEATURES)
         return
     if known.words:
         yield from dict.fromkeys(known.words)
@@ -340,10 +345,12 @@ def number(name: str, otherwise: tuple[Any, ...]) -> tuple[Any, ...]:
     return otherwise
 
 
-def dictionary(name: str, known: Facts, scene: Scene, rng: np.random.Generator, last: int = 2) -> dict[str, Any]:
+def dictionary(
+    name: str, known: Facts, scene: Scene, rng: np.random.Generator, last: int = 2, units: int = UNITS
+) -> dict[str, Any]:
     """Return a dictionary with the keys that the source asks for: settings, or the parameters of two layers.
 
-    `last` is the number of units of the last numbered layer.
+    `last` is the number of units of the last numbered layer, and `units` that of the others.
     """
     found: dict[str, Any] = {}
     for key, default in known.keys.items():
@@ -351,11 +358,8 @@ def dictionary(name: str, known: Facts, scene: Scene, rng: np.random.Generator, 
             continue
         if re.fullmatch(r"mode", key):
             found[key] = "train"
-        elif re.fullmatch(r"[WbU]\d*|W\w{1,3}|b\w{1,2}|gamma\d*|beta\d*|theta\d*", key) and key not in (
-            "beta",
-            "gamma",
-        ):
-            found[key] = _parameter(key, known.keys, scene, rng, last)
+        elif WEIGHTS.fullmatch(key):
+            found[key] = _parameter(key, known.keys, scene, rng, last, units)
         elif re.match(r"(running|moving)_", key):
             continue
         else:
@@ -369,18 +373,18 @@ def dictionary(name: str, known: Facts, scene: Scene, rng: np.random.Generator, 
             found[key] = guess[0] if guess else rng.standard_normal(scene.x)
     if "" in known.keys and not found:  # parameters of layers that a loop numbers
         keys = {"W1": None, "b1": None, "W2": None, "b2": None}
-        found = {key: _parameter(key, keys, scene, rng, last) for key in keys}
+        found = {key: _parameter(key, keys, scene, rng, last, units) for key in keys}
     if re.search(r"mode", name):
         found.setdefault("mode", "train")
     return found
 
 
-def _parameter(key: str, keys: dict[str, Any], scene: Scene, rng: np.random.Generator, last: int) -> Array:
+def _parameter(key: str, keys: dict[str, Any], scene: Scene, rng: np.random.Generator, last: int, units: int) -> Array:
     """Return a weight or a bias of a numbered layer, or of a recurrent cell, in rows or in columns."""
     columns = scene.name.startswith(("columns", "a column"))
     number_of = int(match[0]) if (match := re.search(r"\d+", key)) else 0
     numbered = sorted({int(m[0]) for k in keys if (m := re.search(r"\d+", k))})
-    sizes = [FEATURES, *([UNITS] * max(len(numbered) - 1, 0)), last if len(numbered) > 1 else UNITS]
+    sizes = [FEATURES, *([units] * max(len(numbered) - 1, 0)), last if len(numbered) > 1 else units]
     if number_of and number_of in numbered:
         place = numbered.index(number_of)
         n_in, n_out = sizes[place], sizes[place + 1]
@@ -391,7 +395,7 @@ def _parameter(key: str, keys: dict[str, Any], scene: Scene, rng: np.random.Gene
     elif re.fullmatch(r"W[fiocug]", key):  # gates on the state and the input together
         n_in, n_out = UNITS + FEATURES, UNITS
     else:
-        n_in, n_out = FEATURES, UNITS
+        n_in, n_out = FEATURES, units
     if key[0] in "bB" and not key.startswith("beta"):
         return 0.3 * rng.standard_normal((n_out, 1) if columns else (n_out,))
     return 0.5 * rng.standard_normal((n_out, n_in) if columns else (n_in, n_out))
