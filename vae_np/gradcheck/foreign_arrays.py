@@ -105,11 +105,8 @@ class Bridge:
     def __init__(self, inputs: tuple[Any, ...]) -> None:
         self.inputs = inputs
         self._origins = [origin(leaf) for value in inputs for _, leaf in tree.leaves(value)]
-
-    @property
-    def foreign(self) -> bool:
-        """True where an input is another library's array."""
-        return any(came is not None for came in self._origins)
+        # True where an input is another library's array.
+        self.foreign = any(came is not None for came in self._origins)
 
     @property
     def text(self) -> str:
@@ -128,6 +125,8 @@ class Bridge:
 
     def over(self, inputs: tuple[Any, ...]) -> Any:
         """Return NumPy inputs as arrays of the library each came from."""
+        if not self.foreign:
+            return inputs
         leaves = [leaf for value in inputs for _, leaf in tree.leaves(value)]
         moved = [
             from_numpy(leaf, came) if came is not None and isinstance(leaf, (np.ndarray, np.generic, float)) else leaf

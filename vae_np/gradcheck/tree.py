@@ -16,7 +16,9 @@ import numpy as np
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield `(name, leaf)` in a fixed order; a dictionary's keys and a sequence's positions extend the name."""
-    if isinstance(tree, dict):
+    if isinstance(tree, np.ndarray):
+        yield path, tree
+    elif isinstance(tree, dict):
         for key, branch in tree.items():
             yield from leaves(branch, f"{path}.{key}" if path else str(key))
     elif isinstance(tree, (tuple, list)):
@@ -31,6 +33,8 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def rebuild(tree: Any, values: Iterator[Any]) -> Any:
     """Return a tree of the same structure whose leaves are taken from `values` in the order of `leaves`."""
+    if isinstance(tree, np.ndarray):
+        return next(values)
     if isinstance(tree, dict):
         return {key: rebuild(branch, values) for key, branch in tree.items()}
     if isinstance(tree, (tuple, list)):
@@ -48,7 +52,7 @@ def rebuild(tree: Any, values: Iterator[Any]) -> Any:
 
 def _fields(value: Any) -> list[str] | None:
     """Return the names of a dataclass's fields, or None for anything else, and for one that holds no arrays."""
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+    if not hasattr(type(value), "__dataclass_fields__"):  # is_dataclass is slow, and this is asked of every leaf
         return None
     names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
     held = [getattr(value, name) for name in names]
