@@ -77,3 +77,21 @@ def test_a_layer_whose_parameters_are_tensors():
     wrong = check_layer(Dense(0.5), drawn(4, 3))
     assert [row.verdict for row in wrong.rows] == ["ok", "ok", "FAIL"]
     assert "b: it is 1/2 times" in wrong.causes[0]
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.02])
+def test_a_pair_on_arrays_of_jax(factor):
+    jnp = pytest.importorskip("jax.numpy")
+
+    def forward(x, W):
+        return jnp.tanh(x @ W), (x, W)
+
+    def backward(dout, cache):
+        x, W = cache
+        d = dout * (1 - jnp.tanh(x @ W) ** 2)
+        return d @ W.T, factor * (x.T @ d)
+
+    x, W = (jnp.asarray(drawn(*shape).numpy(), dtype=jnp.float32) for shape in ((4, 3), (3, 2)))
+    report = check_vjp(forward, backward, (x, W))
+    assert report.reading == "inputs are arrays of jax float32"
+    assert [row.verdict for row in report.rows] == ["ok", "ok" if factor == 1.0 else "FAIL"]

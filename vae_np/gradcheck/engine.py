@@ -400,4 +400,6 @@ def _method(numeric: Numeric) -> str:
     way = "complex step" if numeric.sharp else "central differences"
     if numeric.exhaustive and not numeric.projections:
         return way
-    return f"{len(numeric.projections)} projections + {len(numeric.indices)} entries, {way}"
+    directions, entries = len(numeric.projections), len(numeric.indices)
+    counted = (f"{directions} projection{'s' * (directions != 1)}", f"{entries} entr{'y' if entries == 1 else 'ies'}")
+    return f"{counted[0]} + {counted[1]}, {way}"

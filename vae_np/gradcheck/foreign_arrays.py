@@ -7,6 +7,7 @@ is carried in float32; the numbers are those that bfloat16 holds.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,9 @@ def from_numpy(value: Any, came: Origin) -> Any:
         return sys.modules["cupy"].asarray(array)
     if came.library == "ml_dtypes":
         return array.astype(sys.modules["ml_dtypes"].bfloat16)[()] if dtype == "bfloat16" else array[()]
-    return sys.modules["jax"].numpy.asarray(array, dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # without its flag for float64, JAX warns and takes float32
+        return sys.modules["jax"].numpy.asarray(array, dtype=dtype)
 
 
 def is_foreign(*values: Any) -> bool:

@@ -67,8 +67,8 @@ def blind_spot(numeric: Numeric, settings: Settings, sample: Sample) -> str:
         return ""
     entries = len(numeric.indices) + len(numeric.kinks) + len(numeric.unclear)
     return (
-        f"sampled to end within {settings.seconds:g} s: {entries} entries and {len(numeric.projections)} random "
-        "directions; a mistake in few entries that is small beside the whole gradient can be missed"
+        f"sampled to end within {settings.seconds:g} s (entries: {entries}, random directions: "
+        f"{len(numeric.projections)}); a mistake in few entries that is small beside the whole gradient can be missed"
     )
 
 

@@ -92,7 +92,7 @@ def _imports(functions: tuple[Any, ...]) -> tuple[list[str], list[str]]:
     lines = [f"from {module} import {', '.join(dict.fromkeys(found))}" for module, found in homes.items()]
     if lost:
         lines.append(
-            f"# {', '.join(dict.fromkeys(lost))}: as in the call that failed; nothing can import what is local"
+            f"# {', '.join(dict.fromkeys(lost))}: take it from the failed call; a local function cannot be imported"
         )
     return lines, names
 
