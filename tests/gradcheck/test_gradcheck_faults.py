@@ -567,6 +567,14 @@ def test_the_time_limit_holds_for_slow_functions(monkeypatch, forward_seconds, e
     assert row_of(report, "w").verdict == "ok"
 
 
+def test_without_time_a_curvature_of_zero_is_not_taken_for_precision(monkeypatch):
+    """At zero the one-sided slopes of x + x^3 agree at any step, and both are wrong by the square of the step."""
+    clock = Clock(monkeypatch, 0.9)
+    forward, backward = clock.pair(lambda x, w: (w * (x + x**3), (x, w)), lambda d, c: (d * c[1], 0 * d))
+    report = check_vjp(forward, backward, (np.zeros(3), np.ones(3)), seconds=10, wrt="x")
+    assert row_of(report, "x").verdict != "FAIL", str(report)
+
+
 def test_gradients_of_zero_get_an_honest_headline():
     p = lambda x: softmax_forward(x)[0].sum(axis=1)  # noqa: E731
     noise = lambda d, x: 1e-17 * np.ones((4, 3))  # noqa: E731

@@ -170,6 +170,11 @@ def _richardson(levels: list[Slopes]) -> Estimate:
 
 def _classify(levels: list[Slopes], best: Estimate | None) -> Estimate:
     """Name what keeps the two sides apart: a kink, a jump, or outputs that are only known to a few digits."""
+    if len(levels) == 2:  # there was no time for more: what halving the step changes is the error
+        coarse, fine = levels
+        change = abs(fine.central - coarse.central)
+        value = fine.central + (fine.central - coarse.central) / 3
+        return Estimate(value, max(change, abs(fine.gap)) + fine.noise)
     clear = [level for level in levels if level.noise <= 0.02 * abs(level.gap)]
     if len(clear) < 4:
         return best if best is not None else Estimate(levels[0].central, abs(levels[0].gap))

@@ -119,6 +119,8 @@ def factor(analytic: Array, numeric: Array, sizes: dict[int, str], norm: float, 
         return None
     if abs(c + 1) <= tolerance:
         return "the sign is wrong everywhere"
+    if abs(c - 1) <= tolerance:
+        return None  # the two agree, and a factor of 1 explains nothing
     sign = ", and the sign is wrong" if c < 0 else ""
     size = abs(c)
     meanings = []
