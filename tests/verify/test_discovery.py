@@ -1,6 +1,6 @@
 """Subjects that are found in files by what people call things, and their inputs, found by trial.
 
-Budget: about 20 s, most of it in starting a process for each file.
+Budget: about 10 s of processor time, most of it in trials of inputs; the files are checked in this process.
 """
 
 from __future__ import annotations

@@ -114,9 +114,10 @@ def candidates(module: ModuleType) -> tuple[list[Candidate], list[str]]:
             add(Candidate("loss", key, (key,), (value,), sure=returns_gradient(value)))
     for key, value in things.items():
         if isinstance(value, type) and key not in used:
-            for layer in _namespace(key, value) or [_layer(key, value)]:
-                if layer is not None:
-                    add(layer)
+            pairs = _namespace(key, value)
+            layer = None if pairs else _layer(key, value)
+            for candidate in [*pairs, *([] if layer is None else [layer])]:
+                add(candidate)
     found.sort(key=lambda pair: pair[0])
     return [candidate for _, candidate in found], list(_halves(functions, used))
 
