@@ -201,7 +201,7 @@ def test_a_factory_stands_for_an_object_that_cannot_be_copied():
             self.W = np.random.standard_normal((3, 2))  # noqa: NPY002
             self.lock = threading.Lock()
 
-    with pytest.raises(InputError, match=r"layer: Locked cannot be copied .*; pass a function that makes one"):
+    with pytest.raises(InputError, match=r"layer: got a Locked that cannot be copied .*, expected a function"):
         check_layer(Locked(), X)
     assert check_layer(Locked, X).passed
     assert check_layer(lambda: Locked(), X).passed
@@ -316,10 +316,26 @@ def test_an_upstream_gradient_named_so_is_never_read_as_the_output():
     assert "backward(dout)" in report.reading
 
 
+def test_a_gradient_of_another_shape_than_a_second_input_is_shown():
+    class Add:
+        def forward(self, a, b):
+            return a + b
+
+        def backward(self, dout):
+            return dout, dout.sum(axis=0)
+
+    assert check_layer(Add(), (X, X[0])).passed
+    wrong = check_layer(Add(), (X, X + 1.0))
+    assert [row.verdict for row in wrong.rows] == ["ok", "FAIL"]
+    assert f"gradient has shape {X[0].shape}, expected {X.shape}" in wrong.rows[1].notes
+
+
 def test_misuse_is_one_clear_line():
-    with pytest.raises(InputError, match="layer: object has no forward; name it with forward='…'"):
+    with pytest.raises(InputError, match="layer: got object without a forward method, expected one, or its name as"):
         check_layer(object(), X)
-    with pytest.raises(InputError, match=r"Attributes.forward and backward do not run on a ndarray of shape \(4, 7\)"):
+    with pytest.raises(
+        InputError, match=r"x: got an array of shape \(4, 7\), on which Attributes.forward and backward do"
+    ):
         check_layer(Attributes(), normal(4, 7))
     with pytest.raises(AssertionError, match="likely cause: W"):
         assert_layer(Attributes(2.0), X)

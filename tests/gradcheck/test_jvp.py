@@ -60,7 +60,7 @@ def test_jvp_of_trees_kinks_and_functions_that_refuse_complex_numbers():
     report = check_jvp(relu, lambda x, v: v * (x > 0), np.array([0.0, 1.0, -1.0]))
     assert report.passed
     assert len(report.rows[0].kinks) == 1
-    with pytest.raises(InputError, match=r"v: shapes \(3,\) came, expected those of x: \(4, 3\)"):
+    with pytest.raises(InputError, match=r"v: got shapes \(3,\), expected those of x: \(4, 3\)"):
         check_jvp(f, jvp, X, normal(3))
 
 

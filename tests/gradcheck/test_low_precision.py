@@ -93,6 +93,16 @@ def test_a_mistake_in_low_precision_only_is_no_rounding():
     assert "right in float64, and off by" in str(report)
 
 
+@pytest.mark.parametrize("seed", [0, 100, 177, 196, 197, 202])  # with all but the first, noise once decided
+def test_noise_does_not_decide_whose_gradient_is_whose(seed):
+    """Of two gradients of one shape, the wrong one fails as that of its own tensor."""
+    draw = np.random.default_rng(seed)
+    inputs = tuple(draw.standard_normal((2, 2)).astype(np.float16) for _ in range(2))
+    forward, backward = (lambda x, y: x + y), (lambda dout, x, y: (dout, np.float16(1.1) * dout))
+    report = check_vjp(forward, backward, inputs, seed=seed, further=False)
+    assert [row.verdict for row in report.rows] == ["ok", "FAIL"]
+
+
 def operations(torch):
     """Return fifty operations with the shapes of their inputs; an input named positive is above a half."""
     f = torch.nn.functional

@@ -1,12 +1,13 @@
 """Subjects that are found in files by what people call things, and their inputs, found by trial.
 
-Budget: about 20 s, most of it in starting a process for each file.
+Budget: about 10 s of processor time, most of it in trials of inputs; the files are checked in this process.
 """
 
 from __future__ import annotations
 
 import json
 
+import in_process
 import pytest
 
 from vae_np.verify.files import FileResult, exit_code, render, verify_files
@@ -14,7 +15,9 @@ from vae_np.verify.guessing import nearest_first
 
 
 @pytest.fixture
-def verify(tmp_path):
+def verify(tmp_path, monkeypatch):
+    in_process.use(monkeypatch)
+
     def run(source, *, name="work.py", timeout=60.0, **options) -> FileResult:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,6 +172,66 @@ def test_classes_by_their_methods(verify):
     assert "gradients of W with dW, b with db" in dense
 
 
+LESS_COMMON = """
+import numpy as np
+
+def reluForward(x): return np.maximum(x, 0), x
+def reluBackward(dout, x): return dout * (x > 0)
+def sinGrad(x): return np.cos(x)
+def sin(x): return np.sin(x)
+
+class F:
+    @staticmethod
+    def exp_forward(x): return np.exp(x), np.exp(x)
+    @staticmethod
+    def exp_backward(dout, out): return dout * out
+    @staticmethod
+    def cube_forward(x): return x**3, x
+    @staticmethod
+    def cube_backward(dout, x): return 2 * dout * x**2
+
+class Add:
+    def forward(self, a, b): return a + b
+    def backward(self, grad): return grad, grad.sum(0)
+
+def grad_and_loss(w, X, y):
+    r = X @ w - y
+    return X.T @ r, 0.5 * r @ r
+
+def gate_forward(inputs, params):
+    s = np.tanh(inputs["x"] @ params["w"])
+    return {"y": s * inputs["x"]}, (inputs["x"], params["w"], s)
+def gate_backward(grads, cache):
+    (x, w, s), g = cache, grads["y"]
+    d = g * x * (1 - s**2)
+    return {"x": g * s + d @ w.T}, {"w": x.T @ d}
+
+def mlp_loss_and_grads(params, X, y):
+    h = np.tanh(X @ params["w1"] + params["b1"])
+    d = h @ params["w2"] - y
+    dh = (d @ params["w2"].T) * (1 - h**2)
+    return 0.5 * (d**2).sum(), {"w1": X.T @ dh, "b1": dh.sum(0), "w2": h.T @ d}
+"""
+
+
+def test_less_common_ways_to_write_what_has_a_derivative(verify):
+    """CamelCase; a class that only holds functions; the gradient first; a bias called b; one weight that is square."""
+    result = verify(LESS_COMMON)
+    assert statuses(result) == {
+        "relu": "passed",
+        "sin": "passed",
+        "F.exp": "passed",
+        "F.cube": "failed",
+        "Add": "passed",
+        "grad_and_loss": "passed",
+        "gate": "passed",
+        "mlp_loss_and_grads": "passed",
+    }, render(result)
+    texts = {pair.name: pair.text for pair in result.pairs}
+    assert "the gradient comes before the value" in texts["grad_and_loss"]
+    assert "b (6,)" in texts["Add"]
+
+
 def test_a_line_in_the_file_gives_what_no_trial_finds(verify):
     source = """
 import numpy as np
@@ -228,7 +291,7 @@ def test_a_notebook_is_read_cell_by_cell(verify):
     assert "cell 1: %matplotlib inline is skipped" in result.notes
     assert any("cell 1 ends early: ModuleNotFoundError" in note for note in result.notes)
     assert "cell 3: %%time is skipped, with its cell" in result.notes
-    assert "is no notebook of format 4" in verify("{}", name="none.ipynb").message
+    assert "is not a notebook of format 4" in verify("{}", name="none.ipynb").message
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The pytest plugin: failures are reports, seeds reproduce; from an installed wheel, too.
 
-Budget: about 8 s; the wheel is marked slow.
+Budget: about 5 s of processor time in four runs of pytest; the wheel is marked slow.
 """
 
 from __future__ import annotations
@@ -67,9 +67,11 @@ def test_wrong_loss(gradcheck):
 """
 
 
-def run(folder: Path, *arguments: str, path: str = str(ROOT)) -> str:
+def run(folder: Path, *arguments: str, path: str = str(ROOT), alone: bool = True) -> str:
+    """Return what pytest prints; alone: without any plugin but the one that the arguments name."""
     (folder / "test_gradients.py").write_text(TESTS, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""}
+    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} if alone else {}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_gradients.py", *arguments]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return result.stdout + result.stderr
@@ -84,15 +86,18 @@ def failures(output: str) -> list[list[str]]:
     return [part.strip().splitlines() for part in re.split(r"\n_{3,} \w+ _{3,}\n", body)[1:]]
 
 
-def loaded() -> tuple[str, ...]:
-    """Return how to load the plugin: by its entry point, where the installed package has it already."""
-    from importlib.metadata import entry_points
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> str:
+    """What pytest prints without options."""
+    return run(tmp_path_factory.mktemp("plain"), *PLUGIN)
 
-    return () if any(e.value == PLUGIN[1] for e in entry_points(group="pytest11")) else PLUGIN
+
+def without_time(output: str) -> str:
+    return re.sub(r"in [\d.]+s", "", output)
 
 
-def test_failures_are_reports_and_no_tracebacks(tmp_path):
-    output = run(tmp_path, *loaded())
+def test_failures_are_reports_and_no_tracebacks(plain):
+    output = plain
     assert "1 passed" in output, output
     assert "3 failed" in output
     assert "Traceback" not in output
@@ -108,13 +113,16 @@ def test_failures_are_reports_and_no_tracebacks(tmp_path):
     assert pair.endswith("rerun with --gradcheck-seed=0")
 
 
-def test_the_seed_and_the_seconds_reach_every_check(tmp_path):
-    one, again, other = (run(tmp_path, *loaded(), f"--gradcheck-seed={seed}") for seed in (3, 3, 4))
-    assert "seed 3" in one
-    strip = lambda text: re.sub(r"in [\d.]+s", "", text)  # noqa: E731
-    assert strip(one) == strip(again)
-    assert strip(one).replace("3", "") != strip(other).replace("4", "")
-    assert "expected a positive number" in run(tmp_path, *loaded(), "--gradcheck-seconds=-1")
+def test_the_printed_seed_repeats_the_failures_and_another_does_not(plain, tmp_path):
+    again, other = (run(tmp_path, *PLUGIN, f"--gradcheck-seed={seed}") for seed in (0, 4))
+    body = lambda text: without_time(text).split(" FAILURES ")[1]  # noqa: E731  # the folder is another one
+    assert body(again) == body(plain)
+    assert "seed 4" in other
+    assert body(other).replace("seed 4", "seed 0").replace("seed=4", "seed=0") != body(plain)
+
+
+def test_the_seconds_reach_every_check(tmp_path):
+    assert "seconds: got -1.0, expected a positive number" in run(tmp_path, *PLUGIN, "--gradcheck-seconds=-1")
 
 
 @pytest.mark.slow
@@ -126,7 +134,7 @@ def test_the_plugin_works_from_an_installed_wheel(tmp_path):
     build = "import setuptools.build_meta as b; print(b.build_wheel('wheels'))"
     built = subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True, text=True)
     shutil.unpack_archive(source / "wheels" / built.stdout.splitlines()[-1], target, "zip")
-    output = run(project, path=str(target))
+    output = run(project, path=str(target), alone=False)
     assert "1 passed" in output, output
     assert "3 failed" in output
     assert max(len(lines) for lines in failures(output)) <= 25

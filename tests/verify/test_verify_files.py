@@ -73,7 +73,7 @@ def test_a_wrong_pair_fails_and_the_other_still_passes(verify):
             "does not import: ModuleNotFoundError: No module named 'nothing_of_this_name' (line 1)",
         ),
         ("def broken(:\n    pass", "does not import: SyntaxError: invalid syntax (line 1)"),
-        ("x = 1\0", "does not import: it is no text"),
+        ("x = 1\0", "does not import: it is not text"),
         ("x = 1\nraise SystemExit(0)", "does not import: it calls sys.exit(0) (line 2)"),
         ("x = 1", "no pair <name>_forward and <name>_backward"),
         ("import os\nos._exit(0)", "the process ended with exit code 0 while the file is imported"),
@@ -195,7 +195,7 @@ EXPECTED = {
     "interrupts": ("unusable", "interrupts ended the check: KeyboardInterrupt"),
     "no_argument": ("passed", ""),
     "chosen": ("passed", ""),
-    "misnamed": ("unusable", "no input is called 'y'"),
+    "misnamed": ("unusable", "wrt: got 'y', expected some of x"),
 }
 
 
@@ -305,7 +305,7 @@ def test_nothing_is_left_open(tmp_path):
 
 
 def test_limits_must_be_positive():
-    with pytest.raises(InputError, match="timeout: 0 came, expected a positive number"):
+    with pytest.raises(InputError, match="timeout: got 0, expected a positive number"):
         verify_files([], timeout=0)
 
 

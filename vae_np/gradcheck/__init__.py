@@ -1,9 +1,10 @@
-"""A gradient checker whose verdicts can be trusted: for this package's hand-written gradients and for anyone's.
+"""A gradient checker whose verdicts can be trusted, for this package's gradients and for anyone's.
 
-`check_vjp` takes a forward/backward pair, `check_grad` a scalar function and its gradient, `assert_grad` either, for
-one line in a test. Each returns a `Report`: a table with a line per tensor, other promises that were checked, the
-likely cause of what failed, the seed and a snippet that shows it again. NumPy and the standard library are all
-it imports.
+`check_vjp` takes a forward and a backward, `check_grad` a scalar function and its gradient, `check_layer` an object
+with state, and `check_value_and_grad` a function that returns its value with its gradient. Each returns a `Report`: a
+table with one line per tensor, the other promises that were checked, the likely cause of what failed, the seed, and a
+snippet that repeats the check. The `assert_` forms raise an error instead and fit on one line of a test. The module
+imports NumPy and the standard library only.
 """
 
 from __future__ import annotations

@@ -6,26 +6,39 @@ import math
 import time
 from dataclasses import dataclass, field
 
-# Halvings of the step that one derivative may take, and where a call takes long.
+# How often one derivative may halve its step, and how often where calls are slow.
 HALVINGS, FEW_HALVINGS = 40, 3
-# A check that can afford fewer calls than this is a dear one: it saves wherever it can.
+# A check that can afford fewer calls than this saves calls wherever it can.
 DEAR = 120.0
-# With fewer calls left, one difference has to do: enough to confirm a complex step.
+# With fewer calls left, a single difference has to suffice. It still confirms a complex step.
 SCARCE = 16.0
+# What a complex call costs beside a real one until one has been timed: four real products make a complex one.
+COMPLEX_CALLS = 4.0
+# Forward calls that a tensor takes at the least: one derivative from differences at two steps.
+FEWEST_CALLS = 4.0
 
 
 def now() -> float:
-    """Return the time in seconds; every budget reads it here."""
+    """Return the time in seconds. Every budget reads the clock here, so that a test can replace it."""
     return time.perf_counter()
 
 
 @dataclass
 class Budget:
-    """The time of one check; without `seconds` there is no limit. forward, backward: what one call of each takes."""
+    """The time that one check may take, and what has been learnt about its calls.
+
+    There is no limit where `seconds` is None. `forward` and `backward` are the seconds that one call of each takes, and
+    `complex` those of a forward call with complex numbers, or zero until one has been timed. `lowest` is the lowest
+    price per forward call of a whole derivative. `reserved` is the number of forward calls kept for the tensors
+    whose turn comes later.
+    """
 
     seconds: float | None = None
     forward: float = 0.0
     backward: float = 0.0
+    complex: float = 0.0
+    lowest: float = math.inf
+    reserved: float = 0.0
     started: float = field(default_factory=lambda: now())
 
     @property
@@ -37,9 +50,31 @@ class Budget:
     def over(self) -> bool:
         return self.left <= 0.0
 
-    def short_of(self, calls: float) -> bool:
-        """Tell whether the time that is left does not suffice for so many forward calls."""
-        return self.left <= calls * self.forward
+    @property
+    def complex_calls(self) -> float:
+        """How many forward calls one with complex numbers is worth."""
+        return self.complex / self.forward if self.complex and self.forward else COMPLEX_CALLS
+
+    def short_of(self, calls: float, complex_calls: float = 0.0) -> bool:
+        """Tell whether the time that is left does not suffice for this number of forward and of complex calls.
+
+        What is reserved for later tensors is not available.
+        """
+        return self.left <= (self.reserved + calls + complex_calls * self.complex_calls) * self.forward
+
+    def learn(self, started: float, calls: int) -> None:
+        """Correct the price of a forward call by what several took together with the work on their results.
+
+        The lowest of these prices counts, so that a call that was interrupted does not decide what is looked at.
+        """
+        if calls:
+            self.lowest = min(self.lowest, (now() - started) / calls)
+            self.forward = max(self.forward, self.lowest)
+
+    def learn_complex(self, started: float) -> None:
+        """Note what a forward call with complex numbers took."""
+        took = now() - started
+        self.complex = min(self.complex, took) if self.complex else took
 
     @property
     def calls(self) -> float:
@@ -52,7 +87,7 @@ class Budget:
 
     @property
     def halvings(self) -> int:
-        """How often a step may be halved: few times where calls are dear, once where hardly any are left."""
+        """How often a step may be halved: less often where calls are slow, and once where hardly any are left."""
         if self.seconds is None or self.calls >= DEAR:
             return HALVINGS
         return FEW_HALVINGS if self.calls >= SCARCE else 1

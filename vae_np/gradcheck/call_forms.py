@@ -1,8 +1,8 @@
-"""The forms that pairs come in, brought into one: `out, cache = forward(*inputs)`, `grads = backward(dout, cache)`.
+"""The forms of pairs, brought into one: `out, cache = forward(*inputs)`, `grads = backward(dout, cache)`.
 
 A forward may return its output alone, or several outputs before the cache. A backward may take the upstream gradient,
-the cache, the inputs or the output, in any order that its names tell; where they leave a choice, each reading is tried
-on the point at hand, and the first whose gradients fit the numbers is taken.
+the cache, the inputs or the output, in any order that its names tell. Where the names leave a choice, each reading is
+tried at the given point, and the first one whose gradients fit the numbers is taken.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 @dataclass(frozen=True)
 class _Kept:
-    """What a forward leaves for its backward: everything that one may ask for."""
+    """Everything that a forward leaves and that a backward may ask for."""
 
     out: Any
     cache: Any
@@ -37,9 +37,10 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Call:
-    """One way to call backward: roles are "dout", "dout0", "cache", "out", "out0" or an input's position.
+    """One way to call backward.
 
-    keywords: the names of arguments that are passed by name, which are the last ones.
+    A role is "dout", "dout0", "cache", "out", "out0", or the position of an input. `keywords` holds the names of the
+    arguments that are passed by name, which are the last ones.
     """
 
     roles: tuple[str | int, ...]
@@ -119,9 +120,10 @@ def read(
     seed: int,
     convention: str | None = None,
 ) -> Reading:
-    """Return the pair in the one form, on NumPy arrays; names: the inputs' names.
+    """Return the pair in the one form, on NumPy arrays.
 
-    What cannot be read is handed on as it came. convention: of the gradients of complex inputs.
+    `names` are the names of the inputs, and `convention` is that of the gradients of complex inputs. A pair that cannot
+    be read is returned as it is.
     """
     bridge = Bridge(inputs)
     mine = tree.transform(inputs, tree.fresh)
@@ -149,7 +151,7 @@ def read(
             reading = _reading(forward, backward, split, call, split_text, bridge, convention)
             caution = _caution(call, parameters, names, forward, backward)
             score = rank(reading, reading.inputs, names, seed)
-            if caution is None:  # its names say otherwise: it only explains what is wrong
+            if caution is None:  # the names contradict this call, so it only explains what is wrong
                 against_names += [_explained(call)] if score == 0 else []
                 continue
             reading = replace(reading, caution=caution)
@@ -180,10 +182,10 @@ def _explained(call: _Call) -> str:
 def _caution(
     call: _Call, parameters: list[str] | None, names: list[str], forward: Callable[..., Any], backward: Any
 ) -> str | None:
-    """Return what has to be said of a call, or None where it contradicts what backward's argument is called.
+    """Return a warning about a call, or None where the call contradicts the name of backward's argument.
 
-    A derivative whose argument is called like forward's input may be one in terms of the output all the same: what its
-    own file calls it with decides; where nothing does, it is taken as such, with a caution.
+    A derivative whose argument has the name of forward's input may still be a derivative in terms of the output. What
+    its own file calls it with decides; where the file does not call it, the derivative is accepted with a warning.
     """
     pairs = [(p, role) for p, role in zip(parameters or [], call.roles, strict=False) if p in names]
     if all(role == names.index(p) for p, role in pairs):
@@ -199,7 +201,7 @@ def _caution(
 
 
 def _is_plain(result: Any, parameters: list[str] | None, names: list[str]) -> bool:
-    """Tell whether a pair is in the one form by its looks: two results, and two arguments whose names do not object."""
+    """Tell whether a pair looks like the one form: it has two results and two arguments, whose names do not object."""
     if not isinstance(result, tuple) or len(result) != 2:
         return False
     if parameters is None:
@@ -214,7 +216,7 @@ def _is_plain(result: Any, parameters: list[str] | None, names: list[str]) -> bo
 
 
 def _parameters(function: Callable[..., Any]) -> list[str] | None:
-    """Return the names of the arguments that a function needs; None where they cannot be read or are any number."""
+    """Return the names of the arguments that a function needs, or None where they are unknown or variable in number."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -228,9 +230,10 @@ Split = Callable[[Any, tuple[Any, ...]], _Kept]
 
 
 def _splits(result: Any, parameters: list[str] | None) -> Iterator[tuple[Split, str]]:
-    """Yield the ways to part forward's result into outputs and a cache, the likeliest first.
+    """Yield the ways to split forward's result into outputs and a cache, the most likely one first.
 
-    parameters: of backward; where they name fewer upstream gradients than outputs, the last outputs have none.
+    `parameters` are backward's. Where they name fewer upstream gradients than there are outputs, the last outputs have
+    none.
     """
     if isinstance(result, tuple) and len(result) >= 2:
         count = len(result)
@@ -259,7 +262,7 @@ def _alone(inputs: tuple[Any, ...]) -> Any:
 
 
 def _calls(parameters: list[str] | None, names: list[str], kept: _Kept, keywords: tuple[str, ...]) -> Iterator[_Call]:
-    """Yield the ways to call backward: as its names say, then the usual orders for so many arguments."""
+    """Yield the ways to call backward: first as its names say, then in the usual orders."""
     if keywords and parameters is not None:
         parameters = [*parameters, *keywords]
     outs = len(kept.out) if isinstance(kept.out, tuple) else 0
@@ -284,7 +287,7 @@ def _calls(parameters: list[str] | None, names: list[str], kept: _Kept, keywords
         orders += [(*douts, "cache"), douts, (*douts, *inputs)]
     orders += [("dout", *inputs), (*inputs, "dout"), ("out", *inputs[1:]), (*inputs,), ("dout", "out"), ("out", "dout")]
     orders += [("dout", "out", *inputs), ("dout", *inputs, "cache"), ("dout", "cache", *inputs)]
-    # What is called an upstream gradient gets it: any other value could make a wrong backward right.
+    # An argument named like an upstream gradient gets it, since any other value could make a wrong backward right.
     if any(p not in names and spelling.is_upstream(p) for p in parameters or []):
         orders = [order for order in orders if any(str(role).startswith("dout") for role in order)]
     tried = {told}
@@ -300,9 +303,9 @@ def _calls(parameters: list[str] | None, names: list[str], kept: _Kept, keywords
 
 
 def _told(parameters: list[str], names: list[str], outs: int, cached: bool) -> tuple[str | int, ...] | None:
-    """Return the roles that the arguments' names tell; None where one of them tells nothing.
+    """Return the roles that the names of the arguments tell, or None where a name tells nothing.
 
-    The only one that tells nothing is the cache, where the others are known and forward leaves one.
+    One name may tell nothing: it is the cache, where the others are known and forward leaves a cache.
     """
     roles: list[str | int] = []
     unknown = 0
@@ -369,7 +372,7 @@ def _is_applied(
 
 
 def exchanged(subject: Subject) -> Reading | None:
-    """Return the pair with backward's two arguments the other way round; None where it has not two."""
+    """Return the pair with backward's two arguments exchanged, or None where backward does not take two."""
     parameters = _parameters(subject.backward)
     if parameters is None or len(parameters) != 2:
         return None

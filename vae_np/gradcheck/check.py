@@ -13,6 +13,7 @@ from vae_np.gradcheck import budget, more_points, snippets, tree
 from vae_np.gradcheck.call_forms import read
 from vae_np.gradcheck.engine import Engine
 from vae_np.gradcheck.findings import Check
+from vae_np.gradcheck.foreign_arrays import Bridge, numpy_tree
 from vae_np.gradcheck.gradients import chosen, scalars_come
 from vae_np.gradcheck.options import Options, Settings, settings
 from vae_np.gradcheck.report import Report
@@ -31,18 +32,19 @@ def check_vjp(
 ) -> Report:
     """Check `grads = backward(dout, cache)` against numeric derivatives of `out, cache = forward(*inputs)`.
 
-    inputs: a tuple of arrays, of dictionaries or tuples of arrays, and of anything else, which is passed through.
-    Every floating array is checked, or those that `wrt` names (names or positions). `grads` has one entry per input
-    that is checked, or per array input, None where there is no gradient. `out` may be a tuple; then `dout` is one.
-    The upstream gradient is drawn from the seed. options: see `Options`.
+    `inputs` is a tuple of arrays, of dictionaries or tuples of arrays, and of anything else, which is passed through.
+    The check covers every floating array, or those that `wrt` lists by name or position. `grads` has one entry per
+    checked input, or one per array input, which is None where there is no gradient. `out` may be a tuple; `dout` is
+    then a tuple as well. The upstream gradient is drawn from the seed. `Options` describes the options.
 
-    Other forms are read by trial, and the report says how: a forward that returns its output alone, or several before
-    the cache; a backward that takes the cache alone, inputs, or the output, in any order. Arrays of torch, JAX and CuPy
-    are taken as they are. convention: for complex inputs, "torch" for ∂/∂Re + i ∂/∂Im, "jax" for ∂/∂Re - i ∂/∂Im.
+    Other forms are read by trial, and the report says how: a forward may return its output alone, or several outputs
+    before the cache; a backward may take the cache alone, inputs, or the output, in any order. Arrays of torch, JAX and
+    CuPy are accepted. For complex inputs, `convention` is "torch" where the gradient is ∂/∂Re + i ∂/∂Im, and "jax"
+    where it is ∂/∂Re - i ∂/∂Im.
 
-    float32 inputs are checked in float32; numeric values come from a float64 copy only where forward then answers
-    the same in float64, and the row says so. Whatever the pair does wrong is in the report. Raises InputError where
-    the arguments of this function are wrong.
+    float32 inputs are checked in float32. Numeric values come from a float64 copy only where forward gives the same
+    answer in float64, and the row says so. Everything that the pair does wrong is in the report. The function raises
+    InputError where its own arguments are wrong.
     """
     _refuse_methods(forward, backward, inputs)
     started = budget.now()
@@ -77,25 +79,28 @@ def check_vjp(
 def check_grad(f: Callable[[Any], Any], grad: Any, x: Any, **options: Unpack[Options]) -> Report:
     """Check `grad(x)` against numeric derivatives of the scalar function `f(x)`.
 
-    x: a number, an array, or a dictionary, tuple or list of arrays; `grad` returns the same structure, and may also
-    be given as that value itself. options: see `Options`.
+    `x` is a number, an array, or a dictionary, tuple or list of arrays. `grad` returns the same structure, or is that
+    structure itself. `Options` describes the options.
     """
 
+    bridge = Bridge((x,))
+
     def forward(point: Any) -> tuple[Any, Any]:
-        value = f(point)
+        value = numpy_tree(f(*bridge.over((point,))))
         if np.size(value) != 1:
-            raise InputError(f"f returned shape {np.shape(value)}, expected one number; check_vjp takes arrays")
+            raise InputError(f"f: got shape {np.shape(value)}, expected one number (check_vjp takes arrays)")
         return (value if tree.is_number(value) or np.iscomplexobj(value) else float(value)), point
 
     def backward(dout: Any, cache: Any) -> Any:
-        return (grad(cache) if callable(grad) else grad,)
+        return (numpy_tree(grad(*bridge.over((cache,))) if callable(grad) else grad),)
 
-    subject = make_subject(forward, backward, (x,), ["" if isinstance(x, dict) else "x"], ("f", "grad"))
+    subject = make_subject(forward, backward, bridge.numpy((x,)), ["" if isinstance(x, dict) else "x"], ("f", "grad"))
+    subject.eps, subject.origin = bridge.eps, (f, grad)
     leaves = chosen(subject, None, scalars=True)
     text = snippets.for_call("check_grad", (f, grad), "*inputs", dict(options))
     name = getattr(f, "__name__", "f").replace("<lambda>", "f")
     chosen_settings = settings(**options)
-    report = Report(name, chosen_settings.seed, snippet=text)
+    report = Report(name, chosen_settings.seed, snippet=text, reading=bridge.text)
     return run(subject, leaves, chosen_settings, report, linear=False)
 
 
@@ -113,10 +118,10 @@ def run(
 ) -> Report:
     """Fill in and return the report on a subject.
 
-    linear: False where there is no upstream gradient; more: promises that are checked besides, given the upstream one;
-    mean: without an upstream gradient, the gradient is that of the mean of the outputs and not of their sum;
-    given: the inputs as the user gave them, where the subject's are others; caution: a warning about how it was read;
-    started: when the time began that the check may take, where that was before.
+    `linear` is False where there is no upstream gradient; the gradient is then that of the sum of the outputs, or of
+    their mean where `mean` is True. `more` returns further promises to check, given the upstream gradient. `given`
+    holds the inputs as the user gave them, where the subject's inputs differ. `caution` is a warning about how the
+    subject was read. `started` is the time from which the budget counts, where it began before this call.
     """
     report.name = chosen.name or report.name
     kept = tree.transform(subject.inputs if given is None else given, tree.fresh)
@@ -143,11 +148,11 @@ def assert_grad(
 ) -> Report:
     """Check either style, and raise AssertionError with the table where the gradient is wrong.
 
-    kind: "vjp" for `check_vjp`, "grad" for `check_grad`; "auto" takes a derivative that needs two arguments
-    (dout, cache) for a backward. options: those of the two functions.
+    `kind` is "vjp" for `check_vjp` or "grad" for `check_grad`. With "auto", a derivative that needs two arguments (dout
+    and cache) counts as a backward. The options are those of the two functions.
     """
     if kind not in ("auto", "grad", "vjp"):
-        raise InputError(f"kind: {kind!r} came, expected 'auto', 'grad' or 'vjp'")
+        raise InputError(f"kind: got {kind!r}, expected 'auto', 'grad' or 'vjp'")
     if kind == "auto":
         _refuse_methods(function, derivative, inputs)
     pair = kind == "vjp" or (kind == "auto" and _needed(derivative, inputs) >= 2)
@@ -156,16 +161,18 @@ def assert_grad(
 
 
 def _refuse_methods(function: Any, derivative: Any, inputs: Any) -> None:
-    """Refuse forward and backward of one object, where backward takes no cache: the state lies in the object."""
+    """Refuse two methods of one object whose backward takes no cache, because the object holds the state."""
     owner = getattr(function, "__self__", None)
     if owner is None or owner is not getattr(derivative, "__self__", None) or _needed(derivative, inputs) >= 2:
         return
     what = type(owner).__name__
-    raise InputError(f"these are two methods of one {what}: call assert_layer(layer, x), with layer the {what}")
+    raise InputError(
+        f"forward: got two methods of one {what}, expected two functions; call assert_layer(layer, x) on the {what}"
+    )
 
 
 def _needed(derivative: Any, inputs: Any) -> int:
-    """Return the number of arguments that a derivative needs; where it can't be read, inputs in a tuple mean two."""
+    """Return the number of arguments that a derivative needs; where it is unknown, a tuple of inputs means two."""
     if not callable(derivative):
         return 1
     try:

@@ -1,9 +1,9 @@
 """Complex inputs, in either of the two conventions in use.
 
-A real loss L of z = a + ib has the derivatives ∂L/∂a and ∂L/∂b. "torch" (and TensorFlow) puts them together as
-∂L/∂a + i ∂L/∂b, which is twice Wirtinger's ∂L/∂z̄ and points uphill; "jax" as ∂L/∂a - i ∂L/∂b, which is 2 ∂L/∂z. The
-upstream gradient of a complex output follows the same rule. Here a complex array becomes a real one with a last axis of
-length two, and every check works as before.
+A real loss L of z = a + ib has the derivatives ∂L/∂a and ∂L/∂b. The convention "torch" (which TensorFlow shares)
+combines them as ∂L/∂a + i ∂L/∂b. This is twice Wirtinger's ∂L/∂z̄, and it points uphill. The convention "jax" combines
+them as ∂L/∂a - i ∂L/∂b, which is 2 ∂L/∂z. The upstream gradient of a complex output follows the same rule. This module
+turns a complex array into a real one with a last axis of length two, so that every check works as before.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def joined(value: Any, pattern: Any, sign: float = 1.0) -> Any:
 def adapt(
     forward: Callable[..., Any], backward: Callable[[Any, Any], Any], inputs: tuple[Any, ...], convention: str | None
 ) -> tuple[Callable[..., Any], Callable[[Any, Any], Any], tuple[Any, ...]]:
-    """Return the pair on real arrays, and its inputs; unchanged where no input is complex.
+    """Return the pair on real arrays together with its inputs, unchanged where no input is complex.
 
     Raises InputError where an input is complex and no convention is named.
     """
@@ -60,8 +60,8 @@ def adapt(
         return forward, backward, inputs
     if convention not in SIGNS:
         raise InputError(
-            "inputs: one is complex; say which convention its gradient follows: convention='torch' for "
-            f"∂/∂Re + i ∂/∂Im, 'jax' for ∂/∂Re - i ∂/∂Im; got {convention!r}"
+            f"convention: got {convention!r} with a complex input, expected 'torch' where its gradient is "
+            "∂/∂Re + i ∂/∂Im, or 'jax' where it is ∂/∂Re - i ∂/∂Im"
         )
     sign = SIGNS[convention]
 

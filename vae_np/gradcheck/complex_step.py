@@ -1,7 +1,7 @@
-"""The complex step, and what fools it.
+"""The complex step, and the operations that make it wrong.
 
-f(x + ih) = f(x) + ih f'(x) + O(h^2): with h = 2^-100 the imaginary part holds the derivative to the last digit, if
-every operation on the way is analytic. Taking `abs`, `.real`, `conj`, a cast or an ordering is not; `suspects`
+f(x + ih) = f(x) + ih f'(x) + O(h^2). With h = 2^-100 the imaginary part holds the derivative to the last digit, as long
+as every operation on the way is analytic. `abs`, `.real`, `conj`, a cast and an ordering are not analytic; `suspects`
 names those that a function used.
 """
 
@@ -58,14 +58,14 @@ SPELLING = {"absolute": "abs", "fabs": "abs", "conjugate": "conj", "amax": "max"
 
 
 class ComplexStepRefused(Exception):
-    """The function can't be evaluated on complex input, or gives a real result; the text says why."""
+    """The function cannot be evaluated on complex input, or gives a real result; the text says why."""
 
 
 def complex_derivative(evaluate: Callable[[Array], Array], weights: Array, x: Array, direction: Any) -> float:
     """Return d/dt weights · outputs(x + t direction) at t = 0 from one complex evaluation.
 
-    direction: an index of x (tuple of integers) for a partial derivative, or an array like x. Raises
-    ComplexStepRefused where the function raises or where its output is real.
+    `direction` is an index of x (a tuple of integers) for a partial derivative, or an array like x. Raises
+    ComplexStepRefused where the function raises an exception or where its output is real.
     """
     moved = x.astype(np.result_type(x.dtype, np.complex128))
     if isinstance(direction, tuple):
@@ -88,8 +88,8 @@ def complex_derivative(evaluate: Callable[[Array], Array], weights: Array, x: Ar
 def suspects(evaluate: Callable[[Array], Array], x: Array) -> list[str]:
     """Return the operations that were given complex numbers and are not analytic, such as `["abs", "a cast"]`.
 
-    The function runs once on an array subclass that notes what is done to it; a function that does not cope with
-    the subclass gives an empty list, or what had been seen until then.
+    The function runs once on a subclass of the array type that records what is done to it. Where the function does not
+    work with the subclass, the result is what was recorded until then.
     """
     seen: list[str] = []
 

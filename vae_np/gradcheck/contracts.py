@@ -22,14 +22,14 @@ REPEAT_FORWARD = "repeated forward"
 REPEAT_BACKWARD = "repeated backward"
 UNCHANGED = "inputs unchanged"
 LINEAR = "linear in the upstream gradient"
-# Factors that bring gradients of usual size beyond a limit that somebody may have set; powers of two.
+# Factors that bring gradients of usual size beyond a limit that somebody may have set. They are powers of two.
 LARGE, LARGE_LOW = 2.0**20, 2.0**8
 
 
 def check_unchanged(subject: Subject, weights: Array, spent: budget.Budget) -> tuple[list[Check], Any]:
-    """Check that neither call writes into its arguments; remember in `subject.mutates` what was written to.
+    """Check that neither call writes into its arguments, and record in `subject.mutates` what was written to.
 
-    Also time both calls for what is spent (a first call may have compiled), and return what backward returned.
+    The check also times both calls (a first call may have compiled), and returns what backward returned.
     """
     values = [tree.fresh(leaf) for leaf in subject.leaves]
     inputs: list[str] = []
@@ -80,13 +80,13 @@ def check_repeat_forward(subject: Subject) -> Check:
 
 
 def check_repeat_backward(subject: Subject, weights: Array, leaves: list[int]) -> tuple[Check, list[str]]:
-    """Check that backward gives the same gradients twice; also return the tensors where it does not.
+    """Check that backward gives the same gradients twice, and return the tensors whose gradients differ as well.
 
-    Where each call adds the same to what was there, gradients accumulate; `subject.accumulates` names those tensors.
+    Where each call adds the same amount, gradients accumulate, and `subject.accumulates` names those tensors.
     """
     first = match(subject, subject.vjp(weights), leaves)
     out, cache = subject.run()
-    # One that keeps forward's noise does not care; one that draws anew gets other numbers.
+    # A backward that keeps forward's noise is not affected, and one that draws anew gets other numbers.
     subject.randomness.disturb()
     second = match(subject, subject.pull_back(upstream(out, weights), cache), leaves)
     fresh = _differing(subject, first, second)
@@ -157,9 +157,9 @@ def check_linear(
 
 
 def check_large(subject: Subject, gradient: Callable[[Array], Gradients], weights: Array, eps: float) -> Check | None:
-    """Check that the gradients grow with the upstream gradient where it is very large: a limit shows only there.
+    """Check that the gradients grow with a very large upstream gradient, since a limit shows only there.
 
-    None where nothing is cut off, and where such an upstream gradient overflows.
+    The result is None where nothing is cut off, and where such an upstream gradient overflows.
     """
     factor = LARGE if eps < 1e-4 else LARGE_LOW
     here, there = gradient(weights), gradient(factor * weights)
@@ -231,7 +231,7 @@ def _differing(subject: Subject, first: Gradients, second: Gradients) -> list[st
 
 
 def _relative_gap(a: Array, b: Array) -> float:
-    """Return max |a - b| / max |a|, with NaN equal to NaN; infinity where only one of them is finite."""
+    """Return max |a - b| / max |a|, where NaN equals NaN, or infinity where only one of the two is finite."""
     if a.shape != b.shape:
         return float("inf")
     if np.array_equal(a, b, equal_nan=True):

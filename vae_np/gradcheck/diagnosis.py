@@ -21,7 +21,7 @@ from vae_np.gradcheck.subject import Subject, upstream
 
 @dataclass(frozen=True)
 class Setting:
-    """The check that failed: the pair, the upstream gradient, the tensors with fresh noise, the other checks."""
+    """The check that failed: its pair, its upstream gradient, the tensors with fresh noise, and the other checks."""
 
     subject: Subject
     weights: Array
@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def batch(self) -> int | None:
-        """The length of the first axis that all output arrays share; None where there is no such axis."""
+        """The length of the first axis that all output arrays share, or None where there is no such axis."""
         lengths = {np.shape(leaf)[:1] for _, leaf in tree.leaves(self.out) if tree.is_number(leaf)}
         first = next(iter(lengths)) if len(lengths) == 1 else ()
         return int(first[0]) if first and first[0] > 1 else None
@@ -47,7 +47,7 @@ class Setting:
 def diagnose(
     setting: Setting, failing: Sequence[tuple[Evidence, View]], every: Sequence[tuple[Evidence, View]]
 ) -> list[str]:
-    """Return one line per cause, with the tensors it applies to in front; one line alone where it explains all."""
+    """Return one line per cause, beginning with the tensors it applies to, or one line alone where it explains all."""
     shaped = [evidence for evidence, _ in failing if evidence.shaped and evidence.wrong]
     if shaped and len(shaped) == len(failing) and setting.budget.allows(40, 40) and not setting.fresh_noise:
         text = tried_causes.explanation(setting.subject, setting.weights, shaped, _tolerance(*failing[0]))
@@ -75,7 +75,7 @@ def diagnose(
             cause = cause or patterns.similarity(*_values(evidence))
             if cause is not None:
                 weak.setdefault(cause, []).append(evidence.name)
-    # What has no pattern of its own follows from what has.
+    # Tensors without a pattern of their own follow from those that have one.
     return [f"{', '.join(names)}: {text}" for text, names in (causes or weak).items()]
 
 
@@ -217,7 +217,7 @@ def _shape_cause(evidence: Evidence, every: Sequence[tuple[Evidence, View]], tol
     if analytic.ndim > len(shape) and analytic.shape[analytic.ndim - len(shape) :] == shape:
         return f"the leading axis of length {analytic.shape[0]} is left over: a sum over the batch is missing"
     if analytic.size < evidence.x.size:
-        return "fewer entries came than the tensor has: a sum runs over an axis that the tensor keeps"
+        return "it has fewer entries than the tensor: a sum runs over an axis that the tensor keeps"
     return None
 
 

@@ -1,8 +1,8 @@
-"""Derivatives along a line by differences, with their own error estimate, and the kinks that spoil them.
+"""Derivatives along a line by differences, with an estimate of their error, and the kinks that spoil them.
 
-Central differences at h, h/2, h/4 are combined by Richardson's extrapolation (Ridders 1982). The two one-sided
-slopes are compared as h shrinks: for a smooth function their gap shrinks with h, at a kink it stays, at a jump it
-grows like 1/h.
+Central differences at h, h/2 and h/4 are combined by Richardson's extrapolation (Ridders 1982). The two one-sided
+slopes are compared as h shrinks: their gap shrinks with h for a smooth function, stays at a kink, and grows like 1/h at
+a jump.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Kind = Literal["smooth", "kink", "jump", "nonfinite"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A numeric derivative: `value` within `error`; one-sided slopes `left`, `right` at a kink or a jump."""
+    """A numeric derivative `value` within `error`, with the one-sided slopes `left` and `right` at a kink or a jump."""
 
     value: float
     error: float
@@ -37,7 +37,7 @@ class Estimate:
     right: float = 0.0
 
     def scaled(self, factor: float) -> Estimate:
-        """Return the estimate of `factor` times the derivative; a negative factor turns left and right around."""
+        """Return the estimate of `factor` times the derivative; a negative factor exchanges left and right."""
         left, right = (self.left, self.right) if factor >= 0 else (self.right, self.left)
         return replace(
             self,
@@ -71,9 +71,10 @@ class Slopes:
 class Line:
     """The function t -> weights · outputs(x + t d), to be differentiated at t = 0.
 
-    move(t): the outputs (1-D) at t and the step that rounding really made; base: the outputs at t = 0; noise: what is
-    known of each output's rounding error. Slopes come from differences of each output by itself, so that outputs
-    that do not depend on t cancel; `touched` (bool, written to) marks those that any step so far has changed.
+    `move(t)` returns the outputs at t as a vector, and the step that was really made after rounding. `base` holds the
+    outputs at t = 0, and `noise` what is known of the rounding error of each output. Slopes come from the differences
+    of each output by itself, so that outputs that do not depend on t cancel. `touched` is a boolean array, written to,
+    that marks the outputs that any step has changed so far.
     """
 
     move: Callable[[float], tuple[Array, float]]
@@ -104,7 +105,7 @@ class Line:
 
 
 def differentiate(line: Line) -> Estimate:
-    """Return the derivative along the line: large steps first, smaller ones only where the large ones disagree."""
+    """Return the derivative along the line, with large steps first and smaller ones only where those disagree."""
     h, window = _first_finite(line)
     if window is None:
         return Estimate(float("nan"), float("inf"), "nonfinite")
@@ -140,7 +141,7 @@ def differentiate(line: Line) -> Estimate:
 
 
 def _first_finite(line: Line) -> tuple[float, Slopes | None]:
-    """Return the largest step at which both sides are finite: near the edge of a domain it has to be small."""
+    """Return the largest step at which both sides are finite; near the edge of a domain it is small."""
     h = line.first_step
     for _ in range(14):
         level = line.slopes(h)
@@ -169,6 +170,11 @@ def _richardson(levels: list[Slopes]) -> Estimate:
 
 def _classify(levels: list[Slopes], best: Estimate | None) -> Estimate:
     """Name what keeps the two sides apart: a kink, a jump, or outputs that are only known to a few digits."""
+    if len(levels) == 2:  # there was no time for more: what halving the step changes is the error
+        coarse, fine = levels
+        change = abs(fine.central - coarse.central)
+        value = fine.central + (fine.central - coarse.central) / 3
+        return Estimate(value, max(change, abs(fine.gap)) + fine.noise)
     clear = [level for level in levels if level.noise <= 0.02 * abs(level.gap)]
     if len(clear) < 4:
         return best if best is not None else Estimate(levels[0].central, abs(levels[0].gap))

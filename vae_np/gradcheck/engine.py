@@ -1,4 +1,4 @@
-"""One check from start to end: the pair's promises, each tensor's numeric gradient, the verdicts, the diagnosis."""
+"""One check from start to end: the pair's promises, each tensor's numeric gradient, the verdicts and the diagnosis."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ STREAM = 0x67726164
 
 @dataclass
 class Engine:
-    """The state of one check. `linear` is False for a scalar function, which has no upstream gradient.
+    """The state of one check.
 
-    compared: the check came as far as comparing gradients.
+    `linear` is False for a scalar function, which has no upstream gradient. `compared` becomes True as soon as
+    gradients have been compared.
     """
 
     subject: Subject
@@ -56,7 +57,7 @@ class Engine:
     _analytic_noise: dict[int, Array] | None = None
 
     def run(self, report: Report) -> Report:
-        """Fill in the report; sources of random numbers are where they were when it returns."""
+        """Fill in the report, and leave the sources of random numbers in the state they were in before."""
         try:
             out = self._first_call(report)
             if out is None:
@@ -70,7 +71,8 @@ class Engine:
                     return report
             gradients = self._gradients(report, raw)
             if self.more is not None and self.budget.allows(8, 8):
-                self.add(report, *self.more(self.weights))
+                said = {check.promise for check in report.checks if check.promise and not check.passed}
+                self.add(report, *(check for check in self.more(self.weights) if check.promise not in said))
             self.add(report, *contracts.broken_promises(gradients))
             self._rows(report, gradients, out)
             self.compared = True
@@ -82,7 +84,10 @@ class Engine:
         return report
 
     def _first_call(self, report: Report) -> Any | None:
-        """Call the pair once, on copies (what it writes to is not known yet), and time it; None where that ends it."""
+        """Call the pair once, on copies, and time it; return None where this ends the check.
+
+        The inputs are copied because it is not known yet what the pair writes to.
+        """
         started = budget.now()
         out, _ = self.subject.run([tree.fresh(leaf) for leaf in self.subject.leaves])
         finished = budget.now()
@@ -111,9 +116,10 @@ class Engine:
             report.checks.append(check)
 
     def _rng(self, *key: int) -> np.random.Generator:
-        """Return a generator of its own: with the seed alone, `dout` would repeat inputs drawn from that seed.
+        """Return a generator with a stream of its own.
 
-        An upstream gradient equal to x makes x.T @ dout symmetric, and a transposed gradient pass.
+        With the seed alone, `dout` would repeat inputs that the caller drew from that seed. An upstream gradient equal
+        to x makes x.T @ dout symmetric, so that a transposed gradient would pass.
         """
         return np.random.default_rng(np.random.SeedSequence(self.settings.seed, spawn_key=(STREAM, *key)))
 
@@ -130,7 +136,7 @@ class Engine:
         return max(own, self.subject.eps.get(leaf, 0.0))
 
     def _gradient(self, weights: Array, values: Sequence[Any] | None = None) -> dict[int, Gradient]:
-        """Return the analytic gradients; where calls accumulate, what one call adds."""
+        """Return the analytic gradients, or what one call adds to them where calls accumulate."""
         first = match(self.subject, self.subject.vjp(weights, values), self.leaves)
         if not self.subject.accumulates:
             return first
@@ -139,7 +145,7 @@ class Engine:
         )
 
     def _gradients(self, report: Report, raw: Any) -> dict[int, Gradient]:
-        """Return the analytic gradients, and add what backward promises; raw: what it returned in its first call."""
+        """Return the analytic gradients, and add checks of backward; `raw` is the result of its first call."""
         again = self.subject.mutates or not self.budget.dear
         gradients = match(self.subject, self.subject.vjp(self.weights) if again else raw, self.leaves)
         if self.budget.allows(3, 3):
@@ -196,7 +202,7 @@ class Engine:
     def _promotion(self, values: Array) -> tuple[bool, str]:
         """Decide whether low-precision inputs may be differentiated on a float64 copy.
 
-        They may where forward then answers in float64 with the same values; otherwise differences are taken in the
+        They may where forward then answers in float64 with the same values. Otherwise differences are taken in the
         precision that was given. The note says which.
         """
         if self.eps < 1e-10:
@@ -256,8 +262,9 @@ class Engine:
     def _tensor(
         self, leaf: int, gradient: Gradient, promote: bool, note: str, share: int
     ) -> tuple[Row, Evidence, View]:
-        """Return one tensor's row; share: how many tensors have to be paid from the time that is left."""
+        """Return one tensor's row; `share` is the number of tensors that have to share the time that is left."""
         view = self._view(leaf, self.subject.leaves, promote)
+        self.budget.reserved = (share - 1) * budget.FEWEST_CALLS
         rng = self._rng(2, leaf)
         work = view.base.size + sum(np.size(v) for v in self.subject.leaves if tree.is_number(v))
         sample = sampling.plan(view, gradient, self.settings, self.budget.calls / share, work, rng)
@@ -304,7 +311,7 @@ class Engine:
         return replace(row, blind=evidence.blind), evidence, view
 
     def _in_low_precision(self, low: Row, view: View, evidence: Evidence, notes: list[str]) -> Row:
-        """Return the row with the verdict of its precision, where the pair also runs in float64; else as it is."""
+        """Return the row with the verdict of its precision, or unchanged where the pair does not run in float64."""
         leaf = evidence.leaf
         dtype = "bfloat16" if leaf in self.subject.eps else str(evidence.x.dtype)
         leaves = self._promoted(self.subject.leaves)
@@ -337,19 +344,20 @@ class Engine:
         return max(self.eps, self._leaf_eps(leaf), own)
 
     def _rounding(self, view: View, indices: list[Index]) -> float:
-        """Return the largest rounding error of the two gradients at these entries; zero where it can't be measured."""
+        """Return the largest rounding error of the two gradients at these entries, or zero where it is unknown."""
         leaf = self.subject.names.index(view.name)
         if self._analytic_noise is None:
             self._analytic_noise = self._measure_analytic(widened=self.eps > 1e-10 > view.eps)
         analytic = self._analytic_noise.get(leaf)
         largest = 0.0 if analytic is None else max(float(analytic[index]) for index in indices)
-        if view.eps > 1e-10:
+        count = min(len(indices), COMPLEX_ROUNDINGS)
+        if view.eps > 1e-10 or not self.budget.allows(2 * ROUNDING_CALLS * (1 + count * self.budget.complex_calls)):
             return largest
         leaves = self._promoted(self.subject.leaves)
 
         def numeric(at: list[Any]) -> Array:
             shifted = self._view(leaf, at, promote=True)
-            return np.array([shifted.complex_step(index) for index in indices[:COMPLEX_ROUNDINGS]])
+            return np.array([shifted.complex_step(index) for index in indices[:count]])
 
         try:
             noise = rounding.noise(numeric, leaves, self.leaves, self._rng(5), directions=1)
@@ -360,10 +368,10 @@ class Engine:
     def _measure_analytic(self, widened: bool) -> dict[int, Array]:
         """Return the rounding errors of what backward returns, for each tensor whose gradient has its shape.
 
-        widened: take what running the pair in float64 changes, instead of sixth differences.
+        Where `widened` is True they are what running the pair in float64 changes, and sixth differences otherwise.
         """
         if self.fresh_noise or not self.budget.allows(28, 28):
-            return {}  # what differs from call to call is no rounding
+            return {}  # a difference from call to call is not rounding
         shapes = {leaf: np.shape(self.subject.leaves[leaf]) for leaf in self.leaves}
 
         def gradients(at: list[Any]) -> Array:
@@ -392,4 +400,6 @@ def _method(numeric: Numeric) -> str:
     way = "complex step" if numeric.sharp else "central differences"
     if numeric.exhaustive and not numeric.projections:
         return way
-    return f"{len(numeric.projections)} projections + {len(numeric.indices)} entries, {way}"
+    directions, entries = len(numeric.projections), len(numeric.indices)
+    counted = (f"{directions} projection{'s' * (directions != 1)}", f"{entries} entr{'y' if entries == 1 else 'ies'}")
+    return f"{counted[0]} + {counted[1]}, {way}"

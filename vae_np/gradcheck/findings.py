@@ -1,4 +1,4 @@
-"""What a check finds: a row for each tensor, the other promises, the likely causes, and the verdict on all of them."""
+"""What a check finds: one row per tensor, the other promises, the likely causes, and the verdict on all of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ Verdict = Literal["ok", "FAIL", "unclear", "skipped"]
 
 @dataclass(frozen=True)
 class Kink:
-    """An entry where the function has no derivative: its one-sided slopes and the analytic value there.
+    """An entry where the function has no derivative, with its one-sided slopes and the analytic value there.
 
-    inside: the analytic value lies between the slopes (any value does at a jump, where a slope is infinite).
+    `inside` is True where the analytic value lies between the slopes. At a jump any value does, since one slope is
+    infinite.
     """
 
     index: Index
@@ -34,12 +35,12 @@ class Kink:
 
 @dataclass(frozen=True)
 class Row:
-    """One tensor's line: largest error, where it is, both values there, and the verdict.
+    """One tensor's line: its largest error, where that is, both values there, and the verdict.
 
-    error = |analytic - numeric| / max(|analytic|, |numeric|, scale); a tensor passes where, at every entry,
-    |analytic - numeric| <= atol + rtol * max(|analytic|, |numeric|, scale) + the numeric value's own error. blind: both
-    gradients are zero, so that this point cannot show a mistake. precision: in float32 and below, what that precision
-    lets say: right, wrong, right within what the dtype allows, or ill-conditioned here.
+    The error is |analytic - numeric| / max(|analytic|, |numeric|, scale). A tensor passes where |analytic - numeric| <=
+    atol + rtol * max(|analytic|, |numeric|, scale) + the numeric value's own error holds at every entry. `blind` is
+    True where both gradients are zero, so that this point cannot show a mistake. `precision` is the verdict that
+    float32 and lower precisions allow: right, wrong, right within what the dtype allows, or ill-conditioned here.
     """
 
     tensor: str
@@ -80,8 +81,8 @@ class Row:
 class Check:
     """A check beside the derivative, such as linearity in the upstream gradient.
 
-    promise: the key of `options.PROMISES`, where a gradient with right values can break it; warning: it is broken and
-    does not fail.
+    `promise` is the key in `options.PROMISES`, where a gradient with right values can break it. `warning` is True where
+    it is broken without failing the check.
     """
 
     name: str
@@ -115,9 +116,10 @@ class Taylor:
 
 @dataclass
 class Findings:
-    """What a gradient check found: a row per tensor, the other checks, likely causes, and how to see it again.
+    """What a gradient check found: one row per tensor, the other checks, the likely causes, and how to repeat it.
 
-    reading: how the subject was read, where that is not plain; taylor: the remainder's order, beside the verdict.
+    `reading` says how the subject was read, where that is not obvious. `taylor` is the order of the remainder, which
+    stands beside the verdict.
     """
 
     name: str
@@ -132,7 +134,7 @@ class Findings:
 
     @property
     def passed(self) -> bool:
-        """True where every tensor that has a gradient is right and every other check holds; warnings do not count."""
+        """True where every tensor's gradient is right and every other check holds; warnings do not count."""
         judged = [row for row in self.rows if row.verdict != "skipped"]
         rows_good = bool(judged) and all(row.verdict == "ok" for row in judged)
         return rows_good and not any(check.broken for check in self.checks)
@@ -150,7 +152,7 @@ class Findings:
 
     @property
     def max_error(self) -> float:
-        """The largest relative error of all rows; NaN where there is none."""
+        """The largest relative error of all rows, or NaN where there is none."""
         return max((row.error for row in self.rows if not math.isnan(row.error)), default=math.nan)
 
     @property

@@ -1,12 +1,13 @@
 """Arrays of other libraries: torch tensors, JAX and CuPy arrays, turned into NumPy arrays and back.
 
-A library is imported only where a subject has its arrays. bfloat16, which NumPy does not have by itself (`ml_dtypes`
-adds it), travels in float32; the numbers are those that bfloat16 holds.
+A library is imported only where a subject holds its arrays. NumPy itself has no bfloat16 (`ml_dtypes` adds it), so it
+is carried in float32; the numbers are those that bfloat16 holds.
 """
 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from vae_np.gradcheck import tree
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an array came from: its library, its dtype there, its device; eps: the machine epsilon of that dtype."""
+    """Where an array is from: its library, its dtype and its device there, and the machine epsilon of that dtype."""
 
     library: str
     dtype: str
@@ -30,9 +31,9 @@ EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23, "float64":
 
 
 def library_of(value: Any) -> str:
-    """Return the library whose array a value is: "torch", "jax", "cupy"; empty for NumPy's and for anything else.
+    """Return the library of an array, "torch", "jax" or "cupy"; it is empty for NumPy's and for anything else.
 
-    An array of NumPy in bfloat16 counts as one of `ml_dtypes`.
+    A NumPy array in bfloat16 counts as one of `ml_dtypes`.
     """
     kind = type(value)
     if isinstance(value, (np.ndarray, np.generic)):
@@ -48,7 +49,7 @@ def library_of(value: Any) -> str:
 
 
 def origin(value: Any) -> Origin | None:
-    """Return where an array came from; None for NumPy's."""
+    """Return where an array is from, or None for NumPy's."""
     library = library_of(value)
     if not library:
         return None
@@ -75,7 +76,7 @@ def to_numpy(value: Any) -> Any:
 
 
 def from_numpy(value: Any, came: Origin) -> Any:
-    """Return a NumPy array as its library's: in its own dtype there, or in float64 or complex where it was promoted."""
+    """Return a NumPy array as one of its library, in its own dtype, or in the wider one that it was promoted to."""
     array = np.asarray(value)
     own = "float32" if came.dtype == "bfloat16" else came.dtype
     dtype = came.dtype if str(array.dtype) == own else str(array.dtype)
@@ -86,7 +87,9 @@ def from_numpy(value: Any, came: Origin) -> Any:
         return sys.modules["cupy"].asarray(array)
     if came.library == "ml_dtypes":
         return array.astype(sys.modules["ml_dtypes"].bfloat16)[()] if dtype == "bfloat16" else array[()]
-    return sys.modules["jax"].numpy.asarray(array, dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # without its flag for float64, JAX warns and takes float32
+        return sys.modules["jax"].numpy.asarray(array, dtype=dtype)
 
 
 def is_foreign(*values: Any) -> bool:
@@ -95,25 +98,22 @@ def is_foreign(*values: Any) -> bool:
 
 
 def numpy_tree(value: Any) -> Any:
-    """Return a tree with every array of another library as a NumPy array; other leaves stay."""
+    """Return a tree with every array of another library as a NumPy array; other leaves stay as they are."""
     return tree.transform(value, to_numpy)
 
 
 class Bridge:
-    """The way of some inputs into NumPy and back: which library each leaf came from."""
+    """Takes inputs to NumPy and back, and remembers which library each leaf is from."""
 
     def __init__(self, inputs: tuple[Any, ...]) -> None:
         self.inputs = inputs
         self._origins = [origin(leaf) for value in inputs for _, leaf in tree.leaves(value)]
-
-    @property
-    def foreign(self) -> bool:
-        """True where an input is another library's array."""
-        return any(came is not None for came in self._origins)
+        # True where an input is another library's array.
+        self.foreign = any(came is not None for came in self._origins)
 
     @property
     def text(self) -> str:
-        """Which arrays the inputs are, as one line; empty for NumPy's."""
+        """The libraries of the inputs as one line, which is empty where all are NumPy's."""
         found = dict.fromkeys(f"{came.library} {came.dtype}" for came in self._origins if came is not None)
         return f"inputs are arrays of {', '.join(found)}" if found else ""
 
@@ -128,6 +128,8 @@ class Bridge:
 
     def over(self, inputs: tuple[Any, ...]) -> Any:
         """Return NumPy inputs as arrays of the library each came from."""
+        if not self.foreign:
+            return inputs
         leaves = [leaf for value in inputs for _, leaf in tree.leaves(value)]
         moved = [
             from_numpy(leaf, came) if came is not None and isinstance(leaf, (np.ndarray, np.generic, float)) else leaf

@@ -17,10 +17,10 @@ from vae_np.gradcheck.subject import CallError, Subject, flat, kind_of, upstream
 
 @dataclass(frozen=True)
 class Gradient:
-    """One tensor's analytic gradient, or `missing`: the reason why there is none.
+    """One tensor's analytic gradient, or in `missing` the reason why there is none.
 
-    data: none came, and the tensor's name says that it is data. broken: promises that it breaks although its values
-    can be compared, by their keys in `options.PROMISES`.
+    `data` is True where backward returned none and the name of the tensor says that it is data. `broken` holds the
+    promises that the gradient breaks although its values can be compared, by their keys in `options.PROMISES`.
     """
 
     value: Array | None
@@ -30,11 +30,11 @@ class Gradient:
 
 
 def chosen(subject: Subject, wrt: Sequence[str | int] | None, scalars: bool) -> list[int]:
-    """Return the positions of the leaves to check: those named in `wrt`, else every floating array.
+    """Return the positions of the leaves to check: those listed in `wrt`, or else every floating array.
 
-    wrt: names of inputs or of leaves, or positions of inputs; by default what lies in a dictionary of settings is left
-    out. scalars: floating numbers count as arrays. Raises InputError for a name that no input has, for one that has no
-    derivative, and where there are only whole numbers.
+    `wrt` lists names of inputs or of leaves, or positions of inputs. By default, what lies in a dictionary of settings
+    is left out. `scalars` is True where floating numbers count as arrays. Raises InputError for a name that no input
+    has, for a name that has no derivative, and where there are only integers.
     """
 
     def fits(leaf: Any) -> bool:
@@ -54,10 +54,10 @@ def chosen(subject: Subject, wrt: Sequence[str | int] | None, scalars: bool) -> 
     for name in names:
         found = [i for i, leaf in enumerate(subject.names) if leaf == name or _inside(leaf, name)]
         if not found:
-            raise InputError(f"wrt: no input is called {name!r}; the inputs are {', '.join(subject.names)}")
+            raise InputError(f"wrt: got {name!r}, expected some of {', '.join(subject.names)}")
         picked += [i for i in found if tree.is_number(subject.leaves[i])]
         if not any(tree.is_number(subject.leaves[i]) for i in found):
-            raise InputError(f"wrt: {name!r} is no floating-point array, so it has no gradient")
+            raise InputError(f"wrt: got {name!r}, which has no derivative, expected floating-point arrays")
     return list(dict.fromkeys(picked))
 
 
@@ -88,7 +88,9 @@ def _refuse_integers(subject: Subject) -> None:
     for name, leaf in zip(subject.names, subject.leaves, strict=True):
         kind = leaf.dtype if isinstance(leaf, (np.ndarray, np.generic)) else type(leaf).__name__
         if isinstance(leaf, (int, np.integer)) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iu"):
-            raise InputError(f"{name}: {kind} has no derivative; pass floating-point numbers, such as 1.0")
+            raise InputError(
+                f"{name}: got {kind}, which has no derivative, expected floating-point numbers, such as 1.0"
+            )
 
 
 def _inside(leaf: str, name: str) -> bool:
@@ -98,9 +100,10 @@ def _inside(leaf: str, name: str) -> bool:
 def match(subject: Subject, raw: Any, leaves: Iterable[int]) -> dict[int, Gradient]:
     """Return the gradient of each of the given leaves from what backward returned.
 
-    Accepted: one entry per checked input, per floating, per array, or per input of any kind; fewer entries, where their
-    shapes say whose they are; a dictionary by input name or by `dx`, `grad_x` and the like; for a single input, its
-    gradient alone. Raises CallError where the entries fit none of these.
+    Backward may return one entry per checked input, per floating input, per array, or per input of any kind. It may
+    return fewer entries, where their shapes say whose they are; a dictionary by the name of the input or by `dx`,
+    `grad_x` and the like; or, for a single input, its gradient alone. Raises CallError where the entries fit none of
+    these.
     """
     wanted = list(leaves)
     tops, complaint = _by_input(subject, raw, wanted)
@@ -183,7 +186,7 @@ def _by_input(subject: Subject, raw: Any, wanted: list[int]) -> tuple[dict[int, 
 
 
 def _by_name(subject: Subject, raw: dict[Any, Any], asked: list[int]) -> dict[int, Any]:
-    """Return the entries of a dictionary by the inputs that their keys name; others, such as dZ1, are left out."""
+    """Return the entries of a dictionary by the inputs that their keys name; other keys, such as dZ1, are left out."""
     owners = {key: spelling.owner(str(key), subject.top_names) for key in raw}
     if any(owners.values()):
         found = {subject.top_names.index(name): raw[key] for key, name in owners.items() if name is not None}
@@ -202,7 +205,7 @@ def _by_name(subject: Subject, raw: dict[Any, Any], asked: list[int]) -> dict[in
 
 
 def _aligned(subject: Subject, parts: list[Any], asked: list[int]) -> list[int] | None:
-    """Return the inputs that fewer gradients belong to, in their order: by shape, inputs that are data by name last."""
+    """Return the inputs that fewer gradients belong to, by shape and in order; inputs that are data come last."""
     shapes = [np.shape(part) if not isinstance(part, (dict, tuple, list)) else None for part in parts]
     if len(parts) >= len(asked) or any(part is None for part in parts) or None in shapes:
         return None
@@ -216,7 +219,7 @@ def _aligned(subject: Subject, parts: list[Any], asked: list[int]) -> list[int] 
 
 
 def _shaped_alike(raw: Any, value: Any) -> bool:
-    """Tell whether `raw` is by itself the gradient of an input: same branches, or a leaf for a leaf."""
+    """Tell whether `raw` itself is the gradient of an input: it has the same branches, or both are leaves."""
     if isinstance(value, (dict, tuple, list)):
         return type(raw) is type(value) and (isinstance(raw, dict) or len(raw) == len(value))
     return not isinstance(raw, (dict, tuple, list))

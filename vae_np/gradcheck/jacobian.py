@@ -1,4 +1,4 @@
-"""Each output's derivative by itself, and what part of it a wrong gradient lacks: an output, a row, a time step."""
+"""The derivative of each output by itself, and the part of it that a wrong gradient lacks, such as a row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CALLS = 4 * ENTRIES
 
 
 def jacobian(view: View, indices: list[Index], sharp: bool) -> Array | None:
-    """Return the derivative of every output (columns) by each of the entries (rows); None where forward refuses."""
+    """Return the derivative of every output (columns) by each entry (rows), or None where forward refuses."""
     rows = []
     try:
         for index in indices:
@@ -56,7 +56,7 @@ def _row(view: View, index: Index) -> Array:
 def part_of_outputs(
     out: Any, weights: Array, batch: int | None, evidence: Evidence, view: View, tolerance: float
 ) -> str | None:
-    """Name the part of the outputs whose gradient is missing, or alone is there; or the diagonal of a Jacobian."""
+    """Name the part of the outputs whose gradient is missing or is all there is, or the diagonal of a Jacobian."""
     right = [index for index in evidence.numeric.indices if index not in set(evidence.wrong)]
     indices = [*_spread(evidence.wrong, ENTRIES // 2), *_spread(right, ENTRIES // 2)]
     whole = jacobian(view, indices, evidence.numeric.sharp)
@@ -85,7 +85,7 @@ def part_of_outputs(
 
 
 def _spread(indices: list[Index], count: int) -> list[Index]:
-    """Return so many of the indices, from all over the tensor: the first ones may have one row in common."""
+    """Return this number of indices from all over the tensor, since the first ones may share one row."""
     return [indices[i] for i in np.unique(np.linspace(0, len(indices) - 1, count).astype(int))] if indices else []
 
 

@@ -22,19 +22,19 @@ RTOL_SHARP = 1e-10
 RTOL_DIFFERENCES = 1e-8
 ROUNDINGS = 2.0**10
 RTOL_CEILING = 0.05
-# Where differences are lost, complex step and gradient have to agree to this, rounding of the condition included.
+# Where differences are lost to ill-conditioning, the complex step and the gradient have to agree to this.
 RTOL_CONTESTED = 1e-6
 # Entries below this share of the tensor's largest are judged on the tensor's scale, not on their own.
 SCALE_SHARE = 1e-2
 # A numeric value whose own error is above this share decides nothing.
 UNDECIDED = 1e-2
-# Misses below this many units in the last place may be rounding of a delicate function: it is measured.
+# A miss below this many units in the last place may be the rounding of a delicate function, which is measured.
 EXCUSABLE = 2.0**10
 
 
 @dataclass
 class Evidence:
-    """What a diagnosis works from: the analytic array as it came, and the numeric values where they are known."""
+    """What a diagnosis works from: the analytic array that backward returned, and the known numeric values."""
 
     name: str
     leaf: int
@@ -68,7 +68,7 @@ def judge(
 ) -> Row:
     """Return the row of one tensor, and note in `evidence` which entries are wrong.
 
-    eps: machine epsilon of the precision that the pair works in. rounding(view, indices): the largest
+    `eps` is the machine epsilon of the precision that the pair works in. `rounding(view, indices)` returns the largest
     rounding error of the two gradients at these entries.
     """
     numeric = evidence.numeric
@@ -89,14 +89,18 @@ def judge(
         notes=(*notes, *([numeric.reason] if numeric.reason else []), *faults),
     )
     if evidence.analytic is None and evidence.data:
-        return replace(_noted(row, "no gradient came; by its name it is data"), verdict="skipped", method="")
+        return replace(
+            _noted(row, "backward returns no gradient for it; by its name it is data"), verdict="skipped", method=""
+        )
     if evidence.analytic is None and _matters_not(evidence):
-        return replace(_noted(row, "no gradient came, and the output does not depend on it"), verdict="ok")
+        return replace(
+            _noted(row, "backward returns no gradient for it, and the output does not depend on it"), verdict="ok"
+        )
     if evidence.analytic is None or not evidence.shaped:
         return _unusable(row, evidence)
     analytic = evidence.analytic.astype(np.float64)
     found = _compare(row, evidence, analytic)
-    # More than this is no rounding of sums and products, but a cast or a constant with too few digits.
+    # A larger miss is not the rounding of sums and products, but a cast or a constant with too few digits.
     excusable = EXCUSABLE * max(eps, view.eps) * max(evidence.size, float(np.abs(view.weights).max()))
     if 0 < found.miss <= excusable:
         suspects = evidence.wrong or numeric.indices
@@ -134,7 +138,7 @@ def judge(
 
 @dataclass
 class _Comparison:
-    """The two gradients entry by entry; miss: by how much the worst of what fails misses, zero where nothing does."""
+    """The two gradients entry by entry; `miss` is by how much the worst failing entry misses, zero if none fails."""
 
     row: Row
     entries: Array
@@ -153,7 +157,7 @@ def _compare(row: Row, evidence: Evidence, analytic: Array) -> _Comparison:
     evidence.wrong = [numeric.indices[i] for i in np.flatnonzero(bad)]
     evidence.projection_wrong = evidence.blurred = False
     if len(gap):
-        # What rounding excuses is no error: a gradient of zeros is not "wrong by 200 %" for being 1e-17 off.
+        # What rounding excuses does not count as an error: a gradient of zeros that is 1e-17 off is not wrong by 200 %.
         excused = (row.atol + 4 * numeric.errors) / row.rtol if row.rtol > 0 else np.zeros(gap.shape)
         measure = np.maximum(bound, excused)
         error = gap / np.where(measure > 0, measure, 1.0)
@@ -172,10 +176,10 @@ def _compare(row: Row, evidence: Evidence, analytic: Array) -> _Comparison:
 
 
 def of_one_triangle(evidence: Evidence) -> Array | None:
-    """Return a symmetric gradient as one by the entries of a single triangle; None where forward reads both of them.
+    """Return a symmetric gradient as one of a single triangle's entries, or None where forward reads both triangles.
 
     A function of a symmetric matrix that reads its lower triangle, as `cholesky` and `eigvalsh` do, moves A_ij and A_ji
-    together: the derivative by the entry that is read is G_ij + G_ji.
+    together. The derivative by the entry that is read is then G_ij + G_ji.
     """
     shape = evidence.x.shape
     if not evidence.shaped or evidence.analytic is None or len(shape) != 2 or shape[0] != shape[1] or shape[0] < 2:
@@ -193,16 +197,16 @@ def of_one_triangle(evidence: Evidence) -> Array | None:
 
 
 def _matters_not(evidence: Evidence) -> bool:
-    """Tell whether the tensor changes nothing: then no gradient is due."""
+    """Tell whether the tensor changes no output, so that no gradient is due."""
     numeric = evidence.numeric
     still = not numeric.values.any() and not numeric.kinks and not numeric.unclear
     return still and all(p.estimate.value == 0.0 for p in numeric.projections) and len(numeric.values) > 0
 
 
 def _believe_complex(row: Row, evidence: Evidence, analytic: Array, found: _Comparison) -> _Comparison:
-    """Compare with the complex step where differences contradict both it and the gradient: they are the ones to doubt.
+    """Compare with the complex step where differences contradict both it and the gradient, and are therefore in doubt.
 
-    Nothing that fools the complex step was seen, and two computations that share no step agree to its precision.
+    Nothing was seen that makes a complex step wrong, and two computations that share no step agree to its precision.
     """
     differences = evidence.numeric
     assert differences.contested is not None
@@ -284,7 +288,7 @@ def _unusable(row: Row, evidence: Evidence) -> Row:
 def _add_projections(row: Row, evidence: Evidence, analytic: Array) -> tuple[Row, float]:
     """Judge the projections; the row shows the worst one where it is worse than every entry.
 
-    Also returns by how much, per unit of direction, the worst of those that fail misses.
+    The result also says by how much, per unit of direction, the worst failing projection misses.
     """
     miss = 0.0
     for projection in evidence.numeric.projections:

@@ -20,7 +20,7 @@ from vae_np.gradcheck.one_tensor import View
 from vae_np.gradcheck.options import Options, Settings, settings
 from vae_np.gradcheck.places import unravel
 from vae_np.gradcheck.report import Report
-from vae_np.gradcheck.subject import CallError, Subject, flat, make_subject
+from vae_np.gradcheck.subject import CallError, Subject, flat, kind_of, make_subject
 
 # How far the complex step may lie from the difference, as a share of the largest entry, beyond the difference's error.
 TRUST = 1e-6
@@ -36,9 +36,9 @@ def check_jvp(
 ) -> Report:
     """Check `jvp(x, v)` against the derivative of `f` at x along v, entry by entry of the output.
 
-    x: an array, or a tuple, list or dictionary of arrays; v: a direction of the same structure, drawn from the seed by
-    default. jvp returns what has f's shape; that it is linear in v is checked, too. options: see `Options`. Raises
-    InputError where v does not fit x.
+    `x` is an array, or a tuple, list or dictionary of arrays. `v` is a direction of the same structure; by default it
+    is drawn from the seed. `jvp` returns what has the shape of f's result, and the check covers its linearity in v as
+    well. `Options` describes the options. Raises InputError where v does not fit x.
     """
     chosen = settings(**options)
     name = chosen.name or getattr(f, "__name__", "f").replace("<lambda>", "f")
@@ -70,8 +70,8 @@ def check_hvp(
 ) -> Report:
     """Check `hvp(x, v)` against the derivative of `grad` at x along v, and that the Hessian behind it is symmetric.
 
-    f: the function itself; where it is given, `grad` is checked first, and its report comes back if it is wrong. x, v
-    and options: as for `check_jvp`; grad and hvp return what has x's structure.
+    `grad` and `hvp` return what has the structure of x. Where `f`, the function itself, is given, `grad` is checked
+    first, and its report is the result if it is wrong. `x`, `v` and the options are those of `check_jvp`.
     """
     if f is not None:
         first = check_grad(f, grad, x, **options)
@@ -97,14 +97,14 @@ def _direction(subject: Subject, x: Any, v: Any, seed: int) -> list[Array]:
     """Return the direction as one array for each floating leaf of x."""
     floats = [np.asarray(leaf) for leaf in subject.leaves if tree.is_number(leaf)]
     if not floats:
-        raise InputError("x: expected floating-point numbers")
+        raise InputError(f"x: got {kind_of(x)}, expected floating-point numbers")
     if v is None:
         rng = np.random.default_rng([seed, 0x6A7670])
         return [rng.standard_normal(leaf.shape).astype(leaf.dtype) for leaf in floats]
     given = [np.asarray(leaf, dtype=float) for _, leaf in tree.leaves(v)]
     if [g.shape for g in given] != [leaf.shape for leaf in floats]:
         shapes = ", ".join(str(g.shape) for g in given)
-        raise InputError(f"v: shapes {shapes} came, expected those of x: {', '.join(str(f.shape) for f in floats)}")
+        raise InputError(f"v: got shapes {shapes}, expected those of x: {', '.join(str(f.shape) for f in floats)}")
     return given
 
 
@@ -182,7 +182,7 @@ def _compare(
 
 
 def _complex(subject: Subject, direction: list[Array], values: Array, errors: Array) -> Array | None:
-    """Return the complex step's values where they agree with the differences; None where it can't be trusted."""
+    """Return the complex step's values where they agree with the differences, or None where they cannot be trusted."""
     try:
         out = subject.outputs(_at(subject, direction, 1j * STEP))
     except CallError:

@@ -1,8 +1,8 @@
-"""Entries where the function has no derivative: finding them in a large tensor, and moving several of them at once.
+"""Entries where the function has no derivative: finding them in a large tensor, and moving several of them together.
 
-An entry alone may take any value between its two one-sided slopes. Several that share a maximum may not each take the
-whole of it: along a direction d that moves them together, the gradient's a·d has to lie between the two one-sided
-slopes of that direction.
+A single entry may take any value between its two one-sided slopes. Several entries that share a maximum may not each
+take the whole of it: along a direction d that moves them together, the gradient's a·d has to lie between the two
+one-sided slopes of that direction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SMALL = 2.0**-12
 
 @dataclass(frozen=True)
 class Joint:
-    """Kinked entries moved together by one: their gradients' sum lies between `low` and `high`, within `error`."""
+    """Kinked entries moved together by one; their gradients' sum lies between `low` and `high`, within `error`."""
 
     indices: tuple[Index, ...]
     low: float
@@ -49,7 +49,7 @@ def together(view: View, indices: list[Index]) -> list[Joint]:
 
 
 def _sum_allowed(view: View, indices: tuple[Index, ...]) -> Joint:
-    """Return the interval between the one-sided slopes: each output by itself, since each has a maximum of its own."""
+    """Return the interval between the one-sided slopes, summed over outputs, since each output has its own maximum."""
     direction = np.zeros(view.x.shape)
     for index in indices:
         direction[index] = 1.0
@@ -70,13 +70,15 @@ def _sum_allowed(view: View, indices: tuple[Index, ...]) -> Joint:
 def find_kinks(view: View, direction: Array) -> list[Index] | None:
     """Return the entries that have a kink along the direction, by halving blocks of entries.
 
-    Returns None where KINK_TESTS blocks do not suffice.
+    Returns None where KINK_TESTS blocks, or the time, do not suffice.
     """
     blocks = [np.flatnonzero(direction)]
     found: list[Index] = []
     for _ in range(KINK_TESTS):
         if not blocks:
             return found
+        if view.budget.over:
+            return None
         block = blocks.pop()
         if not _has_gap(view, block_direction(direction, block)):
             continue

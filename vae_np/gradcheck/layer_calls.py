@@ -1,6 +1,6 @@
-"""The ways to call an object's backward: which argument is the upstream gradient, a cache, an input, a learning rate.
+"""The ways to call an object's backward: which argument is the upstream gradient, a cache, an input or a learning rate.
 
-Roles are "dout", "dout0", "out", "cache", "learning rate", "the object's output", or the position of an input.
+A role is "dout", "dout0", "out", "cache", "learning rate", "the object's output", or the position of an input.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def takes_upstream(call: Roles) -> bool:
 
 
 def ways(backward: Any, inputs: int, names: list[str]) -> Iterator[Roles]:
-    """Yield the ways to call an object's backward, the likeliest first; inputs, names: of its forward."""
+    """Yield the ways to call an object's backward, the likeliest first; `inputs` and `names` are its forward's."""
     if backward is None:
         yield ("dout",)
         return
@@ -40,13 +40,13 @@ def ways(backward: Any, inputs: int, names: list[str]) -> Iterator[Roles]:
         orders.append(("dout",))  # backward(dout=1)
     orders += [("dout",), ("dout", "cache"), ("dout", "learning rate"), ("dout", *places), (*places, "dout")]
     orders += [("out", *places[1:]), tuple(places), ("cache", "dout"), ("dout", "out"), ()]
-    # What is called an upstream gradient gets it: any other value could make a wrong backward right.
+    # An argument named like an upstream gradient gets it, since any other value could make a wrong backward right.
     upstreams = [i for i, name in enumerate(needed) if name not in names and spelling.is_upstream(name)]
     orders = [o for o in orders if len(o) != len(needed) or all(str(o[i]).startswith("dout") for i in upstreams)]
     gradients = [i for i, name in enumerate(needed) if spelling.looks_like_gradient(name)]
     orders = [o for o in orders if len(o) != len(needed) or all(o[i] != "cache" for i in gradients)]
     if len(needed) > 1 and needed[0] not in names and set(needed[1:]) <= set(names):
-        # A loss that is given its labels again is given the predictions with them, whatever their name.
+        # A loss that takes its labels again also takes the predictions, whatever their name.
         labels = [names.index(name) for name in needed[1:]]
         orders += [(0, *labels), ("the object's output", *labels)]
     for order in orders:
@@ -56,7 +56,7 @@ def ways(backward: Any, inputs: int, names: list[str]) -> Iterator[Roles]:
 
 
 def _told(needed: list[str], names: list[str]) -> Roles:
-    """Return the roles of backward's arguments by their names; what is called like nothing else goes upstream."""
+    """Return the roles of backward's arguments by their names; an unknown name counts as the upstream gradient."""
     roles: list[str | int] = []
     for name in needed:
         if name in names:

@@ -1,7 +1,7 @@
 """The check of an object with state: a layer or a model, whose forward and backward leave what they need in it.
 
-Each call works on a fresh copy with the parameters at hand put into it, so that the object becomes a pair of functions:
-`out, layer = forward(x, parameters)` and `dx, gradients = backward(dout, layer)`.
+Each call works on a fresh copy of the object with the given parameters put into it. The object thereby becomes a pair
+of functions: `out, layer = forward(x, parameters)` and `dx, gradients = backward(dout, layer)`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any, Unpack
 import numpy as np
 
 from vae_np.errors import InputError
-from vae_np.gradcheck import object_parameters, reading, snippets, spelling, tree
+from vae_np.gradcheck import budget, object_parameters, reading, snippets, spelling, tree
 from vae_np.gradcheck.check import run
 from vae_np.gradcheck.findings import Check
+from vae_np.gradcheck.foreign_arrays import Bridge, numpy_tree, over_like
 from vae_np.gradcheck.gradients import chosen
 from vae_np.gradcheck.layer_calls import LEARNING_RATE, Roles, takes_upstream, ways
 from vae_np.gradcheck.options import Options, settings
@@ -55,18 +56,21 @@ def check_layer(
 ) -> Report:
     """Check the backward of an object with state, by its input and by every parameter whose gradient it keeps.
 
-    layer: the object, or a function (or class) that makes one, for objects that cannot be copied. x: what forward
-    takes: an array, or a tuple of arguments. forward, backward: the names of the two methods, where they are not the
-    usual ones. Parameters and gradients are found where people keep them (`W` and `dW`, `params` and `grads`, `W.grad`,
-    `dinputs`); the report says which. wrt: names of inputs and parameters. options: see `Options`.
+    `layer` is the object, or a function or class that makes one, for objects that cannot be copied. `x` is what forward
+    takes: an array, or a tuple of arguments. `forward` and `backward` are the names of the two methods, where they are
+    not the usual ones. Parameters and gradients are found where people keep them (`W` and `dW`, `params` and `grads`,
+    `W.grad`, `dinputs`), and the report says where. `wrt` lists names of inputs and parameters. `Options` describes the
+    options.
 
-    The object itself stays as it is. Raises InputError where it has no such methods, cannot be copied, or keeps nothing
-    that can be checked.
+    The object itself stays unchanged. Raises InputError where it has no such methods, cannot be copied, or keeps
+    nothing that can be checked.
     """
-    inputs = tuple(x) if isinstance(x, (tuple, list)) else (x,)
+    started = budget.now()
+    bridge = Bridge(tuple(x) if isinstance(x, (tuple, list)) else (x,))
+    inputs = bridge.numpy(bridge.inputs)
     chosen_settings = settings(**options)
     randomness = Randomness(layer)
-    made = _Maker(layer, forward, backward)
+    made = _Maker(layer, forward, backward, bridge)
     try:
         found = _read(made, inputs, chosen_settings.seed)
     finally:
@@ -75,6 +79,7 @@ def check_layer(
     called = (f"{made.name}.{made.forward}", f"{made.name}.{made.backward}")
     point = (*inputs, found.values)
     subject = make_subject(found.run, found.pull, point, names, called)
+    subject.eps = bridge.eps
     fresh = made.fresh()
     subject.origin = (getattr(fresh, made.forward), getattr(fresh, made.backward, None))
     leaves = chosen(subject, wrt, scalars=wrt is not None)
@@ -82,7 +87,8 @@ def check_layer(
         leaves = [leaf for leaf in leaves if subject.names[leaf] in found.values]
     repeat = dict(options) | ({} if wrt is None else {"wrt": wrt})
     text = snippets.for_object(made.name, made.module, repeat)
-    report = Report(made.name, chosen_settings.seed, snippet=text, reading=found.text)
+    read_as = "; ".join(part for part in (found.text, bridge.text) if part)
+    report = Report(made.name, chosen_settings.seed, snippet=text, reading=read_as)
     report = run(
         subject,
         leaves,
@@ -92,6 +98,7 @@ def check_layer(
         more=found.promises(inputs),
         given=inputs,
         mean=found.mean,
+        started=started,
     )
     return report
 
@@ -102,9 +109,10 @@ def assert_layer(layer: Any, x: Any, **options: Any) -> Report:
 
 
 class _Maker:
-    """Makes a fresh object for each call, and knows its two methods."""
+    """Makes a fresh object for each call, and knows its two methods and which library its inputs are from."""
 
-    def __init__(self, layer: Any, forward: str | None, backward: str | None) -> None:
+    def __init__(self, layer: Any, forward: str | None, backward: str | None, bridge: Bridge) -> None:
+        self.bridge = bridge
         self._factory = layer if isinstance(layer, type) or _is_factory(layer) else None
         self._layer = None if self._factory else layer
         # A factory may draw its weights: every object that it makes has the same.
@@ -115,10 +123,12 @@ class _Maker:
         self.forward = forward or find_method(sample, FORWARDS) or ""
         self.backward = backward or find_method(sample, BACKWARDS) or ""
         if forward is None and self.backward and _needs_nothing(getattr(sample, self.backward)):
-            # Without an upstream gradient it can only be a loss that it is the gradient of.
+            # Without an upstream gradient, it can only be the gradient of a loss.
             self.forward = find_method(sample, LOSSES) or self.forward
         if not self.forward:
-            raise InputError(f"layer: {self.name} has no forward; name it with forward='…'")
+            raise InputError(
+                f"layer: got {self.name} without a forward method, expected one, or its name as forward='…'"
+            )
 
     def fresh(self) -> Any:
         """Return an object in the state that the user's one is in."""
@@ -128,14 +138,18 @@ class _Maker:
                 return self._factory()
             except TypeError as error:
                 what = getattr(self._factory, "__name__", "the factory")
-                raise InputError(f"layer: {what}() fails ({error}); pass an object, or lambda: {what}(…)") from None
+                raise InputError(
+                    f"layer: got {what}, which cannot be called without arguments ({error}), "
+                    f"expected an object, or lambda: {what}(…)"
+                ) from None
         try:
             return copy.deepcopy(self._layer)
         except Exception as error:
             what = type(self._layer).__name__
             reason = shorten(str(error), 80)
             raise InputError(
-                f"layer: {what} cannot be copied ({reason}); pass a function that makes one, such as lambda: {what}(…)"
+                f"layer: got {kind_of(self._layer)} that cannot be copied ({reason}), "
+                f"expected a function that makes one, such as lambda: {what}(…)"
             ) from None
 
 
@@ -159,9 +173,9 @@ def find_method(thing: Any, names: tuple[str, ...]) -> str | None:
 class _Layer:
     """An object as a pair of functions.
 
-    call: how backward is called; updated: parameters that backward itself changes; mean: without an upstream gradient,
-    the gradient is that of the mean of the outputs; silent: there are gradients of parameters and none of the inputs,
-    as in a model's loss.
+    `call` says how backward is called, and `updated` lists the parameters that backward itself changes. `mean` is True
+    where the gradient, without an upstream one, is that of the mean of the outputs. `silent` is True where there are
+    gradients of parameters and none of the inputs, as in a model's loss.
     """
 
     made: _Maker
@@ -188,10 +202,15 @@ class _Layer:
             held = None if parameter.gradient is None else object_parameters.get(thing, parameter.gradient)
             if isinstance(held, np.ndarray) and held.dtype.kind == "f":
                 object_parameters.put(thing, parameter.gradient or (), np.zeros_like(array, dtype=held.dtype))
+        state = self.forward(thing, tuple(inputs), values)
+        return numpy_tree(state.out), state
+
+    def forward(self, thing: Any, inputs: tuple[Any, ...], values: dict[str, Any]) -> _State:
+        """Call the object's forward, and return what it leaves."""
         method = getattr(thing, self.made.forward)
-        result = method(*inputs, **_flags(method, len(inputs)))
-        out, cache = _split(thing, result, self.cached)
-        return out, _State(thing, out, cache, tuple(inputs), values)
+        moved = self.made.bridge.over(inputs)
+        out, cache = _split(thing, method(*moved, **_flags(method, len(inputs))), self.cached)
+        return _State(thing, out, cache, moved, values)
 
     def pull(self, dout: Any, state: _State) -> Any:
         """Return the gradients by the inputs, None where there is none, and by the parameters."""
@@ -201,11 +220,13 @@ class _Layer:
 
     def raw(self, dout: Any, state: _State) -> Any:
         """Return what backward, or the callback that forward returned, returns."""
+        dout = over_like(dout, state.out)
         if callable(state.cache):
-            return state.cache(dout)
+            return numpy_tree(state.cache(dout))
         if self.made.backward:
-            return getattr(state.thing, self.made.backward)(*(_argument(role, dout, state) for role in self.call))
-        return state.cache
+            method = getattr(state.thing, self.made.backward)
+            return numpy_tree(method(*(_argument(role, dout, state) for role in self.call)))
+        return numpy_tree(state.cache)
 
     def _kept(self, thing: Any, parameter: object_parameters.Parameter, state: _State) -> Any:
         """Return the gradient that backward left for a parameter, or what it took away from the parameter itself."""
@@ -252,9 +273,7 @@ class _Layer:
         dout = upstream(out, weights)
         self.pull(dout, state)
         once = {p.name: np.array(object_parameters.get(state.thing, p.gradient or ())) for p in kept}
-        again = getattr(state.thing, self.made.forward)
-        out, cache = _split(state.thing, again(*inputs, **_flags(again, len(inputs))), self.cached)
-        self.pull(dout, _State(state.thing, out, cache, inputs, self.values))
+        self.pull(dout, self.forward(state.thing, inputs, self.values))
         growing = []
         for p in kept:
             twice = object_parameters.get(state.thing, p.gradient or ())
@@ -279,8 +298,7 @@ class _Layer:
         _, state = self.run(*inputs, self.values)
         first, _ = self.run(*inputs, self.values)
         fresh, _ = self.run(*moved, self.values)
-        method = getattr(state.thing, self.made.forward)
-        again, _ = _split(state.thing, method(*moved, **_flags(method, len(inputs))), self.cached)
+        again = numpy_tree(self.forward(state.thing, moved, self.values).out)
         one, two, three = (flat(out) for out in (first, fresh, again))
         if one.shape != two.shape or not np.array_equal(one, three) or np.array_equal(one, two):
             return None
@@ -301,9 +319,10 @@ class _State:
 
 
 def _split(thing: Any, result: Any, cached: bool) -> tuple[Any, Any]:
-    """Return the output and the cache from what forward returned, or left in the object.
+    """Return the output and the cache, from what forward returned or from what it left in the object.
 
-    cached: a second result is what backward takes, or the gradients themselves, and no second output.
+    Where `cached` is True, a second result is what backward takes, or the gradients themselves, and not a second
+    output.
     """
     if result is None:
         return object_parameters.output(thing), None
@@ -335,8 +354,9 @@ def _argument(role: str | int, dout: Any, state: _State) -> Any:
 
 def _returned(raw: Any, thing: Any, state: _State, gradients: dict[str, Any]) -> list[Any]:
     """Return the inputs' gradients, and put what backward returned for parameters to those that it left none for."""
-    floats = [i for i, value in enumerate(state.inputs) if tree.is_number(value)]
-    found: list[Any] = [None] * len(state.inputs)
+    inputs = numpy_tree(state.inputs)
+    floats = [i for i, value in enumerate(inputs) if tree.is_number(value)]
+    found: list[Any] = [None] * len(inputs)
     parts = list(raw) if isinstance(raw, (tuple, list)) else [raw]
     if isinstance(raw, dict):
         _by_key(raw, gradients, found, state)
@@ -344,7 +364,7 @@ def _returned(raw: Any, thing: Any, state: _State, gradients: dict[str, Any]) ->
     if len(parts) == 2 and isinstance(parts[1], dict):
         _by_key(parts.pop(), gradients, found, state)
     for position in floats:
-        shape = np.shape(state.inputs[position])
+        shape = np.shape(inputs[position])
         if parts and np.shape(parts[0]) == shape and parts[0] is not None:
             found[position] = parts.pop(0)
         elif parts and parts[0] is None and len(parts) > 1:
@@ -352,12 +372,16 @@ def _returned(raw: Any, thing: Any, state: _State, gradients: dict[str, Any]) ->
     for name, value in gradients.items():
         if value is None and parts and np.shape(parts[0]) == np.shape(state.values[name]):
             gradients[name] = parts.pop(0)
+    left = [part for part in parts if part is not None]
+    without = [position for position in floats if found[position] is None]
+    if len(without) > 1 or (without and without[0] != floats[0]):
+        for position, part in zip(without, left, strict=False):  # of other shapes: the report says so
+            found[position] = part if len(left) == len(without) else None
     if floats and found[floats[0]] is None:
-        left = [part for part in parts if part is not None]
         if left and raw is not None and not callable(left[0]):
             found[floats[0]] = left[0]  # of another shape: the report says so
         else:
-            found[floats[0]] = object_parameters.input_gradient(thing, np.shape(state.inputs[floats[0]]))
+            found[floats[0]] = object_parameters.input_gradient(thing, np.shape(inputs[floats[0]]))
     return found
 
 
@@ -381,7 +405,7 @@ def _by_key(raw: dict[Any, Any], gradients: dict[str, Any], found: list[Any], st
 
 
 def _read(made: _Maker, inputs: tuple[Any, ...], seed: int) -> _Layer:
-    """Find how the object is called, and where its parameters and gradients are; by trial where there is a choice."""
+    """Find how the object is called and where its parameters and gradients are, by trial where there is a choice."""
     method = getattr(made.fresh(), made.forward)
     names = input_names(method, inputs, None)
     ranked: list[tuple[int, _Layer]] = []
@@ -416,11 +440,11 @@ def _read(made: _Maker, inputs: tuple[Any, ...], seed: int) -> _Layer:
 
 def _complain(made: _Maker, inputs: tuple[Any, ...], problem: BaseException | None) -> None:
     if not made.backward and problem is None:
-        raise InputError(f"layer: {made.name} has no backward; name it with backward='…'")
+        raise InputError(f"layer: got {made.name} without a backward method, expected one, or its name as backward='…'")
     given = ", ".join(kind_of(v) + (f" of shape {v.shape}" if isinstance(v, np.ndarray) else "") for v in inputs)
     what = f"{type(problem).__name__}: {shorten(str(problem))}" if problem else "no way to call it"
     raise InputError(
-        f"layer: {made.name}.{made.forward} and {made.backward or 'backward'} do not run on {given}: {what}"
+        f"x: got {given}, on which {made.name}.{made.forward} and {made.backward or 'backward'} do not run ({what})"
     )
 
 
@@ -441,19 +465,19 @@ def _find_parameters(layer: _Layer, inputs: tuple[Any, ...], seed: int) -> None:
     fresh = layer.made.fresh()
     before = object_parameters.arrays(fresh)
     kept = {path: array.copy() for path, array in before.items()}
-    method = getattr(fresh, layer.made.forward)
-    out, cache = _split(fresh, method(*(tree.fresh(v) for v in inputs), **_flags(method, len(inputs))), layer.cached)
+    state = layer.forward(fresh, tuple(tree.fresh(v) for v in inputs), {})
+    out = numpy_tree(state.out)
     values = flat(out)
     if not values.size:
         raise CallError(f"{layer.made.forward} returned {kind_of(out)}, expected floating-point numbers")
     weights = np.random.default_rng(seed).standard_normal(values.shape)
     after_forward = {path: array.copy() for path, array in object_parameters.arrays(fresh).items()}
-    raw = layer.raw(upstream(out, weights), _State(fresh, out, cache, inputs, {}))
+    raw = layer.raw(upstream(out, weights), state)
     after = object_parameters.arrays(fresh)
     layer.parameters = object_parameters.parameters(before, after)
     layer.parameters += object_parameters.returned(_beyond_inputs(raw, inputs), before, layer.parameters)
     known = {path for p in layer.parameters for path in p.paths}
-    # What backward itself changes, and has no gradient of its own: an update by gradient descent.
+    # Backward itself changes these parameters and keeps no gradient for them: an update by gradient descent.
     for path, array in after.items():
         old = after_forward.get(path)
         same_place = path in kept and old is not None and old.shape == array.shape == kept[path].shape

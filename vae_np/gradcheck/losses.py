@@ -8,8 +8,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from vae_np.errors import InputError
-from vae_np.gradcheck import snippets, spelling, tree
+from vae_np.gradcheck import budget, snippets, spelling, tree
 from vae_np.gradcheck.check import run
+from vae_np.gradcheck.foreign_arrays import Bridge, numpy_tree
 from vae_np.gradcheck.gradients import chosen
 from vae_np.gradcheck.options import Options, settings
 from vae_np.gradcheck.report import Report
@@ -21,43 +22,57 @@ def check_value_and_grad(
 ) -> Report:
     """Check the gradient that `loss, grad = f(x, *args)` returns with its value.
 
-    x: an array, or a dictionary or tuple of arrays. args: what else f takes: class labels, settings, weights. Several
-    gradients belong to the first floating arguments in their order (`loss, (dx, dw)` or `loss, dx, dw`), or come in a
-    dictionary under their names (`W`, `dW`, `grad_W`); a single one belongs to x. wrt: the names or positions of those
-    that have one, where that is not so. options: see `Options`.
+    `x` is an array, or a dictionary or tuple of arrays. `args` are the other arguments of f, such as class labels,
+    settings and weights. Several gradients belong to the first floating arguments in their order (`loss, (dx, dw)` or
+    `loss, dx, dw`), or stand in a dictionary under their names (`W`, `dW`, `grad_W`); a single one belongs to x. `wrt`
+    lists the names or positions of the arguments that have a gradient, where that is not so. `Options` describes the
+    options.
 
     Raises InputError where f returns something else.
     """
-    inputs = (x, *args)
+    started = budget.now()
+    bridge = Bridge((x, *args))
+    inputs = bridge.numpy(bridge.inputs)
     names = input_names(f, inputs, None)
     chosen_settings = settings(**options)
-    trial = make_subject(f, _no_backward, inputs, names, ("f", "f"))
+
+    def called(*point: Any) -> Any:
+        return numpy_tree(f(*bridge.over(point)))
+
+    called.__wrapped__ = f  # type: ignore[attr-defined]  # for its names and its sources of random numbers
+    trial = make_subject(called, _no_backward, inputs, names, ("f", "f"))
     try:
         first = trial.call_forward()
     except CallError as error:
         raise InputError(str(error)) from error.cause
     finally:
         trial.randomness.rewind()
+    turned = isinstance(first, (tuple, list)) and len(first) == 2 and np.size(first[0]) != 1 == np.size(first[1])
+    if turned:
+        first = first[::-1]
     if not isinstance(first, (tuple, list)) or len(first) < 2 or np.size(first[0]) != 1:
-        raise InputError(f"f: returned {_shape(first)}, expected a number and its gradient: loss, grad = f(…)")
+        raise InputError(f"f: got {_shape(first)}, expected a number and its gradient: loss, grad = f(…)")
     owners = _owners(names, inputs, first, wrt)
 
     def forward(*point: Any) -> tuple[Any, Any]:
-        value, *gradients = f(*point)
+        value, *gradients = called(*point)[:: -1 if turned else 1]
         value = np.asarray(value).reshape(())[()] if np.ndim(value) else value
         return value, gradients[0] if len(gradients) == 1 else tuple(gradients)
 
     def backward(dout: Any, kept: Any) -> Any:
         return {names[owners[0]]: kept} if len(owners) == 1 else kept
 
-    forward.__wrapped__ = f  # type: ignore[attr-defined]  # for its names and its sources of random numbers
+    forward.__wrapped__ = f  # type: ignore[attr-defined]
     subject = make_subject(forward, backward, inputs, names, ("f", "f"))
+    subject.eps = bridge.eps
     leaves = chosen(subject, [names[i] for i in owners], scalars=True)
     text = snippets.for_call("check_value_and_grad", (f,), "*inputs", dict(options) | {"wrt": wrt})
-    reading = "" if owners == [0] else f"the gradients are those of {', '.join(names[i] for i in owners)}"
+    own = "" if owners == [0] else f"the gradients are those of {', '.join(names[i] for i in owners)}"
+    order = "the gradient comes before the value" if turned else ""
+    reading = "; ".join(part for part in (order, own, bridge.text) if part)
     report = Report(getattr(f, "__name__", "f").replace("<lambda>", "f"), chosen_settings.seed, snippet=text)
     report.reading = reading
-    return run(subject, leaves, chosen_settings, report, linear=False)
+    return run(subject, leaves, chosen_settings, report, linear=False, started=started)
 
 
 def assert_value_and_grad(f: Callable[..., Any], x: Any, *args: Any, **options: Any) -> Report:
@@ -81,7 +96,7 @@ def _owners(names: list[str], inputs: tuple[Any, ...], result: Any, wrt: Sequenc
         wrt = (wrt,) if isinstance(wrt, str) else wrt
         unknown = [str(w) for w in wrt if not isinstance(w, int) and w not in names]
         if unknown:
-            raise InputError(f"wrt: no argument is called {unknown[0]!r}; the arguments are {', '.join(names)}")
+            raise InputError(f"wrt: got {unknown[0]!r}, expected some of {', '.join(names)}")
         return [w if isinstance(w, int) else names.index(w) for w in wrt]
     gradients = result[1] if len(result) == 2 else tuple(result[1:])
     if isinstance(gradients, dict):
@@ -99,7 +114,7 @@ def _owners(names: list[str], inputs: tuple[Any, ...], result: Any, wrt: Sequenc
 
 
 def _by_shape(gradient: Any, inputs: tuple[Any, ...]) -> list[int]:
-    """Return the first argument that a single gradient has the shape of: x, or else the parameters that follow it."""
+    """Return the first argument that has the shape of a single gradient: x, or else a parameter after it."""
     fitting = [i for i, v in enumerate(inputs) if tree.is_number(v) and np.shape(v) == np.shape(gradient)]
     return fitting[:1] or [0]
 

@@ -26,7 +26,7 @@ GOOD = 8.0
 ALLOWED = 64.0
 # Where rounding the inputs changes the gradient by this share of it, low precision cannot tell anything.
 ILL = 0.1
-# A half-precision gradient that is off by more than this share of it although its formula is right is no rounding.
+# In half precision, a gradient with a right formula that is off by more than this share is not off by rounding.
 GROSS = 0.3
 SHIFTS = 3
 
@@ -64,7 +64,8 @@ def is_wrong(wide: Row, eps: float) -> bool:
 def verdict(low: Row, analytic: Array, truth: Array, moved: Array, eps: float, dtype: str) -> Row:
     """Return the row of a gradient whose formula is right, with the verdict that low precision allows.
 
-    analytic, truth: the gradient in low precision and in float64; moved: what rounding the inputs does to it.
+    `analytic` and `truth` are the gradients in low precision and in float64. `moved` is how much rounding the inputs
+    changes the gradient.
     """
     size = float(np.abs(truth).max(initial=0.0))
     gap = np.abs(analytic - truth)

@@ -1,8 +1,8 @@
-"""Further points, where the one that was given cannot show a mistake.
+"""Further points, where the given one cannot show a mistake.
 
-At h = 0 nothing that multiplies h has a gradient; a batch of one hides a missing sum; indices that do not repeat hide
-a scatter that overwrites; without ties a maximum has one owner. The pair is then checked once more, at a point made
-from the given one.
+At h = 0 nothing that multiplies h has a gradient. A batch of one hides a missing sum, indices that do not repeat hide a
+scatter that overwrites, and without ties a maximum has one owner. In these cases the pair is checked once more, at a
+point made from the given one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SMALL = 0.1
 
 @dataclass(frozen=True)
 class Point:
-    """Other inputs, and what is different about them. ties: what fails there is a warning, since ties are rare."""
+    """Other inputs, and what differs in them; what fails where `ties` is True is a warning, since ties are rare."""
 
     what: str
     leaves: list[Any]
@@ -40,9 +40,9 @@ class Point:
 
 
 def look(engine: Engine, report: Report) -> None:
-    """Look further where a check compared gradients: at other points, or, where it failed, without tiny constants.
+    """Try other points where a check compared gradients; where it failed, try it without its tiny constants.
 
-    Sources of random numbers are where they were when it returns.
+    Sources of random numbers are left in the state they were in before.
     """
     if not engine.compared or engine.budget.dear:
         return
@@ -109,7 +109,7 @@ def _of(subject: Subject) -> list[tuple[int, Any]]:
 
 
 def _check_at(engine: Engine, point: Point) -> Report | None:
-    """Return the report at another point; None where the pair does not take it."""
+    """Return the report at another point, or None where the pair does not accept it."""
     subject = replace(
         engine.subject,
         inputs=tree.rebuild(engine.subject.inputs, iter(point.leaves)),
@@ -124,7 +124,7 @@ def _check_at(engine: Engine, point: Point) -> Report | None:
         if moved and after.size and np.isfinite(after).all():
             run = Engine(subject, engine.leaves, settings, engine.linear, replace(engine.budget), mean=engine.mean)
             report = run.run(Report(name="", seed=settings.seed))
-            # A gradient of another shape only says that this is no batch: a bias of one row, a broadcast input.
+            # A gradient of another shape only says that this is not a batch, but a bias of one row or a broadcast.
             unfit = any(row.verdict == "FAIL" and math.isnan(row.error) for row in report.rows)
             return None if unfit or any(check.name == "call" for check in report.checks) else report
     except (CallError, InputError):
@@ -133,7 +133,7 @@ def _check_at(engine: Engine, point: Point) -> Report | None:
 
 
 def _take(report: Report, other: Report, point: Point) -> bool:
-    """Take over the rows that fail at a further point; return whether there are any."""
+    """Take over the rows that fail at a further point, and tell whether there are any."""
     failed = {row.tensor: row for row in other.rows if row.verdict == "FAIL"}
     for position, row in enumerate(report.rows):
         if row.tensor in failed and row.verdict == "ok":
@@ -238,7 +238,7 @@ def _tied(leaf: Any) -> Any:
     return (np.round(leaf / size) * size).astype(leaf.dtype)
 
 
-# A gradient that is this close to right is so but for an epsilon, if one explains the rest.
+# A gradient this close to the right one differs by an epsilon only, if an epsilon explains the difference.
 NEARLY_RIGHT = 1e-4
 
 

@@ -1,7 +1,7 @@
 """The numeric gradient of one tensor: entry by entry, or by random projections and a sample of entries.
 
-Differences are always taken; the complex step sharpens them where the two agree, and is dropped, with the reason,
-where they don't.
+Differences are always taken. The complex step sharpens them where the two agree, and is dropped where they do not; the
+report then gives the reason.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from vae_np.gradcheck.places import Index, block_direction, unravel
 
 # How far the complex step may lie from the difference, beyond the error that the difference itself reports.
 TRUST = 1e-8
+# Differences with a smaller error than this share of their value decide without a complex step.
+PRECISE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,11 @@ class Projection:
 class Numeric:
     """What is known numerically of one tensor's gradient.
 
-    indices, values, errors: the entries where it exists, aligned; kinks: where it doesn't; unclear: where forward
-    is not finite on both sides; joint: kinked entries moved together; sharp: the values are the complex step's;
-    contested: complex steps that the differences contradict although nothing that fools them was seen; left: entries
-    that the time did not suffice for.
+    `indices`, `values` and `errors` belong together and cover the entries where the gradient exists. `kinks` are
+    entries where it does not, and `unclear` those where forward is not finite on both sides. `joint` are kinked entries
+    moved together. `sharp` is True where the values are those of the complex step. `contested` holds complex steps that
+    the differences contradict although nothing was seen that makes them wrong. `left` counts the entries for which
+    there was no time.
     """
 
     indices: list[Index]
@@ -64,8 +67,9 @@ def numeric_gradient(view: View, indices: list[Index], directions: list[Array], 
             projections.append(Projection(direction, view.along(direction)))
     estimates: dict[Index, Estimate] = {}
     for index in indices:
-        # Each complex step that sharpens what is known already costs a call.
-        if (estimates or projections) and view.budget.short_of(use_complex * (len(estimates) + len(projections))):
+        # The complex steps that sharpen what is known already have to be paid as well.
+        paid = len(estimates) + len(projections)
+        if paid and view.budget.short_of(0, use_complex * paid):
             break
         estimates[index] = view.estimate(index)
     left = len(indices) - len(estimates)
@@ -77,6 +81,9 @@ def numeric_gradient(view: View, indices: list[Index], directions: list[Array], 
         projections = [Projection(d, view.along(d)) for d in smooth]
     sharp, reason = False, ""
     contested: dict[Index, float] = {}
+    known = [*estimates.values(), *(p.estimate for p in projections)]
+    if use_complex and view.budget.short_of(0, len(known)) and all(map(_is_precise, known)):
+        use_complex, reason = False, "there was no time for complex steps"
     if use_complex:
         try:
             estimates, projections, reason, contested = _sharpen(view, estimates, projections)
@@ -101,6 +108,11 @@ def numeric_gradient(view: View, indices: list[Index], directions: list[Array], 
     )
 
 
+def _is_precise(estimate: Estimate) -> bool:
+    """Tell whether differences alone can decide, so that no complex step is needed."""
+    return estimate.kind != "smooth" or estimate.error <= PRECISE * abs(estimate.value)
+
+
 def _without(direction: Array, indices: list[Index]) -> Array:
     masked = direction.copy()
     for index in indices:
@@ -111,9 +123,10 @@ def _without(direction: Array, indices: list[Index]) -> Array:
 def _sharpen(
     view: View, estimates: dict[Index, Estimate], projections: list[Projection]
 ) -> tuple[dict[Index, Estimate], list[Projection], str, dict[Index, float]]:
-    """Replace smooth estimates by the complex step's values; or return them unchanged with the reason why not.
+    """Replace smooth estimates by the complex step's values, or return them unchanged with the reason why not.
 
-    Also returns the complex step's values where the two disagree without anything seen that could have fooled them.
+    The last part of the result is the complex step's values, where the two disagree and nothing was seen that makes the
+    complex step wrong.
     """
     sharp = {i: view.complex_step(i) for i, e in estimates.items() if e.kind == "smooth"}
     along = [view.complex_step(p.direction) if p.estimate.kind == "smooth" else None for p in projections]
@@ -139,9 +152,9 @@ def _sharpen(
 
 
 def _agree(value: float, estimate: Estimate, biggest: float) -> bool:
-    """Tell whether a complex step's value is within what the differences leave open.
+    """Tell whether a complex step's value lies within what the differences leave open.
 
-    Values below 1e-6 of the tensor's biggest are compared on that scale: differences may be exact zeros there.
+    Values below 1e-6 of the tensor's largest are compared on that scale, because differences may be exact zeros there.
     """
     size = max(abs(value), abs(estimate.value), 1e-6 * biggest)
     return abs(value - estimate.value) <= TRUST * size + 10 * estimate.error

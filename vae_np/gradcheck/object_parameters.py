@@ -1,7 +1,7 @@
-"""Where an object keeps its parameters and their gradients: the paths to its arrays, and which belong together.
+"""Where an object keeps its parameters and their gradients: the paths to its arrays, and which of them belong together.
 
-`W` with `dW`, `grad_W` or `W_grad`; `params["W"]` with `grads["W"]`; `params[0]` with `grads[0]`; `W.data` with
-`W.grad`; `weights` with `dweights`; and the same inside of layers that the object holds.
+These belong together: `W` and `dW`, `grad_W` or `W_grad`; `params["W"]` and `grads["W"]`; `params[0]` and `grads[0]`;
+`W.data` and `W.grad`; `weights` and `dweights`; and the same inside of layers that the object holds.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.gradcheck import spelling, tree
+from vae_np.gradcheck.foreign_arrays import from_numpy, library_of, origin, to_numpy
 
 Path = tuple[tuple[str, Any], ...]  # steps: ("attribute", name), ("key", key) or ("place", position)
 
@@ -23,7 +24,7 @@ DEPTH = 6
 MOST = 4000
 PARAMETERS = re.compile(r"_?(params?|parameters|weights?|variables|theta|p)", re.I)
 GRADIENTS = re.compile(r"_?(d_?params?|grads?|gradients?|d_?parameters|dweights?|derivatives)", re.I)
-# What may hold gradients by their keys; an array of such a name is a parameter of its own (the gain of a norm).
+# Containers of these names may hold gradients. An array of such a name is a parameter, such as the gain of a norm.
 GRADIENT_HOLDERS = re.compile(rf"{GRADIENTS.pattern}|g|d", re.I)
 VALUE = re.compile(r"data|value|val|array|param|tensor|w", re.I)
 GRADIENT = re.compile(r"grad|gradient|g|delta", re.I)
@@ -41,13 +42,19 @@ class Parameter:
 
 
 def arrays(thing: Any) -> dict[Path, Array]:
-    """Return the floating arrays that an object holds, by their paths: attributes, items, and objects inside."""
+    """Return the floating arrays that an object holds, by their paths: attributes, items, and objects inside.
+
+    Arrays of other libraries are returned as arrays of NumPy, one for each.
+    """
     found: dict[Path, Array] = {}
     seen: set[int] = set()
+    converted: dict[int, Array] = {}
 
     def walk(value: Any, path: Path) -> None:
         if len(found) > MOST or len(path) > DEPTH:
             return
+        if library_of(value):
+            value = converted.setdefault(id(value), to_numpy(value))
         if isinstance(value, np.ndarray):
             if np.issubdtype(value.dtype, np.floating):
                 found[path] = value
@@ -78,7 +85,11 @@ def _is_function(value: Any) -> bool:
 
 
 def get(thing: Any, path: Path) -> Any:
-    """Return what lies at a path, or None."""
+    """Return what lies at a path, or None; an array of another library as one of NumPy."""
+    return to_numpy(_held(thing, path))
+
+
+def _held(thing: Any, path: Path) -> Any:
     for kind, step in path:
         try:
             thing = getattr(thing, step) if kind == "attribute" else thing[step]
@@ -88,8 +99,10 @@ def get(thing: Any, path: Path) -> Any:
 
 
 def put(thing: Any, path: Path, value: Any) -> None:
-    """Let the path hold another array; where it can't be bound anew, write into the array that is there."""
-    holder = get(thing, path[:-1])
+    """Put another array at a path; where the path cannot be rebound, write into the array that is there."""
+    holder, held = _held(thing, path[:-1]), _held(thing, path)
+    came = origin(held)
+    value = value if came is None else from_numpy(value, came)
     kind, step = path[-1]
     try:
         if kind == "attribute":
@@ -97,11 +110,11 @@ def put(thing: Any, path: Path, value: Any) -> None:
         else:
             holder[step] = value
     except (TypeError, AttributeError):
-        get(thing, path)[...] = value
+        held[...] = value
 
 
 def exchanged(kept: Any, old: Array, new: Array, depth: int = DEPTH) -> Any:
-    """Return what forward kept (a tuple, a dictionary, an object) with one array in another's place.
+    """Return what forward kept (a tuple, a dictionary or an object) with one array in another's place.
 
     Nothing is written into arrays, tuples or dictionaries, which may be the caller's; objects get new attributes.
     """
@@ -143,7 +156,7 @@ def parameters(before: dict[Path, Array], after: dict[Path, Array]) -> list[Para
             if partner is not None:
                 gradients.add(partner)
             found.append(Parameter(_name(paths, partner), tuple(paths), partner))
-    # What serves as another's gradient is no parameter, even where it has the look of one.
+    # An array that serves as another's gradient is not a parameter, even where it looks like one.
     held = [p for p in found if not any(path in gradients for path in p.paths)]
     return [p for p in held if not any(_in_gradients(path) for path in p.paths)]
 
@@ -166,7 +179,7 @@ def returned(parts: list[Any], before: dict[Path, Array], known: list[Parameter]
 
 
 def _name(paths: list[Path], gradient: Path | None = None) -> str:
-    """Return a short name: the shortest path, without the container that says `params`, or the `data` beside `grad`."""
+    """Return a short name: the shortest path, without a container called `params`, and without `data` beside `grad`."""
     path = min(paths, key=len)
     if len(path) == 2 and path[0][0] == "attribute" and PARAMETERS.fullmatch(str(path[0][1])) and path[1][0] == "key":
         return str(path[1][1])
@@ -233,6 +246,6 @@ def input_gradient(thing: Any, shape: tuple[int, ...]) -> Array | None:
 def output(thing: Any) -> Any:
     """Return the output where forward leaves it in the object, as `output`."""
     for name, value in vars(thing).items():
-        if OUTPUT.fullmatch(name) and (tree.is_number(value) or isinstance(value, np.ndarray)):
+        if OUTPUT.fullmatch(name) and (tree.is_number(to_numpy(value)) or isinstance(value, np.ndarray)):
             return value
     return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.gradcheck import budget
 from vae_np.gradcheck.budget import Budget
 from vae_np.gradcheck.complex_step import complex_derivative
 from vae_np.gradcheck.differences import FIRST_STEP, Estimate, Line, differentiate
@@ -17,10 +18,10 @@ from vae_np.gradcheck.subject import CallError
 
 @dataclass
 class View:
-    """One tensor's way into the function: `evaluate(array)` gives all outputs as one vector.
+    """One tensor's way into the function: `evaluate(array)` returns all outputs as one vector.
 
-    weights: the upstream gradient; noise: the outputs' measured rounding errors (see `rounding`); eps: the
-    machine epsilon of what carries the values in and out.
+    `weights` is the upstream gradient, and `noise` holds the measured rounding errors of the outputs (see `rounding`).
+    `eps` is the machine epsilon of what carries the values in and out.
     """
 
     name: str
@@ -32,6 +33,7 @@ class View:
     eps: float
     budget: Budget = field(default_factory=Budget)
     scale: float = field(init=False)
+    calls: int = 0
     last_error: str = ""
     largest: float = 0.0
 
@@ -40,7 +42,8 @@ class View:
         self.scale = size if np.isfinite(size) and size > 0 else 1.0
 
     def _try(self, x: Array) -> Array:
-        """Return the outputs as float64; where forward refuses x, not-a-number, as outside of its domain."""
+        """Return the outputs as float64, or NaN where forward refuses x, as outside of its domain."""
+        self.calls += 1
         try:
             return self.evaluate(x).astype(np.float64)
         except CallError as error:
@@ -50,9 +53,10 @@ class View:
     def estimate(self, index: Index) -> Estimate:
         """Return the partial derivative at an entry.
 
-        The step follows the entry's own size or that of the whole tensor, whichever is larger; where that does not
-        give a precise value, the entry's own size, and sizes at which rounding weighs less.
+        The step follows the entry's own size or that of the whole tensor, whichever is larger. Where that does not give
+        a precise value, the entry's own size is tried, and then sizes at which rounding weighs less.
         """
+        started, before = budget.now(), self.calls
         touched = np.zeros(self.base.shape, bool)
 
         def at(size: float) -> Estimate:
@@ -71,11 +75,12 @@ class View:
             best = small if small.error < best.error else best
         best = self._climb(best, at, size)
         if best.value == 0.0 and not touched.any() and size < 1.0:
-            # Nothing moved: either nothing depends on this entry, or it drowns in the rounding of larger terms.
+            # Nothing moved: either nothing depends on this entry, or its effect is lost in rounding.
             unit = at(1.0)
             best = unit if unit.kind == "smooth" and abs(unit.value) > 10 * unit.error else best
         if best.kind == "smooth":
             self.largest = max(self.largest, abs(best.value))
+        self.budget.learn(started, self.calls - before)
         return best
 
     def along(self, direction: Array) -> Estimate:
@@ -84,7 +89,10 @@ class View:
         def at(size: float) -> Estimate:
             return differentiate(self.direction_line(direction * size)).scaled(1.0 / size)
 
-        return self._climb(at(1.0), at, 1.0)
+        started, before = budget.now(), self.calls
+        best = self._climb(at(1.0), at, 1.0)
+        self.budget.learn(started, self.calls - before)
+        return best
 
     def _settled(self, estimate: Estimate) -> bool:
         precise = estimate.error <= 1e-8 * max(abs(estimate.value), self.largest)
@@ -117,11 +125,14 @@ class View:
 
     def complex_step(self, direction: Index | Array) -> float:
         """Return the same by the complex step."""
-        return complex_derivative(self.evaluate, self.weights, self.x, direction)
+        started = budget.now()
+        value = complex_derivative(self.evaluate, self.weights, self.x, direction)
+        self.budget.learn_complex(started)
+        return value
 
 
 def random_direction(rng: np.random.Generator, view: View) -> Array:
-    """Return a random direction whose entries are as large as what they move: sign times 0.5 to 1.5 of the size."""
+    """Return a random direction whose entries have a random sign and 0.5 to 1.5 times the size of what they move."""
     size = np.maximum(np.abs(view.x.astype(np.float64)), view.scale)
     direction: Array = rng.choice([-1.0, 1.0], view.x.shape) * rng.uniform(0.5, 1.5, view.x.shape) * size
     return direction

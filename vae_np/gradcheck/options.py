@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 from vae_np.errors import InputError
 
 METHODS = frozenset({"auto", "complex", "central", "projection"})
-# Promises that `allow` may name: what is broken with right values is a warning.
+# Promises that `allow` may name. Breaking one with right values is a warning.
 PROMISES = {
     "inplace_input": "an input is changed in place",
     "inplace_dout": "the upstream gradient is changed in place",
@@ -28,19 +28,23 @@ PROMISES = {
 class Options(TypedDict, total=False):
     """The options that all checks share.
 
-    methods: "auto" (complex step where it can be trusted, else central differences; every entry up to
-        `max_entries`, beyond that `projections` random directions and a sample of entries), "complex" and "central"
-        (every entry), "projection", or several of them.
-    seed: of every draw, the upstream gradient's included; default 0.
-    rtol, atol, scale: an entry is right where |a - n| <= atol + rtol * max(|a|, |n|, scale), plus the numeric value's
-        own error; the defaults follow from precision and method.
-    max_entries, projections: see `methods`; defaults 2048 and 6.
-    seconds: what the whole check may take, default 10; where it does not suffice, tensors are sampled and the
-        report says so. None for no limit.
-    strict: True makes errors of warnings, that is, of promises broken with right values. allow: promises that may be
-        broken (the keys of `PROMISES`).
-    further: False leaves out the further points that are tried where the given one cannot show a mistake.
-    name: what the report calls the subject. snippet: the lines that repeat the check, where the usual ones do not.
+    `methods` is "auto", "complex", "central", "projection", or several of them. "complex" and "central" look at every
+    entry. "auto" uses the complex step where it can be trusted and central differences elsewhere; it looks at every
+    entry of a tensor with up to `max_entries` (2048 by default), and beyond that at `projections` random directions (6
+    by default) and a sample of entries.
+
+    `seed` is the seed of every draw, that of the upstream gradient included, and 0 by default.
+
+    `rtol`, `atol` and `scale` decide: an entry is right where |a - n| <= atol + rtol * max(|a|, |n|, scale), plus the
+    numeric value's own error. The defaults follow from precision and method.
+
+    `seconds` is what the whole check may take, 10 by default, or None for no limit. Where it does not suffice, tensors
+    are sampled and the report says so.
+
+    `strict` makes errors of warnings, which are promises broken with right values. `allow` lists promises that may be
+    broken, by the keys of `PROMISES`. `further=False` leaves out the further points that are tried where the given one
+    cannot show a mistake. `name` is what the report calls the subject, and `snippet` holds the lines that repeat the
+    check, where the usual ones do not.
     """
 
     methods: str | Sequence[str]
@@ -60,7 +64,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What the caller asked for; None and zero stand for the defaults of `judge`."""
+    """What the caller asked for, where None and zero stand for the defaults of `judge`."""
 
     rtol: float | None = None
     atol: float = 0.0
@@ -93,18 +97,17 @@ def settings(**options: Unpack[Options]) -> Settings:
     given: dict[str, Any] = dict(options)
     unknown = sorted(set(given) - set(Options.__annotations__))
     if unknown:
-        raise InputError(f"{unknown[0]}: no such option; expected some of {', '.join(Options.__annotations__)}")
+        raise InputError(f"options: got {unknown[0]!r}, expected some of {', '.join(Options.__annotations__)}")
     tolerance = Tolerance(given.pop("rtol", None), given.pop("atol", 0.0), given.pop("scale", None))
     for key, known in (("methods", METHODS), ("allow", frozenset(PROMISES))):
         if key in given:
             given[key] = _chosen(key, given[key], known)
     found = Settings(tolerance=tolerance, **given)
     if not found.methods:
-        raise InputError(f"methods: none came, expected some of {', '.join(sorted(METHODS))}")
-    if found.max_entries < 1 or found.projections < 1:
-        raise InputError(
-            f"max_entries and projections must be positive, got {found.max_entries} and {found.projections}"
-        )
+        raise InputError(f"methods: got none, expected some of {', '.join(sorted(METHODS))}")
+    for name, number in (("max_entries", found.max_entries), ("projections", found.projections)):
+        if number < 1:
+            raise InputError(f"{name}: got {number}, expected a positive number")
     if found.seconds is not None and not found.seconds > 0:
         raise InputError(f"seconds: got {found.seconds}, expected a positive number, or None for no limit")
     return found
@@ -113,12 +116,12 @@ def settings(**options: Unpack[Options]) -> Settings:
 def _chosen(key: str, value: str | Sequence[str], known: frozenset[str]) -> frozenset[str]:
     asked = frozenset([value] if isinstance(value, str) else value)
     if not asked <= known:
-        raise InputError(f"{key}: {', '.join(sorted(asked - known))} came, expected some of {', '.join(sorted(known))}")
+        raise InputError(f"{key}: got {', '.join(sorted(asked - known))}, expected some of {', '.join(sorted(known))}")
     return asked
 
 
 def asked(**options: Unpack[Options]) -> dict[str, Any]:
-    """Return the options that a snippet has to repeat: those that differ from their defaults, the seed always."""
+    """Return the options that a snippet has to repeat: the seed, and those that differ from their defaults."""
     default: dict[str, Any] = {
         "methods": "auto",
         "rtol": None,

@@ -20,10 +20,10 @@ MOST_INPUTS = 5
 
 
 def assigned(reading: Reading, names: list[str], seed: int, backward: Callable[..., Any]) -> Reading | None:
-    """Return the reading in which the gradients belong to those inputs that they fit; None where no choice fits.
+    """Return the reading in which the gradients belong to the inputs that they fit, or None where no choice fits.
 
-    What the variables that backward returns are called decides, right or wrong; where they tell nothing, each choice
-    is tried.
+    The names of the variables that backward returns decide, right or wrong. Where they tell nothing, each choice is
+    tried.
     """
     _, raw = _gradients(reading, names)
     if raw is None or isinstance(raw, dict):
@@ -44,7 +44,7 @@ def assigned(reading: Reading, names: list[str], seed: int, backward: Callable[.
 
 
 def with_gradient(reading: Reading, names: list[str]) -> tuple[str, ...]:
-    """Return the inputs whose gradient comes, where it does not for each floating array; else nothing."""
+    """Return the inputs with a gradient where some floating array has none, and nothing otherwise."""
     subject, raw = _gradients(reading, names)
     if raw is None:
         return ()
@@ -58,12 +58,12 @@ def with_gradient(reading: Reading, names: list[str]) -> tuple[str, ...]:
 
 
 def _gradients(reading: Reading, names: list[str]) -> tuple[Subject, Any]:
-    """Return the reading's subject, and what its backward returns; None where it cannot be called."""
+    """Return the reading's subject and what its backward returns, which is None where it cannot be called."""
     subject = make_subject(reading.forward, reading.backward, reading.inputs, names, ("forward", "backward"))
     try:
         out, kept = subject.run([tree.fresh(leaf) for leaf in subject.leaves])
         return subject, subject.pull_back(upstream(out, np.ones(flat(out).shape)), kept)
-    except Exception:  # whatever a wrong reading makes of a function is no reading
+    except Exception:  # a function that is read wrongly may raise anything
         return subject, None
     finally:
         subject.randomness.rewind()

@@ -1,4 +1,4 @@
-"""The patterns that a wrong gradient can make, one function each: a sentence, or None where it is not this one."""
+"""The patterns that a wrong gradient can make, one function per pattern: it returns a sentence, or None."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ CONSTANTS = {
 }
 
 
-# A difference of at most this share of the largest entry is one of size and not of pattern.
+# A difference of at most this share of the largest entry is judged by its size and not by its pattern.
 NEARLY = 1e-3
-# Entries beyond which values are not compared in order.
+# With more entries than this, sorted values are not compared.
 MOST_SORTED = 10_000
 
 
@@ -49,7 +49,7 @@ def spell(value: float) -> str:
 
 
 def nothing(analytic: Array, numeric: Array) -> str | None:
-    """All zeros on one side only."""
+    """Recognise a gradient that is zero everywhere on one side only."""
     if not np.abs(analytic).any():
         return "the gradient is zero everywhere; it was never computed, or a term is missing"
     if np.abs(numeric).max() <= 1e-12 * np.abs(analytic).max():
@@ -58,7 +58,7 @@ def nothing(analytic: Array, numeric: Array) -> str | None:
 
 
 def nearly(evidence: Evidence, analytic: Array, numeric: Array, tolerance: float) -> str | None:
-    """A small difference at most entries: the size is judged before any pattern."""
+    """Recognise a small difference at most entries: the size is judged before any pattern."""
     size = float(np.abs(numeric).max())
     gap = float(np.abs(analytic - numeric).max())
     informative = np.count_nonzero((analytic != 0) | (numeric != 0))
@@ -72,9 +72,9 @@ def nearly(evidence: Evidence, analytic: Array, numeric: Array, tolerance: float
 
 
 def clipped(evidence: Evidence, analytic: Array, numeric: Array) -> str | None:
-    """Every wrong entry is one limit or its negative, the right value lies beyond, and no right entry is at the limit.
+    """Recognise a limit: every wrong entry is at it, the right value lies beyond, and no right entry is at the limit.
 
-    Where right entries are at it, too, the gradient's values are counts, and those that are wrong are other counts.
+    Where right entries are at it as well, the values are counts, and the wrong ones are other counts.
     """
     bad = np.array([index in set(evidence.wrong) for index in evidence.numeric.indices])
     limits = np.abs(analytic[bad])
@@ -87,7 +87,7 @@ def clipped(evidence: Evidence, analytic: Array, numeric: Array) -> str | None:
 
 
 def rearranged(numeric: Array | None, analytic: Array, tolerance: float) -> str | None:
-    """The right values at other places: the axes permuted, or the order mixed up."""
+    """Recognise the right values at other places, because axes are permuted or the order is mixed up."""
     if numeric is None or numeric.ndim < 2 or numeric.size > MOST_SORTED:
         return None
     analytic = analytic.astype(np.float64)
@@ -110,15 +110,17 @@ def rearranged(numeric: Array | None, analytic: Array, tolerance: float) -> str 
 
 
 def factor(analytic: Array, numeric: Array, sizes: dict[int, str], norm: float, tolerance: float) -> str | None:
-    """One factor everywhere: the sign, a size of the problem, a small fraction or a known constant.
+    """Recognise one factor everywhere: the sign, a size of the problem, a small fraction or a known constant.
 
-    norm: the length of all gradients together, which is a round number where it was clipped.
+    `norm` is the length of all gradients together, which is a round number where it was clipped.
     """
     c = float(analytic @ numeric / (numeric @ numeric))
     if not c or not close(analytic, c * numeric, tolerance):
         return None
     if abs(c + 1) <= tolerance:
         return "the sign is wrong everywhere"
+    if abs(c - 1) <= tolerance:
+        return None  # the two agree, and a factor of 1 explains nothing
     sign = ", and the sign is wrong" if c < 0 else ""
     size = abs(c)
     meanings = []
@@ -141,7 +143,7 @@ def factor(analytic: Array, numeric: Array, sizes: dict[int, str], norm: float, 
 
 
 def factor_array(numeric: Array | None, analytic: Array, companions: dict[str, Array], tolerance: float) -> str | None:
-    """One array as a factor that is missing or too much: the output, an input, the upstream gradient."""
+    """Recognise an array that is missing or superfluous as a factor: the output, an input, the upstream gradient."""
     if numeric is None or numeric.size < 3:
         return None
     for name, array in companions.items():
@@ -153,7 +155,7 @@ def factor_array(numeric: Array | None, analytic: Array, companions: dict[str, A
 
 
 def lost_sign(analytic: Array, numeric: Array, tolerance: float) -> str | None:
-    """Right but for signs."""
+    """Recognise a gradient that is right but for signs."""
     if close(np.abs(analytic), np.abs(numeric), tolerance):
         if (analytic >= 0).all():
             return "every entry is right but for its sign, and none is negative: an absolute value"
@@ -164,7 +166,10 @@ def lost_sign(analytic: Array, numeric: Array, tolerance: float) -> str | None:
 def along_axis(
     numeric: Array | None, analytic: Array, companions: dict[str, Array], x: Array, tolerance: float
 ) -> str | None:
-    """A difference or a factor that depends on one axis only; companions: factors that the difference may carry."""
+    """Recognise a difference or a factor that depends on one axis only.
+
+    `companions` are factors that the difference may carry.
+    """
     if numeric is None or numeric.ndim < 2 or min(numeric.shape) < 2:
         return None
     analytic = analytic.astype(np.float64)
@@ -204,7 +209,7 @@ def _each(axes: tuple[int, ...], count: int) -> str:
 
 
 def similarity(analytic: Array, numeric: Array) -> str | None:
-    """No pattern: how the two compare as vectors."""
+    """Return how the two compare as vectors, where there is no pattern."""
     lengths = float(np.linalg.norm(analytic)), float(np.linalg.norm(numeric))
     if min(lengths) == 0 or numeric.size < 2:
         return None
@@ -216,9 +221,10 @@ def similarity(analytic: Array, numeric: Array) -> str | None:
 def somewhere(
     evidence: Evidence, analytic: Array, numeric: Array, labels: dict[str, Array], anywhere: bool = False
 ) -> str | None:
-    """Wrong at some entries only: where, and what they have in common; anywhere: also where that is nothing.
+    """Recognise a gradient that is wrong at some entries only, and say where and what they have in common.
 
-    labels: arrays of whole numbers among the inputs, by their names.
+    `labels` are the arrays of integers among the inputs, by their names. Where `anywhere` is True, the places are named
+    also where they have nothing in common.
     """
     indices = evidence.numeric.indices
     wrong = set(evidence.wrong)
@@ -247,7 +253,7 @@ def somewhere(
 
 
 def _at_labels(x: Array, wrong: set[Index], right: list[Index], labels: dict[str, Array]) -> str | None:
-    """Return the labels at whose entries all that is wrong lies, or at none of whose; None where there are none."""
+    """Return the labels at whose entries everything wrong lies, or nothing; the result is None where there are none."""
     for name, values in labels.items():
         found, counts = np.unique(values, return_counts=True)
         repeated = {int(value) for value in found[counts > 1]}
@@ -265,7 +271,7 @@ def _at_labels(x: Array, wrong: set[Index], right: list[Index], labels: dict[str
 
 
 def _place(x: Array, indices: list[Index], wrong: set[Index], right: list[Index]) -> str | None:
-    """Return where the wrong entries are: one index, rows and columns, the diagonal, a sign of the input; or None."""
+    """Return where the wrong entries are: an index, rows or columns, the diagonal, a sign of the input, or None."""
     known = f"{len(wrong)} of {len(indices)} looked at"
     if len(wrong) == 1:
         (index,) = wrong

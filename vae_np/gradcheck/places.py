@@ -1,4 +1,4 @@
-"""Entries of a tensor: their indices, and directions that move some of them only."""
+"""Entries of a tensor: their indices, and directions that move only some of them."""
 
 from __future__ import annotations
 

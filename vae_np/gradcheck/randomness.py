@@ -1,7 +1,8 @@
-"""Where a function's random numbers come from, and setting those sources back, so that every forward draws the same.
+"""The sources of a function's random numbers, and how they are set back, so that every forward draws the same.
 
-NumPy's global state, Python's, torch's where it is loaded, and every generator that the functions hold: in a closure,
-in a default, in a module's variable that they name, in the object whose method they are.
+The sources are the global states of NumPy and Python, that of torch where it is loaded, and every generator that the
+functions hold: in a closure, in a default, in a module's variable that they name, or in the object whose method they
+are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-# Objects that are looked into, at most: a search must not walk through a whole program.
+# A search looks into this many objects at most, so that it does not walk through a whole program.
 LOOKED_AT = 2000
 DEPTH = 5
 _LEAVES = (str, bytes, int, float, complex, np.ndarray, np.generic, ModuleType, type, type(None))
@@ -84,13 +85,13 @@ def reachable_functions(*functions: Any) -> list[FunctionType]:
     """Return the functions that some functions are, hold or name, without those of installed packages and of ours."""
     found = [f for f in _reached(functions, ()) if isinstance(f, FunctionType)]
     ours = ("vae_np.gradcheck", "vae_np.verify")
-    # What was executed without a name for its module belongs to none.
+    # Code that was executed without a module's name belongs to no module.
     theirs = [f for f in found if not (f.__module__ or "").startswith(ours)]
     return [f for f in theirs if "site-packages" not in f.__code__.co_filename]
 
 
 def _reached(roots: tuple[Any, ...], wanted: tuple[type, ...]) -> list[Any]:
-    """Return what can be reached from some objects, by breadth: instances of the wanted types, or everything."""
+    """Return what can be reached from some objects, breadth first: instances of the wanted types, or everything."""
     found: list[Any] = []
     seen: set[int] = set()
     level: list[Any] = list(roots)

@@ -25,7 +25,7 @@ class Report(Findings):
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values; numbers that are not finite become None."""
+        """Return the report as plain values, with None for numbers that are not finite."""
         rows = [
             {
                 "tensor": row.tensor,
@@ -98,7 +98,7 @@ class Report(Findings):
 
 
 class GradientError(AssertionError):
-    """A gradient is wrong, or not known to be right; `report` has all there is to say."""
+    """A gradient is wrong, or not known to be right; `report` holds the details."""
 
     def __init__(self, report: Report) -> None:
         super().__init__("\n" + str(report))

@@ -34,9 +34,10 @@ def noise(
 ) -> Array:
     """Return the standard deviation of the rounding error of each value of `function(leaves)`.
 
-    moving: positions of the leaves that move; zeros stay zero, so that a kink there is not crossed. ways: which sizes
-    the steps follow: False for each entry's own, True for the tensor's: an entry too small to move what it is added
-    to shows no rounding otherwise. Values that are not finite, or that change their number, count as exact.
+    `moving` lists the positions of the leaves that move. Zeros stay zero, so that a kink there is not crossed. `ways`
+    says which sizes the steps follow: False for each entry's own, and True for that of the tensor, because an entry too
+    small to move what it is added to shows no rounding otherwise. Values that are not finite, or whose number changes,
+    count as exact.
     """
     here = function(list(leaves))
     largest = np.zeros(here.shape)
@@ -57,7 +58,7 @@ def noise(
 
 
 def _step(leaf: Any, alike: bool, rng: np.random.Generator) -> Array:
-    """Return random steps in proportion to each entry, or to the tensor where that is larger; zero for a zero."""
+    """Return random steps in proportion to each entry, or to the tensor where that is larger; a zero stays zero."""
     array = np.abs(np.asarray(leaf, dtype=np.float64))
     size = np.sqrt(np.mean(np.square(array))) if alike and array.size else 0.0
     unit = STEP if np.asarray(leaf).dtype.itemsize >= 8 else STEP_LOW

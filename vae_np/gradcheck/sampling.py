@@ -14,8 +14,8 @@ from vae_np.gradcheck.one_tensor import View
 from vae_np.gradcheck.options import Settings
 from vae_np.gradcheck.places import Index, unravel
 
-# Forward calls that one entry costs, roughly: six to eight for the differences, one for the complex step.
-CALLS_PER_ENTRY = 9
+# Forward calls that the differences of one entry cost, roughly; a complex step comes on top.
+CALLS_PER_ENTRY = 8
 # Numbers that all calls for one tensor may read and write before it is sampled instead.
 WORK = 3e7
 SAMPLE = 24
@@ -25,7 +25,7 @@ MORE_AFTER_FAILURE = 48
 
 @dataclass(frozen=True)
 class Sample:
-    """The entries and the number of random directions; rationed: time, and not the tensor's size, decided."""
+    """The entries and the number of random directions; `rationed` is True where the time decided, and not the size."""
 
     indices: list[Index]
     projections: int
@@ -37,18 +37,20 @@ def plan(
 ) -> Sample:
     """Return all entries, or for a tensor too large for that a sample with both ends and the largest gradient.
 
-    calls: forward calls that this tensor may take; work: numbers that one call reads and writes.
+    `calls` is the number of forward calls that this tensor may take, and `work` the amount of numbers that one call
+    reads and writes.
     """
     size = view.x.size
+    price = CALLS_PER_ENTRY + (view.budget.complex_calls if settings.complex else 0.0)
     forced = bool(settings.methods & {"complex", "central"}) and "projection" not in settings.methods
     small = size <= settings.max_entries and (size * work <= WORK or size <= SAMPLE)
     everything = forced or (small and settings.methods != {"projection"})
-    if everything and size * CALLS_PER_ENTRY <= calls:
+    if everything and size * price <= calls:
         projections = settings.projections if "projection" in settings.methods else 0
         return Sample([unravel(i, view.x.shape) for i in range(size)], projections, False)
-    # Half of the calls for directions, which see every entry at once, half for single entries.
-    projections = int(min(settings.projections, max(calls / 2 // CALLS_PER_ENTRY, 1)))
-    affordable = int(min(SAMPLE, max((calls - projections * CALLS_PER_ENTRY) // CALLS_PER_ENTRY, 0)))
+    # Half of the calls go to directions, which see every entry at once, and half to single entries.
+    projections = int(min(settings.projections, max(calls / 2 // price, 1)))
+    affordable = int(min(SAMPLE, max((calls - projections * price) // price, 0)))
     count = min(size, affordable)
     picked = [0, size - 1]
     if gradient.value is not None and gradient.value.shape == view.x.shape and np.isfinite(gradient.value).all():
@@ -60,25 +62,27 @@ def plan(
 
 
 def blind_spot(numeric: Numeric, settings: Settings, sample: Sample) -> str:
-    """Return what was looked at where time decided that, and what mistake can be missed; empty where it did not."""
+    """Say what was looked at, and what mistake can be missed, where the time decided that."""
     if not (numeric.left or (sample.rationed and not numeric.exhaustive)):
         return ""
     entries = len(numeric.indices) + len(numeric.kinks) + len(numeric.unclear)
     return (
-        f"sampled to end within {settings.seconds:g} s: {entries} entries and {len(numeric.projections)} random "
-        "directions; a mistake in few entries that is small beside the whole gradient can be missed"
+        f"sampled to end within {settings.seconds:g} s (entries: {entries}, random directions: "
+        f"{len(numeric.projections)}); a mistake in few entries that is small beside the whole gradient can be missed"
     )
 
 
 def look_closer(view: View, evidence: Evidence, rng: np.random.Generator, calls: float) -> None:
     """Add entries to a sample that failed: the one the projections lead to, its row and column, and others.
 
-    calls: forward calls that this may take.
+    `calls` is the number of forward calls that this may take.
     """
     numeric = evidence.numeric
     known = {*numeric.indices, *(index for index, _ in numeric.kinks), *numeric.unclear}
     more: list[Index] = []
-    halvings = 2 * math.log2(max(view.x.size, 2)) * (1 if numeric.sharp else CALLS_PER_ENTRY)
+    price = CALLS_PER_ENTRY + (view.budget.complex_calls if numeric.sharp else 0.0)
+    one = view.budget.complex_calls if numeric.sharp else CALLS_PER_ENTRY
+    halvings = 2 * math.log2(max(view.x.size, 2)) * one
     if evidence.shaped and evidence.analytic is not None and numeric.projections and calls > halvings:
         analytic = evidence.analytic.astype(np.float64)
         more.append(locate(view, numeric.projections[0].direction, analytic, numeric.sharp))
@@ -89,7 +93,7 @@ def look_closer(view: View, evidence: Evidence, rng: np.random.Generator, calls:
         ends += [*range(min(columns, 8)), *range(0, size, columns)[:8]]
     more += [unravel(i, view.x.shape) for i in ends]
     added = [i for i in dict.fromkeys(more) if i not in known]
-    most = len(added) if calls == math.inf else int(calls / CALLS_PER_ENTRY)
+    most = len(added) if calls == math.inf else int(calls / price)
     extra = numeric_gradient(view, added[:most], [], numeric.sharp)
     numeric.indices += extra.indices
     numeric.values = np.concatenate([numeric.values, extra.values])

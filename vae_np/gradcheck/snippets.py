@@ -16,7 +16,7 @@ LARGEST = 64 * 2**20
 
 
 def for_call(check: str, functions: tuple[Any, ...], arguments: str, options: dict[str, Any]) -> str:
-    """Return the lines that repeat a check of functions; arguments: how the inputs are handed over."""
+    """Return the lines that repeat a check of functions; `arguments` says how the inputs are passed."""
     imports, names = _imports(functions)
     lines = [f"from vae_np.gradcheck import {check}", *imports]
     return "\n".join([*lines, f"print({check}({', '.join(names)}, {arguments}{_keywords(options)}))"])
@@ -29,9 +29,10 @@ def for_object(name: str, module: str, options: dict[str, Any]) -> str:
 
 
 def with_inputs(snippet: str, inputs: tuple[Any, ...], name: str) -> str:
-    """Return the snippet with lines that bring the inputs back from an .npz file, which is written here.
+    """Return the snippet with lines that load the inputs from an .npz file, which is written here.
 
-    name: what the snippet calls them. Inputs that no file can hold (generators, objects) leave it as it is.
+    `name` is what the snippet calls them. Inputs that no file can hold, such as generators and objects, leave it
+    unchanged.
     """
     arrays: dict[str, Any] = {}
     text = _expression(inputs, arrays)
@@ -52,7 +53,7 @@ def with_inputs(snippet: str, inputs: tuple[Any, ...], name: str) -> str:
 
 
 def _expression(value: Any, arrays: dict[str, Any]) -> str | None:
-    """Return a value as an expression in which arrays come from the file; None where it has a part that cannot."""
+    """Return a value as an expression whose arrays come from the file, or None where a part of it cannot be saved."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         key = f"a{len(arrays)}"
         arrays[key] = value
@@ -76,7 +77,7 @@ def _expression(value: Any, arrays: dict[str, Any]) -> str | None:
 
 
 def _imports(functions: tuple[Any, ...]) -> tuple[list[str], list[str]]:
-    """Return lines that bring the functions, and their names; those that nothing can import keep a name to fill in."""
+    """Return lines that import the functions, and their names, which are to be filled in where none can be imported."""
     homes: dict[str, list[str]] = {}
     names, lost = [], []
     for function, stand_in in zip(functions, ("your_f", "your_grad"), strict=False):
@@ -91,7 +92,7 @@ def _imports(functions: tuple[Any, ...]) -> tuple[list[str], list[str]]:
     lines = [f"from {module} import {', '.join(dict.fromkeys(found))}" for module, found in homes.items()]
     if lost:
         lines.append(
-            f"# {', '.join(dict.fromkeys(lost))}: as in the call that failed; nothing can import what is local"
+            f"# {', '.join(dict.fromkeys(lost))}: take it from the failed call; a local function cannot be imported"
         )
     return lines, names
 

@@ -1,4 +1,4 @@
-"""What people's source says where a call does not: which gradients a function returns, and with what it is called."""
+"""What source code says where a call does not: which gradients a function returns, and with what it is called."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vae_np.gradcheck import spelling
 
 
 def definition(function: Callable[..., Any]) -> ast.AST | None:
-    """Return the syntax tree of a function's definition; None where there is no source."""
+    """Return the syntax tree of a function's definition, or None where there is no source."""
     try:
         return ast.parse(textwrap.dedent(inspect.getsource(getattr(function, "py_func", function)))).body[0]
     except (OSError, TypeError, SyntaxError, IndexError):
@@ -29,7 +29,7 @@ def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def name_of(node: ast.AST) -> str:
-    """Return the name that an expression goes by: a variable's, also inside of arithmetic, or a first key."""
+    """Return the name of an expression: that of a variable, also inside of arithmetic, or of a first key."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
@@ -47,9 +47,9 @@ def name_of(node: ast.AST) -> str:
 
 
 def owners_told(backward: Callable[..., Any], names: list[str]) -> list[str] | None:
-    """Return the inputs whose gradients a backward returns, by the variables it returns: x and W for `return dx, dW`.
+    """Return the inputs whose gradients a backward returns, by its variables: x and W for `return dx, dW`.
 
-    None where a variable names no input, or two name the same one.
+    The result is None where a variable names no input, and where two name the same one.
     """
     top = definition(inspect.unwrap(backward))
     returns = [n for n in own_nodes(top) if isinstance(n, ast.Return)] if top is not None else []
@@ -92,7 +92,7 @@ def called_at(forward: Callable[..., Any], derivative: Callable[..., Any]) -> Li
 
 
 def _argument(node: ast.AST, name: str) -> str | None:
-    """Return the first argument of a call of a function of this name, as it is written; None for anything else."""
+    """Return the first argument of a call of this function, as it is written, or None for anything else."""
     return (
         ast.unparse(node.args[0]) if isinstance(node, ast.Call) and name_of(node.func) == name and node.args else None
     )

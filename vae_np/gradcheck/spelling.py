@@ -1,4 +1,4 @@
-"""What people's names say: which argument is an upstream gradient, a cache or data, and whose gradient a key names."""
+"""What names say: which argument is an upstream gradient, a cache or data, and whose gradient a key names."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_data(name: str) -> bool:
 
 
 def is_settings(value: object) -> bool:
-    """Tell whether a dictionary holds settings and not parameters: a string, a flag, None or a statistic is in it."""
+    """Tell whether a dictionary holds settings, not parameters, such as a string, a flag, None or a statistic."""
     if not isinstance(value, dict):
         return False
     keys = [str(key).lower() for key in value]
@@ -59,7 +59,7 @@ def is_settings(value: object) -> bool:
 
 
 def owner(key: str, names: Iterable[str]) -> str | None:
-    """Return the tensor whose gradient a key names: W for `W`, `dW`, `d_W`, `grad_W`, `W_grad`; or None."""
+    """Return the tensor whose gradient a key names (W for `W`, `dW`, `d_W`, `grad_W` and `W_grad`), or None."""
     names = list(names)
     for name in names:
         if key == name:

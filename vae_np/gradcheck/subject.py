@@ -34,11 +34,11 @@ class CallError(Exception):
 
 @dataclass
 class Subject:
-    """A forward/backward pair at one point.
+    """A forward and a backward at one point.
 
-    names, leaves: the leaves of `inputs` and their values; top_names: the inputs; called: what messages call the
-    two functions; origin: the two as the user gave them, where these ones wrap them; eps: machine epsilon
-    of leaves whose dtype NumPy has not.
+    `names` and `leaves` are the names and values of the leaves of `inputs`, and `top_names` the names of the inputs.
+    `called` holds the names of the two functions in messages, and `origin` the functions as the user gave them, where
+    these wrap them. `eps` holds the machine epsilon of leaves whose dtype NumPy lacks.
     """
 
     forward: Forward
@@ -65,8 +65,8 @@ class Subject:
     def call_forward(self, values: Sequence[Any] | None = None) -> Any:
         """Return what forward returns, in whatever form.
 
-        Sources of random numbers are set back before it; backward goes on from where forward leaves them. Arguments
-        are handed over as copies once the function has been seen to change one of them.
+        Sources of random numbers are set back before the call, and backward continues from where forward leaves them.
+        Arguments are passed as copies once the function has been seen to change one of them.
         """
         values = self.leaves if values is None else values
         if self.mutates:
@@ -93,18 +93,19 @@ class Subject:
 def make_subject(
     forward: Forward, backward: Backward, inputs: Any, names: Sequence[str] | None, called: tuple[str, str]
 ) -> Subject:
-    """Return the subject; its inputs are named by `names`, or else by the parameters of `forward`.
+    """Return the subject, whose inputs are named by `names`, or else by the parameters of `forward`.
 
-    called: what messages call the two functions.
-
-    Raises InputError where names and inputs differ in number, and for complex inputs.
+    `called` holds the names of the two functions in messages. Raises InputError where names and inputs differ in
+    number, and for complex inputs.
     """
     inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
     top = input_names(forward, inputs, names)
     pairs = [pair for name, value in zip(top, inputs, strict=True) for pair in tree.leaves(value, name)]
     for name, value in pairs:
         if np.iscomplexobj(value):
-            raise InputError(f"inputs: {name} is complex; check_vjp takes complex inputs, with convention=")
+            raise InputError(
+                f"{name}: got complex numbers, expected real ones (check_vjp takes both, with convention=)"
+            )
     leaves = [tree.fresh(value) for _, value in pairs]
     randomness = Randomness(forward, backward)
     return Subject(
@@ -121,7 +122,7 @@ def input_names(forward: Forward, inputs: tuple[Any, ...], names: Sequence[str] 
     """Return the names of the inputs: those given, else forward's parameters."""
     if names is not None:
         if len(names) != len(inputs):
-            raise InputError(f"names: {len(names)} names came for {len(inputs)} inputs")
+            raise InputError(f"names: got {len(names)}, expected {len(inputs)}, one per input")
         return list(names)
     try:
         parameters = list(inspect.signature(forward).parameters.values())
@@ -133,7 +134,7 @@ def input_names(forward: Forward, inputs: tuple[Any, ...], names: Sequence[str] 
 
 
 def flat(out: Any) -> Array:
-    """Return the floating and complex leaves of an output as one vector; integers and other objects are left out."""
+    """Return the floating and complex leaves of an output as one vector, without integers and other objects."""
     parts = [np.asarray(leaf).ravel() for _, leaf in tree.leaves(out) if _carries_gradient(leaf)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
@@ -143,7 +144,7 @@ def _carries_gradient(leaf: Any) -> bool:
 
 
 def upstream(out: Any, weights: Array) -> Any:
-    """Return `weights` cut and cast to the structure, shapes and dtypes of `out`; None where out is no float."""
+    """Return `weights` in the structure, shapes and dtypes of `out`, with None where a leaf is not floating."""
 
     def parts() -> Iterator[Any]:
         start = 0
@@ -167,8 +168,8 @@ def output_eps(out: Any) -> float:
 
 def kind_of(value: Any) -> str:
     """Return what a value is, with its article, as messages say it."""
-    name = type(value).__name__
-    return "None" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    name = "array" if isinstance(value, np.ndarray) else type(value).__name__
+    return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _call(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -181,7 +182,7 @@ def _call(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception as one line: its type, the first line of its text, and the line it came from."""
+    """Return an exception as one line: its type, the first line of its text, and the source line that raised it."""
     text = str(error).strip().splitlines()
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent != _HERE]
     own = [f for f in frames if not {"site-packages", "<frozen importlib._bootstrap>"} & set(Path(f.filename).parts)]

@@ -1,7 +1,7 @@
-"""Taylor's remainder as a second opinion: along a direction d, f(x + t d) - f(x) - t a·d is of order t² if a is right.
+"""Taylor's remainder as a second opinion: f(x + t d) - f(x) - t a·d is of order t² where the gradient a is right.
 
-Where a is wrong it shrinks like t. The order is read where the remainder stands clear of rounding (Farrell, Ham, Funke
-and Rognes 2013 test adjoints in this way).
+Where a is wrong, the remainder shrinks like t. The order is read where the remainder is well above rounding (Farrell,
+Ham, Funke and Rognes 2013 test adjoints in this way).
 """
 
 from __future__ import annotations

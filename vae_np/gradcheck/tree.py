@@ -1,11 +1,13 @@
 """Nested inputs, outputs and gradients as flat lists of named leaves.
 
-Tuples, lists and dictionaries are branches; everything else (arrays, numbers, strings, generators) is a leaf.
+Tuples, lists, dictionaries and dataclasses that hold arrays are branches. Everything else (arrays, numbers, strings,
+generators) is a leaf.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,18 +16,25 @@ import numpy as np
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield `(name, leaf)` in a fixed order; a dictionary's keys and a sequence's positions extend the name."""
-    if isinstance(tree, dict):
+    if isinstance(tree, np.ndarray):
+        yield path, tree
+    elif isinstance(tree, dict):
         for key, branch in tree.items():
             yield from leaves(branch, f"{path}.{key}" if path else str(key))
     elif isinstance(tree, (tuple, list)):
         for position, branch in enumerate(tree):
             yield from leaves(branch, f"{path}[{position}]")
+    elif (fields := _fields(tree)) is not None:
+        for key in fields:
+            yield from leaves(getattr(tree, key), f"{path}.{key}" if path else key)
     else:
         yield path, tree
 
 
 def rebuild(tree: Any, values: Iterator[Any]) -> Any:
     """Return a tree of the same structure whose leaves are taken from `values` in the order of `leaves`."""
+    if isinstance(tree, np.ndarray):
+        return next(values)
     if isinstance(tree, dict):
         return {key: rebuild(branch, values) for key, branch in tree.items()}
     if isinstance(tree, (tuple, list)):
@@ -33,7 +42,22 @@ def rebuild(tree: Any, values: Iterator[Any]) -> Any:
         if hasattr(tree, "_fields"):  # a named tuple takes its parts as separate arguments
             return type(tree)(*parts)
         return tuple(parts) if isinstance(tree, tuple) else parts
+    if (fields := _fields(tree)) is not None:
+        found = copy.copy(tree)
+        for key in fields:
+            object.__setattr__(found, key, rebuild(getattr(tree, key), values))  # it may be frozen
+        return found
     return next(values)
+
+
+def _fields(value: Any) -> list[str] | None:
+    """Return the names of a dataclass's fields, or None for anything else, and for one that holds no arrays."""
+    if not hasattr(type(value), "__dataclass_fields__"):  # is_dataclass is slow, and this is asked of every leaf
+        return None
+    names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
+    held = [getattr(value, name) for name in names]
+    arrays = any(isinstance(item, np.ndarray) or (hasattr(item, "dtype") and hasattr(item, "shape")) for item in held)
+    return names if arrays else None
 
 
 def transform(tree: Any, function: Callable[[Any], Any]) -> Any:
@@ -69,7 +93,7 @@ def fresh(value: Any) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Tell whether two leaves are bit for bit the same array, NaN included; other leaves always are."""
+    """Tell whether two leaves are bit for bit the same array, NaN included; leaves that are not arrays always are."""
     if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
         return True
     if a.shape != b.shape or a.dtype != b.dtype:

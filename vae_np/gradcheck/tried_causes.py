@@ -22,16 +22,16 @@ from vae_np.gradcheck.judge import Evidence
 from vae_np.gradcheck.randomness import reachable_functions
 from vae_np.gradcheck.subject import CallError, Subject
 
-# Pairs of constants that are tried, at most.
+# At most this many pairs of constants are tried.
 SUBSTITUTIONS = 36
-# Constants that say nothing by being equal or different.
-# An added constant up to this is one that keeps a logarithm or a division finite.
+# A constant up to this is one that keeps a logarithm or a division finite.
 LARGEST_EPSILON = 1e-2
+# Constants that say nothing by being equal or different.
 ORDINARY = frozenset({0.0, 0.5, 1.0, 2.0, -1.0})
 
 
 def explanation(subject: Subject, weights: Array, failing: Sequence[Evidence], tolerance: float) -> str | None:
-    """Return what makes all the wrong tensors right, as one line; None where nothing that is tried does."""
+    """Return what makes all the wrong tensors right, as one line, or None where nothing that is tried does."""
 
     def right(candidate: Subject) -> bool:
         try:

@@ -1,8 +1,8 @@
-"""The package's own verification: every gradient, every closed form, on every backend that is present.
+"""The package's own verification: every gradient and every closed form, on every backend that is present.
 
-`catalogue` lists what is checked, `closed_forms` has the exact answers, `against` the same gradients from automatic
-differentiation, `files` the checks of other people's files; `runner` runs them and `vae-np verify` prints the table.
-`load_subject` gives one subject of such a file, to look at and to check again.
+`catalogue` lists what is checked, `closed_forms` holds the exact answers, and `against_autodiff` computes the same
+gradients by automatic differentiation. `files` checks other people's files. `runner` runs the package's checks, and
+`vae-np verify` prints their table. `load_subject` returns one subject of a file, to look at and to check again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def load_subject(path: str, name: str, seed: int = 0) -> Any:
-    """Return the subject of this name in a user's file, with `.check()`; the file is executed in this process."""
+    """Return the subject of this name in a user's file, which has a method `check`; the file is executed here."""
     from vae_np.verify.subjects import load
 
     return load(path, name, seed)

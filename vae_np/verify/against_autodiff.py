@@ -1,7 +1,7 @@
-"""The whole model's gradient once more, by the automatic differentiation of PyTorch, JAX or HIPS autograd.
+"""The gradient of the whole model once more, by the automatic differentiation of PyTorch, JAX or HIPS autograd.
 
-Each is written as its users would. Only what autodiff sees is theirs: the same parameters, data and noise go in.
-[D29] [D30]
+Each model is written as users of the library would write it. The two sides share what autodiff does not see: the
+parameters, the data and the noise. [D29] [D30]
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is verified: every function with a hand-written backward, with inputs to check it at."""
+"""What is verified: every function with a hand-written backward, with the inputs to check it at."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Scalar:
 
 
 def layer_pairs(seed: int) -> Iterator[Pair]:
-    """`vae_np.layers`: affine, each activation, the MLP."""
+    """The pairs of `vae_np.layers`: affine, each activation, and the MLP."""
     rng = np.random.default_rng(seed)
     x, weight, bias = rng.standard_normal((_B, _D)), rng.standard_normal((_D, _H)), rng.standard_normal(_H)
     inputs = ("x", "weight", "bias")
@@ -88,7 +88,7 @@ def _mlp_backward(dh: Array, cache: Any) -> tuple[Array | None, ...]:
 
 
 def distribution_pairs(seed: int) -> Iterator[Pair]:
-    """`vae_np.distributions`: every log-density, sample and KL that has a backward."""
+    """The pairs of `vae_np.distributions`: every log-density, sample and KL that has a backward."""
     rng = np.random.default_rng(seed)
     d = distributions
     binary, real = rng.integers(0, 2, (_B, _D)).astype(float), rng.standard_normal((_B, _D))
@@ -150,7 +150,7 @@ def distribution_pairs(seed: int) -> Iterator[Pair]:
 
 
 def _lower(forward: Callable[..., Any], position: int) -> Callable[..., Any]:
-    """`forward` on the lower triangle of one argument, since L has no upper one: its gradient there is zero."""
+    """Return `forward` on the lower triangle of one argument; L has no upper one, so its gradient there is zero."""
 
     def of_lower(*inputs: Array) -> Any:
         return forward(*(np.tril(a) if i == position else a for i, a in enumerate(inputs)))
@@ -159,7 +159,7 @@ def _lower(forward: Callable[..., Any], position: int) -> Callable[..., Any]:
 
 
 def operation_pairs(backend: ModuleType, seed: int) -> Iterator[Pair]:
-    """The contract, as `backend` implements it, in float64."""
+    """The operations of the contract, as `backend` implements them, in float64."""
     rng = np.random.default_rng(seed)
     x, weight, bias = rng.standard_normal((_B, _D)), rng.standard_normal((_D, _H)), rng.standard_normal(_H)
     binary = rng.integers(0, 2, (_B, _D)).astype(np.uint8)
@@ -339,7 +339,7 @@ def loss_of(backend: ModuleType, arch: Architecture, what: str, seed: int, beta:
 
 
 def samples_of(what: str) -> int:
-    """How many samples an example the losses of `loss_of` have."""
+    """How many samples per example the losses of `loss_of` have."""
     return _S if what in FORMS else _OBJECTIVE_SAMPLES
 
 

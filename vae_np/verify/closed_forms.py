@@ -166,7 +166,7 @@ def paths_vanish_at_the_posterior(backend: ModuleType, seed: int) -> Exact:
         gradients = parameters.zeros_like()
         objective_backward(backend, arch, cache, gradients)
         assert terms.bound is not None
-        # Beside 1, so that rounding is measured against the terms that cancel.
+        # One is added, so that rounding is measured against the terms that cancel.
         of_encoder = [1 + gradients[name].ravel() for name in gradients if name.startswith("encoder")]
         found += [terms.bound, *of_encoder]
         exact += [linear.log_prob(x), *map(np.ones_like, of_encoder)]

@@ -39,6 +39,10 @@ DERIVATIVE = (
         rf"(?:grad|gradient|derivative|deriv|d|dx|delta|backprop|gradient_of|derivative_of)_?(?P<stem>.+?){VARIANT}"
     ),
 )
+# A word that a convention ends with, in camelCase.
+_WORD = re.compile(
+    r"(?<=[a-z0-9])(?:Forward|Backward|Fwd|Bwd|Fprop|Bprop|Backprop|Grad|Gradient|Derivative|Deriv|Prime)(?![a-z])"
+)
 TANGENT = re.compile(rf"(?P<stem>.+?)_(?:jvp|tangent|pushforward|fwd_diff){VARIANT}")
 LOSS = re.compile(
     r".*(loss|cost|objective|nll|log_?lik(elihood)?|energy|cross_?entropy|elbo|bce|mse|criterion|regulari[sz]ation|penalty)"
@@ -61,9 +65,9 @@ COST = re.compile(r"(compute_|get_)?(cost|loss)(_.*)?|cross_?entropy(_.*)?", re.
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something of a file that has a derivative by its name.
+    """Something in a file that has a derivative by its name.
 
-    functions: forward and backward, or the one function or class; sure: False where only the call can tell.
+    `functions` holds forward and backward, or the one function or class. `sure` is False where only a call can tell.
     """
 
     kind: Kind
@@ -89,7 +93,7 @@ def candidates(module: ModuleType) -> tuple[list[Candidate], list[str]]:
         special = _special(key, value)
         if special is not None:
             add(special)
-            # What a JAX function's derivative is made of is no subject of its own.
+            # The parts of a JAX function's derivative are not subjects of their own.
             used |= {
                 name for name, part in things.items() if part in (getattr(value, "fwd", 0), getattr(value, "bwd", 0))
             }
@@ -110,9 +114,10 @@ def candidates(module: ModuleType) -> tuple[list[Candidate], list[str]]:
             add(Candidate("loss", key, (key,), (value,), sure=returns_gradient(value)))
     for key, value in things.items():
         if isinstance(value, type) and key not in used:
-            layer = _layer(key, value)
-            if layer is not None:
-                add(layer)
+            pairs = _namespace(key, value)
+            layer = None if pairs else _layer(key, value)
+            for candidate in [*pairs, *([] if layer is None else [layer])]:
+                add(candidate)
     found.sort(key=lambda pair: pair[0])
     return [candidate for _, candidate in found], list(_halves(functions, used))
 
@@ -131,16 +136,21 @@ def _special(key: str, value: Any) -> Candidate | None:
     return None
 
 
+def _snake(name: str) -> str:
+    """Return a name with an underscore where a capital begins a word of a convention: relu_forward for reluForward."""
+    return _WORD.sub(lambda match: f"_{match[0].lower()}", name)
+
+
 def _match(patterns: tuple[re.Pattern[str], ...], name: str) -> tuple[str, str] | None:
     for pattern in patterns:
-        match = pattern.fullmatch(name)
+        match = pattern.fullmatch(_snake(name))
         if match:
             return match["stem"].strip("_"), match["variant"] or ""
     return None
 
 
 def _pairs(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield forward, backward and the name of what has both; a variant without its own forward takes the plain one."""
+    """Yield forward, backward and their common name; a variant without a forward of its own takes the plain one."""
     forwards: dict[tuple[str, str], str] = {}
     for key in functions:
         parts = _match(FORWARD, key)
@@ -164,13 +174,13 @@ def _pairs(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator
 
 
 def _derivatives(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield functions with their derivative: `relu` with `relu_grad`, `drelu`, `relu_prime`, `grad_relu`."""
+    """Yield functions with their derivatives: `relu` with `relu_grad`, `drelu`, `relu_prime` or `grad_relu`."""
     lower = {key.lower(): key for key in functions}
     for key in functions:
         if key in used or _match(BACKWARD, key) is not None:
             continue
         for pattern in DERIVATIVE:
-            match = pattern.fullmatch(key)
+            match = pattern.fullmatch(_snake(key))
             stem = match["stem"].strip("_").lower() if match else ""
             partner = lower.get(stem + (match["variant"] or "") if match else "") or lower.get(stem)
             if partner is not None and partner != key and len(stem) > 0:
@@ -229,6 +239,16 @@ def hinted(name: str, module: ModuleType) -> Candidate | None:
     return Candidate("callback" if _returns_callback(value) else "loss", name, (name,), (value,))
 
 
+def _namespace(key: str, value: type) -> list[Candidate]:
+    """Return the pairs of a class that only holds functions: static methods and class methods with partners."""
+    names = [n for n in vars(value) if isinstance(vars(value)[n], (staticmethod, classmethod))]
+    if {layers.find_method(value, layers.FORWARDS), layers.find_method(value, layers.BACKWARDS)} & set(names):
+        return []
+    functions = {name: getattr(value, name) for name in names}
+    found = [*_pairs(functions, set()), *_derivatives(functions, set())]
+    return [Candidate("pair", f"{key}.{stem}", (key,), (functions[f], functions[b])) for f, b, stem in found]
+
+
 def _layer(key: str, value: type) -> Candidate | None:
     """Return a class that has a forward and a backward, or a loss that returns its gradients."""
     if inspect.isabstract(value) or key.startswith("_"):
@@ -249,7 +269,7 @@ def _layer(key: str, value: type) -> Candidate | None:
 def methods_of(value: type) -> tuple[str | None, str | None]:
     """Return the names of a class's forward and backward: the usual ones, or two that belong together by their names.
 
-    A method with gradients in its name comes alone.
+    A method that returns its gradients has no partner.
     """
     members = _members(value)
     forward = layers.find_method(value, layers.FORWARDS)
@@ -275,8 +295,9 @@ def _takes_context(value: type, method: str) -> bool:
     return isinstance(inspect.getattr_static(value, method), staticmethod) and first in ("ctx", "context", "self", "fn")
 
 
-def _members(value: type) -> set[str]:
-    return {name for cls in value.__mro__ if cls is not object for name in vars(cls)}
+def _members(value: type) -> list[str]:
+    """Return the names of a class's members, its own ones first and in the order of the source."""
+    return list(dict.fromkeys(name for cls in value.__mro__ if cls is not object for name in vars(cls)))
 
 
 def _halves(functions: dict[str, Callable[..., Any]], used: set[str]) -> Iterator[str]:

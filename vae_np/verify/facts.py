@@ -15,7 +15,10 @@ from vae_np.gradcheck.sources import definition, name_of, own_nodes
 
 @dataclass
 class Facts:
-    """One argument's facts. axes: how many it has, if the source unpacks its shape; least: how many at least."""
+    """What is known of one argument.
+
+    `axes` is the number of its axes where the source unpacks its shape, and `least` the smallest number they can have.
+    """
 
     axes: int | None = None
     least: int = 0
@@ -25,7 +28,7 @@ class Facts:
 
 
 def facts(function: Callable[..., Any]) -> dict[str, Facts]:
-    """Return what the source of a function says about each of its arguments; empty where there is no source."""
+    """Return what the source of a function says about each of its arguments, or nothing where there is no source."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
         names = list(inspect.signature(function).parameters)

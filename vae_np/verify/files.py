@@ -1,7 +1,7 @@
 """Checks what has a derivative in users' own files and notebooks, each file in a process of its own.
 
-The file is read by the conventions of `conventions`; inputs come from the file's hints, or are found by trial. The
-files are executed: this is protection against accidents, not against malice.
+`conventions` says how a file is read. The inputs come from hints in the file, or are found by trial. The files are
+executed: the process protects against accidents, not against malice.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ TIME_FOR_CHECKS = 0.4
 
 @dataclass(frozen=True)
 class PairResult:
-    """One subject's verdict: a line of text, the report as plain values, and the printed table.
+    """One subject's verdict: one line of text, the report as plain values, and the printed table.
 
-    line: where it was found and not checked, what to add to the file so that it is; functions: its names in the file.
+    Where the subject was found and not checked, `line` is what to add to the file so that it is. `functions` holds its
+    names in the file.
     """
 
     name: str
@@ -40,10 +41,12 @@ class PairResult:
 
 @dataclass(frozen=True)
 class FileResult:
-    """One file's verdict: unusable if it or a given input is, else failed if a check failed, else unclear if one is.
+    """One file's verdict.
 
-    It passed if something was checked and nothing is wrong, and is unchecked if nothing was. message: why the file as a
-    whole is unusable, or empty; output: the start of what it printed; notes: what was skipped in it.
+    A file is unusable if it or an input it gives cannot be used. Otherwise it failed if a check failed, and is unclear
+    if a check is. It passed if something was checked and nothing is wrong, and is unchecked if nothing was checked.
+    `message` says why the file as a whole is unusable, `output` is the start of what it printed, and `notes` say what
+    was skipped.
     """
 
     path: str
@@ -82,13 +85,13 @@ def verify_files(
 ) -> list[FileResult]:
     """Check each file and return the results in the order of `paths`.
 
-    timeout: seconds a file may take in all; memory_limit_mb: memory it may allocate; strict: warnings fail; only: the
-    name of the one subject to check, or of one of its functions.
-    Raises InputError for a limit that is not positive. Whatever is wrong with a file is in its result.
+    `timeout` is the number of seconds that each file may take, and `memory_limit_mb` the memory that it may allocate.
+    `strict` makes warnings fail. `only` is the name of the one subject to check, or of one of its functions. Raises
+    InputError for a limit that is not positive. Whatever is wrong with a file is in its result.
     """
     for name, value in (("timeout", timeout), ("memory_limit_mb", memory_limit_mb)):
         if not value > 0:
-            raise InputError(f"{name}: {value} came, expected a positive number")
+            raise InputError(f"{name}: got {value}, expected a positive number")
     return [_verify(Path(path), timeout, memory_limit_mb, seed, strict, only) for path in paths]
 
 

@@ -1,4 +1,4 @@
-"""Inputs for a function or a class nobody gave inputs for: found by trial, from names, defaults, and what is accepted.
+"""Inputs for a function or class without given inputs, found by trial from names, defaults, and what is accepted.
 
 Only what matches a convention is called, in an empty folder, and never for long.
 """
@@ -24,12 +24,12 @@ from vae_np.verify import sample_inputs
 from vae_np.verify.facts import Facts, facts
 from vae_np.verify.sample_inputs import SCENES, Scene
 
-# Trials of one subject, and processor time of all of them: what else runs here must not decide. Once something runs,
-# so many more; and the time of one trial.
+# The trials of one subject and their processor time, so that other work on the machine does not decide. Once something
+# runs, MORE_TRIALS and MORE_SECONDS follow. ONE_TRIAL is the time of one trial.
 TRIALS, MORE_TRIALS = 1500, 150
 SECONDS, MORE_SECONDS = 8.0, 3.0
 ONE_TRIAL = 6.0
-# Calls that are tried in each scene before any scene's other calls.
+# So many calls are tried in every scene before any scene's other calls.
 FEW = 12
 KINDS = ("normal", "unit", "simplex")
 # Values that are tried for one argument in one scene.
@@ -39,12 +39,12 @@ _KINDS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEY
 
 
 class TooLong(BaseException):
-    """A call took longer than it may; no `except Exception` of the user's stops it."""
+    """A call took longer than it may; no `except Exception` in the user's code stops this exception."""
 
 
 @dataclass
 class Guess:
-    """Arguments that a subject takes. score: 0 where its gradients fit, 1 where their shapes do, 2 where it runs."""
+    """Arguments that a subject takes; `score` is 0 if its gradients fit, 1 if their shapes do, 2 if it runs."""
 
     arguments: tuple[Any, ...]
     making: tuple[tuple[Any, ...], dict[str, Any]]
@@ -67,10 +67,10 @@ def quiet(seconds: float | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def limited(seconds: float | None) -> Iterator[None]:
-    """Raise TooLong after so many seconds of processor time, or ten times as many on the clock.
+    """Raise TooLong after this number of seconds of processor time, or after ten times as many on the clock.
 
-    What else runs on the machine does not decide; a call that waits for something ends all the same. Only where the
-    system can interrupt a call.
+    Other work on the machine therefore does not decide, and a call that only waits ends as well. There is no limit
+    where the system cannot interrupt a call.
     """
     if seconds is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
@@ -100,12 +100,12 @@ def guess(
     hint: str = "",
     also: Callable[..., Any] | None = None,
 ) -> Guess | None:
-    """Return the arguments with the best score among those tried; None where nothing runs.
+    """Return the arguments with the best score among those tried, or None where nothing runs.
 
-    score(arguments, making): 0 is best, 3 where it does not run; and how many tensors it judges, since a guess that
-    fits by judging fewer of them would hide a mistake. maker: a class whose constructor's arguments are
-    guessed with it. hint: a name that says what kind of input is meant. also: a function whose source says more about
-    the same arguments.
+    `score(arguments, making)` returns 0 for the best and 3 where the subject does not run. It also returns the number
+    of tensors that were judged, since a guess that fits because it judges fewer of them would hide a mistake. `maker`
+    is a class whose constructor's arguments are guessed as well. `hint` is a name that says what kind of input is
+    meant. `also` is a function whose source says more about the same arguments.
     """
     needed = _parameters(function)
     known = facts(function)
@@ -133,7 +133,7 @@ Call = tuple[tuple[Any, ...], Making]
 
 @dataclass
 class _Search:
-    """The search for arguments; best: what fits best so far; ran: the kind of numbers with which each scene runs."""
+    """The search for arguments: `best` is what fits best so far, `ran` the kind of numbers each scene runs with."""
 
     score: Callable[[tuple[Any, ...], Making], tuple[int, int]]
     best: Guess | None = None
@@ -145,7 +145,7 @@ class _Search:
 
     @property
     def over(self) -> bool:
-        """True where nothing better is to be found: it fits, or enough was tried."""
+        """True where the search may end, because the best fits or enough was tried."""
         spent = time.process_time() - self.started
         if self.best is None:
             return self.count > TRIALS or spent > SECONDS
@@ -180,7 +180,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _ordered(parameters: list[inspect.Parameter], known: dict[str, Facts], hint: str) -> list[Scene]:
-    """Return the scenes, the likeliest first: by the axes that the source unpacks, and by what names say."""
+    """Return the scenes, the most likely first, by the axes that the source unpacks and by what names say."""
     names = " ".join([hint, *(p.name for p in parameters)]).lower()
     wanted = []
     if any(word in names for word in ("embed", "lookup", "token", "word")):
@@ -205,7 +205,7 @@ def _labels_wanted(parameter: inspect.Parameter) -> bool:
 
 
 def _other_settings(one: Call, other: Call) -> bool:
-    """Tell whether two calls differ in a setting: something that is no array in both of them."""
+    """Tell whether two calls differ in a setting, which is something that is not an array in either of them."""
 
     def plain(value: Any) -> bool:
         return not isinstance(value, (np.ndarray, np.random.Generator))
@@ -230,6 +230,9 @@ def _choices(
         found = list(
             itertools.islice(sample_inputs.values(name, parameter, fact, scene, rng, kind, first), MOST_VALUES)
         )
+        if name != parameter.name and not first:  # one of equals may be a bias all the same
+            own = sample_inputs.values(parameter.name, parameter, fact, scene, rng, kind, first)
+            found += list(itertools.islice(own, MOST_VALUES))
         if parameter.default is None:
             columns.append([*found, None])
             continue

@@ -40,7 +40,7 @@ class Hints:
         return any("skip" in self._said.get(name, {}) for name in names)
 
     def wrt(self, *names: str) -> Any:
-        """Return the inputs that are checked, where the file says so: a `wrt` comment, or `<name>_wrt`."""
+        """Return the inputs to check, where the file says so in a `wrt` comment or in `<name>_wrt`."""
         for name in names:
             text = self._said.get(name, {}).get("wrt")
             if text is not None:
@@ -62,7 +62,7 @@ class Hints:
         return list(dict.fromkeys([*given, *(examples if isinstance(examples, dict) else ())]))
 
     def report(self, seed: int, *names: str) -> Any:
-        """Return the report that a `check` comment makes, such as `check_vjp(f, g, (x,))`; None where there is none."""
+        """Return the report of a `check` comment, such as `check_vjp(f, g, (x,))`, or None where there is none."""
         for name in names:
             text = self._said.get(name, {}).get("check")
             if text is not None:
@@ -70,9 +70,9 @@ class Hints:
         return None
 
     def inputs(self, seed: int, *names: str) -> tuple[Any, ...] | None:
-        """Return the inputs that the file gives for a subject of one of these names; None where it gives none.
+        """Return the inputs that the file gives for a subject of one of these names, or None where it gives none.
 
-        Raises InputError where what it gives cannot be evaluated or is empty.
+        Raises InputError where they cannot be evaluated or are empty.
         """
         for name in names:
             text = self._said.get(name, {}).get("inputs")

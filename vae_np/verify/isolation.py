@@ -1,7 +1,7 @@
-"""A user's file in a process of its own: started, limited, heard through a file of events, and ended with all it began.
+"""A user's file in a process of its own, which is started, limited, heard through a file of events, and ended.
 
-One side runs here (`run`), the other in the process (`limit_memory`, `emitter`, `leave`). This is protection against
-accidents, not against malice.
+One side runs here (`run`), and the other in the process (`limit_memory`, `emitter`, `leave`). Processes that the file
+starts end with it. This protects against accidents, not against malice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-# Of what a file prints, this much is kept.
+# The number of characters kept of what a file prints.
 OUTPUT_KEPT = 20_000
 # Seconds between two looks at whether to stop.
 _LOOK = 0.1
@@ -30,7 +30,7 @@ Emit = Callable[..., None]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: its exit status, None where it was stopped; what it printed; the events it reported."""
+    """How a process ended: `code` is None if it was stopped, `output` is what it printed, `events` what it reported."""
 
     code: int | None
     output: str
@@ -59,9 +59,7 @@ def run(
         return Ended(code, output, _read(results))
 
 
-def _run(
-    arguments: list[str], folder: Path, timeout: float, stop: threading.Event | None
-) -> tuple[int | None, str]:
+def _run(arguments: list[str], folder: Path, timeout: float, stop: threading.Event | None) -> tuple[int | None, str]:
     package_parent = str(Path(__file__).resolve().parents[2])
     search = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
@@ -118,13 +116,13 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _keep_start(stream: IO[bytes], kept: bytearray) -> None:
-    """Read a stream to its end and keep only its start: a file may print without end."""
+    """Read a stream to its end and keep only its start, since a file may print without end."""
     while chunk := stream.read1(65536):  # type: ignore[attr-defined]  # a BufferedReader has it, IO does not
         kept += chunk[: max(OUTPUT_KEPT - len(kept), 0)]
 
 
 def _read(results: Path) -> list[dict[str, Any]]:
-    """Return the events; a line that was cut off when the worker died ends the list."""
+    """Return the events up to a line that was cut off when the worker died."""
     events: list[dict[str, Any]] = []
     for line in results.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -163,7 +161,7 @@ def emitter(results: str) -> Emit:
     own = os.getpid()
 
     def emit(**event: Any) -> None:
-        if os.getpid() == own:  # a process that the user's code forked off has no say
+        if os.getpid() == own:  # a process that the user's code forked off reports nothing
             # Opened anew for each event, since the user's code may close what is open.
             with open(results, "a", encoding="utf-8") as file:
                 file.write(json.dumps(event, allow_nan=False) + "\n")
@@ -172,7 +170,7 @@ def emitter(results: str) -> Emit:
 
 
 def leave() -> NoReturn:
-    """End the process; threads and exit handlers of the user's are not waited for."""
+    """End the process without waiting for the user's threads and exit handlers."""
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     os._exit(0)

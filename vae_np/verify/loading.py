@@ -1,4 +1,4 @@
-"""A user's file as a module: inside the package it lies in, with its folder on the path; a notebook cell by cell."""
+"""A user's file as a module, inside the package it belongs to, with its folder on the path; a notebook cell by cell."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PYTHON2_MODULES = frozenset(
 
 
 class LoadError(Exception):
-    """A file cannot be executed; the text is one line that says why."""
+    """A file cannot be executed; the text says why in one line."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Loaded:
 
 
 def load(path: Path) -> Loaded:
-    """Execute the file; raises LoadError, and lets nothing that the file does get past it."""
+    """Execute the file; raises LoadError, and stops whatever exception the file raises."""
     notes: list[str] = []
     try:
         # Some editors begin a file with a mark that Python itself skips.
@@ -47,7 +47,7 @@ def load(path: Path) -> Loaded:
         cells, notes = notebook_cells(text)
         return _run_cells(path, cells, notes)
     if "\0" in text:
-        raise LoadError("does not import: it is no text")
+        raise LoadError("does not import: it is not text")
     try:
         tree = ast.parse(text, str(path))
     except SyntaxError as error:
@@ -87,16 +87,16 @@ def _execute(path: Path, text: str, tree: ast.Module) -> ModuleType:
 
 
 def notebook_cells(text: str) -> tuple[list[str], list[str]]:
-    """Return a notebook's code cells and what in them is skipped.
+    """Return a notebook's code cells, and what is skipped in them.
 
-    The JSON is read directly: of the whole format this needs two keys, `cells` and `source`, which all versions since
+    The JSON is read directly. Only two keys of the format are needed, `cells` and `source`, which all versions since
     4.0 have, and nbformat would bring a dozen packages along to validate what is executed anyway.
     """
     try:
         cells = json.loads(text)["cells"]
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError):
-        raise LoadError("is no notebook of format 4 or later: it has no list of cells") from None
+        raise LoadError("is not a notebook of format 4 or later: it has no list of cells") from None
     notes, kept = [], []
     for number, source in enumerate(sources, start=1):
         lines = source.splitlines()
@@ -113,7 +113,7 @@ def notebook_cells(text: str) -> tuple[list[str], list[str]]:
 
 
 def _run_cells(path: Path, cells: list[str], notes: list[str]) -> Loaded:
-    """Execute the cells in one module; a cell that fails is named and the ones after it are still run."""
+    """Execute the cells in one module; a cell that fails is named, and the cells after it still run."""
     name = f"checked_{path.stem}"
     module = ModuleType(name)
     module.__file__ = str(path)
@@ -162,7 +162,7 @@ def one_line(error: BaseException, path: Path) -> str:
 
 
 def own(module: ModuleType) -> dict[str, Any]:
-    """Return what the file itself defines: not what it imports."""
+    """Return what the file itself defines, without what it imports."""
     name = module.__name__
     return {
         key: value

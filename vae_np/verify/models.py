@@ -1,4 +1,4 @@
-"""Networks whose backward gives the gradient of a cost: `forward(X, parameters)`, `cost(A, Y)`, `backward(…)`."""
+"""Networks whose backward returns the gradient of a cost: `forward(X, parameters)`, `cost(A, Y)`, `backward(…)`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PARAMETERS = re.compile(r"param\w*|weights?|theta", re.I)
 
 
 def signature_of(candidate: Candidate) -> Callable[..., Any]:
-    """Return a function with the arguments that the cost of the model depends on: parameters, the input, labels."""
+    """Return a function whose arguments are what the model's cost depends on: parameters, the input, labels."""
 
     def cost(parameters: Any, X: Any, Y: Any) -> Any:
         raise NotImplementedError
@@ -38,7 +38,10 @@ def _parameter_name(candidate: Candidate) -> str:
 
 
 def check_model(candidate: Candidate, arguments: tuple[Any, ...], options: dict[str, Any]) -> Report:
-    """Check the gradients of a model's parameters against its cost; arguments: the input, the parameters, labels."""
+    """Check the gradients of a model's parameters against its cost.
+
+    `arguments` holds the input, the parameters and the labels.
+    """
     forward, backward, cost = candidate.functions
     X, parameters, Y = arguments
 

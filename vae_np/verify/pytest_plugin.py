@@ -1,9 +1,9 @@
-"""The pytest plugin: the fixture `gradcheck`, whose failures are reports and no tracebacks.
+"""The pytest plugin: the fixture `gradcheck`, whose failures are reports instead of tracebacks.
 
     def test_affine(gradcheck):
         gradcheck(affine_forward, affine_backward, (x, W, b))
 
-`--gradcheck-seed` sets the seed of every draw, `--gradcheck-seconds` what one check may take.
+`--gradcheck-seed` sets the seed of every draw, and `--gradcheck-seconds` the time that one check may take.
 """
 
 from __future__ import annotations

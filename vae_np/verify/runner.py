@@ -1,4 +1,4 @@
-"""Run the catalogue and the closed forms, and collect one row a check."""
+"""Run the catalogue and the closed forms, and collect one row per check."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Row:
 
 
 def rows(*, seed: int = 0, full: bool = False, library: str | None = None) -> Iterator[Row]:
-    """Every check of the package, as it is made; `library` adds the same gradients by automatic differentiation.
+    """Yield every check of the package as it is made; `library` adds the same gradients by automatic differentiation.
 
     `full` checks all combinations: more depths, and each pair at several random points.
     """
@@ -105,7 +105,7 @@ def _report_row(report: Report, smooth: bool, backend: str) -> Row:
     detail = "" if passed else str(report)
     if passed and smooth and backend == "numpy" and not report.max_error <= SMOOTH_RTOL:
         passed, detail = False, f"smooth, so the error must be at most {SMOOTH_RTOL:g}\n{report}"
-    # A report names the method of each tensor; of a kernel's the row says what was asked for.
+    # A report names the method of each tensor. For a kernel, the row names the method that was asked for.
     method = report.method if backend == "numpy" else _methods(backend)
     return Row(report.name, backend, method, report.max_error, passed, detail)
 
@@ -150,7 +150,7 @@ def _autodiff_rows(library: str, seed: int) -> Iterator[Row]:
 
 
 def _computed(name: str, backend: str, method: str, sides: Callable[[], Exact]) -> Row:
-    """Compare the (value, exact, tolerance) that `sides` returns; what raises has failed, and the rest still run."""
+    """Compare the (value, exact, tolerance) that `sides` returns; an exception fails this row, not the rest."""
     try:
         value, exact, tolerance = sides()
     except Exception as error:
@@ -165,9 +165,9 @@ def _compared(name: str, backend: str, method: str, value: Any, exact: Any, tole
         return Row(name, backend, method, float("nan"), False, detail)
     size = float(np.abs(exact).max())
     difference = float(np.abs(value - exact).max())
-    # Where the exact answer is all zero, only zeros are it.
+    # Where the exact answer is zero everywhere, only zeros are right.
     error = difference / size if size else (difference and math.inf)
-    # A NaN fails: it is not at most anything.
+    # NaN fails, since no comparison with it is true.
     passed = error <= tolerance
     worst = np.unravel_index(np.argmax(np.abs(value - exact)), exact.shape) if exact.ndim else ()
     detail = "" if passed else f"at {tuple(map(int, worst))}: {value[worst]!r}, expected {exact[worst]!r}"

@@ -1,6 +1,6 @@
-"""Inputs that people's functions take: rows of features, columns of features, images, sequences; and values by name.
+"""Inputs that functions take: rows of features, columns of features, images and sequences, and values by name.
 
-A scene fixes the lengths, so that shapes fit together; no two lengths that may be confused are equal, and a batch has
+A scene fixes the lengths, so that shapes fit together. No two lengths that could be confused are equal, and a batch has
 more than one example.
 """
 
@@ -25,9 +25,10 @@ IMAGE, CHANNELS, FILTERS, KERNEL = 6, 4, 3, 3
 
 @dataclass(frozen=True)
 class Scene:
-    """Shapes by role. x: the main input; others: what goes with it, several where habits differ.
+    """Shapes by role.
 
-    low: a scene of fewer axes, in which some mistakes cannot be seen.
+    `x` is the shape of the main input, and `shapes` those of what goes with it, several where habits differ. `low`
+    marks a scene of fewer axes, in which some mistakes cannot be seen.
     """
 
     name: str
@@ -223,6 +224,8 @@ SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+# Keys of weights and biases in a dictionary of parameters.
+WEIGHTS = re.compile(r"[WwbU]\d*|W\w{1,3}|b\w{1,2}|gamma\d+|beta\d+|theta\d*")
 # What stands for the data by its name, wherever it stands among the arguments.
 MAIN = re.compile(r"x|X|x_?t|inputs?|input_data|data|img|images?|signal|A_prev|x_?batch")
 
@@ -234,7 +237,7 @@ ITS_DERIVATIVE = re.compile(r"(\w+_?)?(prime|grad|derivative|deriv)|d_?(activati
 
 
 def main_position(names: list[str]) -> int:
-    """Return the position of the argument that is the data by its name; the first where none is."""
+    """Return the position of the argument that is the data by its name, or of the first where none is."""
     return next((position for position, name in enumerate(names) if MAIN.fullmatch(name)), 0)
 
 
@@ -252,9 +255,9 @@ def function(name: str) -> Callable[[Any], Any] | None:
 
 
 def lengths(name: str, default: Any, scene: Scene) -> list[Any]:
-    """Return what a constructor's argument of this name takes if it is a list of lengths: a shape, sizes of layers.
+    """Return what a constructor's argument of this name takes if it is a list of lengths: a shape, or sizes of layers.
 
-    default: its default, empty where there is none; only a tuple or a list of whole numbers is replaced.
+    `default` is its default, or empty. Only a tuple or a list of integers is replaced.
     """
     if default is not inspect.Parameter.empty and not isinstance(default, (tuple, list)):
         return []
@@ -266,7 +269,7 @@ def lengths(name: str, default: Any, scene: Scene) -> list[Any]:
 
 
 def role(name: str) -> str:
-    """Return what an argument is by its name; "x" where the name says nothing else."""
+    """Return what an argument is by its name, or "x" where the name says nothing else."""
     name = spelling.bare(name)
     for found, pattern in ROLES:
         if re.fullmatch(pattern, name, re.I):
@@ -283,9 +286,10 @@ def values(
     kind: str,
     first: bool,
 ) -> Iterator[Any]:
-    """Yield values for one argument in a scene, the likeliest first.
+    """Yield values for one argument in a scene, the most likely first.
 
-    kind: of the main input's numbers, "normal" or "unit" (between 0 and 1); first: it is the first array argument.
+    `kind` is the kind of the main input's numbers, "normal" or "unit" (between 0 and 1). `first` is True for the first
+    array argument.
     """
     annotation = str(parameter.annotation).lower()
     known = known or Facts()
@@ -294,6 +298,9 @@ def values(
         yield (settings or {}) | dictionary(name, known, scene, rng)
         if "" in known.keys:
             yield (settings or {}) | dictionary(name, known, scene, rng, last=1)
+        if any(WEIGHTS.fullmatch(key) for key in known.keys):
+            yield (settings or {}) | dictionary(name, known, scene, rng, last=UNITS)
+            yield (settings or {}) | dictionary(name, known, scene, rng, units=FEATURES)
         return
     if known.words:
         yield from dict.fromkeys(known.words)
@@ -338,10 +345,12 @@ def number(name: str, otherwise: tuple[Any, ...]) -> tuple[Any, ...]:
     return otherwise
 
 
-def dictionary(name: str, known: Facts, scene: Scene, rng: np.random.Generator, last: int = 2) -> dict[str, Any]:
+def dictionary(
+    name: str, known: Facts, scene: Scene, rng: np.random.Generator, last: int = 2, units: int = UNITS
+) -> dict[str, Any]:
     """Return a dictionary with the keys that the source asks for: settings, or the parameters of two layers.
 
-    last: the units of the last of numbered layers.
+    `last` is the number of units of the last numbered layer, and `units` that of the others.
     """
     found: dict[str, Any] = {}
     for key, default in known.keys.items():
@@ -349,11 +358,8 @@ def dictionary(name: str, known: Facts, scene: Scene, rng: np.random.Generator, 
             continue
         if re.fullmatch(r"mode", key):
             found[key] = "train"
-        elif re.fullmatch(r"[WbU]\d*|W\w{1,3}|b\w{1,2}|gamma\d*|beta\d*|theta\d*", key) and key not in (
-            "beta",
-            "gamma",
-        ):
-            found[key] = _parameter(key, known.keys, scene, rng, last)
+        elif WEIGHTS.fullmatch(key):
+            found[key] = _parameter(key, known.keys, scene, rng, last, units)
         elif re.match(r"(running|moving)_", key):
             continue
         else:
@@ -367,18 +373,18 @@ def dictionary(name: str, known: Facts, scene: Scene, rng: np.random.Generator, 
             found[key] = guess[0] if guess else rng.standard_normal(scene.x)
     if "" in known.keys and not found:  # parameters of layers that a loop numbers
         keys = {"W1": None, "b1": None, "W2": None, "b2": None}
-        found = {key: _parameter(key, keys, scene, rng, last) for key in keys}
+        found = {key: _parameter(key, keys, scene, rng, last, units) for key in keys}
     if re.search(r"mode", name):
         found.setdefault("mode", "train")
     return found
 
 
-def _parameter(key: str, keys: dict[str, Any], scene: Scene, rng: np.random.Generator, last: int) -> Array:
+def _parameter(key: str, keys: dict[str, Any], scene: Scene, rng: np.random.Generator, last: int, units: int) -> Array:
     """Return a weight or a bias of a numbered layer, or of a recurrent cell, in rows or in columns."""
     columns = scene.name.startswith(("columns", "a column"))
     number_of = int(match[0]) if (match := re.search(r"\d+", key)) else 0
     numbered = sorted({int(m[0]) for k in keys if (m := re.search(r"\d+", k))})
-    sizes = [FEATURES, *([UNITS] * max(len(numbered) - 1, 0)), last if len(numbered) > 1 else UNITS]
+    sizes = [FEATURES, *([units] * max(len(numbered) - 1, 0)), last if len(numbered) > 1 else units]
     if number_of and number_of in numbered:
         place = numbered.index(number_of)
         n_in, n_out = sizes[place], sizes[place + 1]
@@ -389,7 +395,7 @@ def _parameter(key: str, keys: dict[str, Any], scene: Scene, rng: np.random.Gene
     elif re.fullmatch(r"W[fiocug]", key):  # gates on the state and the input together
         n_in, n_out = UNITS + FEATURES, UNITS
     else:
-        n_in, n_out = FEATURES, UNITS
+        n_in, n_out = FEATURES, units
     if key[0] in "bB" and not key.startswith("beta"):
         return 0.3 * rng.standard_normal((n_out, 1) if columns else (n_out,))
     return 0.5 * rng.standard_normal((n_out, n_in) if columns else (n_in, n_out))
@@ -437,7 +443,7 @@ def array(name: str, scene: Scene, rng: np.random.Generator, kind: str, first: b
 
 
 def main(scene: Scene, rng: np.random.Generator, kind: str, shape: tuple[int, ...] | None = None) -> Any:
-    """Return an input's numbers: normal ones, or such as are between 0 and 1; rows sum to one in "simplex"."""
+    """Return an input's numbers: normal ones, or ones between 0 and 1, whose rows sum to one for "simplex"."""
     shape = scene.x if shape is None else shape
     if kind == "normal":
         found = rng.standard_normal(shape)
@@ -477,7 +483,7 @@ def labels(scene: Scene, rng: np.random.Generator) -> Iterator[Any]:
 
 
 def size(name: str, scene: Scene) -> Any:
-    """Return the length that a constructor's argument of this name stands for; None for none."""
+    """Return the length that a constructor's argument of this name stands for, or None."""
     image = len(scene.x) == 4
     lengths = {
         "channels": CHANNELS if image or scene.name == "one image of channels" else FEATURES,

@@ -27,7 +27,7 @@ ACTIVATIONS = ("fn", "activate", "activation", "evaluate", "forward", "__call__"
 
 @dataclass(frozen=True)
 class Checked:
-    """What became of a subject: its report, or the reason why there is none, with the line that would change it."""
+    """The result for a subject: its report, or the reason why it has none, with the line that would change that."""
 
     report: Report | None
     reason: str = ""
@@ -35,7 +35,7 @@ class Checked:
 
 
 def check(candidate: Candidate, hints: Hints, seed: int, seconds: float, strict: bool = False) -> Checked | None:
-    """Check one subject; None where a guess was wrong and it is no subject at all.
+    """Check one subject; the result is None where a guess was wrong and it is not a subject at all.
 
     Raises InputError where what the file gives for it cannot be used.
     """
@@ -83,7 +83,7 @@ def check(candidate: Candidate, hints: Hints, seed: int, seconds: float, strict:
 
 
 def _making_for(candidate: Candidate, given: tuple[Any, ...], runner: Runner, quick: dict[str, Any]) -> Making | None:
-    """Return the constructor's arguments with which a class takes the given inputs; None where none are found."""
+    """Return the constructor's arguments with which a class takes the given inputs, or None where none are found."""
     best: tuple[int, Making] | None = None
     for making in makings_of(candidate.functions[0]):
         with quiet(ONE_TRIAL):
@@ -96,9 +96,9 @@ def _making_for(candidate: Candidate, given: tuple[Any, ...], runner: Runner, qu
 
 
 def _score(run: Callable[[], Report]) -> tuple[int, int]:
-    """Return 0 where the gradients fit, 1 where they have the right shapes, 2 where the subject runs, else 3.
+    """Return 0 where the gradients fit, 1 where they have the right shapes, 2 where the subject runs, and 3 otherwise.
 
-    Also returns how many tensors are judged: a guess that judges fewer says less.
+    The result also holds the number of tensors that are judged, since a guess that judges fewer says less.
     """
     try:
         report = run()
@@ -155,7 +155,7 @@ def _pair(candidate: Candidate, arguments: tuple[Any, ...], making: Any, options
 
 
 def _jvp(candidate: Candidate, arguments: tuple[Any, ...], making: Any, options: dict[str, Any]) -> Report:
-    """Check f and its derivative along tangents, one of them for each floating input: `f_jvp(x, y, dx, dy)`."""
+    """Check f and its derivative along tangents, one per floating input: `f_jvp(x, y, dx, dy)`."""
     function, tangent = candidate.functions
     floats = [i for i, value in enumerate(arguments) if isinstance(value, (float, np.ndarray))]
 
@@ -192,7 +192,7 @@ def _layer(candidate: Candidate, arguments: tuple[Any, ...], making: Any, option
 
 
 def _is_derivative(forward: Callable[..., Any], backward: Callable[..., Any]) -> bool:
-    """Tell whether a method takes what forward takes, and nothing from above: the derivative of an activation."""
+    """Tell whether a method takes what forward takes and no upstream gradient, like an activation's derivative."""
     ours, theirs = (list(inspect.signature(f).parameters.values()) for f in (forward, backward))
     needed = [p.name for p in theirs if p.default is inspect.Parameter.empty]
     if len(needed) == len(ours) == 1 and backward.__name__.startswith(("grad", "deriv", "df", "prime")):
@@ -331,7 +331,7 @@ def load(path: str, name: str, seed: int) -> Named:
     for candidate in found:
         if candidate.name == name:
             return Named(candidate, Hints(loaded.source, loaded.module), seed)
-    raise InputError(f"name: {path} has no {name!r}; it has {', '.join(c.name for c in found) or 'nothing'}")
+    raise InputError(f"name: got {name!r}, expected one of {path}: {', '.join(c.name for c in found) or 'none'}")
 
 
 def check_named(candidate: Candidate, hints: Hints, seed: int, seconds: float, strict: bool) -> Checked | None:

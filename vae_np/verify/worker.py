@@ -1,6 +1,6 @@
-"""Runs in a process of its own: executes one user's file, checks its subjects, writes one JSON line per event.
+"""Runs in a process of its own: it executes one user's file, checks its subjects, and writes one JSON line per event.
 
-Started by `vae_np.verify.files` as `python -P -m vae_np.verify.worker FILE RESULTS SEED MEGABYTES SECONDS STRICT ONLY`.
+`vae_np.verify.files` starts it as `python -P -m vae_np.verify.worker FILE RESULTS SEED MEGABYTES SECONDS STRICT ONLY`.
 The events go to the file RESULTS, so that nothing the user's code prints, closes or exits can spoil them.
 """
 
@@ -22,7 +22,7 @@ SECONDS = 10.0
 
 
 def run(path: Path, emit: Emit, seed: int, seconds: float, strict: bool = False, only: str = "") -> None:
-    """Import the file, then check each subject; every step is announced before it starts."""
+    """Import the file, then check each subject, and announce every step before it starts."""
     emit(event="import")
     try:
         loaded = load(path)
@@ -62,7 +62,7 @@ NOTHING = (
 def check(
     candidate: Candidate, hints: Hints, path: Path, seed: int, seconds: float, strict: bool
 ) -> dict[str, Any] | None:
-    """Return status, message, line, report and text of one subject; None where it turns out to be none."""
+    """Return status, message, line, report and text of one subject, or None where it is not a subject after all."""
     try:
         checked = subjects.check_named(candidate, hints, seed, seconds, strict)
     except (Exception, SystemExit, KeyboardInterrupt, TooLong) as error:
