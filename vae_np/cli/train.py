@@ -256,7 +256,7 @@ def _tell_what_it_takes(output: Output, trainer: Trainer) -> None:
         return
     output.say(f"memory   {memory.size(memory.used())} in this process")
     rate = f"{made / seconds:.0f} per second in a trial of {made}"
-    output.say(f"time     about {left * seconds / made:.0f} s for {left} steps, at {rate}; evaluation comes on top")
+    output.say(f"time     about {left * seconds / made:.1f} s for {left} steps, at {rate}; evaluation comes on top")
     output.say("nothing was written")
 
 
