@@ -444,6 +444,15 @@ _NOISE = (
         (21,),
     ),
     Mistake(
+        "a score function's draw with another's ε",
+        edit(
+            "exact.candidate_objectives:score_function_gradient",
+            "centred * eps / sigma, 0.5",
+            "centred * eps[::-1] / sigma, 0.5",
+        ),
+        (21,),
+    ),
+    Mistake(
         "a path whose slope forgets the spread",
         edit("exact.candidate_objectives:pathwise_gradient", "return df, 0.5", "return 2 * df, 0.5"),
         (21,),
@@ -489,6 +498,20 @@ _AMORTISATION = (
         "a λ of its own for each datapoint that moves down its bound",
         edit("training.per_datapoint:LocalPosterior.update", "self.mu[rows] -=", "self.mu[rows] +="),
         (22,),
+    ),
+    Mistake(
+        "θ moves up its loss",
+        edit("step:apply_gradients", "state.gradients.flat", "-state.gradients.flat"),
+        (22, 27),
+    ),
+    Mistake(
+        "the bound looked at twice for each step of a solve",
+        edit(
+            "exact.inference:ELBO._chunk",
+            "kl, kl_cache =",
+            "self.decoder.loglik_forward(x, z.reshape(-1, mu.shape[1]))\n    kl, kl_cache =",
+        ),
+        (25,),
     ),
     Mistake(
         "Adam on λ that looks at two draws a step",
