@@ -28,7 +28,7 @@ def test_every_claim_holds_and_the_figures_are_drawn() -> None:
         1,
         f"comes within {value['bars, D = 9: its lead over a decoder']:.2f} nats of it",
         f"independent pixels are {value['bars, D = 9: its lead over independent pixels']:.1f} nats below",
-        f"calls {value['digits: share of test digits that the table calls impossible']:.0%} of all new digits impossible",
+        f"calls {value['digits: share of test digits that the table calls impossible']:.0%} of all new digits",
     )
 
 

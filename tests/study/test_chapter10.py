@@ -6,8 +6,8 @@ Budget: about 10 s.
 from __future__ import annotations
 
 import numpy as np
+from prose import says
 
-from vae_np.evaluation import pareto
 from vae_np.study import chapter10_likelihood as chapter
 from vae_np.study import plain, run_chapter
 
@@ -21,17 +21,30 @@ def test_the_notes_and_the_figure_are_made() -> None:
     assert set(result.figures) == {"10-stated-errors"}
 
 
-def test_some_estimates_are_off_and_most_of_those_are_flagged() -> None:
+def test_some_estimates_are_off_as_the_prose_says_and_most_of_those_are_flagged() -> None:
     found = [chapter.judged(0, steps) for steps in chapter.STEPS]
-    off = sum(int(each.off.sum()) for each in found)
+    off = [int(each.off.sum()) for each in found]
     caught = sum(int((each.off & each.flagged).sum()) for each in found)
-    # Were the errors what they say, one in 16,000 would be off by more than 4 of them.
-    assert off >= 5
-    assert 0 < caught <= off
-    for each in found:
-        assert (each.flagged == (each.estimate.tail > pareto.threshold(chapter.SAMPLES))).all()
-        worst = np.abs(each.errors).max()
-        assert (np.abs(each.estimate.log_likelihood - each.log_prob) <= worst * each.estimate.stderr * (1 + 1e-12)).all()
+    flagged = sum(int(each.flagged.sum()) for each in found)
+    assert off[0] == 0
+    says(
+        10,
+        f"{off[1]} are after 1,000, the worst by {np.abs(found[1].errors).max():.1f} of them",
+        f"and {off[2]} are after 3,000",
+        f"Of these {sum(off)}, $\\hat k$ flags {caught}; in all it flags {flagged} of the 600 estimates",
+    )
+
+
+def test_a_harmless_look_can_mislead() -> None:
+    found = chapter.judged(1, 1000)
+    worst = np.abs(found.errors).argmax()
+    short = found.log_prob[worst] - found.estimate.log_likelihood[worst]
+    says(
+        10,
+        f"{found.off.sum()} are off, the worst by {short:.2f} nats at an effective sample size of "
+        f"{found.estimate.ess[worst]:.0f}, which looks harmless, "
+        f"and {(found.off & found.flagged).sum()} of them are flagged",
+    )
 
 
 def test_the_judge_is_right() -> None:

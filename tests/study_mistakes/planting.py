@@ -100,8 +100,9 @@ def turned(mistake: Mistake, seed: int = 0) -> dict[int, list[str]]:
     before = signal.signal(signal.SIGVTALRM, _too_long)
     try:
         with planted(Mutant(mistake.text, mistake.edits, ())), _quiet():
-            for number, claim in enumerate(mistake.claims):
-                _forget(chapters, models_too=mistake.fresh and number == 0)
+            # Once: what a chapter's claims share they compute with the mistake in place.
+            _forget(chapters, models_too=mistake.fresh)
+            for claim in mistake.claims:
                 try:
                     slow = mistake.fresh or claim in SLOW
                     signal.setitimer(signal.ITIMER_VIRTUAL, SLOW_LIMIT if slow else LIMIT)

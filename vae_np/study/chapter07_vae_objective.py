@@ -30,6 +30,8 @@ CHAPTER = 7
 DRAWS = 4000
 # How many z each estimate of log p(x) gets, and how often it is repeated.
 SAMPLES, REPEATS = 200, 40
+# And how many where their bias is compared.
+FEW = 10
 
 
 @dataclass(frozen=True)
@@ -286,6 +288,12 @@ def _effective(weights: Array) -> Array:
     return np.asarray(np.stack([each.ess for each in _estimates(weights)]).mean(axis=0))
 
 
+def _of_few(weights: Array) -> Array:
+    """log p̂(x) from FEW draws each, (S / FEW, B): where the bias of the prior's is largest."""
+    groups = weights.reshape(-1, FEW, weights.shape[1]).swapaxes(0, 1)
+    return np.asarray(ops.log_mean_exp_weights(groups.reshape(FEW, -1))[0].reshape(-1, weights.shape[1]))
+
+
 def _in_errors(each: Array) -> Array:
     """Means over the first axis in their standard errors; NaN where nothing varies."""
     error = each.std(axis=0, ddof=1) / np.sqrt(len(each))
@@ -295,6 +303,7 @@ def _in_errors(each: Array) -> Array:
 def _digits(found: Proposals) -> list[Claim]:
     by_q, by_prior = _errors(found)
     sizes = [np.stack([each.ess for each in _estimates(weights)]) for weights in (found.of_q, found.of_prior)]
+    few = [_of_few(weights) for weights in (found.of_q, found.of_prior)]
     # The logarithm, so that a single estimate far off does not decide.
     spreads = [np.log((errors - errors.mean(axis=0)) ** 2) for errors in (by_q, by_prior)]
     mean, error = {}, {}
@@ -310,8 +319,8 @@ def _digits(found: Proposals) -> list[Claim]:
                  np.median(_in_errors(sizes[0] - sizes[1])), 4, by=two),
         at_least(30, "digits: log (log p̂ − mean)², p(z) − q, std. errors, median",
                  np.median(_in_errors(spreads[1] - spreads[0])), 4, by=two),
-        at_least(30, "digits: log p̂(x), q − p(z), std. errors, the median",
-                 np.median(_in_errors(by_q - by_prior)), 4, by=two),
+        at_least(30, f"digits: log p̂ of {FEW} draws, q − p(z), std. errors, the median",
+                 np.median(_in_errors(few[0] - few[1])), 4, by=two),
     ]  # fmt: skip
 
 
