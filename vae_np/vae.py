@@ -180,7 +180,7 @@ class VAE:
         set. [D40] The first `fit` decides what the numbers in x mean, as far as `values` and `scale` (the number that
         is white) do not name it; later ones read x by it. `standardize` brings each column of real data to mean 0 and
         standard deviation 1, over the rows that are trained on; samples and log-densities stay on the data's own scale.
-        [D65]
+        [D51]
 
         Returns this call's metrics lines, which `on_metrics` also gets as they come; `history` has those of all calls.
         `on_metrics` may end the training by raising `StopTraining`, as `EarlyStopping` does:
@@ -323,7 +323,7 @@ class VAE:
 
     @_as_usual
     def prior(self, n: int, seed: int = 0) -> Array:
-        """The n draws z ~ N(0, I) that `sample` decodes, (n, K): exact samples of p(z|x) for the x it returns. [D63]"""
+        """The n draws z ~ N(0, I) that `sample` decodes, (n, K): exact samples of p(z|x) for the x it returns. [D49]"""
         rows, dtype = np.arange(self._drawn(n)), self.parameters.dtype
         return noise.normal(rows, self.arch.latent, seed=seed, stream=noise.PRIOR, dtype=dtype)
 
@@ -336,7 +336,7 @@ class VAE:
 
     @_as_usual
     def simulated(self, n: int, seed: int = 0) -> tuple[held_out.Examples, Array]:
-        """`sample(n, seed)` as examples to evaluate, and the z (n, K) that each was decoded from. [D63]"""
+        """`sample(n, seed)` as examples to evaluate, and the z (n, K) that each was decoded from. [D49]"""
         # A normal's draws of grey are not confined to [0, 1].
         values = self.values if self.values.kind == "real" else data.REAL
         values = data.BINARY if self.arch.is_bernoulli else values
@@ -399,7 +399,7 @@ class VAE:
         binarize: str | None = None,
         values: data.Values | str | None = None,
     ) -> AnnealedEstimate:
-        """Per-example log p(x) in nats by annealed importance sampling, which needs no encoder. [D60]"""
+        """Per-example log p(x) in nats by annealed importance sampling, which needs no encoder. [D46]"""
         seed = self.config.seed if seed is None else seed
         examples = self._examples(x, binarize, seed, values)
         return held_out.annealed_log_likelihood(self.model, examples, annealing or Annealing(), seed=seed)
@@ -408,7 +408,7 @@ class VAE:
     def bidirectional(
         self, n: int = 100, annealing: Annealing | None = None, *, seed: int | None = None
     ) -> BidirectionalEstimate:
-        """Log p(x) from below and from above for `sample(n, seed)`, whose latents are known. [D63]"""
+        """Log p(x) from below and from above for `sample(n, seed)`, whose latents are known. [D49]"""
         seed = self.config.seed if seed is None else seed
         examples, z = self.simulated(n, seed)
         estimate = held_out.annealed_log_likelihood(

@@ -70,7 +70,7 @@ def score_backward(loglik, eps, logvar):
         dlogvar -= weight * (eps[s] ** 2 - 1) / 2
     return dmu, dlogvar
 """,
-    "D64": """
+    "D50": """
 def surgery(mu, logvar, z):
     sigma = np.exp(logvar / 2)
     n = len(mu)

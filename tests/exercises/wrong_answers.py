@@ -265,21 +265,21 @@ TABLE: dict[str, tuple[Wrong, ...]] = {
         Wrong("(loglik.sum(axis=0) - loglik) / (samples - 1)", "loglik.mean(axis=0)", "the sample itself in it"),
         Wrong("eps / np.exp(0.5 * logvar)", "eps", "the 1/σ is missing"),
     ),
-    "D60": (
+    "D46": (
         Wrong("log_likelihood(z)\n", "np.exp(log_likelihood(z))\n", ""),
         Wrong("return z, log_w", "return z, -log_w", "sign"),
         Wrong("return z, log_w", "return z, np.exp(log_w)", "exponential"),
         Wrong("transition(z, next_beta)", "transition(z, beta)", "not the old one"),
         Wrong("(next_beta - beta)", "next_beta", "the difference of the temperatures"),
     ),
-    "D61": (
+    "D47": (
         Wrong("return z, r", "return z, -r", "sign"),
         Wrong("return z, r", "return r, z", "another order"),
         Wrong("z = z + h * r", "z = z - h * r", ""),
         Wrong("size = h if index < steps - 1 else 0.5 * h", "size = h", "the last kick is half a step"),
         Wrong("size * (beta * gradient(z) - z)", "size * beta * gradient(z)", "the prior pulls"),
     ),
-    "D64": (
+    "D50": (
         Wrong(
             "(np.diagonal(log_q) - log_mixture).mean()", "(np.diagonal(log_q) - log_mixture).sum()", "1/N is missing"
         ),

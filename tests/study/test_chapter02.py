@@ -5,7 +5,10 @@ Budget: about 8 s.
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from prose import says
 from study_mistakes import record
 
 from vae_np.study import run_chapter
@@ -20,6 +23,9 @@ def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     assert {claim.id for claim in result.claims} == {4, 5, 6, 7, 8}
     assert set(result.figures) == {"02-mixture", "02-covariance"}
     assert all(len(claim.statement) <= 70 for claim in result.claims)
+    (missed,) = re.findall(r"miss log p\(x\) by (\S+) nats", result.notes[0])
+    (learned,) = re.findall(r"σ = (\S+) is learned", result.notes[1])
+    says(2, f"that miss $\\log p(x)$ by {missed} nats", f"The learned standard deviation is {learned},")
 
 
 @pytest.mark.slow

@@ -6,17 +6,26 @@ Budget: about 5 s.
 from __future__ import annotations
 
 import pytest
+from prose import says
 from study_mistakes import record
 
-from vae_np.study import run_chapter
+from vae_np.study import chapter03_intractable, run_chapter
 
 NAME = "03-intractable"
 
 
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
+    wide, grids = chapter03_intractable._biases(0)[-1], chapter03_intractable._grids(0)
     result = run_chapter(NAME, 0)
     assert [claim for claim in result.claims if not claim.passed] == []
     record.check(result.claims)
+    points = [round(grid.needed(1e-6) ** (1 / grid.latent)) for grid in grids]
+    says(
+        3,
+        f"256 pixels cost {-wide.at(1)[0]:.0f} nats at one draw and still {-wide.at(16)[0]:.1f} at sixteen",
+        f"it takes {points[0]} points for one latent, ${points[1]}^2$ for two and ${points[2]}^3$ for three",
+        f"(dashed) ${points[0] ** 20 / 1e37:.0f} \\cdot 10^{{37}}$ for the twenty latents",
+    )
     assert {claim.id for claim in result.claims} == {9, 10}
     assert set(result.figures) == {"03-prior-monte-carlo", "03-quadrature"}
     assert all(len(claim.statement) <= 70 for claim in result.claims)

@@ -5,7 +5,10 @@ Budget: about 2 s.
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from prose import says
 from study_mistakes import record
 
 from vae_np.study import run_chapter
@@ -19,6 +22,22 @@ def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     record.check(result.claims)
     assert {claim.id for claim in result.claims} == set(range(11, 17))
     assert set(result.figures) == {"04-bound-touches-evidence", "04-two-directions"}
+    value = {claim.statement: claim.value for claim in result.claims}
+    (posterior, _, forward) = re.findall(r"\d\S*(?= under)", result.notes[0])
+    best, local = (
+        value[f"two modes: {which}"]
+        for which in ("the best ELBO from several starts", "ELBO where a climb from the prior ends")
+    )
+    says(
+        4,
+        f"gets close sooner and then stays {value['its gap, log p(x) − ELBO: worst of 12 x']:.3f} nats short",
+        f"puts {float(forward):.0%} of its mass between",
+        f"posterior has {float(posterior):.1%}",
+        f"| ${best:.3f}$ | the two best",
+        f"| ${local:.3f}$ | a local maximum",
+        f"$\\log p(x)$ is ${best + value['two modes: log p(x) − the best ELBO']:.3f}$",
+        f"local maximum, {best - local:.1f} nats below the best",
+    )
 
 
 def test_another_seed_is_another_computation() -> None:

@@ -5,18 +5,25 @@ Budget: about 15 s.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from prose import says
 from study_mistakes import record
 
-from vae_np.study import run_chapter
+from vae_np.study import chapter06_amortisation, run_chapter
 
 NAME = "06-amortisation"
 
 
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
+    gap = chapter06_amortisation._digits(0).gap
     result = run_chapter(NAME, 0)
     assert [claim for claim in result.claims if not claim.passed] == []
     record.check(result.claims)
+    says(6, f"which costs {gap.amortisation.max():.1f} nats")
+    largest = np.sort(gap.amortisation)[::-1]
+    assert largest[:3].sum() > largest.sum() / 2 > largest[:2].sum()
+    assert gap.amortisation.sum() > 0.9 * gap.total.sum()
     assert {claim.id for claim in result.claims} == {22, 23, 24, 25}
     assert set(result.figures) == {"06-gap-in-two", "06-q-and-posterior", "06-cost"}
     assert max(len(claim.statement) for claim in result.claims) <= 70

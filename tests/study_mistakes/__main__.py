@@ -9,11 +9,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from study_mistakes import pages, record
+from study_mistakes.planting import COMPUTE
 
 if __name__ == "__main__":
     named = sys.argv[1:]
     if named:
-        record.campaign(record.COMPUTE if named == ["all"] else [int(text) for text in named])
+        record.campaign(COMPUTE if named == ["all"] else [int(text) for text in named])
         for claim, statement in record.unturned(record.read()):
             print(f"NOT TURNED  {claim:>2} {statement}")
     pages.write()

@@ -57,7 +57,7 @@ _MODEL = (
     Mistake(
         "the decoder does not see z",
         edit("model:decode_forward", "layers.mlp_forward(ops, z, ", "layers.mlp_forward(ops, 0 * z, "),
-        (4, 5, 8, 9, 10, 12, 19, 29),
+        (4, 5, 6, 8, 9, 10, 12, 19, 29),
     ),
     Mistake(
         "one uniform for all pixels of a draw",
@@ -101,12 +101,6 @@ _MODEL = (
         "down the gradient of log p(x) in place of up",
         edit("study.models:fit_exactly", "-gradient.flat", "gradient.flat"),
         (1,),
-    ),
-    Mistake(
-        "a mixture trained down the gradient of log p(x)",
-        edit("study.models:fit_exactly", "-gradient.flat", "gradient.flat"),
-        (6,),
-        fresh=True,
     ),
     Mistake(
         "the gradient of the last block of rows in place of the sum",
@@ -231,7 +225,7 @@ _INFERENCE = (
                 "full_normal_kl_backward(0 * weights, kl_cache)",
             ),
         ),
-        (11, 12, 13, 14, 15, 16, 18, 19, 23, 24),
+        (11, 12, 13, 14, 15, 16, 18, 19, 20, 23, 24),
     ),
     Mistake(
         "half of the KL in the bound, value and gradient",
@@ -243,7 +237,7 @@ _INFERENCE = (
                 "full_normal_kl_backward(-0.5 * weights, kl_cache)",
             ),
         ),
-        (11, 12, 13, 14, 15, 16, 17, 18, 19, 20),
+        (11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22),
     ),
     Mistake(
         "the KL twice in the bound, value and gradient",
@@ -379,15 +373,6 @@ _JOINT = (
         (17, 20),
     ),
     Mistake(
-        "∂L/∂θ with its sign turned in the output's bias",
-        edit(
-            "exact.inference:ELBO.parameter_gradient",
-            "return value, dlam, total",
-            'total["decoder.out.bias"][...] *= -1\n    return value, dlam, total',
-        ),
-        (17, 20),
-    ),
-    Mistake(
         "EM with the posterior's mean alone",
         edit("exact.linear_gaussian:em_step", "mean.T @ mean / len(x) + covariance", "mean.T @ mean / len(x)"),
         (17,),
@@ -444,6 +429,15 @@ _NOISE = (
         (21,),
     ),
     Mistake(
+        "a score function's draw with another's ε",
+        edit(
+            "exact.candidate_objectives:score_function_gradient",
+            "centred * eps / sigma, 0.5",
+            "centred * eps[::-1] / sigma, 0.5",
+        ),
+        (21,),
+    ),
+    Mistake(
         "a path whose slope forgets the spread",
         edit("exact.candidate_objectives:pathwise_gradient", "return df, 0.5", "return 2 * df, 0.5"),
         (21,),
@@ -486,9 +480,9 @@ _AMORTISATION = (
         (23,),
     ),
     Mistake(
-        "a λ of its own for each datapoint that moves down its bound",
-        edit("training.per_datapoint:LocalPosterior.update", "self.mu[rows] -=", "self.mu[rows] +="),
-        (22,),
+        "θ moves up its loss",
+        edit("step:apply_gradients", "state.gradients.flat", "-state.gradients.flat"),
+        (22, 27),
     ),
     Mistake(
         "Adam on λ that looks at two draws a step",

@@ -49,11 +49,12 @@ def command(
             with writing("out", path):
                 plots.save(figure, path)
             files.append(str(path))
-        output.table(
-            f"{name}: {title} ({seconds:.0f} s)",
-            ("claim, and by which two computations", "value", "", "expected", "tolerance", "verdict"),
-            [_row(claim) for claim in result.claims],
-        )
+        headline = f"{name}: {title} ({seconds:.0f} s)"
+        if result.claims:
+            columns = ("claim, and by which two computations", "value", "", "expected", "tolerance", "verdict")
+            output.table(headline, columns, [_row(claim) for claim in result.claims])
+        else:
+            output.say(headline)
         for note in result.notes:
             output.say(f"note     {note}")
         for file in files:

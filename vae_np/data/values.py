@@ -6,7 +6,7 @@ decided from all training rows together, or named, and every later array is read
 - `binary`: 0 and 1;
 - `byte`: whole numbers from 0 to 255, which mean grey = value / 255;
 - `unit`: numbers from 0 to a scale (1 unless it is named), which mean grey = value / scale;
-- `real`: any finite numbers, taken as they are, or standardised column by column [D65].
+- `real`: any finite numbers, taken as they are, or standardised column by column [D51].
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Standardisation:
-    """What is subtracted from each column and what divides it then: `mean` and `sigma`, (D,) float64 each. [D65]"""
+    """What is subtracted from each column and what divides it then: `mean` and `sigma`, (D,) float64 each. [D51]"""
 
     mean: Array
     sigma: Array
@@ -105,7 +105,7 @@ class Values:
 
     @property
     def log_det_jacobian(self) -> float:
-        """−Σ log σ, which turns a log-density of standardised x into one of the data, in nats; else 0. [D65]"""
+        """−Σ log σ, which turns a log-density of standardised x into one of the data, in nats; else 0. [D51]"""
         return 0.0 if self.standardisation is None else -float(np.log(self.standardisation.sigma).sum())
 
     @property
@@ -177,7 +177,7 @@ class Values:
         return (x * self.standardisation.sigma + self.standardisation.mean).astype(x.dtype, copy=False)
 
     def standardised(self, rows: Array, what: str = "data") -> Values:
-        """The same values, standardised by the columns of these rows. [D65]"""
+        """The same values, standardised by the columns of these rows. [D51]"""
         if self.kind != "real":
             raise DataError(f"standardize: {what} holds {self}, expected real values (values 'real')")
         return replace(self, standardisation=Standardisation.of(rows, what))

@@ -1,6 +1,6 @@
-"""log p(x) by annealed importance sampling with Hamiltonian transitions, from below and from above. [D60] [D63]
+"""log p(x) by annealed importance sampling with Hamiltonian transitions, from below and from above. [D46] [D49]
 
-Chains walk from the prior to the posterior of their example, over the distributions p(z) p(x|z)^β with β from 0 to 1,
+Chains walk from the prior to the posterior of their example, over the distributions p(z) p(x|z)^τ with τ from 0 to 1,
 and gather their weights on the way. No encoder is needed, so the estimate does not suffer where q(z|x) is poor. All
 chains of all examples of a batch move at once: rows are chain-major, c·B + b. (Neal 2001, 2011; Wu et al. 2017)
 """
@@ -40,7 +40,7 @@ _CHUNK_ROWS = 256
 
 @dataclass(frozen=True)
 class Annealing:
-    """How chains move: `chains` per example, `temperatures` increments of β, `leapfrog` steps per transition.
+    """How chains move: `chains` per example, `temperatures` increments of τ, `leapfrog` steps per transition.
 
     `acceptance` is what the pilot adapts the step size to. Raises InputError for a value out of its range.
     """
@@ -63,7 +63,7 @@ class Annealing:
         return max(1, _CHUNK_ROWS // self.chains)
 
     def schedule(self) -> Array:
-        """β_0 = 0 to β_T = 1, (T + 1,): a logistic curve over [−4, 4], stretched to reach both ends. [D60]"""
+        """τ_0 = 0 to τ_T = 1, (T + 1,): a logistic curve over [−4, 4], stretched to reach both ends. [D46]"""
         curve = 1 / (1 + np.exp(-np.linspace(-_STEEPNESS, _STEEPNESS, self.temperatures + 1)))
         return (curve - curve[0]) / (curve[-1] - curve[0])
 
@@ -77,7 +77,7 @@ class AnnealedEstimate(Estimate):
 
 @dataclass(frozen=True)
 class BidirectionalEstimate(AnnealedEstimate):
-    """Log p(x) from both sides, (B,) each: `log_likelihood` is the lower, `upper` the upper one. [D63]
+    """Log p(x) from both sides, (B,) each: `log_likelihood` is the lower, `upper` the upper one. [D49]
 
     `upper_stderr` and `upper_ess` are those of the reverse chains. They share the exact posterior sample that they
     start from, which their spread does not show; the spread over examples does.
@@ -124,7 +124,7 @@ class State:
 def leapfrog(
     target: Target, state: State, momentum: Array, beta: float, step: Array, steps: int
 ) -> tuple[State, Array]:
-    """`steps` leapfrog steps of size `step` (C·B, 1) under −log p(z) − β log p(x|z): the end, and its momentum. [D61]
+    """`steps` leapfrog steps of size `step` (C·B, 1) under −log p(z) − τ log p(x|z): the end, and its momentum. [D47]
 
     It is reversible and keeps volume: from its end, with the momentum reversed, it comes back to where it began.
     """
@@ -139,7 +139,7 @@ def leapfrog(
 
 
 def energy(state: State, momentum: Array, beta: float) -> Array:
-    """½ |z|² − β log p(x|z) + ½ |momentum|², (C·B,) in float64: what a trajectory of small steps keeps. [D61]"""
+    """½ |z|² − τ log p(x|z) + ½ |momentum|², (C·B,) in float64: what a trajectory of small steps keeps. [D47]"""
     z, momentum = state.z.astype(np.float64), momentum.astype(np.float64)
     return 0.5 * ((z * z).sum(axis=1) + (momentum * momentum).sum(axis=1)) - beta * state.loglik.astype(np.float64)
 
@@ -147,7 +147,7 @@ def energy(state: State, momentum: Array, beta: float) -> Array:
 def transition(
     target: Target, state: State, beta: float, step: Array, normals: Array, steps: int
 ) -> tuple[State, Array]:
-    """One Hamiltonian transition that leaves p(z) p(x|z)^β as it is; the new state and each chain's chance. [D61]
+    """One Hamiltonian transition that leaves p(z) p(x|z)^τ as it is; the new state and each chain's chance. [D47]
 
     `step` (C·B,); `normals` (C·B, K + 3) are the momentum, the two numbers that decide on the proposal, and the one for
     the jitter. The chance, (C·B,) in [0, 1], is the probability with which the proposal was to be accepted.
@@ -203,7 +203,7 @@ class _Chains:
 
 
 def adapt_steps(target: Target, rows: Array, annealing: Annealing, *, seed: int) -> Array:
-    """Step sizes (T − 1, B) for β_1 to β_(T−1), each example's own, from a pilot run that is then thrown away. [D62]
+    """Step sizes (T − 1, B) for τ_1 to τ_(T−1), each example's own, from a pilot run that is then thrown away. [D48]
 
     The pilot's noise is its own. Adapting the chains that are weighed would spoil their weights.
     """
@@ -233,7 +233,7 @@ def log_weights(
     start: Array | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> tuple[Array, Array]:
-    """log w (C, B) of chains with these numbers (C,), and the examples' mean chance of acceptance (B,). [D60]
+    """log w (C, B) of chains with these numbers (C,), and the examples' mean chance of acceptance (B,). [D46]
 
     E w = p(x), without a `start`. With `start` z (B, K), exact samples of p(z|x), the chains run from the posterior to
     the prior, and E 1/w = 1/p(x). `steps` (T − 1, B) are the step sizes; `on_progress` is told the share that is done.
@@ -267,13 +267,13 @@ def annealed_log_likelihood(
     chunk_rows: int = _CHUNK_ROWS,
     on_progress: Callable[[float], None] | None = None,
 ) -> AnnealedEstimate:
-    """log p(x) of x (B, D), `rows` (B,) in its data set, by exactly `annealing.chains` chains per example. [D60]
+    """log p(x) of x (B, D), `rows` (B,) in its data set, by exactly `annealing.chains` chains per example. [D46]
 
     With `posterior` (B, K), an exact sample of p(z|x) for every example, the result is a BidirectionalEstimate; such
     samples are known where the data were simulated from the model. What a chain draws depends on its example, its
     number and its temperature alone, and not on how many move at the same time: at most `chunk_rows`, or one chain of
     every example. (Long chains amplify the rounding in which matrix products of other sizes differ, by less than their
-    own error.) `on_progress` is told the share of the work that is done. [D63]
+    own error.) `on_progress` is told the share of the work that is done. [D49]
     """
     target = Target(model, x)
     blocks = _blocks(annealing.chains, max(1, chunk_rows // len(x)))

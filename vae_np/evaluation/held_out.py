@@ -98,7 +98,7 @@ def elbo_terms(model: Model, examples: Examples, *, seed: int, z_samples: int = 
         )
         mu, logvar = posterior(model, x, places, seed=seed)
         parts.append(posterior_elbo_forward(*model, x, mu, logvar, eps)[0])
-    # What the model sees may be standardised; a log-density of the data differs from one of that by a constant. [D65]
+    # What the model sees may be standardised; a log-density of the data differs from one of that by a constant. [D51]
     reconstruction = np.concatenate([part.reconstruction for part in parts]) + examples.values.log_det_jacobian
     return Terms(reconstruction, np.concatenate([part.kl for part in parts]))
 
@@ -135,7 +135,7 @@ def _in_batches(
 ) -> AnyEstimate:
     """`estimate` of x (B, D) and places (B,), a batch of `size` at a time, after those in `done`.
 
-    The estimates are log-densities of the data, also where the model sees them standardised. [D65]
+    The estimates are log-densities of the data, also where the model sees them standardised. [D51]
     """
     parts = [] if done is None else [done]
     for start in range(0 if done is None else len(done.ess), len(examples), size):
@@ -185,7 +185,7 @@ def annealed_log_likelihood(
     on_progress: Callable[[float], None] | None = None,
     done: AnnealedEstimate | None = None,
 ) -> AnnealedEstimate:
-    """`annealing.annealed_log_likelihood` of every example; `posterior` (N, K) are exact samples of p(z|x). [D60] [D63]
+    """`annealing.annealed_log_likelihood` of every example; `posterior` (N, K) are exact samples of p(z|x). [D46] [D49]
 
     `on_batch` and `done` are as in `log_likelihood`; `on_progress` is told how many examples are done, with fractions.
     """
@@ -209,7 +209,7 @@ def annealed_log_likelihood(
 class Surgery:
     """The KL taken apart, (N,) each in nats: `mutual_information`, log q(z|x_n) / q(z), and `marginal_kl`, the rest.
 
-    Their means are I_q(n; z), at most `ceiling` = log N, and KL(q(z) ‖ p(z)) of q(z) = mean_n q(z|x_n). [D64]
+    Their means are I_q(i; z), at most `ceiling` = log N, and KL(q(z) ‖ p(z)) of q(z) = mean_i q(z|x_i). [D50]
     """
 
     mutual_information: Array
@@ -222,7 +222,7 @@ class Surgery:
 
 
 def elbo_surgery(ops: ModuleType, mu: Array, logvar: Array, *, seed: int, first: int = 0) -> Surgery:
-    """How much of the mean KL tells examples apart, and how much is q(z)'s distance from the prior. [D64]
+    """How much of the mean KL tells examples apart, and how much is q(z)'s distance from the prior. [D50]
 
     mu, logvar (N, K) of q(z|x), of the rows from `first` on; one z per example, by the ε of the ELBO's first draw. Of
     more than 10,000 examples only the first 10,000 are used, since every example is compared with every other. (Hoffman

@@ -1,4 +1,4 @@
-"""The linear-Gaussian model, where nothing has to be approximated: z ~ N(0, I), x|z ~ N(W z + b, Ψ).
+"""The linear-Gaussian model, where nothing has to be approximated: z ~ N(0, I), x|z ~ N(W z + b, Ψ). [D52]
 
 log p(x), the posterior, every ELBO and its gradient, the best diagonal q and its gap are closed forms; probabilistic
 PCA (Ψ = σ²I) has its maximum-likelihood solution in closed form, factor analysis (Ψ diagonal) by exact EM. A linear
@@ -55,6 +55,7 @@ def _gaussian_log_prob(d: Array, chol: Array) -> Array:
 @dataclass(frozen=True)
 class LinearGaussian:
     """W `weight` (D, K), b `bias` (D,) and Ψ `noise` (a number σ², variances (D,), or a covariance (D, D)), float64.
+    [D52]
 
     Raises InputError for shapes that do not fit, or a Ψ that is not positive definite.
     """
@@ -189,7 +190,7 @@ def _spectrum(x: Array) -> tuple[Array, Array]:
 
 
 def ppca(x: Array, latent: int, *, rotation: Array | None = None) -> LinearGaussian:
-    """Probabilistic PCA's maximum-likelihood model of x (N, D): W = U_k (Λ_k − σ²I)^½ R, σ² the mean discarded λ.
+    """Probabilistic PCA's maximum-likelihood model of x (N, D): W = U_k (Λ_k − σ²I)^½ R, σ² the mean discarded λ. [D52]
 
     Every orthogonal R (K, K) gives the same likelihood; at R = I a diagonal q is exact. Raises InputError for K ≥ D
     and for data that leave no noise.

@@ -1,4 +1,4 @@
-"""log p(x) without an encoder: chapter 14. [D60] [D61] [D64]
+"""log p(x) without an encoder: chapter 14. [D46] [D47] [D50]
 
 The functions without an underscore are the solutions, as they are printed.
 """
@@ -46,7 +46,7 @@ def _exact_ais(z, log_w, beta, next_beta, log_likelihood, transition):
 
 
 AIS = Exercise(
-    "D60",
+    "D46",
     "A step of annealed importance sampling",
     chapter=14,
     asks="each chain weighed and moved, from one temperature to the next",
@@ -114,7 +114,7 @@ def _exact_leapfrog(z, r, beta, h, steps, gradient):
 
 
 LEAPFROG = Exercise(
-    "D61",
+    "D47",
     "Leapfrog steps",
     chapter=14,
     asks="position and momentum after so many leapfrog steps",
@@ -187,7 +187,7 @@ def _exact_surgery(mu, logvar, z):
 
 
 SURGERY = Exercise(
-    "D64",
+    "D50",
     "What the KL is made of",
     chapter=14,
     asks="the mean KL as mutual information plus the mixture's KL to the prior",

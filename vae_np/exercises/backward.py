@@ -94,7 +94,7 @@ ACTIVATIONS = Exercise(
     chapter=8,
     asks="da of ReLU, tanh and softplus, from dy and the output y alone",
     statement="""
-    Between affine layers stands a function of each entry, y = φ(a). The input a was not kept: return da for ReLU,
+    Between affine layers stands a function of each entry, y = act(a). The input a was not kept: return da for ReLU,
     y = max(a, 0), for tanh and for softplus, y = log(1 + exp(a)), each from dy and its own output y.
     """,
     arguments=(
@@ -113,8 +113,8 @@ ACTIVATIONS = Exercise(
     draw=_draw_activations,
     verify=_verify_activations,
     hints=(
-        "da = dy φ'(a). For each function, write φ'(a) first, then look for y in it.",
-        "tanh' = 1 - tanh². For softplus φ' is the sigmoid of a, and exp(-y) = 1 / (1 + exp(a)).",
+        "da = dy act'(a). For each function, write act'(a) first, then look for y in it.",
+        "tanh' = 1 - tanh². For softplus act' is the sigmoid of a, and exp(-y) = 1 / (1 + exp(a)).",
         "ReLU: dy where y > 0, else 0. tanh: dy (1 - y²). softplus: dy (1 - exp(-y)).",
     ),
     mistakes=(

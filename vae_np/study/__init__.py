@@ -26,6 +26,7 @@ CHAPTERS = (
     "05-joint-optimisation",
     "06-amortisation",
     "07-vae-objective",
+    "10-likelihood",
     "12-perspectives",
 )
 

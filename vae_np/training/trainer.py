@@ -228,7 +228,7 @@ class Trainer:
         self.settled = True
 
     def add(self, reconstruction: float, kl: float, objective: float) -> None:
-        """Count a step's means into the next metrics line, as log-densities of the data themselves. [D65]"""
+        """Count a step's means into the next metrics line, as log-densities of the data themselves. [D51]"""
         log_det = self.values.log_det_jacobian
         self.running.add(reconstruction + log_det, kl, objective + log_det)
 
