@@ -1,4 +1,4 @@
-// Chapter 13: the bound of K samples rises to log p(x). [D41]
+// Chapter 13: the bound of S samples rises to log p(x). [D41]
 
 import { explorable, pixels, plot, span } from "./kit.js";
 import * as numbers from "./numbers.js";
@@ -10,7 +10,7 @@ const MOST = 128;
 
 export function mount(root, models) {
   const decoder = new numbers.Decoder(models.pixels);
-  // Row b has its K-th draw from sample K − 1 of the package's noise, so K draws are the first K of any more.
+  // Row b has its S-th draw from sample S − 1 of the package's noise, so S draws are the first S of any more.
   const eps = Array.from({ length: MOST }, (_, k) => numbers.normals(COPIES, { stream: numbers.EVAL_EPS, sample: k }));
   const evidences = new Map();
   const evidence = (x) => {
@@ -24,7 +24,7 @@ export function mount(root, models) {
     return decoder.logJoint(x, z) - numbers.logNormal(z, q.mu, q.sigma);
   });
 
-  // The mean over COPIES of log (1/K) Σ w_k, for each of the ks.
+  // The mean over COPIES of log (1/S) Σ w_k, for each of the ks.
   function boundsOf({ x, mu, sigma }, ks) {
     const weights = Array.from({ length: Math.max(...ks) }, (_, k) => logWeights(x, { mu, sigma }, k));
     return ks.map((k) => {
@@ -49,7 +49,7 @@ export function mount(root, models) {
       drag: (mu, y) => set({ mu, sigma: 0.08 + (1.52 * y) / TOP }),
     });
     const rising = plot(area, {
-      title: "The bound of K samples", x: [0, Math.log2(MOST)], y: [-4, 0], xLabel: "log₂ K (drag: K)", yLabel: "nats",
+      title: "The bound of S samples", x: [0, Math.log2(MOST)], y: [-4, 0], xLabel: "log₂ S (drag: S)", yLabel: "nats",
       drag: (at) => set({ k: Math.max(1, Math.min(MOST, Math.round(2 ** at))) }),
     });
     const row = document.createElement("div");
@@ -79,21 +79,21 @@ export function mount(root, models) {
       rising.add("text", { x: rising.right, y: rising.py(here.logProb) - 5, class: "legend", "text-anchor": "end" },
         "log p(x)");
       rising.add("text", { x: rising.right, y: rising.py(found.elbo) + 14, class: "legend elbo", "text-anchor": "end" },
-        "ELBO, K = 1");
+        "ELBO, S = 1");
     };
   }
 
   explorable(root, {
-    title: "Raise K, and the bound rises to log p(x). Then make q worse: how many samples make up for it?",
+    title: "Raise S, and the bound rises to log p(x). Then make q worse: how many samples make up for it?",
     start: { x: [1, 1, 0, 0, 1], mu: 0, sigma: 1, k: 4 },
     controls: {
-      k: { label: "K", min: 1, max: MOST, log: true, digits: 0 },
+      k: { label: "S", min: 1, max: MOST, log: true, digits: 0 },
       mu: { label: "μ", min: -3.5, max: 3.5 },
       sigma: { label: "σ", min: 0.08, max: 1.6 },
     },
     numbers: {
-      bound: "L_K, mean of 200", one: "L_1 of the same draws", elbo: "ELBO, exactly", logProb: "log p(x)",
-      gap: "log p(x) − L_K",
+      bound: "L_S, mean of 200", one: "L_1 of the same draws", elbo: "ELBO, exactly", logProb: "log p(x)",
+      gap: "log p(x) − L_S",
     },
     compute, build,
   });

@@ -612,6 +612,16 @@ _PERSPECTIVES = (
         (29,),
     ),
     Mistake(
+        "the models of rings exchanged",
+        edit(
+            "study.chapter12_perspectives:_rings",
+            "vae, autoencoder, x = trained.rings_pair(seed)",
+            "autoencoder, vae, x = trained.rings_pair(seed)",
+        ),
+        (31,),
+        fresh=True,
+    ),
+    Mistake(
         "the autoencoder trained as the VAE is",
         edit("study.trained:fit", "for step in range(steps):", "plain = False\n    for step in range(steps):"),
         (31,),
