@@ -70,9 +70,6 @@ def claims_page() -> str:
             "| row | compares | is turned by | |",
             "|---|---|---|---|",
         ]
-        if claim in record.PENDING:
-            lines[-2:] = ["No mistake has been tried on its rows yet.", ""]
-            continue
         for statement, first, second in found["rows"][str(claim)]:
             turned = sorted(by_row[claim, statement], key=lambda text: (text in shifts, reach[text]))
             letters = "".join(letter for letter, text in zip("EL", shifts, strict=True) if text in turned)
