@@ -612,3 +612,22 @@ def test_an_error_state_of_the_callers_changes_nothing(likelihood: str, tmp_path
         assert np.geterr() == before
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_seed_may_be_a_generator_or_left_to_chance() -> None:
+    first, again, after = (VAE(4, hidden=(3,), latent=2, seed=seed) for seed in (
+        np.random.default_rng(3), np.random.default_rng(3), 5
+    ))  # fmt: skip
+    assert first.parameters.flat.tobytes() == again.parameters.flat.tobytes() != after.parameters.flat.tobytes()
+    generator = np.random.default_rng(0)
+    one, other = first.sample(50, generator), first.sample(50, generator)
+    assert not np.array_equal(one, other)
+    assert np.array_equal(one, first.sample(50, np.random.default_rng(0)))
+    x = np.array([[0.0, 1, 0, 1]])
+    assert first.elbo(x, seed=np.random.default_rng(1)).elbo == first.elbo(x, seed=np.random.default_rng(1)).elbo
+    assert first.elbo(x).elbo == first.elbo(x, seed=first.config.seed).elbo
+    # The model keeps the number, so that what chance gave can be had again.
+    chance = VAE(4, hidden=(3,), latent=2, seed=None)
+    assert chance.config.seed != VAE(4, hidden=(3,), latent=2, seed=None).config.seed
+    repeated = VAE(4, hidden=(3,), latent=2, seed=chance.config.seed)
+    assert repeated.parameters.flat.tobytes() == chance.parameters.flat.tobytes()

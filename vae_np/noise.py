@@ -45,6 +45,18 @@ COS_SERIES = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(9))
 _CHUNK_BLOCKS = 16384
 
 
+Seed = int | np.random.Generator | None
+
+
+def seed_of(seed: Seed) -> int:
+    """The seed that an argument stands for: a number itself, a Generator's next draw, for None one nobody has used."""
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(2**63))
+    if seed is None:
+        return int(np.random.default_rng().integers(2**63))
+    return seed
+
+
 def check_seed(seed: int) -> int:
     """Return the seed as a plain int; raises InputError unless it is an integer with 0 <= seed < 2^64."""
     return _check_integer("seed", seed, 2**64)

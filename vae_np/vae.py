@@ -54,6 +54,8 @@ class VAE:
 
     Where the likelihood is Bernoulli and x is grey, pixels are drawn as 1 with their grey value's probability: anew at
     each visit in `fit`, once and for all in the other methods. With the same seed a method draws the same numbers.
+    A seed is a number, or a NumPy Generator, which gives one. `VAE(seed=None)` takes one that nobody has used; in a
+    method None is the model's own seed.
 
     In the methods, `values` names what x holds where that is not what the model was fitted to: bytes, [0, 1] and binary
     mean the same pixels. It is a kind (`binary`, `byte`, `unit`, `real`) or a `vae_np.data.Values`.
@@ -78,7 +80,7 @@ class VAE:
         dtype: str = "float32",
         backend: str = "auto",
         threads: int | None = None,
-        seed: int = 0,
+        seed: noise.Seed = 0,
         values: data.Values | str | None = None,
     ) -> None:
         self.config = Config(
@@ -91,7 +93,7 @@ class VAE:
             init=init,
             dtype=dtype,
             backend=backend,
-            seed=seed,
+            seed=noise.seed_of(seed),
         )
         self.backend = backends.choose(backend, threads)
         self.arch: Architecture = architecture(self.config, features)
@@ -160,7 +162,7 @@ class VAE:
         values: data.Values | str | None = None,
         scale: float | None = None,
         standardize: bool = False,
-        seed: int | None = None,
+        seed: noise.Seed = None,
         on_metrics: Callable[[Metrics], None] | None = None,
     ) -> History:
         """Maximise the mean ELBO of x (N, D) for `epochs` more epochs, from where the model stands. [D24]
@@ -214,7 +216,7 @@ class VAE:
                 "scale": held.scale if held.is_grey else None,
                 "standardize": held.standardisation is not None,
                 "z_samples": z_samples,
-                "seed": self.config.seed if seed is None else seed,
+                "seed": self._seed_or_own(seed),
             }
         )
         examples = None
@@ -299,11 +301,12 @@ class VAE:
         return sigmoid(out) if self.arch.is_bernoulli else self.values.from_model(out)
 
     @_as_usual
-    def sample(self, n: int, seed: int = 0, *, mean: bool = False) -> Array:
+    def sample(self, n: int, seed: noise.Seed = 0, *, mean: bool = False) -> Array:
         """n draws from the model: z ~ N(0, I), then x ~ p(x|z), (n, D): bytes 0 or 1, or floats as in `decode`. [D6]
 
         `mean=True` returns E[x|z] instead of a draw, which is what pictures usually show.
         """
+        seed = noise.seed_of(seed)
         z = self.prior(n, seed)
         if mean:
             return self.decode(z)
@@ -322,10 +325,13 @@ class VAE:
         return self.parameters["likelihood.logvar"]
 
     @_as_usual
-    def prior(self, n: int, seed: int = 0) -> Array:
+    def prior(self, n: int, seed: noise.Seed = 0) -> Array:
         """The n draws z ~ N(0, I) that `sample` decodes, (n, K): exact samples of p(z|x) for the x it returns. [D49]"""
         rows, dtype = np.arange(self._drawn(n)), self.parameters.dtype
-        return noise.normal(rows, self.arch.latent, seed=seed, stream=noise.PRIOR, dtype=dtype)
+        return noise.normal(rows, self.arch.latent, seed=noise.seed_of(seed), stream=noise.PRIOR, dtype=dtype)
+
+    def _seed_or_own(self, seed: noise.Seed) -> int:
+        return self.config.seed if seed is None else noise.seed_of(seed)
 
     def _drawn(self, n: int) -> int:
         """The number of draws, checked against memory: at least 21 bytes per pixel were measured in float32."""
@@ -335,8 +341,9 @@ class VAE:
         return count
 
     @_as_usual
-    def simulated(self, n: int, seed: int = 0) -> tuple[held_out.Examples, Array]:
+    def simulated(self, n: int, seed: noise.Seed = 0) -> tuple[held_out.Examples, Array]:
         """`sample(n, seed)` as examples to evaluate, and the z (n, K) that each was decoded from. [D49]"""
+        seed = noise.seed_of(seed)
         # A normal's draws of grey are not confined to [0, 1].
         values = self.values if self.values.kind == "real" else data.REAL
         values = data.BINARY if self.arch.is_bernoulli else values
@@ -354,13 +361,13 @@ class VAE:
         self,
         x: Array,
         *,
-        seed: int | None = None,
+        seed: noise.Seed = None,
         z_samples: int = 1,
         binarize: str | None = None,
         values: data.Values | str | None = None,
     ) -> Terms:
         """Per-example `elbo`, `reconstruction` and `kl`, (N,) each in nats, with `z_samples` draws of ε. [D21]"""
-        seed = self.config.seed if seed is None else seed
+        seed = self._seed_or_own(seed)
         return held_out.elbo_terms(
             self.model,
             self._examples(x, binarize, seed, values),
@@ -374,12 +381,12 @@ class VAE:
         x: Array,
         samples: int = 5000,
         *,
-        seed: int | None = None,
+        seed: noise.Seed = None,
         binarize: str | None = None,
         values: data.Values | str | None = None,
     ) -> Estimate:
         """Per-example log p(x) in nats by importance sampling, with its error and effective sample size. [D34]"""
-        seed = self.config.seed if seed is None else seed
+        seed = self._seed_or_own(seed)
         examples = self._examples(x, binarize, seed, values)
         return held_out.log_likelihood(
             self.model,
@@ -395,21 +402,21 @@ class VAE:
         x: Array,
         annealing: Annealing | None = None,
         *,
-        seed: int | None = None,
+        seed: noise.Seed = None,
         binarize: str | None = None,
         values: data.Values | str | None = None,
     ) -> AnnealedEstimate:
         """Per-example log p(x) in nats by annealed importance sampling, which needs no encoder. [D46]"""
-        seed = self.config.seed if seed is None else seed
+        seed = self._seed_or_own(seed)
         examples = self._examples(x, binarize, seed, values)
         return held_out.annealed_log_likelihood(self.model, examples, annealing or Annealing(), seed=seed)
 
     @_as_usual
     def bidirectional(
-        self, n: int = 100, annealing: Annealing | None = None, *, seed: int | None = None
+        self, n: int = 100, annealing: Annealing | None = None, *, seed: noise.Seed = None
     ) -> BidirectionalEstimate:
         """Log p(x) from below and from above for `sample(n, seed)`, whose latents are known. [D49]"""
-        seed = self.config.seed if seed is None else seed
+        seed = self._seed_or_own(seed)
         examples, z = self.simulated(n, seed)
         estimate = held_out.annealed_log_likelihood(
             self.model, examples, annealing or Annealing(), seed=seed, posterior=z
@@ -445,7 +452,7 @@ class VAE:
         *,
         backend: str = "auto",
         threads: int | None = None,
-        seed: int | None = None,
+        seed: noise.Seed = None,
         moments: bool = True,
         values: data.Values | str | None = None,
     ) -> VAE:
@@ -493,7 +500,7 @@ class VAE:
         sigma: float = 1.0,
         backend: str = "auto",
         threads: int | None = None,
-        seed: int = 0,
+        seed: noise.Seed = 0,
         values: data.Values | str | None = None,
     ) -> VAE:
         """The model of a PyTorch `state_dict`, or of a `.safetensors` file that anybody wrote.
@@ -525,7 +532,7 @@ class VAE:
         sigma: float = 1.0,
         backend: str = "auto",
         threads: int | None = None,
-        seed: int = 0,
+        seed: noise.Seed = 0,
         values: data.Values | str | None = None,
     ) -> VAE:
         """The model of a nested dictionary of parameters, as Flax has them: `kernel` (in, out) and `bias` per layer.
