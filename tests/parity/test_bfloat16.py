@@ -44,7 +44,7 @@ anyone = pytest.mark.skipif(bfloat16.best() is None, reason=str(bfloat16.missing
 # m, n, k: single entries, edges of tiles, squares, panels and blocks, none to sum, and the shapes of the models.
 SHAPES = [
     (1, 1, 1), (7, 5, 3), (16, 32, 32), (17, 33, 31), (33, 47, 65), (12, 64, 2), (256, 96, 511), (257, 16, 513),
-    (20, 200, 784), (100, 31, 1100), (16, 32, 0),
+    (513, 33, 40), (20, 200, 784), (100, 31, 1100), (16, 32, 0),
 ]  # fmt: skip
 ARCHITECTURES = {
     "pt": (Architecture(784, 20, (400,), "relu"), 128),

@@ -31,7 +31,7 @@ from .products import HUGE, SCRATCH_BYTES, gemm_signature
 from .vectors import equal_share, in_vectors
 
 # Pairs of a block of the depth, rows of a block of A, columns of a panel of B.
-BLOCK_PAIRS, BLOCK_ROWS, PANEL = 256, 256, BLOCK_SQUARES * SQUARE
+BLOCK_PAIRS, BLOCK_ROWS, PANEL = 256, 512, BLOCK_SQUARES * SQUARE
 # Rows of pairs in the first cache would meet in few sets of it without a vector more.
 _ROW = BLOCK_PAIRS + SQUARE
 _AT_PANEL = BLOCK_ROWS * _ROW
