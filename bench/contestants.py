@@ -46,6 +46,7 @@ from vae_np import backends, objectives, ops
 from vae_np.backends import Backend
 from vae_np.evaluation import importance
 from vae_np.model import Model, Parameters, initialise
+from vae_np.precision import FULL
 from vae_np.step import TrainingState
 
 EVAL_SAMPLES, EVAL_IMAGES = 5000, 10
@@ -88,9 +89,14 @@ class Contestant:
 Contest = dict[str, dict[str, Contestant]]
 
 
-def build(role: str, what: str, name: str, backend: str, threads: int) -> Contest:
-    """All contestants of a role, by the title of what is timed and by name."""
+def build(role: str, what: str, name: str, backend: str, threads: int, precision: str = FULL) -> Contest:
+    """All contestants of a role, by the title of what is timed and by name.
+
+    In another `precision` than full, those are steps of ours and of peers that have it too.
+    """
     workload = WORKLOADS[name]
+    if precision != FULL:
+        return _reduced(role, workload, backends.choose(backend), precision)
     if role == "ours":
         return _ours(what, workload, backends.choose(backend))
     if role == ALONE:
@@ -144,6 +150,18 @@ def _ours(what: str, workload: Workload, backend: Backend) -> Contest:
         found[STEP][f"{name} dense"] = _trains(workload, composed_step(backend.ops, workload, dense=True))
         found[DRAWN] = {name: _trains(workload, fused_step(backend, workload, grey=True), sparse=True)}
     return found
+
+
+def _reduced(role: str, workload: Workload, backend: Backend, precision: str) -> Contest:
+    """Steps whose products are reduced: ours by all instructions that are here, beside our full one, or a peer's."""
+    if role != "ours":
+        peer = importlib.import_module(f"peers.{role}_peer")
+        return _peer_steps(peer, workload, peer.REDUCED_MODES.get(precision, ()))
+    steps = {backend.name: _trains(workload, fused_step(backend, workload), sparse=workload.arch.is_bernoulli)}
+    for instructions, name in backend.ops.instructions_here().items():
+        training = fused_step(backend, workload, precision=precision, instructions=instructions)
+        steps[f"{backend.name} {precision}, {name}"] = _trains(workload, training, sparse=workload.arch.is_bernoulli)
+    return {STEP: steps, AFTER: steps}
 
 
 def _blas(what: str, workload: Workload) -> Contest:
@@ -205,16 +223,24 @@ def _peer(what: str, workload: Workload, name: str) -> Contest:
             }
         }
 
-    def steps(grey: bool) -> dict[str, Contestant]:
-        x, _ = (grey_batches if grey else given_batches)(workload)
-        how: dict[str, Any] = {"count": steps_at_once(workload), "grey": grey, "samples": workload.samples}
-        return {
-            mode: _trains(workload, Training(*peer.training(mode, workload.arch, x, **how)), peer.loss, is_peer=True)
-            for mode in peer.MODES
-        }
+    contest = _peer_steps(peer, workload, peer.MODES)
+    if workload.arch.is_bernoulli:
+        contest[DRAWN] = _peer_trainings(peer, workload, peer.MODES, grey=True)
+    return contest
 
-    given = steps(grey=False)
-    return {STEP: given, AFTER: given, **({DRAWN: steps(grey=True)} if workload.arch.is_bernoulli else {})}
+
+def _peer_steps(peer: Any, workload: Workload, modes: tuple[str, ...]) -> Contest:
+    given = _peer_trainings(peer, workload, modes, grey=False)
+    return {STEP: given, AFTER: given}
+
+
+def _peer_trainings(peer: Any, workload: Workload, modes: tuple[str, ...], *, grey: bool) -> dict[str, Contestant]:
+    x, _ = (grey_batches if grey else given_batches)(workload)
+    how: dict[str, Any] = {"count": steps_at_once(workload), "grey": grey, "samples": workload.samples}
+    return {
+        mode: _trains(workload, Training(*peer.training(mode, workload.arch, x, **how)), peer.loss, is_peer=True)
+        for mode in modes
+    }
 
 
 def _operations(who: str, of: Any, workload: Workload) -> Contest:

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from workloads import ADAM_BYTES, AFTER, STEP, WORKLOADS, parameter_count
 
+from vae_np.precision import FULL
+
 __all__ = ["PEERS", "WHATS", "WORKLOADS", "BenchError", "Found", "run"]
 
 WHATS = ("ops", "step", "eval")
@@ -156,16 +158,19 @@ class Entrant:
 
 def run(
     what: str, name: str, backend: str, peers: list[str], threads: int, rounds: int, note: Callable[[str], None],
-    *, after: int | None = None,
+    *, after: int | None = None, precision: str = FULL,
 ) -> Found:  # fmt: skip
     """All results of one kind on one workload. Raises BenchError if a contestant is wrong, before or after the timing.
 
     Steps are timed from the start, and after `after` steps of training: an epoch if it is None. `note` hears of
-    compilation and of what is being timed.
+    compilation and of what is being timed. Steps in another `precision` than full have no floors, and of the peers only
+    those in that precision take part.
     """
     workload, ours = WORKLOADS[name], "ours" if backend != "numpy" else "blas"
     flushed = [FLUSHED] if what == "step" and "torch" in peers else []
     roles = [*dict.fromkeys((ours, "blas")), *([] if what == "ops" else ["slabs"]), *peers, *flushed]
+    if precision != FULL:
+        roles = [ours, *peers]
     found = Found()
     with ExitStack() as stack:
         saved: str | None = None
@@ -177,7 +182,7 @@ def run(
             note(f"training {steps} steps, from which everyone goes on")
             processes[ours].ask("train", name, backend, steps, saved)
         for process in processes.values():
-            for title, everyone in process.ask("build", what, name, backend).items():
+            for title, everyone in process.ask("build", what, name, backend, precision).items():
                 state = None if title == STEP else saved
                 contests.setdefault(title, []).extend(
                     Entrant(process, title, who, workload=name, state=state, **described)
@@ -188,7 +193,7 @@ def run(
             if all(entrant.heat == FLOOR for entrant in entrants):
                 continue
             _time(title, name, entrants, threads, rounds, found)
-        if what == "step":
+        if what == "step" and precision == FULL:
             triad = next(result["median_ms"] for result in found.results if result["backend"] == "triad")
             moved = ADAM_BYTES * parameter_count(workload)
             found.bandwidth_gb_s = {"parameters": 1e-6 * moved / triad, "memory": processes["slabs"].ask("bandwidth")}

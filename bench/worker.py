@@ -33,7 +33,9 @@ class Worker:
         self.answers.write(json.dumps(content) + "\n")
         self.answers.flush()
 
-    def build(self, what: str, workload: str, backend: str) -> dict[str, dict[str, dict[str, Any]]]:
+    def build(
+        self, what: str, workload: str, backend: str, precision: str = "full"
+    ) -> dict[str, dict[str, dict[str, Any]]]:
         """Make all contestants, and tell what is to be known of them."""
         import contestants
 
@@ -41,7 +43,7 @@ class Worker:
 
         if self.role in ("ours", contestants.ALONE):
             backends.choose(backend).on_compile(lambda: self.answer(note="compiling"))
-        self.contest = contestants.build(self.role, what, workload, backend, self.threads)
+        self.contest = contestants.build(self.role, what, workload, backend, self.threads, precision)
         return {
             title: {
                 name: {key: getattr(one, key) for key in ("steps", "sparse", "is_peer", "heat")}

@@ -17,6 +17,7 @@ import numpy as np
 from vae_np import backends, data, noise
 from vae_np.backends import Backend
 from vae_np.model import Architecture, initialise
+from vae_np.precision import FULL
 from vae_np.step import Optimiser, TrainingState, training_step
 
 SEED = 0
@@ -144,11 +145,24 @@ def composed_step(backend: ModuleType, workload: Workload, *, dense: bool = Fals
 
 
 def fused_step(
-    backend: Backend, workload: Workload, *, grey: bool = False, make: Callable[[Any], Any] = lambda fused: fused
+    backend: Backend,
+    workload: Workload,
+    *,
+    grey: bool = False,
+    make: Callable[[Any], Any] = lambda fused: fused,
+    precision: str = FULL,
+    instructions: str | None = None,
 ) -> Training:
-    """The fused step, which does the same; with `grey` it draws the binary pixels first. `make` may change it."""
+    """The fused step, which does the same; with `grey` it draws the binary pixels first. `make` may change it.
+
+    Its products may have another precision, by the fastest instructions that are here unless they are named.
+    """
     state = start(workload)
-    fused = backend.fused_step(workload.arch, state, workload.batch, workload.samples)
+    if instructions is None:
+        fused = backend.fused_step(workload.arch, state, workload.batch, workload.samples, precision)
+    else:
+        how = {"precision": precision, "instructions": instructions}
+        fused = backend.ops.FusedStep(workload.arch, state, workload.batch, workload.samples, **how)
     optimiser = Optimiser()
     assert fused is not None
     fused = make(fused)

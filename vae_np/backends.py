@@ -19,6 +19,7 @@ from vae_np._types import Array
 from vae_np.elbo import Terms
 from vae_np.errors import BackendError
 from vae_np.model import Architecture
+from vae_np.precision import FULL
 from vae_np.step import Optimiser, TrainingState
 
 _MODULES = {"numba": "vae_np.kernels.cpu", "cupy": "vae_np.kernels.gpu"}
@@ -79,6 +80,30 @@ class Backend:
             return "nothing is fused for the ELBO of several samples"
         return why
 
+    def check_precision(
+        self, precision: str, arch: Architecture | None = None, objective: str = "elbo", samples: int = 1
+    ) -> None:
+        """Raises BackendError where the matrix products of a training step cannot have this precision here."""
+        why = self.precision_problem(precision)
+        if why is None and precision != FULL and arch is not None:
+            unfused = self.unfused_step(arch, objective, samples)
+            why = None if unfused is None else f"only fused steps have such products, and {unfused}"
+        if why is not None:
+            raise BackendError(f"precision: got {precision!r}, but {why}")
+
+    def precision_problem(self, precision: str) -> str | None:
+        """Why no training step can have products of a precision here; None where some can."""
+        if precision == FULL:
+            return None
+        if not hasattr(self.ops, "precision_problem"):
+            return f"backend {self.name} has only {FULL} products"
+        why: str | None = self.ops.precision_problem(precision)
+        return why
+
+    def describe_precision(self, precision: str) -> str | None:
+        """`bf16 products by AMX`, or what else a precision is computed by here; None where products are full."""
+        return None if precision == FULL else str(self.ops.precision_line(precision))
+
     def describe(self, what: str, arch: Architecture, objective: str = "elbo", samples: int = 1) -> str:
         """`fused steps` or `composed steps (reason)`, for what = steps; no reason where nothing is ever fused."""
         why = self.unfused_step(arch, objective, samples)
@@ -87,15 +112,24 @@ class Backend:
         return f"composed {what} ({why})" if hasattr(self.ops, "unsupported") else f"composed {what}"
 
     def fused_step(
-        self, arch: Architecture, state: TrainingState, batch: int, samples: int | None = None
+        self,
+        arch: Architecture,
+        state: TrainingState,
+        batch: int,
+        samples: int | None = None,
+        precision: str = FULL,
     ) -> FusedStep | None:
         """The fused step that changes `state`, on batches of `batch` rows; None where steps are composed.
 
-        It climbs the ELBO or, with `samples`, the bound of that many samples per example. [D41]
+        It climbs the ELBO or, with `samples`, the bound of that many samples per example. Raises BackendError for a
+        `precision` of its products that is not to be had here. [D41]
         """
-        if self.unfused_step(arch, "elbo" if samples is None else "iwae", samples or 1) is not None:
+        objective = "elbo" if samples is None else "iwae"
+        self.check_precision(precision, arch, objective, samples or 1)
+        if self.unfused_step(arch, objective, samples or 1) is not None:
             return None
-        more = {} if samples is None else {"samples": samples}
+        more: dict[str, Any] = {} if samples is None else {"samples": samples}
+        more |= {} if precision == FULL else {"precision": precision}
         return self.ops.FusedStep(arch, state, batch, **more)
 
     def fused_run(self, arch: Architecture) -> Callable[..., Any] | None:
@@ -106,9 +140,10 @@ class Backend:
         """(ops, arch, parameters, x, rows, *, samples, seed) → log w (S, B); None where that is composed. [D34]"""
         return None if self.unfused(arch) is not None else self.ops.log_weights
 
-    def warmup(self, arch: Architecture, dtype: Any, **parts: bool) -> float:
+    def warmup(self, arch: Architecture, dtype: Any, precision: str = FULL, **parts: bool) -> float:
         """Compile ahead what a model's `step` and `evaluation` call (both by default); return the seconds it took."""
-        return float(self.ops.warmup(arch, dtype, **parts)) if self.unfused(arch) is None else 0.0
+        more = {} if precision == FULL else {"precision": precision}
+        return float(self.ops.warmup(arch, dtype, **more, **parts)) if self.unfused(arch) is None else 0.0
 
     def on_compile(self, listener: Callable[[], None] | None) -> None:
         """Have `listener` called once, before the next compilation that no cache saves."""

@@ -21,6 +21,7 @@ from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, Bidirection
 from vae_np.evaluation.importance import Estimate
 from vae_np.layers import sigmoid
 from vae_np.model import Architecture, Model, Parameters
+from vae_np.precision import FULL
 from vae_np.step import TrainingState
 from vae_np.training import loop
 from vae_np.training.per_datapoint import LocalPosterior
@@ -57,6 +58,10 @@ class VAE:
     A seed is a number, or a NumPy Generator, which gives one. `VAE(seed=None)` takes one that nobody has used; in a
     method None is the model's own seed.
 
+    `precision` is what the matrix products of `fit` do to their operands: nothing (`full`), round them to bfloat16
+    (`bf16`), or split them into two of it (`bf16x3`); parameters, sums and all other methods stay in float32. Raises
+    BackendError where the backend or the processor lacks it.
+
     In the methods, `values` names what x holds where that is not what the model was fitted to: bytes, [0, 1] and binary
     mean the same pixels. It is a kind (`binary`, `byte`, `unit`, `real`) or a `vae_np.data.Values`.
 
@@ -78,6 +83,7 @@ class VAE:
         inference: str = "amortized",
         init: str = "uniform",
         dtype: str = "float32",
+        precision: str = FULL,
         backend: str = "auto",
         threads: int | None = None,
         seed: noise.Seed = 0,
@@ -92,10 +98,12 @@ class VAE:
             inference=inference,
             init=init,
             dtype=dtype,
+            precision=precision,
             backend=backend,
             seed=noise.seed_of(seed),
         )
         self.backend = backends.choose(backend, threads)
+        self.backend.check_precision(self.config.precision)
         self.arch: Architecture = architecture(self.config, features)
         self._seed = self.config.seed
         self._named_values = None if values is None else _named(values)
@@ -120,6 +128,7 @@ class VAE:
 
     def __repr__(self) -> str:
         kinds = f"{self.arch.activation}, {self.arch.likelihood}, {self.parameters.dtype}, {self.backend.name}"
+        kinds += "" if self.config.precision == FULL else f", {self.config.precision} products"
         return f"<VAE {self.arch.sizes}, {kinds}, {self.parameters.count} parameters>"
 
     @property

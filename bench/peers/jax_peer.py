@@ -16,6 +16,7 @@ from vae_np.step import TrainingState
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "softplus": jax.nn.softplus}
 MODES = ("jax",)
 EVAL_MODES = MODES
+REDUCED_MODES = {"bf16": ("jax bf16",)}
 # Samples of each image that are decoded at once in the evaluation.
 _CHUNK = 500
 
@@ -27,7 +28,14 @@ def _mlp(arch: Architecture, p: dict[str, Any], part: str, h: Any) -> Any:
 
 
 def _linear(p: dict[str, Any], name: str, h: Any) -> Any:
-    return h @ p[f"{name}.weight"] + p[f"{name}.bias"]
+    """Products take operands in the weights' dtype; all else keeps that of h."""
+    weight = p[f"{name}.weight"]
+    return (h.astype(weight.dtype) @ weight).astype(h.dtype) + p[f"{name}.bias"]
+
+
+def _in_bfloat16(p: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with weights in bfloat16."""
+    return {name: value.astype(jnp.bfloat16) if name.endswith(".weight") else value for name, value in p.items()}
 
 
 def encode(arch: Architecture, p: dict[str, Any], x: Any) -> tuple[Any, Any]:
@@ -92,6 +100,7 @@ def training(
     """
     given = jnp.asarray(x.astype(np.float32) / np.float32(255 if grey else 1))
     objective = negative_elbo if samples is None else negative_bound
+    weights = _in_bfloat16 if mode in REDUCED_MODES["bf16"] else dict
 
     def run_all(carry: Any, keys: Any, batches: Any) -> Any:
         def one(carry: Any, key: Any) -> tuple[Any, Any]:
@@ -100,7 +109,7 @@ def training(
             seen = jax.lax.dynamic_index_in_dim(batches, at % len(batches), keepdims=False)
             seen = jax.random.bernoulli(for_x, seen).astype(jnp.float32) if grey else seen
             eps = jax.random.normal(for_eps, _noise(arch, seen, samples))
-            value, g = jax.value_and_grad(lambda q: objective(arch, q, seen, eps).mean())(p)
+            value, g = jax.value_and_grad(lambda q: objective(arch, weights(q), seen, eps).mean())(p)
             return (*adam(p, g, m, v, t + 1), t + 1, at + 1), value
 
         return jax.lax.scan(one, carry, keys)

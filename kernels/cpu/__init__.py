@@ -9,7 +9,7 @@ from .affine import (
     binary_affine_act_backward,
     binary_affine_act_forward,
 )
-from .fused import OBJECTIVES, FusedStep, unsupported
+from .fused import OBJECTIVES, FusedStep, instructions_here, precision_line, precision_problem, unsupported
 from .importance_weights import log_weights
 from .likelihoods import (
     bernoulli_loglik_backward,
@@ -42,6 +42,7 @@ __all__ = [
     "binary_affine_act_backward",
     "binary_affine_act_forward",
     "describe_threads",
+    "instructions_here",
     "log_mean_exp_weights",
     "log_weights",
     "normal_loglik_backward",
@@ -49,6 +50,8 @@ __all__ = [
     "on_compile",
     "philox_bernoulli",
     "philox_normal",
+    "precision_line",
+    "precision_problem",
     "reparam_kl_backward",
     "reparam_kl_forward",
     "set_threads",

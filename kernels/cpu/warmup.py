@@ -11,6 +11,7 @@ import numpy as np
 from vae_np import noise
 from vae_np.elbo import elbo_forward
 from vae_np.model import Architecture, initialise
+from vae_np.precision import FULL
 from vae_np.step import Optimiser, TrainingState
 
 from . import importance_weights
@@ -19,13 +20,18 @@ from .runtime.team import load_what_is_rare
 
 
 def warmup(
-    arch: Architecture | None = None, dtype: Any = np.float32, *, step: bool = True, evaluation: bool = True
+    arch: Architecture | None = None,
+    dtype: Any = np.float32,
+    *,
+    precision: str = FULL,
+    step: bool = True,
+    evaluation: bool = True,
 ) -> float:
     """Compile what a model's training and evaluation call in a dtype, on the smallest of models; returns the seconds.
 
-    That is the ELBO of held-out rows, with `step` the fused step, and with `evaluation` the fused log weights. The
-    machine code does not depend on sizes, so nothing else is compiled later. Where a model has no fused loops there is
-    nothing to compile ahead, and the result is 0.
+    That is the ELBO of held-out rows, with `step` the fused step in a `precision`, and with `evaluation` the fused log
+    weights. The machine code does not depend on sizes, so nothing else is compiled later. Where a model has no fused
+    loops there is nothing to compile ahead, and the result is 0.
     """
     if arch is not None and unsupported(arch) is not None:
         return 0.0
@@ -38,7 +44,7 @@ def warmup(
     eps = ops.philox_normal(rows, small.latent, seed=0, stream=noise.EVAL_EPS, step=0, sample=rows, dtype=dtype)
     elbo_forward(ops, small, state.parameters, x, eps)
     if step:
-        FusedStep(small, state, 2)(x, rows, seed=0, optimiser=Optimiser())
+        FusedStep(small, state, 2, precision=precision)(x, rows, seed=0, optimiser=Optimiser())
         load_what_is_rare()
     if evaluation:
         importance_weights.log_weights(ops, small, state.parameters, x, rows, samples=2, seed=0)

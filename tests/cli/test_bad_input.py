@@ -126,6 +126,12 @@ SETTINGS = [
     ("--optimizer sgd", "optimizer: got 'sgd', expected one of adam, adagrad"),
     ("--init zeros", "init: got 'zeros', expected one of uniform, glorot"),
     ("--dtype float16", "dtype: got 'float16', expected one of float32, float64"),
+    ("--precision fp8", "precision: got 'fp8', expected one of full, bf16, bf16x3"),
+    (
+        "--precision bf16 --dtype float64",
+        "precision: got 'bf16' with dtype 'float64', expected dtype 'float32', in which its products are summed",
+    ),
+    ("--precision bf16 --backend numpy", "precision: got 'bf16', but backend numpy has only full products"),
     ("--latent 0", "latent: got 0, expected a whole number >= 1"),
     ("--latent 2.5", "latent: got '2.5', expected a whole number >= 1"),
     ("--latent=-3", "latent: got -3, expected a whole number >= 1"),

@@ -6,6 +6,7 @@ Budget: about 30 s.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -90,6 +91,22 @@ def test_a_peer_takes_part(peer: str, workload: str) -> None:
         assert bool(flushed) == (peer == "torch" and title == "step after training")
 
 
+@pytest.mark.slow
+@pytest.mark.skipif((why := backends.choose().precision_problem("bf16")) is not None, reason=str(why))
+def test_reduced_steps_stand_beside_each_other() -> None:
+    peers = [name for name in ("torch", "jax") if importlib.util.find_spec(name) is not None]
+    how = ("--workload", "iwae", "--rounds", 1, "--after", 20, "--precision", "bf16", "--peers", ",".join(peers))
+    content = good("bench", "step", *how, "--json", "-").json
+    assert content["environment"]["precision"] == "bf16"
+    named = {result["backend"] for result in content["results"]}
+    ours = {name for name in named if name.startswith("numba")}
+    assert "numba" in ours
+    assert len(ours) > 1
+    for name in named - ours:
+        assert name.endswith((", autocast", "bf16"))
+    assert all(result["ratio_to_gemm_floor"] is None for result in content["results"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -108,6 +125,11 @@ def test_a_peer_takes_part(peer: str, workload: str) -> None:
         (["--rounds", "0"], "rounds: got 0, expected a whole number >= 1"),
         (["eval", "--workload", "pt-grey"], "workload: got 'pt-grey', but evaluation is timed for a Bernoulli "
          "likelihood alone"),
+        (["eval", "--precision", "bf16"], "precision: got 'bf16', but only steps are timed in it, beside those of full "
+         "products"),
+        (["--backend", "numpy", "--precision", "bf16"], "precision: got 'bf16', but backend numpy has only full "
+         "products"),
+        (["--precision", "half"], "precision: got 'half', expected one of full, bf16, bf16x3"),
         (["--chart", "steps.pdf"], "chart: got 'steps.pdf', expected the name of a .png file in a folder that is "
          "there"),
     ],
@@ -286,9 +308,10 @@ def test_a_peer_has_the_reference_s_loss(peer: str, name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_reduced", [False, True])
 @pytest.mark.parametrize("peer", ["torch", "jax"])
 @pytest.mark.parametrize("name", ["iwae", "pt-grey"])
-def test_a_peer_comes_as_far(peer: str, name: str) -> None:
+def test_a_peer_comes_as_far(peer: str, name: str, is_reduced: bool) -> None:
     pytest.importorskip(peer)
     contestants, workloads = load("contestants"), load("workloads")
     reference, _ = contestants._learnt(
@@ -296,7 +319,7 @@ def test_a_peer_comes_as_far(peer: str, name: str) -> None:
     )()["loss"]
     # What is compiled takes half a minute each: the benchmark itself checks it.
     module = importlib.import_module(f"peers.{peer}_peer")
-    mode = module.MODES[0]
+    mode = module.REDUCED_MODES["bf16"][0] if is_reduced else module.MODES[0]
     x, _ = workloads.given_batches(workloads.WORKLOADS[name])
     training = workloads.Training(*module.training(mode, workloads.WORKLOADS[name].arch, x, count=20))
     value, error = contestants._learnt(workloads.WORKLOADS[name], training, module.loss)()["loss"]

@@ -219,7 +219,8 @@ def test_json_of_train(place: Path) -> None:
     vae = VAE.load("a")
     dataset = data.load(str(place / "grey.npy"))
     terms = vae.elbo(dataset.test)
-    assert set(content) == {"schema", "version", "test", "train", "backend", "dtype", "seed", "run", "shortened"}
+    about = {"backend", "dtype", "precision", "seed", "run", "shortened"}
+    assert set(content) == {"schema", "version", "test", "train", *about}
     assert (content["schema"], content["version"]) == ("vae-np/train/1", __version__)
     assert set(content["test"]) == {"elbo", "reconstruction", "kl", "log_likelihood", "samples"}
     for name in ("elbo", "reconstruction", "kl"):
@@ -233,6 +234,38 @@ def test_json_of_train(place: Path) -> None:
     written = json.loads(Path("deep/er/b.json").read_text())
     assert written["test"] == content["test"]
     assert written["run"] == "b"
+
+
+@pytest.mark.skipif((why := backends.choose("auto").precision_problem("bf16")) is not None, reason=str(why))
+def test_a_precision_is_said_kept_and_resumed(place: Path) -> None:
+    train = ("train", "--data", place / "grey.npy", "--precision", "bf16", *TINY)
+    first = good(*train, "--epochs", 1, "--out", "a", "--json", "-")
+    assert "float32, bf16 products by " in first.err
+    assert first.json["precision"] == "bf16"
+    assert 'precision = "bf16"' in Path("a/config.toml").read_text()
+    assert checkpoint.load_state("a").config["precision"] == "bf16"
+    refused = vae_np("train", "--resume", "a", "--precision", "full")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "precision: got 'full', but a was trained with 'bf16'" in refused.err
+    good("train", "--resume", "a", "--epochs", 2, "--no-plots")
+    good(*train, "--epochs", 2, "--out", "whole")
+    weights = [Path(run, checkpoint.WEIGHTS_FILE).read_bytes() for run in ("a", "whole")]
+    assert weights[0] == weights[1]
+    good("train", "--data", place / "grey.npy", *TINY, "--epochs", 2, "--out", "full")
+    assert Path("full", checkpoint.WEIGHTS_FILE).read_bytes() != weights[0]
+    # Evaluation has products as they are, on whatever processor, and fit goes on as the run was made.
+    assert good("eval", "a", "--backend", "numpy", "--no-plots")
+    vae = VAE.load("a")
+    assert vae.config.precision == "bf16"
+    assert "bf16 products" in repr(vae)
+
+
+def test_info_says_which_precisions_there_are() -> None:
+    here, said = good("info", "--json", "-").json["machine"], good("info").out
+    assert here["precisions"][0] == "full"
+    for name in ("bf16", "bf16x3"):
+        assert (name in here["precisions"]) == (f"{name} products by" in said)
+        assert (name in here["precisions"]) != (name in here["missing_precisions"])
 
 
 def test_json_of_eval_agrees_with_the_python_api(place: Path) -> None:

@@ -24,13 +24,16 @@ from vae_np.errors import ConfigError, MissingFileError
 from vae_np.layers import ACTIVATIONS as LAYER_ACTIVATIONS
 from vae_np.model import LIKELIHOODS
 from vae_np.objectives import OBJECTIVES
+from vae_np.precision import PRECISIONS
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 DECAY = st.floats(min_value=0, max_value=1, exclude_max=True)
 SIZE = st.integers(1, 2**31 - 1)
+PRECISE = [{"dtype": dtype} for dtype in config.DTYPES] + [{"precision": name} for name in PRECISIONS]
 CONFIGS = st.builds(
-    Config,
+    lambda precise, **rest: Config(**rest, **precise),
+    precise=st.sampled_from(PRECISE),
     data=TEXT,
     # typed on the command line, "none" is no file
     test_data=st.none() | TEXT.filter(lambda text: text != "none"),
@@ -59,7 +62,6 @@ CONFIGS = st.builds(
     beta_warmup=st.integers(0, 2**31 - 1),
     validation=st.none() | st.integers(0, 2**31 - 1),
     z_samples=st.integers(1, 2**24 - 1),
-    dtype=st.sampled_from(config.DTYPES),
     backend=st.sampled_from(backends.CHOICES),
     seed=st.integers(0, 2**64 - 1),
 )
@@ -90,6 +92,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "beta_warmup": 0,
         "z_samples": 1,
         "dtype": "float32",
+        "precision": "full",
         "backend": "auto",
         "seed": 0,
     }
@@ -156,6 +159,7 @@ BAD_VALUES = [
     ("epochs", 10**30, f"epochs: got 1{'0' * 30}, {WHOLE} and < 2**31"),
     ("validation", 10**30, f"validation: got 1{'0' * 30}, {WHOLE0} and < 2**31, or none"),
     ("samples", 2**24, f"samples: got 16777216, {WHOLE} and < 2**24"),
+    ("precision", "fp8", "precision: got 'fp8', expected one of full, bf16, bf16x3"),
     ("z_samples", 10**9, f"z_samples: got 1000000000, {WHOLE} and < 2**24"),
     ("data", "gr\udcffn.npy", "data: got 'gr\\udcffn.npy', expected the name of a built-in data set or the path of a "
      "file or folder in UTF-8"),

@@ -17,6 +17,7 @@ from vae_np.cli import machine
 from vae_np.cli.options import Backend, JsonFile, setting, whole, words
 from vae_np.cli.output import Output
 from vae_np.errors import InputError
+from vae_np.precision import FULL
 
 _WHATS = ("ops", "step", "eval", "profile")
 _LIBRARIES = ("numpy", "scipy", "numba", "cupy", "torch", "jax", "jaxlib")
@@ -47,6 +48,10 @@ def command(
         str | None,
         typer.Option("--against", metavar="REV", help="Compare this checkout's step with that of a git revision."),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option("--precision", metavar="NAME", help="Time steps with products in bf16 or bf16x3, too."),
+    ] = FULL,
     json_file: JsonFile = None,
 ) -> int:
     """Time the kernels against the reference, PyTorch and JAX, in turns; from a checkout only."""
@@ -68,6 +73,7 @@ def command(
     count = _threads(whole("threads", threads, None))
     chart_file = _chart_target(chart)
     chosen = backends.choose(backend)
+    _check_reduced(str(setting("precision", precision)), what, chosen, against)
     output = Output(json_file)
     if against is not None:
         if chart is not None:
@@ -75,7 +81,7 @@ def command(
         return _against(what, workload, chosen, against, count, output)
     if what == "profile":
         return _profile(workload, chosen, count, repeats, chart_file, output)
-    how = {} if backend == "cupy" else {"after": whole("after", after, None)}
+    how = {} if backend == "cupy" else {"after": whole("after", after, None), "precision": precision}
     try:
         found = interleaved.run(what, workload, chosen.name, named, count, repeats, output.say, **how)
     except interleaved.BenchError as error:
@@ -84,6 +90,7 @@ def command(
     unit = {"step": "step", "eval": "image", "ops": "call"}[what]
     environment = {
         **_environment(chosen, count),
+        "precision": "float32" if precision == FULL else precision,
         "first_calls_ms": found.first_calls_ms,
         "heats": found.heats,
         "bandwidth_gb_s": found.bandwidth_gb_s,
@@ -91,7 +98,7 @@ def command(
 
     def tell() -> None:
         output.table(
-            f"{what} at {workload}, float32, {count} thread{'s' if count > 1 else ''} for everyone, "
+            f"{what} at {workload}, {environment['precision']}, {count} thread{'s' if count > 1 else ''} for everyone, "
             f"medians of {repeats} rounds in turns, milliseconds per {unit}",
             ("", "", "first layer", "median", "quartiles", "of fastest peer", "of GEMM only"),
             [
@@ -227,6 +234,13 @@ def _threads(asked: int | None) -> int:
     if asked < most and sys.platform != "linux":
         raise InputError(f"threads: got {asked}, but only Linux can hold every library to fewer than {most}")
     return asked
+
+
+def _check_reduced(precision: str, what: str, backend: backends.Backend, against: str | None) -> None:
+    """Raises InputError, or BackendError, where nothing is timed in a precision."""
+    if precision != FULL and (what != "step" or against is not None):
+        raise InputError(f"precision: got {precision!r}, but only steps are timed in it, beside those of full products")
+    backend.check_precision(precision)
 
 
 def _chart_target(name: str | None) -> Path | None:

@@ -11,6 +11,7 @@ from vae_np.cli.options import JsonFile
 from vae_np.cli.output import Output
 from vae_np.model import LIKELIHOODS, Architecture
 from vae_np.objectives import OBJECTIVES
+from vae_np.precision import PRECISIONS
 
 _LIBRARIES = ("numpy", "scipy", "numba", "safetensors", "matplotlib", "cupy", "torch", "jax")
 
@@ -31,6 +32,10 @@ def command(json_file: JsonFile = None) -> int:
             ]
     chosen = backends.choose("auto")
     here["vector_bits"] = chosen.vector_bits
+    here["missing_precisions"] = {
+        name: why for name in PRECISIONS if (why := chosen.precision_problem(name)) is not None
+    }
+    here["precisions"] = [name for name in PRECISIONS if name not in here["missing_precisions"]]
     if chosen.used_threads is not None:
         here["threads"] = dict(zip(("count", "decided_by"), chosen.used_threads, strict=True))
 
@@ -45,6 +50,9 @@ def command(json_file: JsonFile = None) -> int:
             why = backends.missing(name)
             output.say(f"{name:<6} {_present(name) if why is None else why}")
         output.say(f"auto   {chosen.name} ({chosen.reason})")
+        for name in PRECISIONS[1:]:
+            why = chosen.precision_problem(name)
+            output.say(f"{name:<6} {why if why is not None else chosen.describe_precision(name)}")
         if chosen.used_threads is not None:
             output.say("threads {}, decided by: {}".format(*chosen.used_threads))
 

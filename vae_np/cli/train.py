@@ -107,6 +107,7 @@ def command(
         dataset = runs.load_data(settings) if resume is None else _resumed_data(folder, settings, overrides)
         settings = runs.with_absolute_paths(settings).with_values(dataset.values)
         backend = backends.choose(settings.backend, whole("threads", threads, None))
+        backend.check_precision(settings.precision)
         dataset, trainer = _trainer(settings, backend, dataset)
         if resume is not None:
             runs.resume(folder, trainer)
@@ -229,9 +230,11 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset) -> None:
     _tell_which_rows(output, dataset, len(trainer.rows))
     count = trainer.state.parameters.count
     output.say(f"model    {arch.sizes} {arch.activation}, {arch.likelihood}: {count} parameters")
+    products = trainer.backend.describe_precision(settings.precision)
     output.say(
         f"backend  {trainer.backend.name} ({trainer.backend.reason}), {settings.dtype}, "
-        f"{trainer.backend.describe('steps', arch, settings.objective, settings.samples)}, seed {settings.seed}"
+        + ("" if products is None else f"{products}, ")
+        + f"{trainer.backend.describe('steps', arch, settings.objective, settings.samples)}, seed {settings.seed}"
     )
     if (settings.objective, settings.samples) != ("elbo", 1):
         output.say(f"climbs   {settings.objective}, {settings.samples} samples of z per image")
@@ -242,7 +245,7 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset) -> None:
     note_no_image(output, dataset)
     tell_of_compilation(output, trainer.backend)
     # Compiled now, so that it counts as no step's time.
-    trainer.backend.warmup(arch, settings.dtype, evaluation=False)
+    trainer.backend.warmup(arch, settings.dtype, settings.precision, evaluation=False)
 
 
 def _tell_what_it_takes(output: Output, trainer: Trainer) -> None:
@@ -377,6 +380,7 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
         "shortened": shortened,
         "backend": trainer.backend.name,
         "dtype": settings.dtype,
+        "precision": settings.precision,
         "seed": settings.seed,
         "run": str(folder),
     }

@@ -25,6 +25,7 @@ from vae_np.errors import ConfigError, DataError
 from vae_np.model import INFERENCES, LIKELIHOODS
 from vae_np.objectives import OBJECTIVES
 from vae_np.optim import STAGES, stage_of, staged_epochs
+from vae_np.precision import FULL, PRECISIONS
 
 ACTIVATIONS = ("relu", "tanh", "softplus")
 DTYPES = ("float32", "float64")
@@ -165,7 +166,14 @@ class Config:
         "where there are fewer than 50000.",
     )
     z_samples: int = _option(1, Integer(1, bits=24), "N", "Noise draws per image when the ELBO is evaluated.")
-    dtype: str = _option("float32", Choice(DTYPES), "NAME", "Precision.")
+    dtype: str = _option("float32", Choice(DTYPES), "NAME", "Precision of parameters, sums and all but products.")
+    precision: str = _option(
+        FULL,
+        Choice(PRECISIONS),
+        "NAME",
+        "Operands of a training step's matrix products: as they are, rounded to bfloat16, or split into two of it. "
+        "Sums, parameters and evaluation stay in float32.",
+    )
     backend: str = _option(
         "auto", Choice(backends.CHOICES), "NAME", "The backend that computes; auto says which one it chose and why."
     )
@@ -185,6 +193,11 @@ class Config:
             raise ConfigError(
                 f"samples: got {self.samples}, expected at least 2 for objective score, whose baseline is the mean of "
                 "an image's other samples"
+            )
+        if self.precision != FULL and self.dtype != "float32":
+            raise ConfigError(
+                f"precision: got {self.precision!r} with dtype {self.dtype!r}, expected dtype 'float32', in which its "
+                "products are summed"
             )
         if self.inference == "local" and (self.objective, self.samples) != ("elbo", 1):
             raise ConfigError(

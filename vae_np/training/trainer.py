@@ -157,10 +157,11 @@ class Trainer:
         if self.arch.inference == "local":
             self.local = LocalPosterior.prior(len(self.rows), self.arch.latent, self.config.dtype)
         self.fused: FusedStep | None = None
-        objective, samples = self.config.objective, self.config.samples
+        objective, samples, precision = self.config.objective, self.config.samples, self.config.precision
+        self.backend.check_precision(precision, self.arch, objective, samples)
         if self.backend.unfused_step(self.arch, objective, samples) is None:
             self.fused = self.backend.fused_step(
-                self.arch, self.state, self.config.batch_size, None if objective == "elbo" else samples
+                self.arch, self.state, self.config.batch_size, None if objective == "elbo" else samples, precision
             )
 
     def _row_bytes(self) -> int:

@@ -87,6 +87,21 @@ class Vectors:
         byte = self.builder.bitcast(place, ir.IntType(8).as_pointer())
         self.call("llvm.prefetch.p0", ir.VoidType(), byte, *kinds)
 
+    def transposed(self, rows: list[Any]) -> list[Any]:
+        """The rows of a square as wide as a vector, turned in registers: log₂(width) rounds of pairwise swaps."""
+        rows, step = list(rows), 1
+        while step < self.width:
+            low = [c if not c & step else c - step + self.width for c in range(self.width)]
+            high = [c + step if not c & step else c + self.width for c in range(self.width)]
+            for i in range(self.width):
+                if not i & step:
+                    pair = rows[i], rows[i + step]
+                    for place, picks in ((i, low), (i + step, high)):
+                        order = ir.Constant(ir.VectorType(I32, self.width), picks)
+                        rows[place] = self.builder.shuffle_vector(*pair, order)
+            step *= 2
+        return rows
+
     def along(self, count: Any, carried: list[Any], body: Body) -> list[Any]:
         """body(i, mask, carried) for each vector of a row of `count` entries, the last one masked; what the last gives.
 

@@ -143,10 +143,10 @@ def gemm(
 # Numba compiles what a function calls once more with it, and the tiles are long. So `gemm` is compiled once a
 # precision, and called through its address: that takes seven times less compilation.
 _INT = types.int64
-_HUGE = 1 << 40
+HUGE = 1 << 40
 
 
-def _signature(element: Any) -> Any:
+def gemm_signature(element: Any) -> Any:
     at = types.CPointer(element)
     return types.void(at, _INT, _INT, at, _INT, _INT, at, *(_INT,) * 5, at)
 
@@ -154,11 +154,11 @@ def _signature(element: Any) -> Any:
 def _compiled(element: Any, dtype: Any) -> Any:
     def product(a, row_a, step_a, b, row_b, step_b, c, ldc, m, n, k, accumulate, scratch):
         gemm(
-            carray(a, _HUGE, dtype), 0, row_a, step_a, carray(b, _HUGE, dtype), 0, row_b, step_b,
-            carray(c, _HUGE, dtype), 0, ldc, m, n, k, accumulate, carray(scratch, _HUGE, dtype), 0,
+            carray(a, HUGE, dtype), 0, row_a, step_a, carray(b, HUGE, dtype), 0, row_b, step_b,
+            carray(c, HUGE, dtype), 0, ldc, m, n, k, accumulate, carray(scratch, HUGE, dtype), 0,
         )  # fmt: skip
 
-    return cached_cfunc(_signature(element), product)
+    return cached_cfunc(gemm_signature(element), product)
 
 
 @functools.cache

@@ -7,10 +7,10 @@ compilation is off (NUMBA_DISABLE_JIT).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 
 from vae_np._types import Array
@@ -18,7 +18,7 @@ from vae_np._types import Array
 from ..runtime.atomics import pointer
 from ..runtime.compilation import intrinsic
 from ..runtime.lowering import TILE_ROWS, VECTOR_BYTES
-from .instructions import I32, I64, Vectors, cases, rounds
+from .instructions import I64, Vectors, cases, rounds
 from .vectors import columns_of
 
 TILE_VECTORS = 2
@@ -44,6 +44,11 @@ def _tile(
 @intrinsic(_tile)
 def tile(typing, rows, vectors, a, at_a, row_a, step_a, b, at_b, ldb, c, at_c, ldc, k, lanes, accumulate):
     signature = types.void(_INT, _INT, a, _INT, _INT, _INT, b, _INT, _INT, c, _INT, _INT, _INT, _INT, _INT)
+    return signature, tile_code(Vectors.fma)
+
+
+def tile_code(multiply_add: Callable[[Vectors, Any, Any, Any], Any]) -> Any:
+    """The code of a register tile for a multiply-add of vectors (v, a, b, sum); arguments as `tile` has them."""
 
     def code(context, builder, sig, args):
         v = Vectors(context, builder, sig.args[2].dtype)
@@ -64,16 +69,17 @@ def tile(typing, rows, vectors, a, at_a, row_a, step_a, b, at_b, ldb, c, at_c, l
         for case in cases(builder, shape, sizes, "tile"):
             m, n, whole = sizes[case]
             masks = [None] * (n - 1) + [None if whole else mask]
-            totals = _tile_sums(v, m, pa, row_a, step_a, pb, ldb, masks, k)
+            totals = _tile_sums(v, multiply_add, m, pa, row_a, step_a, pb, ldb, masks, k)
             _write_tile(v, totals, pc, ldc, masks, accumulate)
         return context.get_dummy_value()
 
-    return signature, code
+    return code
 
 
 def _tile_sums(
-    v: Vectors, rows: int, a: Any, row_a: Any, step_a: Any, b: Any, ldb: Any, masks: list[Any], k: Any
-) -> list[list[Any]]:
+    v: Vectors, multiply_add: Any, rows: int, a: Any, row_a: Any, step_a: Any, b: Any, ldb: Any, masks: list[Any],
+    k: Any,
+) -> list[list[Any]]:  # fmt: skip
     """The sums of a register tile, vector by vector of each of its rows: all of k in one loop."""
     builder = v.builder
     # Row addresses as few bases plus 1, 2 and 3 rows, which is what the address modes of x86 hold.
@@ -95,7 +101,7 @@ def _tile_sums(
             scalar = builder.load(builder.gep(at_a[group], [multiples[rest]]) if rest else at_a[group])
             scalar.align = v.align
             row = v.splat(scalar)
-            updated += [v.fma(row, vector, sums[i * len(masks) + j]) for j, vector in enumerate(vectors)]
+            updated += [multiply_add(v, row, vector, sums[i * len(masks) + j]) for j, vector in enumerate(vectors)]
         return [builder.gep(at_b, [ldb]), *(builder.gep(base, [step_a]) for base in at_a), *updated]
 
     totals = rounds(builder, k, [b, *bases, *[v.zero] * (rows * len(masks))], add)[1 + len(bases) :]
@@ -153,7 +159,7 @@ def copy_rows(typing, vectors, a, at_a, lda, rows, lanes, out, at_out, ldo):
 
 
 def _transpose_tile(a: Array, at_a: int, lda: int, out: Array, at_out: int, ldo: int) -> None:
-    """out[j, i] = a[i, j] for a square as wide as a vector, in registers: log₂(width) rounds of pairwise swaps."""
+    """out[j, i] = a[i, j] for a square as wide as a vector, in registers."""
     width = VECTOR_BYTES // a.itemsize
     for i in range(width):
         for j in range(width):
@@ -170,17 +176,7 @@ def transpose_tile(typing, a, at_a, lda, out, at_out, ldo):
         source = pointer(context, builder, sig.args[0], a, at_a)
         target = pointer(context, builder, sig.args[3], out, at_out)
         rows = [v.load(builder.gep(source, [builder.mul(lda, I64(i))])) for i in range(v.width)]
-        step = 1
-        while step < v.width:
-            low = [c if not c & step else c - step + v.width for c in range(v.width)]
-            high = [c + step if not c & step else c + v.width for c in range(v.width)]
-            for i in range(v.width):
-                if not i & step:
-                    pair = rows[i], rows[i + step]
-                    for place, picks in ((i, low), (i + step, high)):
-                        rows[place] = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, v.width), picks))
-            step *= 2
-        for i, row in enumerate(rows):
+        for i, row in enumerate(v.transposed(rows)):
             v.store(row, builder.gep(target, [builder.mul(ldo, I64(i))]))
         return context.get_dummy_value()
 

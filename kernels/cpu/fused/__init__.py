@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...arguments import OBJECTIVES, unsupported
+from .precision import instructions_here, precision_line, precision_problem
 from .step import FusedStep
 
-__all__ = ["OBJECTIVES", "FusedStep", "unsupported"]
+__all__ = ["OBJECTIVES", "FusedStep", "instructions_here", "precision_line", "precision_problem", "unsupported"]

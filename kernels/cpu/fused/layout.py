@@ -15,14 +15,17 @@ from vae_np.model import Architecture, Parameters, aligned_zeros
 from vae_np.step import TrainingState
 
 from ...arguments import ACTIVATIONS
-from ..engine.products import gemm_address, scratch_size
+from ..engine.products import scratch_size
 from ..engine.vectors import SUM_VECTORS
 from ..likelihoods import LANES
 from ..runtime.lowering import TILE_ROWS, VECTOR_BYTES
+from .precision import Product
 
 # Entries of weight gradient that one unit computes: they stay in the second cache until Adam has used them.
 _UNIT_ENTRIES = 24_576
 _FIRST_CACHE = 40_960
+# Rows of weights of a unit whose product rounds its operands: each unit rounds all of dy.
+_ROUNDING_UNIT_ROWS = 256
 # From this many rows a thread on, `gemm` turns the panels of W while it copies them; below, threads share the turning.
 _TURN_ROWS = 200
 
@@ -196,10 +199,12 @@ class Buffers(NamedTuple):
     bound: Array
 
 
-def make_buffers(arch: Architecture, state: TrainingState, batch: int, samples: int | None, threads: int) -> Buffers:
+def make_buffers(
+    arch: Architecture, state: TrainingState, batch: int, samples: int | None, threads: int, product: Product
+) -> Buffers:
     """The buffers of a step, with its plan laid out in them."""
     real, count = state.parameters.dtype, samples or 1
-    plan, layers, layers_back, units, size = _lay_out(arch, state.parameters, batch, samples, threads)
+    plan, layers, layers_back, units, size = _lay_out(arch, state.parameters, batch, samples, threads, product)
     # A row of pixels at a time, or sixteen rows of latents.
     words = max(64 * ((arch.latent + 3) // 4), 5 * ((arch.features + 3) // 4))
     return Buffers(
@@ -257,7 +262,7 @@ class _Workspace:
 
 
 def _lay_out(
-    arch: Architecture, parameters: Parameters, batch: int, samples: int | None, threads: int
+    arch: Architecture, parameters: Parameters, batch: int, samples: int | None, threads: int, product: Product
 ) -> tuple[Any, Any, Any, Any, int]:
     """The records of the plan, of the layers both ways and of the units, and how many entries the workspace has."""
     real, depth = parameters.dtype, len(arch.hidden)
@@ -292,10 +297,11 @@ def _lay_out(
         layer["ld"], layer["result"] = ld, work.take(rows * ld)
         layer["dresult"] = layer["result"] if number == output else work.take(rows * ld)
         layer["turned_ld"] = work.row(inputs)
-        if number > 0 and rows // threads < _TURN_ROWS:
+        if number > 0 and rows // threads < _TURN_ROWS and not product.rounds:
             layer["turned"] = work.take(work.row(inputs) * outputs)
         is_product = number > 0 or arch.likelihood != "bernoulli"
-        units += _units(number, rows, inputs, outputs, is_product=is_product)
+        least = 0 if not is_product else _ROUNDING_UNIT_ROWS if product.rounds else 96 if rows >= 256 else TILE_ROWS
+        units += _units(number, inputs, outputs, least)
     # The costly ones first, so that the threads end together.
     units.sort(key=lambda u: -layers[u[0]]["outputs"] * (u[2] - u[1]) * (layers[u[0]]["rows"] if u[0] else batch // 4))
 
@@ -332,7 +338,7 @@ def _lay_out(
         "unit_gradient": work.take(threads * gradient), "unit_gradient_size": gradient,
         "gemm_scratch": work.take(threads * gemm), "gemm_scratch_size": gemm, "row_share": row_share,
         "kept_z": kept_z, "kept_eps": kept_eps, "kept_share": kept_share,
-        "kl_terms": work.take(batch * arch.latent), "gemm": gemm_address(real), "forward_strip": forward_strip,
+        "kl_terms": work.take(batch * arch.latent), "gemm": product.address, "forward_strip": forward_strip,
         "gradient_strip": gradient_strip,
     }.items():  # fmt: skip
         plan[field] = value
@@ -341,10 +347,12 @@ def _lay_out(
     return plan, layers, layers_back, cut, work.size
 
 
-def _units(layer: int, rows: int, inputs: int, outputs: int, *, is_product: bool) -> list[tuple[int, int, int]]:
-    """The fields of a layer's units: rows of its weights, in parts that stay in the second cache."""
+def _units(layer: int, inputs: int, outputs: int, least: int) -> list[tuple[int, int, int]]:
+    """The fields of a layer's units: rows of its weights, in parts that stay in the second cache.
+
+    A product has at least so many rows, in whole tiles: more where panels that each unit copies are long.
+    """
     count = max(1, _UNIT_ENTRIES // outputs)
-    if is_product:
-        # More rows where the batch is long: its panels are copied once a unit.
-        count = max(TILE_ROWS, count // TILE_ROWS * TILE_ROWS, 96 if rows >= 256 else 0)
+    if least > 0:
+        count = max(least, count // TILE_ROWS * TILE_ROWS)
     return [(layer, first, min(first + count, inputs)) for first in range(0, inputs, count)]

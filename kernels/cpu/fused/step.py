@@ -20,6 +20,7 @@ from vae_np._types import Array
 from vae_np.elbo import Terms
 from vae_np.model import Architecture
 from vae_np.optim import adagrad_update
+from vae_np.precision import FULL
 from vae_np.step import Optimiser, TrainingState
 
 from ...arguments import BYTE, check_batch, check_fused, unsupported
@@ -43,6 +44,7 @@ from ..runtime.team import (
 )
 from .bound import weigh_samples
 from .layout import Buffers, make_buffers
+from .precision import product_for
 from .rows import backward_rows, forward_rows, has_few_ones, turn_weights
 from .update import active_rows, update_unit
 
@@ -110,15 +112,27 @@ class FusedStep:
     """The training step of one architecture, state and batch size, with its buffers and threads.
 
     The objective is the ELBO, or with `samples` IWAE's bound of so many samples. It changes the same buffers as
-    `vae_np.step.training_step` and returns the same terms, within the kernels' tolerance. Raises InputError for an
-    architecture that has no fused step, and for less than one sample.
+    `vae_np.step.training_step` and returns the same terms, within the kernels' tolerance. In another `precision` than
+    full, its matrix products round their operands, as `vae_np.precision` does, by the fastest instructions that the
+    processor has unless they are named. Raises InputError for an architecture that has no fused step, for less than one
+    sample, and for a precision that this processor lacks.
     """
 
-    def __init__(self, arch: Architecture, state: TrainingState, batch: int, samples: int | None = None) -> None:
+    def __init__(
+        self,
+        arch: Architecture,
+        state: TrainingState,
+        batch: int,
+        samples: int | None = None,
+        *,
+        precision: str = FULL,
+        instructions: str | None = None,
+    ) -> None:
         check_fused(unsupported(arch), samples)
+        product = product_for(state.parameters.dtype, precision, instructions)
         self.arch, self.state, self.batch, self.samples = arch, state, batch, samples
         self._threads = POOL.threads
-        self._buffers = make_buffers(arch, state, batch, samples, self._threads)
+        self._buffers = make_buffers(arch, state, batch, samples, self._threads, product)
         self._plan, self._constants = self._buffers.plan[0], self._buffers.constants[0]
         self._adam = self._constants["adam"]
         first = self._buffers.layers[0]
