@@ -35,7 +35,7 @@ LN2 = float.fromhex("0x1.62e42fefa39efp-1")
 HALF_PI = float.fromhex("0x1.921fb54442d18p+0")
 SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
 
-# Taylor coefficients, lowest power first; on the reduced range the next term would be below 5e-17 of the sum.
+# Taylor coefficients, lowest power first; on the reduced range the next term would be below 7e-17 of the sum.
 LOG_SERIES = tuple(2.0 / (2 * k + 1) for k in range(10))
 SIN_SERIES = tuple((-1.0) ** k / math.factorial(2 * k + 1) for k in range(8))
 COS_SERIES = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(9))
