@@ -450,6 +450,8 @@ def test_config_round_trip_through_toml(tmp_path: Path, settings_: dict[str, Any
         settings_["samples"] = max(2, settings_.get("samples", 2))
     if settings_.get("inference") == "local":
         settings_ |= {"objective": "elbo", "samples": 1}
+    if settings_.get("precision", "full") != "full":
+        settings_["dtype"] = "float32"
     if settings_.get("schedule", "constant") != "constant":
         settings_["epochs"] = min(staged_epochs(STAGES), settings_.get("epochs", 1))
     if settings_.get("standardize"):

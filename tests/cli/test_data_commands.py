@@ -391,7 +391,7 @@ def test_a_dry_run_says_what_it_understood_and_what_it_takes_and_writes_nothing(
     np.save("table.npy", np.random.default_rng(0).normal(3, 2, (500, 4)))
     said = good("train", "--data", "table.npy", "--likelihood", "normal", "--epochs", 50, "--dry-run").out
     for line in (r"data +table.npy: 405 training, 45 validation and 50 test rows of 4",
-                 r"values +numbers from -?\d.*: real", r"memory +\d+ MB in this process",
+                 r"values +numbers from -?\d.*: real", r"memory +[\d.]+ [MG]B in this process",
                  r"time +about [\d.]+ s for 150 steps, at \d+ per second"):  # fmt: skip
         assert re.search(f"^{line}", said, re.MULTILINE), line
     assert [path.name for path in tmp_path.iterdir()] == ["table.npy"]
