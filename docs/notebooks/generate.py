@@ -9,6 +9,7 @@ The notebooks are kept without outputs; a test runs each from top to bottom and 
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 from pathlib import Path
@@ -85,6 +86,8 @@ page.
 CLAIM = """rows = claims[{number}](seed)
 print(as_text(rows))"""
 
+NOTES = """print(*chapter.notes(seed), sep="\\n")"""
+
 FIGURES = """for label, figure in chapter.figures(seed).items():
     print(label)
     display(figure)"""
@@ -107,6 +110,8 @@ def notebook(name: str) -> dict[str, Any]:
         mark, statement = CLAIMS[number]
         about = inspect.cleandoc(compute.__doc__ or "")
         cells += [markdown(f"## Claim {number}: {statement} [{mark}]\n\n{about}"), code(CLAIM.format(number=number))]
+    if hasattr(importlib.import_module(module_of(name)), "notes"):
+        cells += [markdown("## Notes"), code(NOTES)]
     cells += [markdown("## Figures"), code(FIGURES)]
     for index, cell in enumerate(cells):
         cell["id"] = f"cell-{index}"
