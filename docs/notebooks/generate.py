@@ -103,7 +103,7 @@ def notebook(name: str) -> dict[str, Any]:
             f"[the derivation](../derivation/{name}.md).\n\n**Change this first.** {sentence} Change the last line of "
             "the second cell below, and run all cells again; a claim that then fails shows what it rests on."
         ),
-        code(START.format(name=name, module=module_of(name))),
+        code(_start(name, has_claims=bool(functions))),
         code(change),
     ]
     for number, compute in functions.items():
@@ -117,6 +117,12 @@ def notebook(name: str) -> dict[str, Any]:
         cell["id"] = f"cell-{index}"
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def _start(name: str, *, has_claims: bool) -> str:
+    """The first cell; it names nothing that a chapter without claims would not use."""
+    lines = START.format(name=name, module=module_of(name)).splitlines()
+    return "\n".join(line for line in lines if has_claims or not ("claims" in line or "import study" in line))
 
 
 def module_of(name: str) -> str:

@@ -65,7 +65,8 @@ def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path) -> None:
     assert (verdicts > 3) == bool(study.claims_of(name))
     assert "FAIL" not in text
     chapter = importlib.import_module(generate.module_of(name))
-    assert all(note in text for note in chapter.notes(0))
+    # Some end in what the clock said.
+    assert all(note[:30] in text for note in chapter.notes(0))
     pictures = [
         output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
         if "image/png" in output.get("data", {})
