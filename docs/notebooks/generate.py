@@ -122,7 +122,8 @@ def notebook(name: str) -> dict[str, Any]:
 def _start(name: str, *, has_claims: bool) -> str:
     """The first cell; it names nothing that a chapter without claims would not use."""
     lines = START.format(name=name, module=module_of(name)).splitlines()
-    return "\n".join(line for line in lines if has_claims or not ("claims" in line or "import study" in line))
+    kept = [line for line in lines if has_claims or not ("claims" in line or "import study" in line)]
+    return "\n".join(kept).replace("\n\n\n", "\n\n")
 
 
 def module_of(name: str) -> str:
