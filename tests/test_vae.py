@@ -614,7 +614,7 @@ def test_an_error_state_of_the_callers_changes_nothing(likelihood: str, tmp_path
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_seed_may_be_a_generator_or_left_to_chance() -> None:
+def test_a_seed_may_be_a_generator_or_left_to_chance(tmp_path: Path) -> None:
     first, again, after = (VAE(4, hidden=(3,), latent=2, seed=seed) for seed in (
         np.random.default_rng(3), np.random.default_rng(3), 5
     ))  # fmt: skip
@@ -626,6 +626,9 @@ def test_a_seed_may_be_a_generator_or_left_to_chance() -> None:
     x = np.array([[0.0, 1, 0, 1]])
     assert first.elbo(x, seed=np.random.default_rng(1)).elbo == first.elbo(x, seed=np.random.default_rng(1)).elbo
     assert first.elbo(x).elbo == first.elbo(x, seed=first.config.seed).elbo
+    first.save(tmp_path / "run")
+    loaded = VAE.load(tmp_path / "run", seed=np.random.default_rng(1))
+    assert loaded.config.seed == np.random.default_rng(1).integers(2**63)
     # The model keeps the number, so that what chance gave can be had again.
     chance = VAE(4, hidden=(3,), latent=2, seed=None)
     assert chance.config.seed != VAE(4, hidden=(3,), latent=2, seed=None).config.seed

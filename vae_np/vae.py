@@ -484,7 +484,7 @@ class VAE:
             "hidden": arch.hidden,
             "dtype": str(weights.parameters["decoder.out.bias"].dtype),
             "backend": backend,
-            "seed": config.seed if seed is None else seed,
+            "seed": config.seed if seed is None else noise.seed_of(seed),
         }
         vae = cls(own.pop("features"), threads=threads, **own)
         vae._values = values_of(weights, of_run, run) if values is None else _named(values)

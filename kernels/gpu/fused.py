@@ -295,9 +295,9 @@ class _Steps:
 
         An interrupt is heard after a call: from the first assignment on there is none, so that all is done or nothing.
         """
-        state = self.state
-        into = state.parameters.flat, state.first_moment.flat, state.second_moment.flat
-        parameters, first, second = (device().get(there) for there, _ in self._buffers())
+        state, buffers = self.state, self._buffers()
+        into = [here for _, here in buffers]
+        parameters, first, second = (device().get(there) for there, _ in buffers)
         into[0][...], into[1][...], into[2][...] = parameters, first, second
         state.step += steps
 
