@@ -52,7 +52,8 @@ _CALLS = {
     "active_rows": FIRST,
     "_affine_rows": PRODUCTS, "_input_gradient_rows": PRODUCTS, "_activation_rows": PRODUCTS,
     "call_gemm": PRODUCTS, "column_sums": PRODUCTS,
-    "bernoulli_step_row": LIKELIHOOD, "weigh_samples": LIKELIHOOD,
+    "bernoulli_step_row": LIKELIHOOD, "normal_step_row": LIKELIHOOD, "normal_scales": LIKELIHOOD,
+    "weigh_samples": LIKELIHOOD,
     "adam_range": ADAM,
     "fill_normals": NOISE, "sample_row": NOISE, "kl_terms": NOISE, "backward_row": NOISE,
     "turn_weights": TURNED,
@@ -65,6 +66,8 @@ _TRIADS = {"64 KiB": 2**16, "4 MiB": 2**22, "16 MiB": 2**24, "384 MiB": 3 * 2**2
 # Floating-point operations of a pixel's Bernoulli term and gradient, a multiply-add as two, counted in
 # `bernoulli_step_row` of `kernels/cpu/likelihoods.py`: 20 of e⁻ˡ, 6 of the rest, 2 of the product that is folded.
 _BERNOULLI_FLOP = 28
+# Of a pixel's term under a normal likelihood in `normal_step_row`: a difference, three products and a sum.
+_NORMAL_FLOP = 5
 
 
 @numba.extending.intrinsic
@@ -149,14 +152,16 @@ def _clocked(function: Dispatcher, clocks: Clocks, inside: str = "") -> Dispatch
 
 
 def _update_by_layer(function: Dispatcher, clocks: Clocks) -> Dispatcher:
-    """`update_unit` under two names: the first layer's units, which sum rows, and the others, which multiply."""
+    """`update_unit` under two names: the first layer's units where they sum rows, and all others, which multiply."""
     of_first, of_others = (
         clocks.around(name, _clocked(function, clocks, name)) for name in ("update_unit 0", "update_unit")
     )
 
     @numba.njit(nogil=True, error_model="numpy", forceinline=True, pipeline_class=Compiler)
-    def update(buffers: Any, unit: Any, part: Any) -> Any:
-        return of_first(buffers, unit, part) if unit.layer == 0 else of_others(buffers, unit, part)
+    def update(buffers: Any, unit: Any, part: Any, is_sparse: Any) -> Any:
+        if unit.layer == 0 and is_sparse:
+            return of_first(buffers, unit, part, is_sparse)
+        return of_others(buffers, unit, part, is_sparse)
 
     return update
 
@@ -199,18 +204,23 @@ def work(workload: Workload) -> dict[str, tuple[float, float, int]]:
     A product reads both factors and writes the result once; a sum of rows reads a row for each active pixel.
     """
     arch, batch = workload.arch, workload.batch
-    active = float(given_batches(workload)[0].sum(dtype=np.int64)) / len(given_batches(workload)[0])
     width, parameters = arch.hidden[0], parameter_count(workload)
-    # The first two are the first layer's, which is no product here.
-    products = step_products(workload)[2:]
+    products, first = step_products(workload), {}
+    if arch.is_bernoulli:
+        # The first two are the first layer's, which is no product then.
+        products = products[2:]
+        active = float(given_batches(workload)[0].sum(dtype=np.int64)) / len(given_batches(workload)[0])
+        moved_first = 8 * active * width + 8 * batch * width
+        first = {FIRST: (2 * active * width, moved_first, 4 * arch.features * width)}
     moved = sum(4 * (a.size + b.size + out.size) for a, b, out in products)
     pixels = workload.decoded * arch.features
     turned = sum(np.prod(shape) for name, shape in arch.shapes().items() if name.endswith("weight"))
     turned -= arch.features * width
+    flop, seen = (_BERNOULLI_FLOP, 0) if arch.is_bernoulli else (_NORMAL_FLOP, 4 * batch * arch.features)
     return {
-        FIRST: (2 * active * width, 8 * active * width + 8 * batch * width, 4 * arch.features * width),
+        **first,
         PRODUCTS: (sum(2.0 * out.size * a.shape[1] for a, b, out in products), moved, moved),
-        LIKELIHOOD: (_BERNOULLI_FLOP * pixels, 8 * pixels, 4 * pixels),
+        LIKELIHOOD: (flop * pixels, 8 * pixels + seen, 4 * pixels + seen),
         ADAM: (12 * parameters, ADAM_BYTES * parameters, ADAM_BYTES // 2 * parameters),
         TURNED: (0, 8 * float(turned), 8 * int(turned)),
     }
@@ -224,10 +234,10 @@ def bound(of: tuple[float, float, int], gflops: float, gb_s: dict[str, float]) -
 
 
 def run(name: str, threads: int, rounds: int, note: Callable[[str], None]) -> dict[str, Any]:
-    """The profile of a workload, as the JSON has it. Raises BenchError for one whose step has no sparse first layer."""
+    """The profile of a workload, as the JSON has it. Raises BenchError for one whose step is not fused."""
     workload, backend = WORKLOADS[name], backends.choose("numba")
-    if backend.unfused(workload.arch) is not None or not workload.arch.is_bernoulli:
-        raise BenchError(f"workload: got {name!r}, expected one whose step is fused, on sparse x")
+    if backend.unfused(workload.arch) is not None:
+        raise BenchError(f"workload: got {name!r}, expected one whose step is fused")
     with confine(threads):
         note("compiling the step with clocks in it, which is not kept")
         state = trained(name, backend.name, workload.epoch)

@@ -5,6 +5,7 @@ No time is asserted anywhere: the clocks here are random numbers of a fixed seed
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 from collections.abc import Iterator
@@ -174,6 +175,15 @@ def test_a_step_with_clocks_in_it_is_the_step_and_every_phase_is_clocked() -> No
     assert all(ms > 0 for ms in found.values())
 
 
+@NEEDS_KERNELS
+def test_clocked_functions_take_what_the_steps_own_functions_take() -> None:
+    """Without compiling either: what is put in a function's place is called as that function is."""
+    profile = load("profile_step")
+    own = profile.fused.update_unit
+    replaced = profile._update_by_layer(own, profile.Clocks())
+    assert list(inspect.signature(replaced.py_func).parameters) == list(inspect.signature(own.py_func).parameters)
+
+
 def test_a_phase_is_what_its_own_calls_leave() -> None:
     profile = load("profile_step")
     counted = {
@@ -200,6 +210,11 @@ def test_what_a_phase_has_to_do_is_counted_from_the_shapes() -> None:
     # 784-400-20 at batch 128: heads (3 products), decoder's two layers (3 each), of 2 m n k each.
     assert found["products"][0] == 2 * 128 * 3 * (400 * 40 + 20 * 400 + 400 * 784)
     assert found["Adam"][1] == 24 * (784 * 400 + 400 + 2 * (400 * 20 + 20) + 20 * 400 + 400 + 400 * 784 + 784)
+    # On dense x the first layer has two products more, and no rows to sum.
+    dense = profile.work(workloads.WORKLOADS["pt-grey"])
+    assert dense["products"][0] - found["products"][0] == 2 * 2 * 128 * 784 * 400
+    assert "first layer" in found
+    assert "first layer" not in dense
     assert profile.bound((2e6, 1e6, 100), 100, {"64 KiB": 50}) == (0.02, "triad of 64 KiB")
     assert profile.bound((9e6, 1e6, 100), 100, {"64 KiB": 50}) == (0.09, "multiply-adds")
 
