@@ -42,9 +42,8 @@ from vae_np.kernels.cpu.runtime.team import Team
 
 __all__ = ["BenchError", "clocked_step", "run"]
 
-FIRST, PRODUCTS, LIKELIHOOD, ADAM, NOISE, TURNED, WAITING, REST = PHASES = (
-    "first layer", "products", "likelihood", "Adam", "noise and latents", "weights turned", "waiting",
-    "between steps",
+FIRST, PRODUCTS, LIKELIHOOD, ADAM, NOISE, WAITING, REST = PHASES = (
+    "first layer", "products", "likelihood", "Adam", "noise and latents", "waiting", "between steps",
 )  # fmt: skip
 # The calls that belong to a phase, wherever the step makes them. What is left of a function in `_AROUND` when those
 # inside it are taken away, is the first layer's own: loops that call nothing worth a clock.
@@ -56,7 +55,6 @@ _CALLS = {
     "weigh_samples": LIKELIHOOD,
     "adam_range": ADAM,
     "fill_normals": NOISE, "sample_row": NOISE, "kl_terms": NOISE, "backward_row": NOISE,
-    "turn_weights": TURNED,
     "complete": WAITING,
 }  # fmt: skip
 _AROUND = ("forward_rows", "update_unit")
@@ -214,15 +212,12 @@ def work(workload: Workload) -> dict[str, tuple[float, float, int]]:
         first = {FIRST: (2 * active * width, moved_first, 4 * arch.features * width)}
     moved = sum(4 * (a.size + b.size + out.size) for a, b, out in products)
     pixels = workload.decoded * arch.features
-    turned = sum(np.prod(shape) for name, shape in arch.shapes().items() if name.endswith("weight"))
-    turned -= arch.features * width
     flop, seen = (_BERNOULLI_FLOP, 0) if arch.is_bernoulli else (_NORMAL_FLOP, 4 * batch * arch.features)
     return {
         **first,
         PRODUCTS: (sum(2.0 * out.size * a.shape[1] for a, b, out in products), moved, moved),
         LIKELIHOOD: (flop * pixels, 8 * pixels + seen, 4 * pixels + seen),
         ADAM: (12 * parameters, ADAM_BYTES * parameters, ADAM_BYTES // 2 * parameters),
-        TURNED: (0, 8 * float(turned), 8 * int(turned)),
     }
 
 

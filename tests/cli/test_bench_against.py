@@ -199,7 +199,7 @@ def test_a_phase_is_what_its_own_calls_leave() -> None:
     found = profile.by_phase(Clocks, 1, 2, 1e-3)
     in_ns = {phase: round(2e6 * ms) for phase, ms in found.items()}
     assert in_ns == {
-        "first layer": 50, "products": 95, "likelihood": 20, "Adam": 45, "noise and latents": 0, "weights turned": 0,
+        "first layer": 50, "products": 95, "likelihood": 20, "Adam": 45, "noise and latents": 0,
         "waiting": 8, "between steps": 2000 - 218,
     }  # fmt: skip
 

@@ -32,9 +32,10 @@ from .vectors import equal_share, in_vectors
 
 # Pairs of a block of the depth, rows of a block of A, columns of a panel of B.
 BLOCK_PAIRS, BLOCK_ROWS, PANEL = 256, 512, BLOCK_SQUARES * SQUARE
-# Rows of pairs in the first cache would meet in few sets of it without a vector more.
-_ROW = BLOCK_PAIRS + SQUARE
-_AT_PANEL = BLOCK_ROWS * _ROW
+# Rows of pairs in the first cache would meet in few sets of it without a vector more. Tile registers take a row's pairs
+# one after the other, dot products the rows' pairs of one place.
+_ROW, _PLACE = BLOCK_PAIRS + SQUARE, BLOCK_ROWS + SQUARE
+_AT_PANEL = max(BLOCK_ROWS * _ROW, BLOCK_PAIRS * _PLACE)
 _AT_EDGE = _AT_PANEL + BLOCK_PAIRS * PANEL
 assert 4 * (_AT_EDGE + PANEL * PANEL) <= SCRATCH_BYTES
 # Which parts of A and B are multiplied, True for the rest: the small products first.
@@ -51,7 +52,7 @@ def _by_dots(
     for tiles_left in range((rows + TILE_ROWS - 1) // TILE_ROWS, 0, -1):
         some = equal_share(rows - i, tiles_left)
         pair_tile(
-            some, vectors, scratch, at_scratch + i * _ROW, _ROW, 1, scratch, at_scratch + _AT_PANEL, PANEL,
+            some, vectors, scratch, at_scratch + i, _PLACE, scratch, at_scratch + _AT_PANEL, PANEL,
             c, at_c + i * ldc, ldc, pairs, lanes, accumulate,
         )  # fmt: skip
         i += some
@@ -92,7 +93,8 @@ def _by_tiles(
 
 def product_of(instructions: str, precision: str) -> Any:
     """`gemm` on operands in bfloat16, by `amx` or `avx512`, in `bf16` or `bf16x3`."""
-    multiply = _by_tiles if instructions == "amx" else _by_dots
+    by_dots = instructions != "amx"
+    multiply, ld = (_by_dots, _PLACE) if by_dots else (_by_tiles, _ROW)
     parts = PARTS[precision]
 
     @njit()
@@ -115,8 +117,8 @@ def product_of(instructions: str, precision: str) -> Any:
                 for m0 in range(0, m, BLOCK_ROWS):
                     rows = min(BLOCK_ROWS, m - m0)
                     pair_up(
-                        across_a, False, rest_a, a, at_a + m0 * row_a + 2 * p0 * step_a, lda, depth, rows,
-                        scratch, at_scratch, _ROW,
+                        across_a, by_dots, rest_a, a, at_a + m0 * row_a + 2 * p0 * step_a, lda, depth, rows,
+                        scratch, at_scratch, ld,
                     )  # fmt: skip
                     for n0 in range(0, n, PANEL):
                         columns = min(PANEL, n - n0)

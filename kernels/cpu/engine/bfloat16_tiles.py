@@ -19,7 +19,7 @@ from ..runtime.atomics import pointer
 from ..runtime.compilation import intrinsic
 from .bfloat16_pairs import SQUARE
 from .instructions import I64, Vectors, call, cases, rounds
-from .tile import tile_code
+from .tile import tile_code, tile_signature
 from .vectors import columns_of
 
 # Squares of rows and of columns of a block: four sums, and two operands each way, are all eight tile registers.
@@ -36,7 +36,7 @@ def _numbers(pairs: Array) -> Array:
 
 
 def _pair_tile(
-    rows: int, vectors: int, a: Array, at_a: int, row_a: int, step_a: int, b: Array, at_b: int, ldb: int,
+    rows: int, vectors: int, a: Array, at_a: int, step_a: int, b: Array, at_b: int, ldb: int,
     c: Array, at_c: int, ldc: int, k: int, lanes: int, accumulate: int,
 ) -> None:  # fmt: skip
     """`tile` for pairs: C[i, :] (+)= Σ_p A[i, p]·B[p, :], k pairs deep, each a sum of two products."""
@@ -44,7 +44,7 @@ def _pair_tile(
     for i in range(rows):
         total = np.zeros(columns, np.float32)
         for p in range(k):
-            left = _numbers(a[at_a + i * row_a + p * step_a :][:1])
+            left = _numbers(a[at_a + i + p * step_a :][:1])
             right = _numbers(b[at_b + p * ldb : at_b + p * ldb + columns])
             for half in (1, 0):
                 total += left[:, half] * right[:, half]
@@ -60,9 +60,8 @@ def _add_dots(v: Vectors, a: Any, b: Any, total: Any) -> Any:
 
 
 @intrinsic(_pair_tile)
-def pair_tile(typing, rows, vectors, a, at_a, row_a, step_a, b, at_b, ldb, c, at_c, ldc, k, lanes, accumulate):
-    signature = types.void(_INT, _INT, a, _INT, _INT, _INT, b, _INT, _INT, c, _INT, _INT, _INT, _INT, _INT)
-    return signature, tile_code(_add_dots)
+def pair_tile(typing, rows, vectors, a, at_a, step_a, b, at_b, ldb, c, at_c, ldc, k, lanes, accumulate):
+    return tile_signature(a, b, c), tile_code(_add_dots)
 
 
 def _begin_tiles() -> None:

@@ -64,6 +64,11 @@ class Vectors:
         """The address `vectors` vectors after a place."""
         return self.builder.gep(place, [I64(vectors * self.width)])
 
+    def alias(self, value: Any) -> Any:
+        """The same address or integer under another name: LLVM does not see that both are one."""
+        kind = ir.FunctionType(value.type, [value.type])
+        return self.builder.asm(kind, "", "=r,0", [value], side_effect=False)
+
     def load(self, place: Any, mask: Any = None) -> Any:
         """The vector at a place; zero in the lanes that the mask leaves out, which are not read."""
         at = self.builder.bitcast(place, self.type.as_pointer())

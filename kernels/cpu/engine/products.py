@@ -2,7 +2,7 @@
 
     for each block of k                                  whose rows of B, a panel wide, fit the first cache
         for each block of rows of A                      which fits the second cache
-            copy that block of A, in tiles               only where its strides are bad
+            turn that block of A, or copy it, in tiles   not where its columns lie as wanted, for few panels
             for each panel of columns of B               two vectors wide
                 copy the panel, or turn it               only for many rows, or where B's rows are its columns
                 for each tile of rows
@@ -28,12 +28,12 @@ from vae_np._types import Array
 from ..runtime.atomics import pointer
 from ..runtime.compilation import cached_cfunc, intrinsic, njit
 from ..runtime.lowering import TILE_ROWS, VECTOR_BYTES
-from .tile import TILE_VECTORS, copy_rows, tile, transpose_tile
+from .tile import TILE_VECTORS, copy_rows, pack_square, tile, transpose_tile
 from .vectors import equal_share, in_vectors
 
 # A panel of B (k × one tile's columns) stays in the first cache, a block of A in the second.
 PANEL_K = 400
-BLOCK_ROWS = 264
+BLOCK_ROWS = 264 // TILE_ROWS * TILE_ROWS
 # Bytes of scratch per thread: one panel of B and one block of A.
 SCRATCH_BYTES = PANEL_K * TILE_VECTORS * VECTOR_BYTES + 8 * BLOCK_ROWS * PANEL_K
 # Below so many rows the processor finds the next rows of a panel in time by itself, and copying them first only costs.
@@ -41,6 +41,9 @@ _PACK_ROWS = 20 * TILE_ROWS
 # Where a column falls into few sets of the first cache, a copy pays from here on: a stride of whole quarter pages.
 _PACK_ALIASED_ROWS = 6 * TILE_ROWS
 _ALIASING = 1024
+# Where so many panels read a block of A, it is copied although its columns lie as they are wanted: entries that follow
+# each other fill their lines of the cache, and few pages.
+_PACK_PANELS = 4
 
 
 @register_jitable
@@ -51,14 +54,19 @@ def scratch_size(itemsize: int) -> int:
 
 @njit()
 def _pack_a(a: Array, at: int, row: int, step: int, rows: int, k: int, out: Array, at_out: int) -> None:
+    """out[j, i] = A[i, j], for a tile's rows: what `tile` reads, entry after entry."""
+    width = VECTOR_BYTES // a.itemsize
     if row == 1:
-        for j in range(k):
-            for i in range(rows):
-                out[at_out + j * rows + i] = a[at + i + j * step]
-    else:
+        vectors, lanes = in_vectors(rows, width)
+        copy_rows(vectors, a, at, step, k, lanes, out, at_out, rows)
+        return
+    whole = k - k % width if step == 1 else 0
+    for i in range(0, rows, width):
+        for j in range(0, whole, width):
+            pack_square(min(rows - i, width), a, at + i * row + j, row, out, at_out + j * rows + i, rows)
+    for j in range(whole, k):
         for i in range(rows):
-            for j in range(k):
-                out[at_out + j * rows + i] = a[at + i * row + j * step]
+            out[at_out + j * rows + i] = a[at + i * row + j * step]
 
 
 @njit()
@@ -87,10 +95,9 @@ def gemm(
     """C[i, j] (+)= Σ_l A[i, l] B[l, j]; flat arrays with offsets and strides in elements, C's rows contiguous."""
     width = VECTOR_BYTES // a.itemsize
     panel = TILE_VECTORS * width
-    aliased_a = (step_a * a.itemsize) % _ALIASING == 0 or (row_a * a.itemsize) % _ALIASING == 0
     aliased_b = (row_b * a.itemsize) % _ALIASING == 0
     pack_b = step_b != 1 or m >= (_PACK_ALIASED_ROWS if aliased_b else _PACK_ROWS)
-    pack_a = aliased_a and m >= _PACK_ALIASED_ROWS and k > 0 and n >= 4 * panel
+    pack_a = row_a != 1 or n >= _PACK_PANELS * panel
     # Equal blocks, whether copied or not: the order of the sum has to depend on k alone.
     blocks = max(1, (k + PANEL_K - 1) // PANEL_K)
     block_k = max(1, (k + blocks - 1) // blocks)
@@ -123,15 +130,15 @@ def gemm(
                 for tiles_left in range(tiles, 0, -1):
                     rows = equal_share(mb - i, tiles_left)
                     if pack_a:
-                        source, start, row, step = scratch, at_packed_a + i * kb, 1, rows
+                        source, start, step = scratch, at_packed_a + i * kb, rows
                     else:
-                        source, start, row, step = a, at_a + (m0 + i) * row_a + k0 * step_a, row_a, step_a
+                        source, start, step = a, at_a + m0 + i + k0 * step_a, step_a
                     if pack_b:
                         right, at_right, ld = scratch, at_scratch, panel
                     else:
                         right, at_right, ld = b, at_b + k0 * row_b + n0, row_b
                     tile(
-                        rows, vectors, source, start, row, step, right, at_right, ld,
+                        rows, vectors, source, start, step, right, at_right, ld,
                         c, at_c + (m0 + i) * ldc + n0, ldc, kb, lanes, add,
                     )  # fmt: skip
                     i += rows

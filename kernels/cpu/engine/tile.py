@@ -28,23 +28,30 @@ _INT = types.int64
 
 
 def _tile(
-    rows: int, vectors: int, a: Array, at_a: int, row_a: int, step_a: int, b: Array, at_b: int, ldb: int,
+    rows: int, vectors: int, a: Array, at_a: int, step_a: int, b: Array, at_b: int, ldb: int,
     c: Array, at_c: int, ldc: int, k: int, lanes: int, accumulate: int,
 ) -> None:  # fmt: skip
-    """C[i, :] (+)= Σ_k A[i, k] B[k, :] for up to TILE_ROWS rows and TILE_VECTORS vectors of columns."""
+    """C[i, :] (+)= Σ_k A[i, k] B[k, :] for up to TILE_ROWS rows and TILE_VECTORS vectors of columns.
+
+    A's rows are neighbours: A[i, k] is a[at_a + i + k step_a].
+    """
     columns = columns_of(vectors, lanes, a.itemsize)
     for i in range(rows):
         total = np.zeros(columns, a.dtype)
         for j in range(k):
-            total += a[at_a + i * row_a + j * step_a] * b[at_b + j * ldb : at_b + j * ldb + columns]
+            total += a[at_a + i + j * step_a] * b[at_b + j * ldb : at_b + j * ldb + columns]
         place = slice(at_c + i * ldc, at_c + i * ldc + columns)
         c[place] = c[place] + total if accumulate else total
 
 
 @intrinsic(_tile)
-def tile(typing, rows, vectors, a, at_a, row_a, step_a, b, at_b, ldb, c, at_c, ldc, k, lanes, accumulate):
-    signature = types.void(_INT, _INT, a, _INT, _INT, _INT, b, _INT, _INT, c, _INT, _INT, _INT, _INT, _INT)
-    return signature, tile_code(Vectors.fma)
+def tile(typing, rows, vectors, a, at_a, step_a, b, at_b, ldb, c, at_c, ldc, k, lanes, accumulate):
+    return tile_signature(a, b, c), tile_code(Vectors.fma)
+
+
+def tile_signature(a: Any, b: Any, c: Any) -> Any:
+    """What `tile` takes, for arrays of these types."""
+    return types.void(_INT, _INT, a, _INT, _INT, b, _INT, _INT, c, _INT, _INT, _INT, _INT, _INT)
 
 
 def tile_code(multiply_add: Callable[[Vectors, Any, Any, Any], Any]) -> Any:
@@ -52,10 +59,10 @@ def tile_code(multiply_add: Callable[[Vectors, Any, Any, Any], Any]) -> Any:
 
     def code(context, builder, sig, args):
         v = Vectors(context, builder, sig.args[2].dtype)
-        rows, vectors, a, at_a, row_a, step_a, b, at_b, ldb, c, at_c, ldc, k, lanes, accumulate = args
+        rows, vectors, a, at_a, step_a, b, at_b, ldb, c, at_c, ldc, k, lanes, accumulate = args
         pa = pointer(context, builder, sig.args[2], a, at_a)
-        pb = pointer(context, builder, sig.args[6], b, at_b)
-        pc = pointer(context, builder, sig.args[9], c, at_c)
+        pb = pointer(context, builder, sig.args[5], b, at_b)
+        pc = pointer(context, builder, sig.args[8], c, at_c)
         mask = v.mask(lanes)
         # Whole tiles, which are most of them, go without a mask.
         sizes = {
@@ -69,7 +76,7 @@ def tile_code(multiply_add: Callable[[Vectors, Any, Any, Any], Any]) -> Any:
         for case in cases(builder, shape, sizes, "tile"):
             m, n, whole = sizes[case]
             masks = [None] * (n - 1) + [None if whole else mask]
-            totals = _tile_sums(v, multiply_add, m, pa, row_a, step_a, pb, ldb, masks, k)
+            totals = _tile_sums(v, multiply_add, m, pa, step_a, pb, ldb, masks, k)
             _write_tile(v, totals, pc, ldc, masks, accumulate)
         return context.get_dummy_value()
 
@@ -77,35 +84,43 @@ def tile_code(multiply_add: Callable[[Vectors, Any, Any, Any], Any]) -> Any:
 
 
 def _tile_sums(
-    v: Vectors, multiply_add: Any, rows: int, a: Any, row_a: Any, step_a: Any, b: Any, ldb: Any, masks: list[Any],
-    k: Any,
-) -> list[list[Any]]:  # fmt: skip
+    v: Vectors, multiply_add: Any, rows: int, a: Any, step_a: Any, b: Any, ldb: Any, masks: list[Any], k: Any
+) -> list[list[Any]]:
     """The sums of a register tile, vector by vector of each of its rows: all of k in one loop."""
     builder = v.builder
-    # Row addresses as few bases plus 1, 2 and 3 rows, which is what the address modes of x86 hold.
-    multiples = [None, row_a, builder.mul(row_a, I64(2)), builder.mul(row_a, I64(3))]
-    four, far = builder.mul(row_a, I64(4)), builder.mul(ldb, I64(_ROWS_AHEAD))
-    bases = [a]
-    for _ in range((rows - 1) // 4):
-        bases.append(builder.gep(bases[-1], [four]))
+    far = builder.mul(ldb, I64(_ROWS_AHEAD))
+    # AVX-512 multiplies with an entry in memory without an instruction more, but LLVM loads what is wanted twice once,
+    # into a register, by an instruction of its own. So two of three rows are read through another name of A as well (of
+    # all rows, there would be more loads than the processor begins meanwhile). Its step has another name, too: two
+    # addresses that move together would become one with an index, which takes that instruction again.
+    names, steps = [a], [step_a]
+    if VECTOR_BYTES == 64 and len(masks) > 1:
+        names, steps = [a, v.alias(a)], [step_a, v.alias(step_a)]
 
     def add(_: Any, carried: list[Any]) -> list[Any]:
-        at_b, at_a, sums = carried[0], carried[1 : 1 + len(bases)], carried[1 + len(bases) :]
+        at_b, at_a, sums = carried[0], carried[1 : 1 + len(names)], carried[1 + len(names) :]
         vectors = [v.load(v.at(at_b, j), mask) for j, mask in enumerate(masks)]
         ahead = builder.gep(at_b, [far])
         for j in range(len(masks)):
             v.ask_for(v.at(ahead, j))
         updated = []
         for i in range(rows):
-            group, rest = divmod(i, 4)
-            scalar = builder.load(builder.gep(at_a[group], [multiples[rest]]) if rest else at_a[group])
-            scalar.align = v.align
-            row = v.splat(scalar)
-            updated += [multiply_add(v, row, vector, sums[i * len(masks) + j]) for j, vector in enumerate(vectors)]
-        return [builder.gep(at_b, [ldb]), *(builder.gep(base, [step_a]) for base in at_a), *updated]
+            read_from = at_a if i % 3 else at_a[:1]
+            entries = [v.splat(_entry(v, name, i)) for name in read_from]
+            for j, vector in enumerate(vectors):
+                updated.append(multiply_add(v, entries[j % len(entries)], vector, sums[i * len(masks) + j]))
+        moved = [builder.gep(name, [step]) for name, step in zip(at_a, steps, strict=True)]
+        return [builder.gep(at_b, [ldb]), *moved, *updated]
 
-    totals = rounds(builder, k, [b, *bases, *[v.zero] * (rows * len(masks))], add)[1 + len(bases) :]
+    totals = rounds(builder, k, [b, *names, *[v.zero] * (rows * len(masks))], add)[1 + len(names) :]
     return [totals[i * len(masks) : (i + 1) * len(masks)] for i in range(rows)]
+
+
+def _entry(v: Vectors, place: Any, number: int) -> Any:
+    """The entry so many after a place."""
+    value = v.builder.load(v.builder.gep(place, [I64(number)]))
+    value.align = v.align
+    return value
 
 
 def _write_tile(v: Vectors, totals: list[list[Any]], c: Any, ldc: Any, masks: list[Any], accumulate: Any) -> None:
@@ -153,6 +168,35 @@ def copy_rows(typing, vectors, a, at_a, lda, rows, lanes, out, at_out, ldo):
                 return []
 
             rounds(builder, rows, [], copy)
+        return context.get_dummy_value()
+
+    return signature, code
+
+
+def _pack_square(rows: int, a: Array, at_a: int, lda: int, out: Array, at_out: int, ldo: int) -> None:
+    """out[j, i] = a[i, j] for up to a vector's width of rows, and as many columns as a vector is wide."""
+    for i in range(rows):
+        for j in range(VECTOR_BYTES // a.itemsize):
+            out[at_out + j * ldo + i] = a[at_a + i * lda + j]
+
+
+@intrinsic(_pack_square)
+def pack_square(typing, rows, a, at_a, lda, out, at_out, ldo):
+    signature = types.void(_INT, a, _INT, _INT, out, _INT, _INT)
+
+    def code(context, builder, sig, args):
+        v = Vectors(context, builder, sig.args[1].dtype)
+        rows, a, at_a, lda, out, at_out, ldo = args
+        source = pointer(context, builder, sig.args[1], a, at_a)
+        target = pointer(context, builder, sig.args[4], out, at_out)
+        mask, last = v.mask(rows), builder.sub(rows, I64(1))
+        lines = []
+        for i in range(v.width):
+            # Beyond the rows the last one is read again; nothing of it is written.
+            here = builder.select(builder.icmp_signed("<", I64(i), last), I64(i), last)
+            lines.append(v.load(builder.gep(source, [builder.mul(lda, here)])))
+        for j, line in enumerate(v.transposed(lines)):
+            v.store(line, builder.gep(target, [builder.mul(ldo, I64(j))]), mask)
         return context.get_dummy_value()
 
     return signature, code

@@ -26,8 +26,6 @@ _UNIT_ENTRIES = 24_576
 _FIRST_CACHE = 40_960
 # Rows of weights of a unit whose product rounds its operands: each unit rounds all of dy.
 _ROUNDING_UNIT_ROWS = 256
-# From this many rows a thread on, `gemm` turns the panels of W while it copies them; below, threads share the turning.
-_TURN_ROWS = 200
 
 
 # What steers a step: records of whole numbers, one of the plan, one of each affine layer, one of each unit of weights.
@@ -111,9 +109,6 @@ class Layer(Protocol):
     result: int
     dresult: int
     ld: int
-    # The transposed weights; 0 where dy Wᵀ reads the weights as they are.
-    turned: int
-    turned_ld: int
 
 
 class Unit(Protocol):
@@ -296,9 +291,6 @@ def _lay_out(
         ld = outputs if is_head else work.row(outputs)
         layer["ld"], layer["result"] = ld, work.take(rows * ld)
         layer["dresult"] = layer["result"] if number == output else work.take(rows * ld)
-        layer["turned_ld"] = work.row(inputs)
-        if number > 0 and rows // threads < _TURN_ROWS and not product.rounds:
-            layer["turned"] = work.take(work.row(inputs) * outputs)
         is_product = number > 0 or arch.likelihood != "bernoulli"
         least = 0 if not is_product else _ROUNDING_UNIT_ROWS if product.rounds else 96 if rows >= 256 else TILE_ROWS
         units += _units(number, inputs, outputs, least)

@@ -13,7 +13,7 @@ from vae_np import noise
 from vae_np._types import Array
 
 from ..affine import activate, activation_gradient, active_columns
-from ..engine.products import call_gemm, transpose
+from ..engine.products import call_gemm
 from ..engine.random_words import fill_normals
 from ..engine.vectors import in_vectors, row_sum, sum_range
 from ..likelihoods import bernoulli_step_row, normal_scales, normal_step_row
@@ -30,9 +30,7 @@ _DENSE, _ROWS_LOOKED_AT = 0.4, 8
 
 
 @njit()
-def _affine_rows(
-    plan: Plan, layer: Layer, first: int, last: int, parameters: Array, work: Array, scratch: int
-) -> None:
+def _affine_rows(plan: Plan, layer: Layer, first: int, last: int, parameters: Array, work: Array, scratch: int) -> None:
     """Rows first..last−1 of a layer's output. [D25] [D26]"""
     result = layer.result + first * layer.ld
     call_gemm(
@@ -50,16 +48,10 @@ def _input_gradient_rows(
 ) -> None:
     """Rows first..last−1 of dx (+)= dy Wᵀ. [D25]"""
     dy, dx = layer.dresult + first * layer.ld, layer.dinput + first * layer.input_ld
-    if layer.turned != 0:
-        call_gemm(
-            plan.gemm, work, dy, layer.ld, 1, work, layer.turned, layer.turned_ld, 1, work, dx, layer.input_ld,
-            last - first, layer.inputs, layer.outputs, accumulate, work, scratch,
-        )  # fmt: skip
-    else:
-        call_gemm(
-            plan.gemm, work, dy, layer.ld, 1, parameters, layer.weight, 1, layer.outputs, work, dx, layer.input_ld,
-            last - first, layer.inputs, layer.outputs, accumulate, work, scratch,
-        )  # fmt: skip
+    call_gemm(
+        plan.gemm, work, dy, layer.ld, 1, parameters, layer.weight, 1, layer.outputs, work, dx, layer.input_ld,
+        last - first, layer.inputs, layer.outputs, accumulate, work, scratch,
+    )  # fmt: skip
 
 
 @njit()
@@ -231,20 +223,3 @@ def backward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
     for number in range(plan.mu - 1, 0, -1):
         _input_gradient_rows(plan, layers[number], first, last, parameters, work, 0, scratch)
         _activation_rows(layers[number - 1], first, last, work)
-
-
-@njit(forceinline=True)
-def turn_weights(buffers: Buffers, part: int, parts: int) -> None:
-    """This part's share of the transposed weights, which dy Wᵀ reads row by row, for the layers that have few rows."""
-    width = VECTOR_BYTES // buffers.work.itemsize
-    for number in range(1, buffers.layers.size):
-        layer = buffers.layers[number]
-        if layer.turned == 0:
-            continue
-        blocks = (layer.inputs + width - 1) // width
-        first, last = width * (part * blocks // parts), min(width * ((part + 1) * blocks // parts), layer.inputs)
-        if first < last:
-            transpose(
-                buffers.parameters, layer.weight + first * layer.outputs, layer.outputs, last - first, layer.outputs,
-                buffers.work, layer.turned + first, layer.turned_ld,
-            )  # fmt: skip

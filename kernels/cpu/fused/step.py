@@ -45,7 +45,7 @@ from ..runtime.team import (
 from .bound import weigh_samples
 from .layout import Buffers, make_buffers
 from .precision import product_for
-from .rows import backward_rows, forward_rows, has_few_ones, turn_weights
+from .rows import backward_rows, forward_rows, has_few_ones
 from .update import active_rows, update_unit
 
 _BINARIZE_STREAM = noise.BINARIZE
@@ -94,7 +94,7 @@ def _step(thread: int, control: Array, *everything: Any) -> bool:
 
 @njit(forceinline=True)
 def _forward_slab(buffers: Buffers, slab: int, parts: int, is_sparse: bool) -> None:
-    """The first stage: a share of the pixels drawn, of the weights turned, and of the batch taken to its gradient."""
+    """The first stage: a share of the pixels drawn, and of the batch taken to its gradient."""
     plan = buffers.plan[0]
     first, last = slab * plan.batch // parts, (slab + 1) * plan.batch // parts
     if plan.draws_pixels != 0:
@@ -102,7 +102,6 @@ def _forward_slab(buffers: Buffers, slab: int, parts: int, is_sparse: bool) -> N
             buffers.grey, buffers.rows, first, last, plan.features, np.uint64(plan.key0), np.uint64(plan.key1),
             _BINARIZE_STREAM, plan.step, buffers.words[slab], buffers.bits,
         )  # fmt: skip
-    turn_weights(buffers, slab, parts)
     forward_rows(buffers, slab, first, last, is_sparse)
     if plan.weighs_samples != 0:
         weigh_samples(buffers, first, last)

@@ -28,9 +28,9 @@ def _vector_bytes() -> int:
 
 
 VECTOR_BYTES = _vector_bytes()
-# Rows of a register tile: with two vectors per row, 24 of AVX-512's 32 registers hold sums, or 12 of the 16 of other
+# Rows of a register tile: with two vectors per row, 28 of AVX-512's 32 registers hold sums, or 12 of the 16 of other
 # processors.
-TILE_ROWS = 12 if VECTOR_BYTES == 64 else 6
+TILE_ROWS = 14 if VECTOR_BYTES == 64 else 6
 
 
 class _Lower(lowering.Lower):
