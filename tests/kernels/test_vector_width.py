@@ -1,6 +1,7 @@
-"""Loops that LLVM vectorises by itself use the width of those that are written out. Budget: about 25 s of compilation.
+"""What LLVM makes of loops: whole vectors, and multiply-adds with memory. Budget: about 35 s of compilation.
 
-By itself LLVM prefers half of AVX-512's width on Intel's processors.
+By itself LLVM prefers half of AVX-512's width on Intel's processors, and loads an entry that it needs twice by an
+instruction of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from numba import types
 from numba.core import config
 
 from vae_np.kernels.cpu import VECTOR_BYTES, affine, likelihoods, reparam
-from vae_np.kernels.cpu.engine import random_words
+from vae_np.kernels.cpu.engine import random_words, tile
+from vae_np.kernels.cpu.engine.instructions import Vectors
 from vae_np.kernels.cpu.runtime import lowering
 
 if VECTOR_BYTES < 64 or config.DISABLE_JIT:
@@ -65,3 +67,27 @@ def test_the_count_tells_one_width_from_the_other(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(lowering, "VECTOR_BYTES", 32)
     whole, half = instructions("Bernoulli gradient")
     assert half > 2 * whole
+
+
+def multiply_adds_with_memory() -> tuple[int, int]:
+    """Of a whole register tile's loop: its multiply-adds, and those whose operand lies at an address without an index,
+    for which no further instruction is needed."""
+
+    def product(a: Any, b: Any, c: Any, step: int, ld: int, k: int, lanes: int) -> None:
+        tile.tile(lowering.TILE_ROWS, tile.TILE_VECTORS, a, 0, step, b, 0, ld, c, 0, ld, k, lanes, 0)
+
+    signature = (_FLOATS, _FLOATS, _FLOATS, *(types.int64,) * 4)
+    compiled = numba.njit(nogil=True, error_model="numpy", pipeline_class=lowering.Compiler)(product)
+    compiled.compile(signature)
+    blocks = re.split(r"^\.?[\w$]+:", compiled.inspect_asm(signature), flags=re.MULTILINE)
+    whole = lowering.TILE_ROWS * tile.TILE_VECTORS
+    loop = next(block for block in blocks if block.count("vfmadd") == whole)
+    return whole, len(re.findall(r"vfmadd\w+\s+-?\d*\(%r\w+\)\{1to16\}", loop))
+
+
+def test_a_tile_multiplies_with_memory_in_two_of_three_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, with_memory = multiply_adds_with_memory()
+    assert with_memory > 0.6 * whole
+    # Without a second name for A nothing is left of that.
+    monkeypatch.setattr(Vectors, "alias", lambda self, value: value)
+    assert multiply_adds_with_memory()[1] == 0
