@@ -57,7 +57,7 @@ def translated(name, text):
 
 from vae_np.kernels import cpu
 from vae_np.kernels.cpu.engine import products
-from vae_np.kernels.cpu.runtime import denormals, pool, team
+from vae_np.kernels.cpu.runtime import denormals
 from vae_np.model import Architecture
 
 assert cpu.VECTOR_BYTES == 16
@@ -65,19 +65,19 @@ assert cpu.VECTOR_BYTES == 16
 context = cpu_target.target_context.with_aot_codegen("arm")
 flags = compiler.Flags()
 flags.no_compile = True
-for function, kinds in ((denormals.flush, ()), (denormals.restore, (types.int64,))):
+touching = ((denormals.control_register, ()), (denormals.flush, ()), (denormals.restore, (types.int64,)))
+for function, kinds in touching:
     made = compiler.compile_extra(cpu_target.typing_context, context, function.py_func, kinds, None, flags, {})
     with global_compiler_lock:
         made.library.finalize()
     assert "FPCR" in translated(function.__name__, str(made.library._final_module)).upper()
-for module in (denormals, team):
-    module.flush, module.restore = lambda: 0, lambda before: None
+denormals.control_register, denormals.flush, denormals.restore = lambda: 0, lambda: None, lambda before: None
 
 cpu.set_threads(1)
 cpu.warmup(Architecture())
 found = {"gemm": translated("gemm", products._compiled(types.float32, np.float32).inspect_llvm())}
 for one in gc.get_objects():
-    if isinstance(one, Dispatcher) and one.py_func.__module__.startswith("vae_np.kernels.cpu"):
+    if issubclass(type(one), Dispatcher) and one.py_func.__module__.startswith("vae_np.kernels.cpu"):
         for signature in one.signatures:
             found[one.__name__] = translated(one.__name__, one.inspect_llvm(signature))
 for name in ("gemm", "_step", "_log_weights", "_normals", "_forward"):
