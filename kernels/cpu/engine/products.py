@@ -57,8 +57,9 @@ def _pack_a(a: Array, at: int, row: int, step: int, rows: int, k: int, out: Arra
     """out[j, i] = A[i, j], for a tile's rows: what `tile` reads, entry after entry."""
     width = VECTOR_BYTES // a.itemsize
     if row == 1:
-        vectors, lanes = in_vectors(rows, width)
-        copy_rows(vectors, a, at, step, k, lanes, out, at_out, rows)
+        for i in range(0, rows, TILE_VECTORS * width):
+            vectors, lanes = in_vectors(min(rows - i, TILE_VECTORS * width), width)
+            copy_rows(vectors, a, at + i, step, k, lanes, out, at_out + i, rows)
         return
     whole = k - k % width if step == 1 else 0
     for i in range(0, rows, width):
