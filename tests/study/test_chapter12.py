@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from prose import says
 from study_mistakes import record
 
+from study import notebook
+from study.prose import says
 from vae_np.study import chapter12_perspectives, run_chapter
 from vae_np.study.chapter12_perspectives import bars_distance, bars_images, ring_distance, ring_log_density
 
@@ -53,6 +54,10 @@ def test_the_density_of_rings_integrates_to_one() -> None:
     axis = np.linspace(-3, 3, 601)
     z = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     assert np.exp(ring_log_density(z)).sum() * 0.01**2 == pytest.approx(1, abs=1e-9)
+
+
+def test_its_notebook_runs_from_top_to_bottom() -> None:
+    notebook.in_a_copy(NAME).check(NAME)
 
 
 @pytest.mark.slow
