@@ -103,7 +103,10 @@ def _headers(flags: Sequence[str]) -> Path:
     with FileLock(folder / "lock"):
         header, new = folder / "cuda_shim.h.gch", folder / "new.gch"
         if not header.exists():
-            source = ("-x", "c++-header", str(cuda_on_cpu.SHIM / "cuda_shim.h"), "-o", str(new))
+            # One that includes the shim's: a `#pragma once` in the file that is compiled would be a warning.
+            outer = folder / "cuda_shim.h"
+            outer.write_text(f'#include "{cuda_on_cpu.SHIM / "cuda_shim.h"}"\n', encoding="utf-8")
+            source = ("-x", "c++-header", str(outer), "-o", str(new))
             subprocess.run([str(compiler()), *cuda_on_cpu.FLAGS, *flags, *source], check=True)
             new.rename(header)
     return folder
