@@ -1,6 +1,6 @@
 """The commands put together: which files are imported, the version, and what a shell completes.
 
-Budget: about 4 s, all of it other processes.
+Budget: about 6 s, all of it other processes.
 """
 
 from __future__ import annotations

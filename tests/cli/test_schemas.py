@@ -1,7 +1,7 @@
 """The JSON Schema of each command: printed by `vae-np schema`, and held against what the commands really write.
 
 Every test that reads a command's `--json` through `commandline` validates it, too; here is what none of them runs.
-Budget: about 6 s.
+Budget: about 7 s.
 """
 
 from __future__ import annotations

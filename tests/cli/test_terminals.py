@@ -1,6 +1,6 @@
 """What is around a command: a terminal's encoding and width, closed streams, Ctrl-C while modules are imported.
 
-Budget: about 25 s, nearly all of it other processes.
+Budget: about 35 s, nearly all of it other processes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The notebooks: each is what its chapter's program gives now, and runs from top to bottom without a claim that fails.
 
-Budget: about 8 s, in a kernel (marked slow: two minutes more, nearly all of it the study itself).
+Budget: about 6 s, in a kernel (marked slow: two minutes more, nearly all of it the study itself).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 
 import pytest
+from study.notebook import in_a_kernel
 from trees import ROOT
 
-from study.notebook import in_a_kernel
 from vae_np import study
 from vae_np.study.claims import as_text, at_most, equal
 

@@ -1,6 +1,6 @@
 """Chapter 1: every claim holds at its tolerance, for more than one seed.
 
-Budget: about 5 s.
+Budget: about 6 s.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Chapter 4: every claim holds at its tolerance, for more than one seed.
 
-Budget: about 2 s.
+Budget: about 5 s.
 """
 
 from __future__ import annotations

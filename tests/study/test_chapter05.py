@@ -1,6 +1,6 @@
 """Chapter 5: every claim holds at its tolerance, for more than one seed.
 
-Budget: about 6 s.
+Budget: about 5 s.
 """
 
 from __future__ import annotations

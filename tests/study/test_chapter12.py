@@ -1,6 +1,6 @@
 """Chapter 12: every claim holds at its tolerance, for more than one seed.
 
-Budget: about 20 s.
+Budget: about 30 s.
 """
 
 from __future__ import annotations
@@ -18,10 +18,7 @@ NAME = "12-perspectives"
 
 
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
-    rings, bars = (
-        pair.distances
-        for pair in (chapter12_perspectives._rings(0), chapter12_perspectives._bars(0))
-    )
+    rings, bars = (pair.distances for pair in (chapter12_perspectives._rings(0), chapter12_perspectives._bars(0)))
     result = run_chapter(NAME, 0)
     assert [claim for claim in result.claims if not claim.passed] == []
     record.check(result.claims)
