@@ -1,5 +1,5 @@
 """What all suites share: random numbers; skips, which CI lets pass only where they are listed; the GPU suite's, which
-are counted, and fail where a GPU was promised.
+are counted, and fail where a GPU was promised; and how a run is dealt to several processes.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import os
 import re
 import signal
 import tomllib
+from collections import defaultdict
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 # The matrices of most tests are so small that BLAS's threads would only wait for each other, and on a busy machine for
 # a long time. It has to be said before NumPy is imported; what is set in the environment wins.
@@ -41,6 +43,13 @@ def _ctrl_c_is_heard() -> Generator[None, None, None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _shared_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tell where the processes of `-n` keep what one of them makes for all."""
+    own = tmp_path_factory.getbasetemp()
+    os.environ["VAE_NP_TESTS_SHARED"] = str(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-gpu", action="store_true", help="fail each GPU test that would be skipped")
 
@@ -52,7 +61,46 @@ def gpu_missing() -> str | None:
     return backends.missing("cupy")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# Where kernels are compiled. One process runs all of these, so that no other compiles the same at the same time.
+COMPILING = ("tests/parity/", "tests/kernels/")
+
+
+def unit(nodeid: str) -> str:
+    """What a test is dealt out with: its file, or all files that compile kernels."""
+    file = nodeid.partition("::")[0]
+    return "kernels" if file.startswith(COMPILING) else file
+
+
+def budget(module: object) -> float:
+    """The seconds that a file of tests states as its budget; 0 where it states none."""
+    stated = re.search(r"Budget:\s+(?:about|under)\s+([\d.]+)\s+s\b", module.__doc__ or "")
+    return float(stated[1]) if stated else 0.0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByUnit(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return unit(nodeid)
+
+    return ByUnit(config, log)
+
+
+def longest_first(items: list[pytest.Item]) -> None:
+    """Sort units by their budgets, so that no process is left with a long one when the others are done."""
+    budgets: dict[str, dict[object, float]] = defaultdict(dict)
+    for item in items:
+        module = getattr(item, "module", None)
+        budgets[unit(item.nodeid)][module] = budget(module)
+    total = {name: sum(files.values()) for name, files in budgets.items()}
+    items.sort(key=lambda item: (-total[unit(item.nodeid)], unit(item.nodeid)))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        longest_first(items)
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     why = gpu_missing() if gpu_items else None
     for item in gpu_items if why else []:

@@ -1,6 +1,6 @@
 """A user's mistake is one line that names what is wrong: exit code 2, no traceback, and nothing changed on disk.
 
-Budget: about 5 s.
+Budget: about 7 s.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A revision against another: the procedure on made-up clocks, git's side, and the phases of a profile.
 
-No time is asserted anywhere: the clocks here are random numbers of a fixed seed. Budget: about 10 s.
+No time is asserted anywhere: the clocks here are random numbers of a fixed seed. Budget: about 6 s.
 """
 
 from __future__ import annotations

@@ -33,7 +33,16 @@ NEEDS_KERNELS = pytest.mark.skipif(backends.missing("numba") is not None, reason
 BOTH = pytest.mark.parametrize("backend", ["numpy", pytest.param("numba", marks=[pytest.mark.slow, NEEDS_KERNELS])])
 
 
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns of a few milliseconds: no time is asserted."""
+    interleaved = load("interleaved")
+    monkeypatch.setattr(interleaved, "WARM_SECONDS", 0.002)
+    monkeypatch.setattr(interleaved, "TURN_SECONDS", 0.002)
+
+
 @BOTH
+@pytest.mark.usefixtures("brief")
 def test_a_step_beside_its_floors_and_as_a_picture(backend: str, tmp_path: Path) -> None:
     picture = tmp_path / "steps.png"
     how = ("--workload", "iwae", "--backend", backend, "--rounds", 1, "--after", 10)
@@ -63,6 +72,7 @@ def test_a_step_beside_its_floors_and_as_a_picture(backend: str, tmp_path: Path)
 
 
 @BOTH
+@pytest.mark.usefixtures("brief")
 def test_every_operation_is_timed(backend: str) -> None:
     how = ("--workload", "iwae", "--backend", backend, "--rounds", 1)
     content = good("bench", "ops", *how, "--json", "-").json

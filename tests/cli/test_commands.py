@@ -1,6 +1,6 @@
 """The commands on small data: what they write, say and return, on a terminal, to a pipe and as JSON.
 
-Budget: about 11 s, half of it pictures.
+Budget: about 24 s, half of it other processes.
 """
 
 from __future__ import annotations

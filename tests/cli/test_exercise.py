@@ -1,6 +1,6 @@
 """`vae-np exercise`: the list, a file handed out and graded, hints and solutions, a class, and what is refused.
 
-Budget: about 8 s, nearly all of it other processes.
+Budget: about 5 s, nearly all of it other processes.
 """
 
 from __future__ import annotations

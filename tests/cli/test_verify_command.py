@@ -1,6 +1,6 @@
 """`vae-np verify` on the package itself: its rows, its JSON, its exit codes, and that a mistake turns it red.
 
-Budget: about 5 s, most of it one run of the checks on the reference with three models; tests/verify has all of them.
+Budget: about 15 s, most of it one run of the checks on the reference with three models; tests/verify has all of them.
 """
 
 from __future__ import annotations

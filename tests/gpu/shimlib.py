@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from vae_np.exercises import cuda_on_cpu
 from vae_np.exercises.cuda_on_cpu import ShimError, compile_library, compiler
@@ -59,7 +60,9 @@ def sources() -> dict[str, str]:
 
 @functools.cache
 def _workshop() -> Path:
-    """A folder for compiled libraries, removed with the process."""
+    """A folder for compiled libraries: that of the whole run, or one that is removed with the process."""
+    if shared := os.environ.get("VAE_NP_TESTS_SHARED"):
+        return Path(shared) / "shim"
     folder = tempfile.TemporaryDirectory(prefix="vae-np-shim-")
     _KEPT.append(folder)
     return Path(folder.name)
@@ -80,13 +83,33 @@ def build(text: dict[str, str], precision: str, *, sanitize: bool = False, quick
     library = folder / "kernels.so"
     if library.is_file():
         return library
-    folder.mkdir(exist_ok=True)
-    for name, source in text.items():
-        (folder / name).write_text(source, encoding="utf-8")
-    kernels = [kernel for name in names for kernel in kernels_of(text, name)]
-    includes = "\n".join(f'#include "{name}"' for name in names)
-    flags = (*WARNINGS, "-O0" if quick else "-O1", *(SANITIZE if sanitize else ()), f"-DREAL={real}")
-    return compile_library(folder, includes, kernels, flags)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        # Another process may have built it meanwhile.
+        if library.is_file():
+            return library
+        for name, source in text.items():
+            (folder / name).write_text(source, encoding="utf-8")
+        kernels = [kernel for name in names for kernel in kernels_of(text, name)]
+        includes = "\n".join(f'#include "{name}"' for name in names)
+        flags = (*WARNINGS, "-O0" if quick else "-O1", *(SANITIZE if sanitize else ()), f"-DREAL={real}")
+        return compile_library(folder, includes, kernels, (f"-I{_headers(flags)}", *flags))
+
+
+def _headers(flags: Sequence[str]) -> Path:
+    """A folder with the shim's header as g++ reads it fastest, with these flags; built once."""
+    folder = _workshop() / hashlib.sha256(" ".join(flags).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        header, new = folder / "cuda_shim.h.gch", folder / "new.gch"
+        if not header.exists():
+            # One that includes the shim's: a `#pragma once` in the file that is compiled would be a warning.
+            outer = folder / "cuda_shim.h"
+            outer.write_text(f'#include "{cuda_on_cpu.SHIM / "cuda_shim.h"}"\n', encoding="utf-8")
+            source = ("-x", "c++-header", str(outer), "-o", str(new))
+            subprocess.run([str(compiler()), *cuda_on_cpu.FLAGS, *flags, *source], check=True)
+            new.rename(header)
+    return folder
 
 
 def kernels_of(text: dict[str, str], name: str) -> list[str]:

@@ -61,11 +61,21 @@ def test_what_is_written_is_read_back_and_nothing_else(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir() if file.name not in ("one", "other")] == []
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A cache folder that one process has filled, and what that process said."""
+    place = tmp_path_factory.mktemp("compiled")
+    return place, said(CODE, NUMBA_CACHE_DIR=str(place))
+
+
 @needs_numba
 @pytest.mark.parametrize("damage", ["emptied", "halved", "a bit flipped", "another package's", "a folder"])
-def test_a_damaged_file_is_compiled_again_in_silence(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_compiled_again_in_silence(
+    damage: str, compiled: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    filled, first = compiled
+    shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    first = said(CODE, **cache)
     assert first[0] == "compiling"
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert files

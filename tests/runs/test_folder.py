@@ -5,6 +5,7 @@ Budget: about 30 s, most of it processes that start and are killed.
 
 from __future__ import annotations
 
+import builtins
 import errno
 import io
 import json
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -503,30 +505,37 @@ def test_a_name_that_is_taken_while_a_new_run_waits_for_it_is_refused(monkeypatc
         pytest.fail("taken")
 
 
+def train_and_die(fatal: int) -> None:
+    """Train into `cut`, and kill this process before its `fatal`-th change of that folder."""
+    calls = iter(range(1, 10**6))
+
+    def killing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **keywords: Any) -> Any:
+            if "cut" in str(arguments[0]) and next(calls) == fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **keywords)
+
+        return counted
+
+    for name in ("mkdir", "open", "replace", "unlink"):
+        setattr(os, name, killing(getattr(os, name)))
+    builtins.open = io.open = killing(builtins.open)
+    vae_np("train", "--data", "bars.npy", "--epochs", 3, *TINY, "--out", "cut")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a child is forked for each kill")
 @pytest.mark.parametrize("fatal", range(1, 13))
 def test_what_a_kill_at_the_start_leaves_can_be_overwritten(fatal: int) -> None:
     """A real kill -9 before each of the first calls that make, write, rename or remove something in the folder."""
-    script = (
-        "import builtins, os, signal, sys\n"
-        "from vae_np import cli\n"
-        "calls, fatal = iter(range(1, 10**6)), int(sys.argv.pop())\n"
-        "def killing(function):\n"
-        "    def counted(*arguments, **keywords):\n"
-        "        if 'cut' in str(arguments[0]) and next(calls) == fatal:\n"
-        "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        return function(*arguments, **keywords)\n"
-        "    return counted\n"
-        "for name in ('mkdir', 'open', 'replace', 'unlink'):\n"
-        "    setattr(os, name, killing(getattr(os, name)))\n"
-        "opened = builtins.open\n"
-        "builtins.open = killing(opened)\n"
-        "import io\n"
-        "io.open = builtins.open\n"
-        "cli.main()\n"
-    )
-    arguments = ["train", "--data", "bars.npy", "--epochs", "3", *TINY, "--out", "cut"]
-    process = subprocess.run([sys.executable, "-c", script, *arguments, str(fatal)], capture_output=True, text=True)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    child = os.fork()
+    if child == 0:
+        try:
+            train_and_die(fatal)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
     train("cut", "--overwrite")
     same_run(Path("cut"), train("whole"))
     assert set(os.listdir("cut")) - {storage.LOCK} == {"config.toml", "metrics.jsonl", WEIGHTS, STATE}

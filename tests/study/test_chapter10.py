@@ -6,8 +6,9 @@ Budget: about 10 s.
 from __future__ import annotations
 
 import numpy as np
-from prose import says
 
+from study import notebook
+from study.prose import says
 from vae_np.study import chapter10_likelihood as chapter
 from vae_np.study import plain, run_chapter
 
@@ -58,3 +59,7 @@ def test_parabola_points_lie_near_it() -> None:
     residual = x[:, 1] - (x[:, 0] ** 2 - 1)
     # Noise of 0.05 in x₂, and of 0.05 times the slope 2 x₁ from x₁.
     assert abs(residual.std() - 0.05 * np.sqrt(1 + 4)) < 0.01
+
+
+def test_its_notebook_runs_from_top_to_bottom() -> None:
+    notebook.in_a_copy(NAME).check(NAME)

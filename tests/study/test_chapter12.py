@@ -1,15 +1,16 @@
 """Chapter 12: every claim holds at its tolerance, for more than one seed.
 
-Budget: about 20 s.
+Budget: about 30 s.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from prose import says
 from study_mistakes import record
 
+from study import notebook
+from study.prose import says
 from vae_np.study import chapter12_perspectives, run_chapter
 from vae_np.study.chapter12_perspectives import bars_distance, bars_images, ring_distance, ring_log_density
 
@@ -17,10 +18,7 @@ NAME = "12-perspectives"
 
 
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
-    rings, bars = (
-        pair.distances
-        for pair in (chapter12_perspectives._rings(0), chapter12_perspectives._bars(0))
-    )
+    rings, bars = (pair.distances for pair in (chapter12_perspectives._rings(0), chapter12_perspectives._bars(0)))
     result = run_chapter(NAME, 0)
     assert [claim for claim in result.claims if not claim.passed] == []
     record.check(result.claims)
@@ -53,6 +51,10 @@ def test_the_density_of_rings_integrates_to_one() -> None:
     axis = np.linspace(-3, 3, 601)
     z = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     assert np.exp(ring_log_density(z)).sum() * 0.01**2 == pytest.approx(1, abs=1e-9)
+
+
+def test_its_notebook_runs_from_top_to_bottom() -> None:
+    notebook.in_a_copy(NAME).check(NAME)
 
 
 @pytest.mark.slow

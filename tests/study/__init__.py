@@ -1,0 +1,1 @@
+"""Tests of the study: each chapter's claims, figures, notes and notebook."""
