@@ -259,28 +259,28 @@ _EVALUATION = (
 _SAMPLING = (
     _one(
         "probabilities handed out as samples",
-        "vae:VAE.sample",
+        "vae.inference:Inference.sample",
         "bernoulli_sample(out, noise.uniform(rows, self.arch.features, **address))",
         "sigmoid(out)",
         statistics.samples_of_the_model_follow_the_decoder,
     ),
     _one(
         "logits handed out as probabilities",
-        "vae:VAE.decode",
+        "vae.inference:Inference.decode",
         "sigmoid(out) if self.arch.is_bernoulli else self.values.from_model(out)",
         "out",
         statistics.samples_of_the_model_follow_the_decoder,
     ),
     _one(
         "x given z drawn with the noise that drew z",
-        "vae:VAE.sample",
+        "vae.inference:Inference.sample",
         '"sample": 1',
         '"sample": 0',
         statistics.samples_of_a_normal_likelihood_have_its_sigma,
     ),
     _one(
         "σ² as the standard deviation of what is sampled",
-        "vae:VAE._logvar",
+        "vae.inference:Inference._logvar",
         "self.arch.sigma_logvar",
         "2 * self.arch.sigma_logvar",
         statistics.samples_of_a_normal_likelihood_have_its_sigma,

@@ -108,10 +108,10 @@ def _implementations() -> dict[str, list[tuple[str, str]]]:
 
 
 def _test_of(file: str) -> str | None:
-    """The test file that mirrors a module."""
+    """The test file that mirrors a module, or else its room."""
     inner = Path(file).relative_to("vae_np")
-    at = ROOT / "tests" / inner.parent / f"test_{inner.stem}.py"
-    return at.relative_to(ROOT).as_posix() if at.exists() else None
+    mirrors = (ROOT / "tests" / inner.parent / f"test_{inner.stem}.py", ROOT / "tests" / f"test_{inner.parent.name}.py")
+    return next((at.relative_to(ROOT).as_posix() for at in mirrors if at.exists()), None)
 
 
 def index_page() -> str:

@@ -1,0 +1,147 @@
+"""What a model is and what its data mean: construction, parameters, values; all that the other files build on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vae_np import backends, data, model, noise
+from vae_np._types import Array
+from vae_np.config import Config
+from vae_np.errors import DataError
+from vae_np.evaluation import held_out
+from vae_np.model import Architecture, Model, Parameters
+from vae_np.precision import FULL
+from vae_np.step import TrainingState
+from vae_np.training.progress import Progress
+from vae_np.training.trainer import architecture
+from vae_np.vae.history import History
+
+# NumPy's own defaults, whatever the caller has set: a number too small for its format is not an error here.
+as_usual = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+
+
+class Base:
+    """Construction, parameters and values of a `VAE`, whose docstring says what the arguments are."""
+
+    @as_usual
+    def __init__(
+        self,
+        features: int = 784,
+        *,
+        hidden: tuple[int, ...] = (400,),
+        latent: int = 20,
+        activation: str = "relu",
+        likelihood: str = "bernoulli",
+        sigma: float = 1.0,
+        inference: str = "amortized",
+        init: str = "uniform",
+        dtype: str = "float32",
+        precision: str = FULL,
+        backend: str = "auto",
+        threads: int | None = None,
+        seed: noise.Seed = 0,
+        values: data.Values | str | None = None,
+    ) -> None:
+        self.config = Config(
+            hidden=hidden,
+            latent=latent,
+            activation=activation,
+            likelihood=likelihood,
+            sigma=sigma,
+            inference=inference,
+            init=init,
+            dtype=dtype,
+            precision=precision,
+            backend=backend,
+            seed=noise.seed_of(seed),
+        )
+        self.backend = backends.choose(backend, threads)
+        self.backend.check_precision(self.config.precision)
+        self.arch: Architecture = architecture(self.config, features)
+        self._seed = self.config.seed
+        self._named_values = None if values is None else named_values(values)
+        self.reset()
+
+    @as_usual
+    def reset(self, *, parameters: bool = True) -> None:
+        """A fresh start: forget steps, epochs, moments and history, so that `fit` begins anew.
+
+        The parameters are drawn again from the seed that the model was made with, and the next `fit` decides anew what
+        the numbers in its data mean; with `parameters=False` both stay.
+        """
+        fresh = model.initialise(self.arch, seed=self._seed, dtype=self.config.dtype, scheme=self.config.init)
+        if parameters:
+            self._values = self._named_values
+        else:
+            fresh.assign(self.parameters)
+        self._state = TrainingState(fresh)
+        self._progress = Progress()
+        #: Every metrics line of the model's training, of all calls of `fit` since it was made, loaded or reset.
+        self.history = History()
+
+    def __repr__(self) -> str:
+        kinds = f"{self.arch.activation}, {self.arch.likelihood}, {self.parameters.dtype}, {self.backend.name}"
+        kinds += "" if self.config.precision == FULL else f", {self.config.precision} products"
+        return f"<VAE {self.arch.sizes}, {kinds}, {self.parameters.count} parameters>"
+
+    @property
+    def model(self) -> Model:
+        """The model as the functions of `vae_np.evaluation` take it: operations, architecture and parameters."""
+        return Model(self.backend.ops, self.arch, self.parameters)
+
+    @property
+    def values(self) -> data.Values:
+        """What the numbers in the data mean to the model: kind, scale, the range it was fitted to, standardisation."""
+        if self._values is not None:
+            return self._values
+        return data.UNIT if self.arch.is_bernoulli else data.REAL
+
+    @property
+    def parameters(self) -> Parameters:
+        """Every tensor by name, weights (in, out); writing into one changes the model."""
+        return self._state.parameters
+
+    def _seed_or_own(self, seed: noise.Seed) -> int:
+        return self.config.seed if seed is None else noise.seed_of(seed)
+
+    def values_as(self, named: data.Values | str | None) -> data.Values:
+        """What data hold: what the model was fitted to, or what they are said to be, if that means the same pixels.
+
+        Raises DataError where it does not.
+        """
+        if named is None:
+            return self.values
+        held = named_values(named)
+        if self._values is not None and held.kind != self._values.kind and "real" in (held.kind, self._values.kind):
+            raise DataError(f"values: got {held.kind!r}, but the model was fitted to {self._values.kind!r} values")
+        return self.values if held.kind == "real" else held
+
+    def _mode(self, values: data.Values, binarize: str | None, name: str, unless_named: str | None = None) -> str:
+        """How grey is binarised: as it was named, else as the model was fitted (or, in `fit`, anew at each visit)."""
+        grey = values.is_grey and self.arch.likelihood == "bernoulli"
+        default = (unless_named or self.config.binarization) if grey else "none"
+        mode = default if binarize is None else binarize
+        data.check_values(name, values, self.arch.likelihood, mode)
+        return mode
+
+    def _examples(
+        self, x: Array, binarize: str | None, seed: int, values: data.Values | str | None = None
+    ) -> held_out.Examples:
+        array = data.unmasked(x, "x")
+        if values is None and array.dtype == np.bool_ and self.values.is_grey:
+            # True and False are neither bytes nor grey levels.
+            values = data.BINARY
+        return self._examples_of(self.values_as(values), array, binarize, seed, "x")
+
+    def _examples_of(
+        self, values: data.Values, x: Array, binarize: str | None, seed: int, name: str
+    ) -> held_out.Examples:
+        rows, _ = data.flatten(x, name)
+        data.check_columns(rows, self.arch.features, name)
+        values.check(data.scan(rows, name), name)
+        return held_out.Examples(values.convert(rows), values, self._mode(values, binarize, name), seed)
+
+
+def named_values(values: data.Values | str) -> data.Values:
+    """Values, or what a kind's name stands for."""
+    return values if isinstance(values, data.Values) else data.Values.named(values)

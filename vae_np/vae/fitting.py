@@ -1,0 +1,192 @@
+"""Fitting a model to data, from where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from vae_np import data, noise
+from vae_np._types import Array
+from vae_np.config import Config
+from vae_np.errors import ConfigError, DataError, InputError
+from vae_np.evaluation import held_out
+from vae_np.training import loop
+from vae_np.training.progress import Kept, Progress, StopTraining
+from vae_np.training.trainer import Metrics, Trainer
+from vae_np.vae.base import Base, as_usual
+from vae_np.vae.history import History
+
+
+class Fitting(Base):
+    """How a `VAE` is trained."""
+
+    @as_usual
+    def fit(
+        self,
+        x: Array,
+        *,
+        validation: Array | int | None = None,
+        epochs: int = 10,
+        batch_size: int = 128,
+        lr: float = 1e-3,
+        schedule: str = "constant",
+        optimizer: str = "adam",
+        adam_beta1: float = 0.9,
+        adam_beta2: float = 0.999,
+        adam_eps: float = 1e-8,
+        objective: str = "elbo",
+        samples: int = 1,
+        beta: float = 1.0,
+        beta_warmup: int = 0,
+        binarize: str | None = None,
+        z_samples: int = 1,
+        values: data.Values | str | None = None,
+        scale: float | None = None,
+        standardize: bool = False,
+        seed: noise.Seed = None,
+        on_metrics: Callable[[Metrics], None] | None = None,
+    ) -> History:
+        """Maximise the mean ELBO of x (N, D) for `epochs` more epochs, from where the model stands. [D24]
+
+        Steps, epochs, moments, the schedule and the warm-up go on from call to call: thirty calls with `epochs=1` leave
+        exactly the bits that one with `epochs=30` leaves. `reset` is a fresh start. Settings may change between calls,
+        and each call uses its own; only another `optimizer` is refused, since the moments belong to the old one. With
+        another number of rows or another `batch_size` a new epoch begins; where there is no encoder, the λ of other
+        rows begin at the prior.
+
+        `objective` names what else is to be maximised (`vae_np.objectives`), with `samples` draws of z per example.
+        `beta` weighs the KL in the objective, after a linear warm-up over the training's first `beta_warmup` epochs.
+        `validation` is other data, or how many of the last rows of x are held out; after each epoch the model's ELBO on
+        it is computed, with `z_samples` draws of ε. `seed` (the model's own unless given) draws order, pixels and ε.
+
+        With `init="glorot"` the first `fit` begins with the output's bias at the logit of x's mean, unless it has been
+        set. [D40] The first `fit` decides what the numbers in x mean, as far as `values` and `scale` (the number that
+        is white) do not name it; later ones read x by it. `standardize` brings each column of real data to mean 0 and
+        standard deviation 1, over the rows that are trained on; samples and log-densities stay on the data's own scale.
+        [D51]
+
+        Returns this call's metrics lines, which `on_metrics` also gets as they come; `history` has those of all calls.
+        `on_metrics` may end the training by raising `StopTraining`, as `EarlyStopping` does:
+
+            vae.fit(x, validation=5000, epochs=1000, on_metrics=EarlyStopping(patience=5))
+
+        On Ctrl-C, or an error in `on_metrics`, the model keeps the state that it has reached, at worst that of the last
+        metrics line, and `fit` can go on from there. The same holds for NonFiniteError, which is raised, with the
+        tensor and the step, if a value stops being finite.
+        """
+        kept_back = int(validation) if isinstance(validation, int | np.integer) else 0
+        rows, held, kept = self._fitted_rows(x, kept_back, values, scale, standardize)
+        mode = self._mode(held, binarize, "x", unless_named="dynamic")
+        config = Config(
+            **{
+                **self.config.to_mapping(),
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "lr": lr,
+                "schedule": schedule,
+                "optimizer": optimizer,
+                "adam_beta1": adam_beta1,
+                "adam_beta2": adam_beta2,
+                "adam_eps": adam_eps,
+                "objective": objective,
+                "samples": samples,
+                "beta": beta,
+                "beta_warmup": beta_warmup,
+                "binarize": mode if held.is_grey else binarize,
+                "values": held.kind,
+                "scale": held.scale if held.is_grey else None,
+                "standardize": held.standardisation is not None,
+                "z_samples": z_samples,
+                "seed": self._seed_or_own(seed),
+            }
+        )
+        examples = None
+        if kept < len(rows):
+            examples = held_out.Examples(rows[kept:], held, mode, config.seed, first=kept)
+        elif validation is not None and not isinstance(validation, int | np.integer):
+            examples = self._examples_of(held, validation, mode, config.seed, "validation")
+        trainer = self._trainer(config, rows[:kept], held, examples)
+        return self._run(trainer, on_metrics)
+
+    def _trainer(self, config: Config, rows: Array, values: data.Values, examples: held_out.Examples | None) -> Trainer:
+        """A trainer that goes on from where the model stands, in the model's own buffers."""
+        trained_with = self.config.optimizer
+        if self._state.step and self._progress.rows is not None and config.optimizer != trained_with:
+            raise InputError(
+                f"optimizer: got {config.optimizer!r}, expected {trained_with!r}, whose moments the model has; "
+                "reset(parameters=False) forgets them"
+            )
+        if config.batch_size > len(rows):
+            raise ConfigError(f"batch_size: got {config.batch_size}, expected at most the {len(rows)} training rows")
+        # A model of weights alone has no moments: Adam's correction has to begin at the first step.
+        step = 0 if self._progress.rows is None else self._state.step
+        progress, done = self._progress.resumed(step, len(rows), config.batch_size)
+        judged = None
+        if examples is not None:
+            judged = held_out.validation(examples, seed=config.seed, z_samples=config.z_samples)
+        trainer = Trainer(
+            replace(config, epochs=done + config.epochs),
+            self.backend,
+            rows,
+            values,
+            judged,
+            from_state=self._state,
+            running=progress.running,
+            seconds=progress.seconds,
+            origin=progress.origin,
+        )
+        if progress.local is not None and trainer.local_rows == progress.local_rows:
+            trainer.local = progress.local
+        self._state.step = step
+        return trainer
+
+    def _run(self, trainer: Trainer, on_metrics: Callable[[Metrics], None] | None) -> History:
+        """Run a trainer, and keep what it has reached, whatever ends it."""
+        lines, kept, stopped = History(), Kept(trainer, self.history.lines), False
+
+        def record(line: Metrics) -> None:
+            nonlocal stopped
+            lines.lines.append(line)
+            kept.add(line)
+            try:
+                if on_metrics is not None:
+                    on_metrics(line)
+            except StopTraining:
+                stopped = True
+
+        try:
+            loop.run(trainer, on_metrics=record, on_epoch=lambda _: kept.take(), should_stop=lambda: stopped)
+        finally:
+            kept.give_back()
+            self._progress, self.config, self._values = Progress.after(trainer), trainer.config, trainer.values
+        return lines
+
+    def _fitted_rows(
+        self, x: Array, kept_back: int, values: data.Values | str | None, scale: float | None, standardize: bool
+    ) -> tuple[Array, data.Values, int]:
+        """x as rows, stored as the model's values say; those values, decided here if they were not before; and how many
+        of the rows are trained on, all but the last `kept_back`."""
+        rows, _ = data.flatten(x, "x")
+        data.check_columns(rows, self.arch.features, "x")
+        span = data.scan(rows, "x")
+        kept, _ = data.split_validation(len(rows), kept_back)
+        named = values.kind if isinstance(values, data.Values) else values
+        scale = values.scale if isinstance(values, data.Values) and scale is None and values.is_grey else scale
+        if standardize:
+            named = "real" if named is None else named
+        known = self._values
+        if known is None:
+            held = data.decide(span, rows.dtype, self.arch.likelihood, kind=named, scale=scale, what="x")
+        else:
+            wanted = known if named is None else data.Values.named(named, scale)
+            if (wanted.kind, scale or wanted.scale) != (known.kind, known.scale):
+                raise DataError(f"values: got {wanted}, but the model has {known}; a new VAE can be fitted to others")
+            known.check(span, "x")
+            held = known if known.span is not None else replace(known, span=span)
+        if standardize and held.standardisation is None:
+            if known is not None and known.span is not None:
+                raise DataError("standardize: got True, but the model was fitted to data that are not standardized")
+            held = held.standardised(rows[:kept], "x")
+        return held.convert(rows), held, kept
