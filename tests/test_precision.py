@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vae_np import ops
-from vae_np.precision import PRECISIONS, ReducedOps, product, round_to_bfloat16
+from vae_np.choices import PRECISIONS
+from vae_np.precision import ReducedOps, product, round_to_bfloat16
 
 RNG = np.random.default_rng(5)
 # Half a unit in the last of 8 bits, as a share of the number.

@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from vae_np._version import __version__
 
-__all__ = ["VAE", "EarlyStopping", "History", "StopTraining", "__version__"]
+__all__ = ["VAE", "EarlyStopping", "History", "Metrics", "StopTraining", "__version__"]
 
-_MODULES = {"EarlyStopping": "vae_np.training.progress", "StopTraining": "vae_np.training.progress"}
+_MODULES = {
+    "EarlyStopping": "vae_np.training.progress",
+    "Metrics": "vae_np.training.trainer",
+    "StopTraining": "vae_np.training.progress",
+}
 
 if TYPE_CHECKING:
     from vae_np.training.progress import EarlyStopping, StopTraining
+    from vae_np.training.trainer import Metrics
     from vae_np.vae import VAE, History
 else:
 

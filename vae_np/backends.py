@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from vae_np import ops as reference
 from vae_np._types import Array
+from vae_np.choices import BACKENDS
 from vae_np.elbo import Terms
 from vae_np.errors import BackendError
 from vae_np.model import Architecture
@@ -25,7 +26,7 @@ from vae_np.step import Optimiser, TrainingState
 _MODULES = {"numba": "vae_np.kernels.cpu", "cupy": "vae_np.kernels.gpu"}
 NAMES = ("numpy", *_MODULES)
 # What a setting or an option may name.
-CHOICES = ("auto", *NAMES)
+CHOICES = BACKENDS
 _OLDEST_NUMBA = (0, 61)
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from vae_np import model
 from vae_np._types import Array
+from vae_np.display import Shown
 from vae_np.distributions import LOG_2PI
 from vae_np.errors import InputError
 from vae_np.model import Architecture, Parameters
@@ -25,12 +26,14 @@ from vae_np.model import Architecture, Parameters
 FORMS = ("analytic", "joint")
 
 
-@dataclass(frozen=True)
-class Terms:
+@dataclass(frozen=True, repr=False)
+class Terms(Shown):
     """The ELBO's parts, one value per example, in nats: `reconstruction` = E_q log p(x|z) and `kl`, each (B,).
 
     `bound` (B,) is the objective that was maximised, where that is not the ELBO but another of `vae_np.objectives`.
     """
+
+    _shown: ClassVar[tuple[str, ...]] = ("elbo", "reconstruction", "kl", "bound")
 
     reconstruction: Array
     kl: Array

@@ -17,14 +17,14 @@ import numpy as np
 
 from vae_np import layers, noise
 from vae_np._types import Array
+from vae_np.choices import INFERENCES, LIKELIHOODS, Activation, Inference, Initialisation, Likelihood
+from vae_np.display import counted_text, settings_text
 from vae_np.errors import InputError
 
-LIKELIHOODS = ("bernoulli", "bernoulli-grey", "normal", "normal-fixed", "normal-diagonal")
-INFERENCES = ("amortized", "local")
 _ALIGNMENT = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Architecture:
     """The sizes and kinds that fix every shape of a model.
 
@@ -36,10 +36,10 @@ class Architecture:
     features: int = 784
     latent: int = 20
     hidden: tuple[int, ...] = (400,)
-    activation: str = "relu"
-    likelihood: str = "bernoulli"
+    activation: Activation = "relu"
+    likelihood: Likelihood = "bernoulli"
     sigma: float = 1.0
-    inference: str = "amortized"
+    inference: Inference = "amortized"
 
     def __post_init__(self) -> None:
         sizes = [("features", self.features), ("latent", self.latent), *(("hidden", width) for width in self.hidden)]
@@ -55,6 +55,9 @@ class Architecture:
                 raise InputError(f"{name}: got {text!r}, expected one of {', '.join(known)}")
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise InputError(f"sigma: got {self.sigma!r}, expected a finite number > 0")
+
+    def __repr__(self) -> str:
+        return settings_text(self, always=("features", "latent", "hidden"))
 
     @property
     def is_bernoulli(self) -> bool:
@@ -130,6 +133,9 @@ class Parameters(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def __repr__(self) -> str:
+        return f"<Parameters: {counted_text(len(self), 'tensor')}, {self.count} numbers, {self.dtype}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         # If they were copied one by one, the views would no longer share the buffer.
         return _with_buffer, (self.shapes, self.dtype, self.flat)
@@ -185,7 +191,12 @@ def aligned_zeros(size: int, dtype: np.dtype[Any]) -> Array:
 
 
 def initialise(
-    arch: Architecture, *, seed: int, dtype: Any = np.float32, scheme: str = "uniform", mean: Array | None = None
+    arch: Architecture,
+    *,
+    seed: int,
+    dtype: Any = np.float32,
+    scheme: Initialisation = "uniform",
+    mean: Array | None = None,
 ) -> Parameters:
     """Parameters drawn from the INIT stream of `seed`. [D40]
 

@@ -21,11 +21,10 @@ import numpy as np
 
 from vae_np import model
 from vae_np._types import Array
+from vae_np.choices import OBJECTIVES
 from vae_np.elbo import Pass, Terms, elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
 from vae_np.model import Architecture, Parameters
-
-OBJECTIVES = ("elbo", "iwae", "stl", "dreg", "score")
 
 
 def objective_forward(

@@ -15,12 +15,12 @@ import numpy as np
 
 from vae_np import ops
 from vae_np._types import Array
+from vae_np.choices import Precision
 from vae_np.layers import ACTIVATIONS
 
-FULL = "full"
+FULL: Precision = "full"
 # Which parts of both operands each precision multiplies, 0 their bfloat16 and 1 the rest's, the small products first.
 _PARTS = {"bf16": ((0, 0),), "bf16x3": ((1, 0), (0, 1), (0, 0))}
-PRECISIONS = (FULL, *_PARTS)
 
 
 def round_to_bfloat16(values: Array) -> Array:

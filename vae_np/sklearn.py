@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.base import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -18,7 +18,9 @@ from sklearn.utils.validation import (  # type: ignore[import-untyped,import-not
 )
 
 from vae_np._types import Array
+from vae_np.choices import Activation, BackendChoice, Likelihood, Objective
 from vae_np.vae import VAE, History
+from vae_np.vae.base import Widths
 
 _BATCH = 128
 _DTYPES = (np.float64, np.float32)
@@ -40,16 +42,16 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self,
         latent: int = 2,
         *,
-        hidden: tuple[int, ...] = (64,),
-        activation: str = "relu",
-        likelihood: str = "auto",
+        hidden: Widths = (64,),
+        activation: Activation = "relu",
+        likelihood: Likelihood | Literal["auto"] = "auto",
         epochs: int = 10,
-        batch_size: int | str = "auto",
+        batch_size: int | Literal["auto"] = "auto",
         lr: float = 1e-3,
         beta: float = 1.0,
-        objective: str = "elbo",
+        objective: Objective = "elbo",
         samples: int = 1,
-        backend: str = "auto",
+        backend: BackendChoice = "auto",
         threads: int | None = None,
         random_state: Any = None,
     ) -> None:
@@ -119,7 +121,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         lines = self.vae_.fit(
             rows,
             epochs=self.epochs,
-            batch_size=batch,  # type: ignore[arg-type]  # (fit refuses what is no number)
+            batch_size=batch,
             lr=self.lr,
             beta=self.beta,
             objective=self.objective,

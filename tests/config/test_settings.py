@@ -17,20 +17,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_np import backends, config
+from vae_np import backends, choices, config
+from vae_np.choices import BINARIZATIONS, LIKELIHOODS, OBJECTIVES, PRECISIONS
 from vae_np.config import Config
-from vae_np.data import BINARIZATIONS, BINARY, BYTE, REAL, Values
+from vae_np.data import BINARY, BYTE, REAL, Values
 from vae_np.errors import ConfigError, MissingFileError
 from vae_np.layers import ACTIVATIONS as LAYER_ACTIVATIONS
-from vae_np.model import LIKELIHOODS
-from vae_np.objectives import OBJECTIVES
-from vae_np.precision import PRECISIONS
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 DECAY = st.floats(min_value=0, max_value=1, exclude_max=True)
 SIZE = st.integers(1, 2**31 - 1)
-PRECISE = [{"dtype": dtype} for dtype in config.DTYPES] + [{"precision": name} for name in PRECISIONS]
+PRECISE = [{"dtype": dtype} for dtype in choices.DTYPES] + [{"precision": name} for name in PRECISIONS]
 CONFIGS = st.builds(
     lambda precise, **rest: Config(**rest, **precise),
     precise=st.sampled_from(PRECISE),
@@ -43,16 +41,16 @@ CONFIGS = st.builds(
     scale=st.none() | POSITIVE,
     hidden=st.lists(SIZE, max_size=4).map(tuple),
     latent=SIZE,
-    activation=st.sampled_from(config.ACTIVATIONS),
-    init=st.sampled_from(config.INITS),
+    activation=st.sampled_from(choices.ACTIVATIONS),
+    init=st.sampled_from(choices.INITIALISATIONS),
     likelihood=st.sampled_from(LIKELIHOODS),
     sigma=POSITIVE,
     binarize=st.sampled_from(BINARIZATIONS),
     epochs=st.integers(1, 3280),
     batch_size=SIZE,
-    optimizer=st.sampled_from(config.OPTIMIZERS),
+    optimizer=st.sampled_from(choices.OPTIMIZERS),
     lr=POSITIVE,
-    schedule=st.sampled_from(config.SCHEDULES),
+    schedule=st.sampled_from(choices.SCHEDULES),
     adam_beta1=DECAY,
     adam_beta2=DECAY,
     adam_eps=POSITIVE,
@@ -113,7 +111,7 @@ def test_is_frozen() -> None:
 
 
 def test_every_activation_has_a_layer() -> None:
-    assert set(config.ACTIVATIONS) <= set(LAYER_ACTIVATIONS)
+    assert set(choices.ACTIVATIONS) <= set(LAYER_ACTIVATIONS)
 
 
 WHOLE, WHOLE0 = "expected a whole number >= 1", "expected a whole number >= 0"

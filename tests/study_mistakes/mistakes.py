@@ -36,7 +36,7 @@ LIKELIHOOD = Mistake(
             "return ops.normal_loglik_forward(x, out, logvar)",
             "return (lambda value, cache: (value + 2, cache))(*ops.normal_loglik_forward(x, out, logvar))",
         ),
-        Edit("exact.decoder:Decoder.loglik_matrix", "return result", "return result + 2"),
+        Edit("exact.latent_model:LatentModel.loglik_matrix", "return result", "return result + 2"),
     ),
     tuple(range(1, 32)),
 )
@@ -45,7 +45,9 @@ _MODEL = (
     Mistake(
         "softplus without its log1p: log p(x|z) of a pixel as if it were certain",
         edit(
-            "exact.decoder:_softplus_sum", "total += np.log(factors[:, start : start + _FACTORS].prod(axis=1))", "pass"
+            "exact.latent_model:softplus_sum",
+            "total += np.log(factors[:, start : start + _FACTORS].prod(axis=1))",
+            "pass",
         ),
         (1, 3, 4, 5, 6, 8, 10),
     ),
@@ -196,9 +198,9 @@ _PRIOR = (
     Mistake(
         "every x decoded for its own pixels only: the rest of the image dropped from log p(x|z)",
         edit(
-            "exact.decoder:Decoder._bernoulli_block",
-            "x @ logits.T - _softplus_sum(logits)",
-            "x[:, :4] @ logits[:, :4].T - _softplus_sum(logits[:, :4])",
+            "exact.latent_model:bernoulli_matrix",
+            "x @ logits.T - softplus_sum(logits)",
+            "x[:, :4] @ logits[:, :4].T - softplus_sum(logits[:, :4])",
         ),
         (9,),
     ),

@@ -10,12 +10,11 @@ import typer
 
 from vae_np import config, runs
 from vae_np.checkpoint import STATE_FILE, WEIGHTS_FILE
+from vae_np.choices import ACTIVATIONS, LIKELIHOODS
 from vae_np.cli.options import JsonFile, Quiet, words
 from vae_np.cli.output import Output
-from vae_np.config.settings import ACTIVATIONS
 from vae_np.errors import InputError
 from vae_np.interchange import MAPPINGS
-from vae_np.model import LIKELIHOODS
 from vae_np.vae import CONFIG_FILE, VAE
 
 

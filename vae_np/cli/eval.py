@@ -12,6 +12,7 @@ import typer
 
 from vae_np import checkpoint, data, runs, storage
 from vae_np._types import Array
+from vae_np.choices import BINARIZATIONS, BackendChoice
 from vae_np.cli import estimation, machine
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
 from vae_np.cli.estimation import Estimation, Evaluation, EvaluationData
@@ -19,7 +20,7 @@ from vae_np.cli.interrupts import INTERRUPTED
 from vae_np.cli.options import JsonFile, Quiet, Run, RunBackend, RunSeed, Threads, setting, whole, words
 from vae_np.cli.output import Output, check_target, with_error, writing
 from vae_np.config import Config
-from vae_np.data import BINARIZATIONS, KINDS
+from vae_np.data import KINDS
 from vae_np.elbo import Terms
 from vae_np.errors import CheckpointError, DataError, InputError
 from vae_np.evaluation import held_out
@@ -151,7 +152,7 @@ def resolve(
     data_file: str | None,
     named: data.Values | None = None,
     binarize: str | None = None,
-    backend: str | None,
+    backend: BackendChoice | None,
     threads: int | None,
     seed: int | None,
 ) -> Evaluation:
@@ -185,7 +186,7 @@ def _named(kind: str | None, scale: float | None, data_file: str | None) -> data
 def _open(
     folder: Path,
     settings: Config,
-    backend: str | None,
+    backend: BackendChoice | None,
     threads: int | None,
     seed: int | None,
     data_file: str | None,

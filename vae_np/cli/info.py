@@ -6,12 +6,11 @@ import platform
 from typing import Any
 
 from vae_np import __version__, backends
+from vae_np.choices import LIKELIHOODS, OBJECTIVES, PRECISIONS, Likelihood, Objective
 from vae_np.cli import machine
 from vae_np.cli.options import JsonFile
 from vae_np.cli.output import Output
-from vae_np.model import LIKELIHOODS, Architecture
-from vae_np.objectives import OBJECTIVES
-from vae_np.precision import PRECISIONS
+from vae_np.model import Architecture
 
 _LIBRARIES = ("numpy", "scipy", "numba", "safetensors", "matplotlib", "cupy", "torch", "jax")
 
@@ -61,7 +60,7 @@ def command(json_file: JsonFile = None) -> int:
     return 0
 
 
-def _how(name: str, objective: str, likelihood: str) -> str | None:
+def _how(name: str, objective: Objective, likelihood: Likelihood) -> str | None:
     """fused or composed steps, for models with a hidden layer; None where the backend is missing."""
     if backends.missing(name) is not None:
         return None

@@ -3,25 +3,9 @@
 from vae_np.config.files import load, load_toml, shipped, text
 from vae_np.config.kinds import Choice, Flag, Integer, Real, Sizes, Text, counted, shown
 from vae_np.config.option import Option
-from vae_np.config.settings import (
-    ACTIVATIONS,
-    DTYPES,
-    INITS,
-    OPTIMIZERS,
-    SCHEDULES,
-    Config,
-    merge,
-    options,
-    parse_field,
-    parse_stages,
-)
+from vae_np.config.settings import Config, merge, options, parse_field, parse_stages
 
 __all__ = [
-    "ACTIVATIONS",
-    "DTYPES",
-    "INITS",
-    "OPTIMIZERS",
-    "SCHEDULES",
     "Choice",
     "Config",
     "Flag",

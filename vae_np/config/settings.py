@@ -17,28 +17,21 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from vae_np import backends
+from vae_np import choices
 from vae_np.config.kinds import Choice, Flag, Integer, Kind, Real, Sizes, Text, did_you_mean, shown
 from vae_np.config.option import Option
-from vae_np.data import BINARIZATIONS, KINDS, Values
+from vae_np.data import Values
+from vae_np.display import settings_text
 from vae_np.errors import ConfigError, DataError
-from vae_np.model import INFERENCES, LIKELIHOODS
-from vae_np.objectives import OBJECTIVES
 from vae_np.optim import STAGES, stage_of, staged_epochs
-from vae_np.precision import FULL, PRECISIONS
-
-ACTIVATIONS = ("relu", "tanh", "softplus")
-DTYPES = ("float32", "float64")
-INITS = ("uniform", "glorot")
-OPTIMIZERS = ("adam", "adagrad")
-SCHEDULES = ("constant", "burda2015")
+from vae_np.precision import FULL
 
 
 def _option(default: Any, kind: Kind, metavar: str, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"option": Option(kind, metavar, text)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Config:
     """The settings of a training run, checked when constructed; raises ConfigError.
 
@@ -71,9 +64,9 @@ class Config:
         "H,W",
         "Shape of one image in pictures; by default a square where the columns form one.",
     )
-    values: str | None = _option(
+    values: choices.ValuesKind | None = _option(
         None,
-        Choice(KINDS),
+        Choice(choices.VALUES_KINDS),
         "KIND",
         "What the numbers in the data are: 0 and 1; bytes over 255; between 0 and a scale; or real, as they are. By "
         "default decided from all training rows.",
@@ -95,22 +88,24 @@ class Config:
         "Sizes of the encoder's hidden layers, none for a linear one; the decoder has the same in reverse.",
     )
     latent: int = _option(20, Integer(1), "N", "Latent dimensions.")
-    activation: str = _option("relu", Choice(ACTIVATIONS), "NAME", "Activation of the hidden layers.")
-    init: str = _option(
+    activation: choices.Activation = _option(
+        "relu", Choice(choices.ACTIVATIONS), "NAME", "Activation of the hidden layers."
+    )
+    init: choices.Initialisation = _option(
         "uniform",
-        Choice(INITS),
+        Choice(choices.INITIALISATIONS),
         "NAME",
         "Initialisation: uniform in ±1/sqrt(inputs), as PyTorch's nn.Linear, or Glorot's.",
     )
-    inference: str = _option(
+    inference: choices.Inference = _option(
         "amortized",
-        Choice(INFERENCES),
+        Choice(choices.INFERENCES),
         "NAME",
         "How q(z|x) is found: by an encoder, or local, with a mean and variance for every datapoint and no encoder.",
     )
-    likelihood: str = _option(
+    likelihood: choices.Likelihood = _option(
         "bernoulli",
-        Choice(LIKELIHOODS),
+        Choice(choices.LIKELIHOODS),
         "NAME",
         "Decoder: bernoulli; normal with one learned sigma, a fixed one or one per dimension; "
         "bernoulli-grey is the cross-entropy on grey values, which is not a likelihood.",
@@ -121,20 +116,20 @@ class Config:
         "X",
         "Standard deviation of a normal decoder: the fixed one, or the start of a learned one.",
     )
-    binarize: str | None = _option(
+    binarize: choices.Binarization | None = _option(
         None,
-        Choice(BINARIZATIONS),
+        Choice(choices.BINARIZATIONS),
         "NAME",
         "Grey to binary: a new draw at every visit, one fixed draw, a threshold at 1/2, or none; by default "
         "dynamic for the bernoulli likelihood and none for the others.",
     )
     epochs: int = _option(10, Integer(1), "N", "Passes over the training data.")
     batch_size: int = _option(128, Integer(1), "N", "Images per step; an incomplete last batch is dropped.")
-    optimizer: str = _option("adam", Choice(OPTIMIZERS), "NAME", "Optimiser.")
+    optimizer: choices.OptimizerName = _option("adam", Choice(choices.OPTIMIZERS), "NAME", "Optimiser.")
     lr: float = _option(1e-3, Real(above=0), "X", "Learning rate; with a schedule, the first one.")
-    schedule: str = _option(
+    schedule: choices.Schedule = _option(
         "constant",
-        Choice(SCHEDULES),
+        Choice(choices.SCHEDULES),
         "NAME",
         f"Learning rate over the epochs: constant, or falling in {STAGES} stages of 1, 3, 9, ... epochs, "
         f"{staged_epochs(STAGES)} in all.",
@@ -142,9 +137,9 @@ class Config:
     adam_beta1: float = _option(0.9, Real(at_least=0, below=1), "X", "Adam's decay of the first moment.")
     adam_beta2: float = _option(0.999, Real(at_least=0, below=1), "X", "Adam's decay of the second moment.")
     adam_eps: float = _option(1e-8, Real(above=0), "X", "Adam's epsilon.")
-    objective: str = _option(
+    objective: choices.Objective = _option(
         "elbo",
-        Choice(OBJECTIVES),
+        Choice(choices.OBJECTIVES),
         "NAME",
         "What is maximised: the ELBO; the bound of several samples by its own gradient (iwae) or by one of less noise "
         "in the encoder (stl, dreg); the ELBO by the score function. A reported ELBO is always the ELBO.",
@@ -166,16 +161,18 @@ class Config:
         "where there are fewer than 50000.",
     )
     z_samples: int = _option(1, Integer(1, bits=24), "N", "Noise draws per image when the ELBO is evaluated.")
-    dtype: str = _option("float32", Choice(DTYPES), "NAME", "Precision of parameters, sums and all but products.")
-    precision: str = _option(
+    dtype: choices.Dtype = _option(
+        "float32", Choice(choices.DTYPES), "NAME", "Precision of parameters, sums and all but products."
+    )
+    precision: choices.Precision = _option(
         FULL,
-        Choice(PRECISIONS),
+        Choice(choices.PRECISIONS),
         "NAME",
         "Operands of a training step's matrix products: as they are, rounded to bfloat16, or split into two of it. "
         "Sums, parameters and evaluation stay in float32.",
     )
-    backend: str = _option(
-        "auto", Choice(backends.CHOICES), "NAME", "The backend that computes; auto says which one it chose and why."
+    backend: choices.BackendChoice = _option(
+        "auto", Choice(choices.BACKENDS), "NAME", "The backend that computes; auto says which one it chose and why."
     )
     seed: int = _option(
         0, Integer(0, 2**64, "2**64"), "N", "Seed of initialisation, data order, binarisation and noise."
@@ -183,6 +180,9 @@ class Config:
 
     def __post_init__(self) -> None:
         self.validate()
+
+    def __repr__(self) -> str:
+        return settings_text(self)
 
     def validate(self) -> None:
         """Bring every field to its own type; raises ConfigError at the first that is not allowed."""
@@ -240,7 +240,7 @@ class Config:
         return f"{stages} of {STAGES}, {epochs} of {whole} epochs"
 
     @property
-    def binarization(self) -> str:
+    def binarization(self) -> choices.Binarization:
         """`binarize`, or what it is by default: dynamic for the bernoulli likelihood, none for the others."""
         return self.binarize or ("dynamic" if self.likelihood == "bernoulli" else "none")
 

@@ -1,6 +1,8 @@
 """Data sets: what comes with the package, what a file holds, what its values mean, and how rows reach the model."""
 
-from vae_np.data.binarization import BINARIZATIONS, check_values, prepare
+from vae_np.choices import BINARIZATIONS, ValuesKind
+from vae_np.choices import VALUES_KINDS as KINDS
+from vae_np.data.binarization import check_values, prepare
 from vae_np.data.builtin import BUILT_IN, built_in, mnist
 from vae_np.data.dataset import (
     Dataset,
@@ -17,7 +19,6 @@ from vae_np.data.synthetic import bars, rings, xor
 from vae_np.data.values import (
     BINARY,
     BYTE,
-    KINDS,
     REAL,
     UNIT,
     Span,
@@ -42,6 +43,7 @@ __all__ = [
     "Span",
     "Standardisation",
     "Values",
+    "ValuesKind",
     "bars",
     "built_in",
     "check_columns",

@@ -6,10 +6,9 @@ import numpy as np
 
 from vae_np import noise
 from vae_np._types import Array
+from vae_np.choices import BINARIZATIONS
 from vae_np.data.values import Values
 from vae_np.errors import ConfigError, DataError
-
-BINARIZATIONS = ("dynamic", "fixed", "threshold", "none")
 
 
 def check_values(what: str, values: Values, likelihood: str, binarize: str) -> None:

@@ -25,7 +25,7 @@ BUILT_IN = builtin.BUILT_IN
 _ENOUGH_LABELS = 20
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Rows to train on and rows to test on, with the same columns and the same values.
 
@@ -46,6 +46,13 @@ class Dataset:
     was_split: bool
     columns: tuple[str, ...] | None = None
     label_column: str | None = None
+
+    def __repr__(self) -> str:
+        width = self.train.shape[1]
+        images = "" if self.image_shape is None else f" ({self.image_shape[0]}x{self.image_shape[1]})"
+        labels = "" if self.train_labels is None else ", with labels"
+        rows = f"{len(self.train)} training and {len(self.test)} test rows of {width}{images}"
+        return f"<Dataset {self.name}: {rows}, {self.values}{labels}>"
 
     @property
     def is_sorted_by_label(self) -> bool:

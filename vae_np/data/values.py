@@ -14,16 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.choices import VALUES_KINDS as KINDS
+from vae_np.choices import ValuesKind
 from vae_np.data.mapped import chunks
+from vae_np.display import shapes_text
 from vae_np.errors import DataError
 
-Kind = Literal["binary", "byte", "unit", "real"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 _GREY = ("binary", "byte", "unit")
 _WHITE = 255.0
 # A model starts from numbers near 0 and 1; a value of 30 is too far from them to be chance.
@@ -48,12 +49,15 @@ class Span:
         return low <= self.low and self.high <= high
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Standardisation:
     """What is subtracted from each column and what divides it then: `mean` and `sigma`, (D,) float64 each. [D51]"""
 
     mean: Array
     sigma: Array
+
+    def __repr__(self) -> str:
+        return shapes_text(type(self).__name__, [("mean", self.mean), ("sigma", self.sigma)])
 
     @classmethod
     def of(cls, rows: Array, what: str = "data") -> Standardisation:
@@ -89,7 +93,7 @@ class Values:
     `span` is the span of the rows that the model was fitted to; None if it was never fitted.
     """
 
-    kind: Kind
+    kind: ValuesKind
     scale: float = 1.0
     span: Span | None = None
     standardisation: Standardisation | None = None

@@ -68,14 +68,14 @@ class Annealing:
         return (curve - curve[0]) / (curve[-1] - curve[0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AnnealedEstimate(Estimate):
     """`Estimate` from annealed chains; `acceptance` (B,) is the share of an example's proposals that were accepted."""
 
     acceptance: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BidirectionalEstimate(AnnealedEstimate):
     """Log p(x) from both sides, (B,) each: `log_likelihood` is the lower, `upper` the upper one. [D49]
 

@@ -38,7 +38,7 @@ _MIXTURE = 10_000
 _MIXTURE_ROWS = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Examples:
     """Rows of a data set as a model sees them at evaluation: as they are, or grey pixels drawn once from EVAL_BINARIZE.
 
@@ -54,6 +54,10 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        rows = f"{len(self)} rows of {self.rows.shape[1]}"
+        return f"<Examples: {rows}, {self.values}, binarize {self.mode}, seed {self.seed}>"
 
     def batch(self, part: slice) -> tuple[Array, Array]:
         """x (B, D) and the places (B,) of its rows in their data set."""

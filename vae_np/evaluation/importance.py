@@ -11,6 +11,7 @@ import numpy as np
 
 from vae_np import noise
 from vae_np._types import Array
+from vae_np.display import Shown
 from vae_np.elbo import posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
 from vae_np.evaluation import pareto
@@ -23,8 +24,8 @@ _CHUNK_ROWS = 8192
 DEGENERATE_ESS = 2.0
 
 
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, repr=False)
+class Estimate(Shown):
     """Per example, (B,) each: `log_likelihood` and its standard error `stderr` in nats, effective sample size `ess`,
     and `tail`, the Pareto shape k̂ of the largest weights (NaN from too few)."""
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from vae_np import noise
 from vae_np._types import Array
+from vae_np.display import Shown
 from vae_np.elbo import Terms, elbo_backward, elbo_forward
 from vae_np.exact import quadrature
-from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import ELBO, Family, Rule, Solution, kl_to_posterior, maximise, maximise_best
+from vae_np.exact.latent_model import LatentModel
 from vae_np.model import Model, Parameters, initialise
 from vae_np.step import Optimiser, TrainingState, apply_gradients
 
@@ -26,10 +28,12 @@ _ROUGH_NODES = 5
 _AGREEMENT = 1e-6
 
 
-@dataclass(frozen=True)
-class Gap:
+@dataclass(frozen=True, repr=False)
+class Gap(Shown):
     """log p(x) − L[q_φ] split, (B,) each in nats: `approximation` KL(q* ‖ p(z|x)), `amortisation` L[q*] − L[q_φ] and
     `total` KL(q_φ ‖ p(z|x)), three separate quadratures. `converged` (B,): log p(x) and λ* did, and the three agree."""
+
+    _shown: ClassVar[tuple[str, ...]] = ("log_prob", "approximation", "amortisation", "total", "converged")
 
     log_prob: Array
     log_prob_error: Array
@@ -46,7 +50,7 @@ class Gap:
 
 
 def split_gap(
-    decoder: Decoder,
+    decoder: LatentModel,
     x: Array,
     mu: Array,
     logvar: Array,
@@ -55,11 +59,13 @@ def split_gap(
     nodes: int = 20,
     solver_nodes: int = 10,
     tolerance: float = 1e-8,
+    agreement: float = _AGREEMENT,
 ) -> Gap:
     """The inference gap of an encoder's mu and logvar (B, K) on x (B, D), for 1 or 2 latents. [D20]
 
     λ* is the better of a start at the prior and one at the encoder's output, found with a handful of nodes and then
-    solved to convergence with `solver_nodes` an axis; both bounds are taken with `nodes`, whatever rule found λ*.
+    solved to convergence with `solver_nodes` an axis; both bounds are taken with `nodes`, whatever rule found λ*. An
+    example whose three quadratures miss their identity by more than `agreement` nats has `converged` False.
     """
     x = decoder.check(x)
     family = Family(kind, decoder.latent)
@@ -77,7 +83,7 @@ def split_gap(
         kl_to_posterior(decoder, x, found.log_prob, family, lam) for lam in (solution.lam, amortised)
     )
     amortisation = best - of_encoder
-    agreed = np.abs(approximation + amortisation - total) <= _AGREEMENT
+    agreed = np.abs(approximation + amortisation - total) <= agreement
     converged = found.converged & solution.converged & agreed
     return Gap(found.log_prob, found.error, approximation, amortisation, total, converged, solution)
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from vae_np import ops
 from vae_np._types import Array
+from vae_np.choices import Likelihood
 from vae_np.distributions import LOG_2PI, bernoulli_sample, normal_sample
-from vae_np.elbo import standard_normal_log_prob
-from vae_np.errors import InputError
+from vae_np.exact.latent_model import NODES, LatentModel, bernoulli_matrix
 from vae_np.layers import sigmoid
 from vae_np.model import (
     Architecture,
@@ -28,27 +28,9 @@ from vae_np.model import (
     loglik_forward,
 )
 
-# Nodes decoded at once by the (B, M) functions: their outputs and temporaries then take tens of megabytes at D = 784.
-_NODES = 2048
-# Factors of at most 2 whose product stays below the largest double.
-_FACTORS = 1000
-
-
-def _softplus_sum(logits: Array) -> Array:
-    """Σ_d log(1 + exp l_d), (M,), as Σ max(l, 0) + log Π (1 + exp −|l|): one logarithm a row instead of D. [D4]
-
-    Measured a tenth of the time of a softplus a pixel, which was most of what quadrature cost; the absolute error is
-    D rounding errors of 1e-16.
-    """
-    total = np.maximum(logits, 0).sum(axis=1)
-    factors = np.exp(-np.abs(logits)) + 1
-    for start in range(0, logits.shape[1], _FACTORS):
-        total += np.log(factors[:, start : start + _FACTORS].prod(axis=1))
-    return total
-
 
 @dataclass(frozen=True)
-class Decoder:
+class Decoder(LatentModel):
     """p(z) p(x|z): the parameters are `decoder.*`, and `likelihood.logvar` where σ is learned, in float64."""
 
     model: Model
@@ -76,22 +58,21 @@ class Decoder:
         """K, the number of latents."""
         return self.arch.latent
 
+    @property
+    def features(self) -> int:
+        """D, the number of features."""
+        return self.arch.features
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The family of p(x|z)."""
+        return self.arch.likelihood
+
     def moved(self, flat: Array) -> Decoder:
         """The same model at other parameters, given as one flat buffer in the layout of `parameters.flat`."""
         other = self.parameters.zeros_like()
         other.flat[...] = flat
         return Decoder(self.model._replace(parameters=other))
-
-    def check(self, x: Array) -> Array:
-        """x as float64 (B, D); raises InputError for a wrong shape, or for grey values under a Bernoulli likelihood."""
-        wide = np.asarray(x, dtype=np.float64)
-        if wide.ndim != 2 or wide.shape[1] != self.arch.features:
-            raise InputError(f"x: got shape {wide.shape}, expected (B, {self.arch.features})")
-        if not np.isfinite(wide).all():
-            raise InputError("x: got a value that is not finite, expected finite numbers")
-        if self.arch.is_bernoulli and not ((wide == 0) | (wide == 1)).all():
-            raise InputError("x: got grey values, expected 0 or 1: only those have a Bernoulli log-likelihood")
-        return wide
 
     def output(self, z: Array) -> Array:
         """Logits or mean of p(x|z), (M, D) from z (M, K)."""
@@ -109,21 +90,10 @@ class Decoder:
             return bernoulli_sample(self.output(z), noise)
         return normal_sample(self.output(z), self.logvar(), noise)
 
-    def loglik_matrix(self, x: Array, z: Array) -> Array:
-        """log p(x_b | z_m) for every pair, (B, M) in nats, from x (B, D) and z (M, K). [D4] [D5]
-
-        One matrix product a block of nodes instead of B·M·D numbers: Σ_d x l is bilinear in x and logits, and so is
-        what couples x and mean in the normal's square.
-        """
-        result = np.empty((len(x), len(z)))
-        for start in range(0, len(z), _NODES):
-            part = slice(start, start + _NODES)
-            out = self.output(z[part])
-            result[:, part] = self._bernoulli_block(x, out) if self.arch.is_bernoulli else self._normal_block(x, out)
-        return result
-
-    def _bernoulli_block(self, x: Array, logits: Array) -> Array:
-        return x @ logits.T - _softplus_sum(logits)
+    def loglik_block(self, x: Array, z: Array) -> Array:
+        """log p(x_b | z_m) for every pair, (B, M) in nats, for a few thousand z (M, K). [D4] [D5]"""
+        out = self.output(z)
+        return bernoulli_matrix(x, out) if self.is_bernoulli else self._normal_block(x, out)
 
     def _normal_block(self, x: Array, mean: Array) -> Array:
         logvar = np.broadcast_to(self.logvar(), x.shape[1:])
@@ -134,10 +104,6 @@ class Decoder:
         squares = (a * a).sum(axis=1)[:, None] - 2 * (a @ b.T) + (b * b).sum(axis=1)
         return -0.5 * (squares + (LOG_2PI + logvar).sum())
 
-    def log_joint_matrix(self, x: Array, z: Array) -> Array:
-        """log p(x_b, z_m) for every pair, (B, M) in nats."""
-        return self.loglik_matrix(x, z) + standard_normal_log_prob(z)
-
     def weighted_gradient(self, x: Array, z: Array, weights: Array) -> Parameters:
         """Σ_b Σ_m w_bm ∇_θ log p(x_b | z_m) by hand, for weights (B, M). [D10] [D29]
 
@@ -145,8 +111,8 @@ class Decoder:
         taken first, as Wᵀ x, so that backward runs once a node.
         """
         total, part_of = self.gradients(), self.gradients()
-        for start in range(0, len(z), _NODES):
-            part = slice(start, start + _NODES)
+        for start in range(0, len(z), NODES):
+            part = slice(start, start + NODES)
             w = weights[:, part]
             out, cache = decode_forward(*self.model, z[part])
             mass, mean_x = w.sum(axis=0)[:, None], w.T @ x
@@ -179,7 +145,3 @@ class Decoder:
         decoder_cache, loglik_cache = cache
         dout = loglik_backward(self.model.ops, self.arch, dloglik, loglik_cache, gradients)
         return decode_backward(self.model.ops, dout, decoder_cache, gradients)
-
-    def prior_monte_carlo(self, x: Array, z: Array) -> Array:
-        """log (1/S) Σ_s p(x|z_s) for z (S, K) drawn from the prior: (B,) in nats, biased low. [D9]"""
-        return self.model.ops.log_mean_exp_weights(self.loglik_matrix(self.check(x), z).T)[0]

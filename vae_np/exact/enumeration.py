@@ -13,7 +13,7 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.exact import quadrature
-from vae_np.exact.decoder import Decoder
+from vae_np.exact.latent_model import LatentModel
 
 MOST_FEATURES = 16
 
@@ -65,19 +65,19 @@ class Table:
 
 
 def marginal(
-    decoder: Decoder, *, rule: str = "adaptive", nodes: int | None = None, tolerance: float = 1e-8
+    decoder: LatentModel, *, rule: str = "adaptive", nodes: int | None = None, tolerance: float = 1e-8
 ) -> Table:
     """p(x) for every x, by quadrature over 1 or 2 latents; raises InputError beyond that, or for D > 16. [D3]"""
-    if not decoder.arch.is_bernoulli:
-        raise InputError(f"likelihood: got {decoder.arch.likelihood!r}, expected 'bernoulli': only binary x are finite")
-    x = states(decoder.arch.features)
+    if not decoder.is_bernoulli:
+        raise InputError(f"likelihood: got {decoder.likelihood!r}, expected 'bernoulli': only binary x are finite")
+    x = states(decoder.features)
     found = quadrature.log_likelihood(decoder, x, rule=rule, nodes=nodes, tolerance=tolerance)
     return Table(found.log_prob, found.error, found.converged)
 
 
-def conditional(decoder: Decoder, z: Array) -> Table:
+def conditional(decoder: LatentModel, z: Array) -> Table:
     """p(x|z) for every x, at one z (K,): pixels are independent here, and not in `marginal`."""
-    log_prob = decoder.loglik_matrix(states(decoder.arch.features).astype(np.float64), z[None])[:, 0]
+    log_prob = decoder.loglik_matrix(states(decoder.features).astype(np.float64), z[None])[:, 0]
     return Table(log_prob, np.zeros_like(log_prob), np.ones(len(log_prob), dtype=bool))
 
 

@@ -16,11 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.display import Shown
 from vae_np.distributions import (
     full_normal_entropy,
     full_normal_kl_backward,
@@ -31,7 +32,7 @@ from vae_np.distributions import (
 )
 from vae_np.errors import InputError
 from vae_np.exact import quadrature
-from vae_np.exact.decoder import Decoder
+from vae_np.exact.latent_model import LatentModel
 from vae_np.exact.linear_gaussian import LinearGaussian, cholesky
 from vae_np.model import Parameters
 
@@ -172,7 +173,7 @@ class Rule:
 class ELBO:
     """L[q_λ] = Σ_s w_s log p(x | μ + L ε_s) − KL(q_λ ‖ p(z)), with the KL in closed form. [D21] [D23]"""
 
-    decoder: Decoder
+    decoder: LatentModel
     x: Array
     rule: Rule
     family: Family
@@ -235,10 +236,12 @@ class ClosedFormELBO:
         return value, self.family.backward(dmu, dchol, chol)
 
 
-@dataclass(frozen=True)
-class Solution:
+@dataclass(frozen=True, repr=False)
+class Solution(Shown):
     """λ* of N examples: `lam` (N, P) in `family`, `elbo` (N,) in nats, `gradient` (N,) its largest scaled slope,
     `converged` (N,), and how many `iterations` (N,) of the solver each took."""
+
+    _shown: ClassVar[tuple[str, ...]] = ("family", "lam", "elbo", "converged")
 
     family: Family
     lam: Array
@@ -395,7 +398,7 @@ def forward_kl_optimum(posterior: quadrature.GridPosterior, family: Family) -> A
 
 
 def kl_to_posterior(
-    decoder: Decoder, x: Array, log_prob: Array, family: Family, lam: Array, *, spacing: float = 0.25
+    decoder: LatentModel, x: Array, log_prob: Array, family: Family, lam: Array, *, spacing: float = 0.25
 ) -> Array:
     """KL(q_λ ‖ p(z|x)) = ∫ q (log q − log p(z|x)) dz for 1 or 2 latents, integrated as it stands: (B,) in nats.
 

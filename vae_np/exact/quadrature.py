@@ -21,8 +21,10 @@ from itertools import product
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.display import Shown
 from vae_np.errors import InputError
 from vae_np.exact.decoder import Decoder
+from vae_np.exact.latent_model import LatentModel
 from vae_np.model import Parameters
 
 RULES = ("adaptive", "trapezoid", "gauss-hermite")
@@ -43,8 +45,8 @@ _EDGE_DEPTH = 40.0
 _GROUP = 64
 
 
-@dataclass(frozen=True)
-class GridPosterior:
+@dataclass(frozen=True, repr=False)
+class GridPosterior(Shown):
     """p(z|x) as weights on nodes: `nodes` (M, K), `weights` (B, M) with rows that sum to one, and log p(x).
 
     `log_prob` (B,) in nats, `error` (B,) its change under refinement, `converged` (B,) whether that met the tolerance.
@@ -70,8 +72,8 @@ class GridPosterior:
         return np.einsum("bm,bmi,bmj->bij", self.weights, centred, centred)
 
 
-@dataclass(frozen=True)
-class LogLikelihood:
+@dataclass(frozen=True, repr=False)
+class LogLikelihood(Shown):
     """log p(x) of N examples: `log_prob` and `error` (N,) in nats, `converged` (N,), p(z|x)'s `mean` (N, K) and
     `covariance` (N, K, K)."""
 
@@ -82,7 +84,7 @@ class LogLikelihood:
     covariance: Array
 
 
-def _check(decoder: Decoder, rule: str) -> None:
+def _check(decoder: LatentModel, rule: str) -> None:
     if decoder.latent > 2:
         raise InputError(f"latent: got {decoder.latent}, expected 1 or 2: quadrature in more is out of reach")
     if rule not in RULES:
@@ -118,7 +120,7 @@ def _log_sum_exp(values: Array) -> Array:
     return top + np.log(terms.sum(axis=1))
 
 
-def _fixed(decoder: Decoder, x: Array, rule: str, nodes: int, tolerance: float) -> GridPosterior:
+def _fixed(decoder: LatentModel, x: Array, rule: str, nodes: int, tolerance: float) -> GridPosterior:
     if rule == "trapezoid":
         z, log_weights = trapezoid_grid(decoder.latent, nodes)
         log_joint = decoder.log_joint_matrix(x, z)
@@ -163,7 +165,7 @@ def _near_the_top(values: Array) -> Array:
     return (values > values.max(axis=1, keepdims=True) - _DEPTH).any(axis=0)
 
 
-def _adaptive(decoder: Decoder, x: Array, index: Array, values: Array, tolerance: float) -> GridPosterior:
+def _adaptive(decoder: LatentModel, x: Array, index: Array, values: Array, tolerance: float) -> GridPosterior:
     """Refine the coarse lattice's `index` (M, K), with log p(x, z) `values` (B, M), until log p(x) stands still."""
     latent, spacing, limit = decoder.latent, _COARSE, round(EDGE / _COARSE)
     log_prob = _log_sum_exp(values) + latent * math.log(spacing)
@@ -185,7 +187,7 @@ def _adaptive(decoder: Decoder, x: Array, index: Array, values: Array, tolerance
     return GridPosterior(index * spacing, weights, log_prob, error, resolved & (error <= tolerance))
 
 
-def _groups(decoder: Decoder, x: Array, tolerance: float) -> Iterator[tuple[Array, GridPosterior]]:
+def _groups(decoder: LatentModel, x: Array, tolerance: float) -> Iterator[tuple[Array, GridPosterior]]:
     """Adaptive posteriors of a few examples at a time, neighbours in latent space together: they share their nodes."""
     lattice = _coarse_lattice(decoder.latent)
     # The coarse values of one block of examples are held at once, a hundred megabytes or so in two dimensions.
@@ -200,7 +202,7 @@ def _groups(decoder: Decoder, x: Array, tolerance: float) -> Iterator[tuple[Arra
 
 
 def posterior(
-    decoder: Decoder, x: Array, *, rule: str = "adaptive", nodes: int | None = None, tolerance: float = 1e-8
+    decoder: LatentModel, x: Array, *, rule: str = "adaptive", nodes: int | None = None, tolerance: float = 1e-8
 ) -> GridPosterior:
     """p(z|x) and log p(x) of a few examples x (B, D) on one shared set of nodes.
 
@@ -216,7 +218,7 @@ def posterior(
 
 
 def _posteriors(
-    decoder: Decoder, x: Array, rule: str, nodes: int | None, tolerance: float
+    decoder: LatentModel, x: Array, rule: str, nodes: int | None, tolerance: float
 ) -> Iterator[tuple[Array, GridPosterior]]:
     _check(decoder, rule)
     x = decoder.check(x)
@@ -229,7 +231,7 @@ def _posteriors(
 
 
 def log_likelihood(
-    decoder: Decoder,
+    decoder: LatentModel,
     x: Array,
     *,
     rule: str = "adaptive",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.choices import Activation, Likelihood
 from vae_np.errors import InputError
 from vae_np.model import Architecture
 
@@ -31,8 +32,8 @@ def named(
     tensors: Mapping[str, Array],
     mapping: Mapping[str, str] | str | None = None,
     *,
-    activation: str = "relu",
-    likelihood: str = "bernoulli",
+    activation: Activation = "relu",
+    likelihood: Likelihood = "bernoulli",
     sigma: float = 1.0,
 ) -> tuple[Architecture, dict[str, Array]]:
     """The architecture of a model whose tensors have names of their own, and its tensors by ours, weights (in, out).
@@ -91,7 +92,9 @@ def _layers(tensors: Mapping[str, Array], mapping: Mapping[str, str] | str | Non
     )
 
 
-def _architecture(found: Mapping[str, Array], activation: str, likelihood: str, sigma: float) -> Architecture:
+def _architecture(
+    found: Mapping[str, Array], activation: Activation, likelihood: Likelihood, sigma: float
+) -> Architecture:
     for name in ("encoder.mu.weight", "encoder.logvar.weight", "decoder.out.weight"):
         if name not in found:
             raise InputError(f"mapping: has no layer for {name.removesuffix('.weight')}")

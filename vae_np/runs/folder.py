@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from vae_np import checkpoint, data, storage
 from vae_np.config import Config, load_toml
@@ -325,7 +325,7 @@ def read_metrics(folder: Path) -> list[Metrics]:
     return lines
 
 
-def _is_metrics(line: Any) -> bool:
+def _is_metrics(line: Any) -> TypeGuard[Metrics]:
     """Whether a line has a step and a split, and numbers, or None, in all else."""
     if not isinstance(line, dict) or not isinstance(line.get("split"), str):
         return False
@@ -353,7 +353,7 @@ class MetricsFile:
         with self._telling():
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, line: Metrics) -> None:
         """Append a line, whole or not at all."""
         self.check()
         content = (json.dumps(line) + "\n").encode()

@@ -10,6 +10,7 @@ import numpy as np
 
 from vae_np import VAE, data, model, noise
 from vae_np._types import Array
+from vae_np.choices import Likelihood
 from vae_np.distributions import bernoulli_log_prob_forward
 from vae_np.elbo import standard_normal_log_prob
 from vae_np.exact import enumeration, quadrature
@@ -221,11 +222,12 @@ def normal(seed: int) -> list[Claim]:
 
     random = models.generator(seed, CHAPTER, 1)
     claims = []
-    for likelihood, name in (
-        ("normal-fixed", "σ fixed"),
-        ("normal", "one σ learned"),
-        ("normal-diagonal", "σ learned per dimension"),
-    ):
+    kinds: dict[Likelihood, str] = {
+        "normal-fixed": "σ fixed",
+        "normal": "one σ learned",
+        "normal-diagonal": "σ learned per dimension",
+    }
+    for likelihood, name in kinds.items():
         arch = Architecture(features=3, latent=2, hidden=(8,), activation="tanh", likelihood=likelihood, sigma=0.8)
         decoder = models.drawn_decoder(arch, seed)
         if likelihood != "normal-fixed":

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vae_np.choices import Split
 from vae_np.errors import InputError
 from vae_np.training.per_datapoint import LocalPosterior
 from vae_np.training.trainer import Metrics, Origin, Running, Trainer, finite_number
@@ -23,7 +24,7 @@ class EarlyStopping:
     A rise counts where it is larger than `least`, in nats. `best` is the line with the highest ELBO so far.
     """
 
-    def __init__(self, patience: int = 5, *, least: float = 0.0, split: str = "validation") -> None:
+    def __init__(self, patience: int = 5, *, least: float = 0.0, split: Split = "validation") -> None:
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
             raise InputError(f"patience: got {patience!r}, expected a whole number >= 1")
         self.patience, self.least, self.split = patience, least, split

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from vae_np import checkpoint, data, memory, noise
 from vae_np._types import Array
 from vae_np.backends import Backend, FusedStep
+from vae_np.choices import Split
 from vae_np.config import Config, shown
 from vae_np.elbo import Terms
 from vae_np.errors import CheckpointError, ConfigError, NonFiniteError
@@ -32,7 +33,22 @@ _LONG = 100
 _DEFAULT_VALIDATION = 5000
 _ENOUGH_ROWS = 10 * _DEFAULT_VALIDATION
 
-Metrics = dict[str, Any]
+
+class Metrics(TypedDict):
+    """A line of `metrics.jsonl`, in nats per example; `docs/conventions.md` says what each number means.
+
+    `objective` is None in a `validation` line.
+    """
+
+    step: int
+    epoch: int
+    split: Split
+    elbo: float
+    reconstruction: float
+    kl: float
+    objective: float | None
+    beta: float
+    seconds: float
 
 
 def architecture(config: Config, features: int) -> Architecture:
@@ -308,7 +324,7 @@ class Trainer:
                 raise self.not_finite(self.state.step, f"validation {name}")
         return self._line(self.state.step, "validation", means["reconstruction"], means["kl"], None)
 
-    def _line(self, step: int, split: str, reconstruction: float, kl: float, objective: float | None) -> Metrics:
+    def _line(self, step: int, split: Split, reconstruction: float, kl: float, objective: float | None) -> Metrics:
         return {
             "step": step,
             "epoch": self.place(step - 1)[0] + 1,

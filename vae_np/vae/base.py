@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import cast
 
-from vae_np import backends, data, model, noise
-from vae_np._types import Array
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vae_np import backends, data, display, model, noise
+from vae_np.choices import (
+    Activation,
+    BackendChoice,
+    Binarization,
+    Dtype,
+    Inference,
+    Initialisation,
+    Likelihood,
+    Precision,
+    ValuesKind,
+)
 from vae_np.config import Config
 from vae_np.errors import DataError
 from vae_np.evaluation import held_out
@@ -13,8 +26,11 @@ from vae_np.model import Architecture, Model, Parameters
 from vae_np.precision import FULL
 from vae_np.step import TrainingState
 from vae_np.training.progress import Progress
-from vae_np.training.trainer import architecture
+from vae_np.training.trainer import Metrics, architecture
 from vae_np.vae.history import History
+
+# The widths of hidden layers: one of them may be a number.
+Widths = int | tuple[int, ...] | list[int]
 
 # NumPy's own defaults, whatever the caller has set: a number too small for its format is not an error here.
 as_usual = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
@@ -28,22 +44,22 @@ class Base:
         self,
         features: int = 784,
         *,
-        hidden: tuple[int, ...] = (400,),
+        hidden: Widths = (400,),
         latent: int = 20,
-        activation: str = "relu",
-        likelihood: str = "bernoulli",
+        activation: Activation = "relu",
+        likelihood: Likelihood = "bernoulli",
         sigma: float = 1.0,
-        inference: str = "amortized",
-        init: str = "uniform",
-        dtype: str = "float32",
-        precision: str = FULL,
-        backend: str = "auto",
+        inference: Inference = "amortized",
+        init: Initialisation = "uniform",
+        dtype: Dtype = "float32",
+        precision: Precision = FULL,
+        backend: BackendChoice = "auto",
         threads: int | None = None,
         seed: noise.Seed = 0,
-        values: data.Values | str | None = None,
+        values: data.Values | ValuesKind | None = None,
     ) -> None:
         self.config = Config(
-            hidden=hidden,
+            hidden=cast(tuple[int, ...], hidden),  # (the configuration makes it one)
             latent=latent,
             activation=activation,
             likelihood=likelihood,
@@ -84,6 +100,28 @@ class Base:
         kinds += "" if self.config.precision == FULL else f", {self.config.precision} products"
         return f"<VAE {self.arch.sizes}, {kinds}, {self.parameters.count} parameters>"
 
+    def _repr_html_(self) -> str:
+        """What the model is and how far it is trained, as a table."""
+        arch, epochs = self.arch, self.history.lines[-1]["epoch"] if self.history.lines else None
+        trained = display.counted_text(self._state.step, "step")
+        rows = [
+            ("architecture", f"{arch.sizes}, {arch.activation}"),
+            ("likelihood", arch.likelihood),
+            ("inference", arch.inference),
+            ("data", "not fitted yet" if self._values is None else str(self.values)),
+            ("trained", trained if epochs is None else f"{trained}, {display.counted_text(epochs, 'epoch')}"),
+            *((f"{line['split']} ELBO", f"{line['elbo']:.2f} nats") for line in self._last_lines()),
+            ("parameters", f"{self.parameters.count} in {self.parameters.dtype}"),
+            (
+                "backend",
+                self.backend.name if self.config.precision == FULL else f"{self.backend.name}, {self.config.precision}",
+            ),
+        ]
+        return display.table("VAE", (), rows)
+
+    def _last_lines(self) -> list[Metrics]:
+        return list({line["split"]: line for line in self.history.lines}.values())
+
     @property
     def model(self) -> Model:
         """The model as the functions of `vae_np.evaluation` take it: operations, architecture and parameters."""
@@ -104,7 +142,7 @@ class Base:
     def _seed_or_own(self, seed: noise.Seed) -> int:
         return self.config.seed if seed is None else noise.seed_of(seed)
 
-    def values_as(self, named: data.Values | str | None) -> data.Values:
+    def values_as(self, named: data.Values | ValuesKind | None) -> data.Values:
         """What data hold: what the model was fitted to, or what they are said to be, if that means the same pixels.
 
         Raises DataError where it does not.
@@ -116,7 +154,9 @@ class Base:
             raise DataError(f"values: got {held.kind!r}, but the model was fitted to {self._values.kind!r} values")
         return self.values if held.kind == "real" else held
 
-    def _mode(self, values: data.Values, binarize: str | None, name: str, unless_named: str | None = None) -> str:
+    def _mode(
+        self, values: data.Values, binarize: Binarization | None, name: str, unless_named: Binarization | None = None
+    ) -> Binarization:
         """How grey is binarised: as it was named, else as the model was fitted (or, in `fit`, anew at each visit)."""
         grey = values.is_grey and self.arch.likelihood == "bernoulli"
         default = (unless_named or self.config.binarization) if grey else "none"
@@ -125,7 +165,7 @@ class Base:
         return mode
 
     def _examples(
-        self, x: Array, binarize: str | None, seed: int, values: data.Values | str | None = None
+        self, x: ArrayLike, binarize: Binarization | None, seed: int, values: data.Values | ValuesKind | None = None
     ) -> held_out.Examples:
         array = data.unmasked(x, "x")
         if values is None and array.dtype == np.bool_ and self.values.is_grey:
@@ -134,7 +174,7 @@ class Base:
         return self._examples_of(self.values_as(values), array, binarize, seed, "x")
 
     def _examples_of(
-        self, values: data.Values, x: Array, binarize: str | None, seed: int, name: str
+        self, values: data.Values, x: ArrayLike, binarize: Binarization | None, seed: int, name: str
     ) -> held_out.Examples:
         rows, _ = data.flatten(x, name)
         data.check_columns(rows, self.arch.features, name)
@@ -142,6 +182,6 @@ class Base:
         return held_out.Examples(values.convert(rows), values, self._mode(values, binarize, name), seed)
 
 
-def named_values(values: data.Values | str) -> data.Values:
+def named_values(values: data.Values | ValuesKind) -> data.Values:
     """Values, or what a kind's name stands for."""
     return values if isinstance(values, data.Values) else data.Values.named(values)

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from vae_np import data, interchange, noise
+from vae_np.choices import Activation, BackendChoice, Likelihood, ValuesKind
 from vae_np.vae.base import Base, as_usual
 
 
@@ -23,13 +24,13 @@ class Exchange(Base):
         weights: Mapping[str, Any] | str | os.PathLike[str],
         mapping: Mapping[str, str] | str | None = None,
         *,
-        activation: str = "relu",
-        likelihood: str = "bernoulli",
+        activation: Activation = "relu",
+        likelihood: Likelihood = "bernoulli",
         sigma: float = 1.0,
-        backend: str = "auto",
+        backend: BackendChoice = "auto",
         threads: int | None = None,
         seed: noise.Seed = 0,
-        values: data.Values | str | None = None,
+        values: data.Values | ValuesKind | None = None,
     ) -> Self:
         """The model of a PyTorch `state_dict`, or of a `.safetensors` file that anybody wrote.
 
@@ -43,8 +44,8 @@ class Exchange(Base):
             tensors, mapping, activation=activation, likelihood=likelihood, sigma=sigma
         )
         own: dict[str, Any] = {**arch.as_dict(), "hidden": arch.hidden}
-        dtype = np.result_type(*parameters.values()).name
-        vae = cls(**own, dtype=dtype, backend=backend, threads=threads, seed=seed, values=values)
+        own["dtype"] = np.result_type(*parameters.values()).name
+        vae = cls(**own, backend=backend, threads=threads, seed=seed, values=values)
         vae.parameters.assign(parameters)
         return vae
 
@@ -55,13 +56,13 @@ class Exchange(Base):
         tree: Mapping[str, Any],
         mapping: Mapping[str, str] | None = None,
         *,
-        activation: str = "relu",
-        likelihood: str = "bernoulli",
+        activation: Activation = "relu",
+        likelihood: Likelihood = "bernoulli",
         sigma: float = 1.0,
-        backend: str = "auto",
+        backend: BackendChoice = "auto",
         threads: int | None = None,
         seed: noise.Seed = 0,
-        values: data.Values | str | None = None,
+        values: data.Values | ValuesKind | None = None,
     ) -> Self:
         """The model of a nested dictionary of parameters, as Flax has them: `kernel` (in, out) and `bias` per layer.
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vae_np import data, noise
 from vae_np._types import Array
+from vae_np.choices import Binarization, Objective, OptimizerName, Schedule, ValuesKind
 from vae_np.config import Config
 from vae_np.errors import ConfigError, DataError, InputError
 from vae_np.evaluation import held_out
@@ -25,24 +27,24 @@ class Fitting(Base):
     @as_usual
     def fit(
         self,
-        x: Array,
+        x: ArrayLike,
         *,
-        validation: Array | int | None = None,
+        validation: ArrayLike | int | None = None,
         epochs: int = 10,
         batch_size: int = 128,
         lr: float = 1e-3,
-        schedule: str = "constant",
-        optimizer: str = "adam",
+        schedule: Schedule = "constant",
+        optimizer: OptimizerName = "adam",
         adam_beta1: float = 0.9,
         adam_beta2: float = 0.999,
         adam_eps: float = 1e-8,
-        objective: str = "elbo",
+        objective: Objective = "elbo",
         samples: int = 1,
         beta: float = 1.0,
         beta_warmup: int = 0,
-        binarize: str | None = None,
+        binarize: Binarization | None = None,
         z_samples: int = 1,
-        values: data.Values | str | None = None,
+        values: data.Values | ValuesKind | None = None,
         scale: float | None = None,
         standardize: bool = False,
         seed: noise.Seed = None,
@@ -164,7 +166,12 @@ class Fitting(Base):
         return lines
 
     def _fitted_rows(
-        self, x: Array, kept_back: int, values: data.Values | str | None, scale: float | None, standardize: bool
+        self,
+        x: ArrayLike,
+        kept_back: int,
+        values: data.Values | ValuesKind | None,
+        scale: float | None,
+        standardize: bool,
     ) -> tuple[Array, data.Values, int]:
         """x as rows, stored as the model's values say; those values, decided here if they were not before; and how many
         of the rows are trained on, all but the last `kept_back`."""

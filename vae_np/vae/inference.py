@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vae_np import data, memory, model, noise
 from vae_np._types import Array
+from vae_np.choices import Binarization, ValuesKind
 from vae_np.config import counted
 from vae_np.distributions import bernoulli_sample, normal_sample
 from vae_np.elbo import Terms
@@ -14,6 +16,7 @@ from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, Bidirection
 from vae_np.evaluation.importance import Estimate
 from vae_np.layers import sigmoid
 from vae_np.vae.base import Base, as_usual
+from vae_np.vae.exactly import Exact
 
 
 class Inference(Base):
@@ -21,13 +24,13 @@ class Inference(Base):
 
     @as_usual
     def encode(
-        self, x: Array, *, binarize: str | None = None, values: data.Values | str | None = None
+        self, x: ArrayLike, *, binarize: Binarization | None = None, values: data.Values | ValuesKind | None = None
     ) -> tuple[Array, Array]:
         """mu and logvar (log σ²) of q(z|x), (N, K) each; optimised where the model has no encoder. [D19] [D11]"""
         return held_out.posterior_moments(self.model, self._examples(x, binarize, self.config.seed, values))
 
     @as_usual
-    def decode(self, z: Array) -> Array:
+    def decode(self, z: ArrayLike) -> Array:
         """E[x|z] for z (N, K), (N, D): probabilities in [0, 1] (Bernoulli), or means on the data's scale (normal). [D3]
 
         Grey is on the scale [0, 1], whatever that of the data was.
@@ -84,19 +87,21 @@ class Inference(Base):
         return held_out.Examples(self.sample(n, seed), values, "none", seed), self.prior(n, seed)
 
     @as_usual
-    def reconstruct(self, x: Array, *, binarize: str | None = None, values: data.Values | str | None = None) -> Array:
+    def reconstruct(
+        self, x: ArrayLike, *, binarize: Binarization | None = None, values: data.Values | ValuesKind | None = None
+    ) -> Array:
         """E[x|z] at z = the posterior mean of x, (N, D), as in `decode`."""
         return self.decode(self.encode(x, binarize=binarize, values=values)[0])
 
     @as_usual
     def elbo(
         self,
-        x: Array,
+        x: ArrayLike,
         *,
         seed: noise.Seed = None,
         z_samples: int = 1,
-        binarize: str | None = None,
-        values: data.Values | str | None = None,
+        binarize: Binarization | None = None,
+        values: data.Values | ValuesKind | None = None,
     ) -> Terms:
         """Per-example `elbo`, `reconstruction` and `kl`, (N,) each in nats, with `z_samples` draws of ε. [D21]"""
         seed = self._seed_or_own(seed)
@@ -110,12 +115,12 @@ class Inference(Base):
     @as_usual
     def log_likelihood(
         self,
-        x: Array,
+        x: ArrayLike,
         samples: int = 5000,
         *,
         seed: noise.Seed = None,
-        binarize: str | None = None,
-        values: data.Values | str | None = None,
+        binarize: Binarization | None = None,
+        values: data.Values | ValuesKind | None = None,
     ) -> Estimate:
         """Per-example log p(x) in nats by importance sampling, with its error and effective sample size. [D34]"""
         seed = self._seed_or_own(seed)
@@ -131,12 +136,12 @@ class Inference(Base):
     @as_usual
     def annealed_log_likelihood(
         self,
-        x: Array,
+        x: ArrayLike,
         annealing: Annealing | None = None,
         *,
         seed: noise.Seed = None,
-        binarize: str | None = None,
-        values: data.Values | str | None = None,
+        binarize: Binarization | None = None,
+        values: data.Values | ValuesKind | None = None,
     ) -> AnnealedEstimate:
         """Per-example log p(x) in nats by annealed importance sampling, which needs no encoder. [D46]"""
         seed = self._seed_or_own(seed)
@@ -155,3 +160,8 @@ class Inference(Base):
         )
         assert isinstance(estimate, BidirectionalEstimate)
         return estimate
+
+    @property
+    def exact(self) -> Exact:
+        """Exact answers of a model of one or two latents, by quadrature: log p(x), p(z|x) and the gap. [D3] [D20]"""
+        return Exact(self)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from vae_np import checkpoint, data, noise, storage
 from vae_np._types import Array
+from vae_np.choices import BackendChoice, ValuesKind
 from vae_np.config import Config, load_toml
 from vae_np.errors import CheckpointError, DataError, MissingFileError, WriteError
 from vae_np.model import Architecture
@@ -50,11 +51,11 @@ class Stored(Base):
         cls,
         run: str | os.PathLike[str],
         *,
-        backend: str = "auto",
+        backend: BackendChoice = "auto",
         threads: int | None = None,
         seed: noise.Seed = None,
         moments: bool = True,
-        values: data.Values | str | None = None,
+        values: data.Values | ValuesKind | None = None,
     ) -> Self:
         """The model of a run's folder, with the run's settings, or of a `checkpoint.safetensors` alone.
 

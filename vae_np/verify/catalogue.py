@@ -12,9 +12,9 @@ import numpy as np
 
 from vae_np import distributions, layers, ops
 from vae_np._types import Array
+from vae_np.choices import LIKELIHOODS, OBJECTIVES, Activation
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
 from vae_np.model import (
-    LIKELIHOODS,
     Architecture,
     Parameters,
     decode_forward,
@@ -22,9 +22,9 @@ from vae_np.model import (
     initialise,
     loglik_forward,
 )
-from vae_np.objectives import OBJECTIVES, objective_backward, objective_forward
+from vae_np.objectives import objective_backward, objective_forward
 
-ACTIVATIONS = ("tanh", "softplus", "relu")
+ACTIVATIONS: tuple[Activation, ...] = ("tanh", "softplus", "relu")
 _B, _D, _K, _H, _S = 3, 7, 2, 5, 2
 # The ELBO's forms, and what else can be maximised.
 LOSSES = (*FORMS, *(name for name in OBJECTIVES if name != "elbo"))

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vae_np.choices import PRECISIONS
 from vae_np.errors import InputError
-from vae_np.precision import FULL, PRECISIONS
+from vae_np.precision import FULL
 
 from ..engine.bfloat16_products import bfloat16_gemm_address
 from ..engine.products import gemm_address

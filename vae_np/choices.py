@@ -1,0 +1,32 @@
+"""The words that settings are chosen from, as types: a type checker refuses others, and messages list them."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Activation = Literal["relu", "tanh", "softplus"]
+BackendChoice = Literal["auto", "numpy", "numba", "cupy"]
+Binarization = Literal["dynamic", "fixed", "threshold", "none"]
+Dtype = Literal["float32", "float64"]
+Inference = Literal["amortized", "local"]
+Initialisation = Literal["uniform", "glorot"]
+Likelihood = Literal["bernoulli", "bernoulli-grey", "normal", "normal-fixed", "normal-diagonal"]
+Objective = Literal["elbo", "iwae", "stl", "dreg", "score"]
+OptimizerName = Literal["adam", "adagrad"]
+Precision = Literal["full", "bf16", "bf16x3"]
+Schedule = Literal["constant", "burda2015"]
+Split = Literal["train", "validation"]
+ValuesKind = Literal["binary", "byte", "unit", "real"]
+
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+BACKENDS: tuple[BackendChoice, ...] = get_args(BackendChoice)
+BINARIZATIONS: tuple[Binarization, ...] = get_args(Binarization)
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+INFERENCES: tuple[Inference, ...] = get_args(Inference)
+INITIALISATIONS: tuple[Initialisation, ...] = get_args(Initialisation)
+LIKELIHOODS: tuple[Likelihood, ...] = get_args(Likelihood)
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+VALUES_KINDS: tuple[ValuesKind, ...] = get_args(ValuesKind)
