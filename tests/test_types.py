@@ -50,7 +50,18 @@ def use(vae: VAE, rows: list[list[int]]) -> NDArray[np.floating]:
     assert vae.elbo(rows, values="binary").elbo.shape == (2,)
     assert vae.log_likelihood(rows, 3).ess.shape == (2,)
     assert mu.shape == logvar.shape
+    assert len(vae.elbo(Cut()).kl) == 2
     return vae.decode([[0.0], [1.0]])
+
+
+class Cut:
+    """Batches of one row."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> list[list[int]]:
+        return [[0, index]]
 
 
 def wrong(vae: VAE, line: Metrics) -> None:

@@ -2,6 +2,7 @@
 
 from vae_np.choices import BINARIZATIONS, ValuesKind
 from vae_np.choices import VALUES_KINDS as KINDS
+from vae_np.data.batches import Batches, Rows
 from vae_np.data.binarization import check_values, prepare
 from vae_np.data.builtin import BUILT_IN, built_in, mnist
 from vae_np.data.dataset import (
@@ -38,8 +39,10 @@ __all__ = [
     "KINDS",
     "REAL",
     "UNIT",
+    "Batches",
     "Dataset",
     "Parts",
+    "Rows",
     "Span",
     "Standardisation",
     "Values",

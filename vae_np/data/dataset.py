@@ -12,6 +12,7 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.data import builtin
+from vae_np.data.batches import Rows
 from vae_np.data.binarization import check_values
 from vae_np.data.formats import Parts, read
 from vae_np.data.formats.tables import as_labels, names_of
@@ -138,8 +139,8 @@ def _read_parts(path: str, test: str | None, labels: str | None) -> Parts:
 
 
 def from_arrays(
-    train: Array,
-    test: Array | None = None,
+    train: Rows,
+    test: Rows | None = None,
     *,
     train_labels: Array | None = None,
     test_labels: Array | None = None,
@@ -153,7 +154,7 @@ def from_arrays(
     columns: tuple[str, ...] | None = None,
     label_column: str | None = None,
 ) -> Dataset:
-    """A checked data set from arrays (N, D), (N, H, W), (N, 1, H, W) or (N, H, W, 1) of numbers.
+    """A checked data set from arrays (N, D), (N, H, W), (N, 1, H, W) or (N, H, W, 1) of numbers, or batches of such.
 
     A DataFrame brings the names of its columns; else `columns` does.
 

@@ -21,6 +21,7 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.choices import VALUES_KINDS as KINDS
 from vae_np.choices import ValuesKind
+from vae_np.data.batches import are_batches, gathered
 from vae_np.data.mapped import chunks
 from vae_np.display import shapes_text
 from vae_np.errors import DataError
@@ -264,7 +265,10 @@ def flatten(array: Any, what: str) -> tuple[Array, tuple[int, int] | None]:
 
 
 def unmasked(array: Any, what: str) -> Array:
-    """An array-like as an array; raises DataError where cells are masked, since a plain array would show them."""
+    """An array-like, or batches of rows, as an array.
+
+    Raises DataError where cells are masked, since a plain array would show them, and for batches that do not agree.
+    """
     if isinstance(array, np.ma.MaskedArray):
         masked = int(np.ma.getmaskarray(array).sum())
         if masked:
@@ -273,7 +277,15 @@ def unmasked(array: Any, what: str) -> Array:
                 "with x.filled(value)"
             )
         return np.asarray(array.data)
-    return array if isinstance(array, np.ndarray) else np.asarray(array)
+    if isinstance(array, np.ndarray):
+        return array
+    if are_batches(array):
+        return gathered(array, what)
+    try:
+        return np.asarray(array)
+    except ValueError as error:
+        # A list of lists, or of arrays, that do not form one.
+        raise DataError(f"{what}: got rows of several lengths or no array, expected (N, D) ({error})") from None
 
 
 def scan(rows: Array, what: str) -> Span:

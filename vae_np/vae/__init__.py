@@ -14,10 +14,10 @@ __all__ = ["CONFIG_FILE", "VAE", "History", "architecture_of", "save_state", "va
 class VAE(Fitting, Inference, Stored, Exchange):
     """A variational autoencoder: encoder q(z|x), decoder p(x|z), prior N(0, I).
 
-    Inputs `x` are (N, D) or (N, H, W). What their numbers mean is a property of the model, `values`: decided by `fit`
-    from all rows that it is given, or named, and kept with the model. So a row has the same ELBO whatever the other
-    rows are, and an array that does not fit is refused. Before `fit`, numbers are grey in [0, 1] for a Bernoulli
-    likelihood, and real for a normal one.
+    Inputs `x` are (N, D) or (N, H, W), array-likes or `vae_np.data.Batches` of them. What their numbers mean is a
+    property of the model, `values`: decided by `fit` from all rows that it is given, or named, and kept with the model.
+    So a row has the same ELBO whatever the other rows are, and an array that does not fit is refused. Before `fit`,
+    numbers are grey in [0, 1] for a Bernoulli likelihood, and real for a normal one.
 
     Where the likelihood is Bernoulli and x is grey, pixels are drawn as 1 with their grey value's probability: anew at
     each visit in `fit`, once and for all in the other methods. With the same seed a method draws the same numbers.

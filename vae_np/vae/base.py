@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from vae_np import backends, data, display, model, noise
 from vae_np.choices import (
@@ -165,7 +164,7 @@ class Base:
         return mode
 
     def _examples(
-        self, x: ArrayLike, binarize: Binarization | None, seed: int, values: data.Values | ValuesKind | None = None
+        self, x: data.Rows, binarize: Binarization | None, seed: int, values: data.Values | ValuesKind | None = None
     ) -> held_out.Examples:
         array = data.unmasked(x, "x")
         if values is None and array.dtype == np.bool_ and self.values.is_grey:
@@ -174,7 +173,7 @@ class Base:
         return self._examples_of(self.values_as(values), array, binarize, seed, "x")
 
     def _examples_of(
-        self, values: data.Values, x: ArrayLike, binarize: Binarization | None, seed: int, name: str
+        self, values: data.Values, x: data.Rows, binarize: Binarization | None, seed: int, name: str
     ) -> held_out.Examples:
         rows, _ = data.flatten(x, name)
         data.check_columns(rows, self.arch.features, name)

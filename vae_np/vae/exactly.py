@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from numpy.typing import ArrayLike
-
 from vae_np import data, noise
 from vae_np._types import Array
 from vae_np.choices import Binarization, ValuesKind
@@ -40,7 +38,7 @@ class Exact:
 
     def log_likelihood(
         self,
-        x: ArrayLike,
+        x: data.Rows,
         *,
         tolerance: float = 1e-8,
         seed: noise.Seed = None,
@@ -54,7 +52,7 @@ class Exact:
 
     def posterior(
         self,
-        x: ArrayLike,
+        x: data.Rows,
         *,
         tolerance: float = 1e-8,
         seed: noise.Seed = None,
@@ -68,7 +66,7 @@ class Exact:
 
     def gap(
         self,
-        x: ArrayLike,
+        x: data.Rows,
         *,
         tolerance: float = 1e-8,
         seed: noise.Seed = None,
@@ -97,7 +95,7 @@ class Exact:
 
     def _prepared(
         self,
-        x: ArrayLike,
+        x: data.Rows,
         seed: noise.Seed,
         binarize: Binarization | None,
         values: data.Values | ValuesKind | None,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from vae_np import data, noise
 from vae_np._types import Array
@@ -27,9 +26,9 @@ class Fitting(Base):
     @as_usual
     def fit(
         self,
-        x: ArrayLike,
+        x: data.Rows,
         *,
-        validation: ArrayLike | int | None = None,
+        validation: data.Rows | int | None = None,
         epochs: int = 10,
         batch_size: int = 128,
         lr: float = 1e-3,
@@ -167,7 +166,7 @@ class Fitting(Base):
 
     def _fitted_rows(
         self,
-        x: ArrayLike,
+        x: data.Rows,
         kept_back: int,
         values: data.Values | ValuesKind | None,
         scale: float | None,

@@ -24,7 +24,7 @@ class Inference(Base):
 
     @as_usual
     def encode(
-        self, x: ArrayLike, *, binarize: Binarization | None = None, values: data.Values | ValuesKind | None = None
+        self, x: data.Rows, *, binarize: Binarization | None = None, values: data.Values | ValuesKind | None = None
     ) -> tuple[Array, Array]:
         """mu and logvar (log σ²) of q(z|x), (N, K) each; optimised where the model has no encoder. [D19] [D11]"""
         return held_out.posterior_moments(self.model, self._examples(x, binarize, self.config.seed, values))
@@ -88,7 +88,7 @@ class Inference(Base):
 
     @as_usual
     def reconstruct(
-        self, x: ArrayLike, *, binarize: Binarization | None = None, values: data.Values | ValuesKind | None = None
+        self, x: data.Rows, *, binarize: Binarization | None = None, values: data.Values | ValuesKind | None = None
     ) -> Array:
         """E[x|z] at z = the posterior mean of x, (N, D), as in `decode`."""
         return self.decode(self.encode(x, binarize=binarize, values=values)[0])
@@ -96,7 +96,7 @@ class Inference(Base):
     @as_usual
     def elbo(
         self,
-        x: ArrayLike,
+        x: data.Rows,
         *,
         seed: noise.Seed = None,
         z_samples: int = 1,
@@ -115,7 +115,7 @@ class Inference(Base):
     @as_usual
     def log_likelihood(
         self,
-        x: ArrayLike,
+        x: data.Rows,
         samples: int = 5000,
         *,
         seed: noise.Seed = None,
@@ -136,7 +136,7 @@ class Inference(Base):
     @as_usual
     def annealed_log_likelihood(
         self,
-        x: ArrayLike,
+        x: data.Rows,
         annealing: Annealing | None = None,
         *,
         seed: noise.Seed = None,
