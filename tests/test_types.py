@@ -55,8 +55,6 @@ def use(vae: VAE, rows: list[list[int]]) -> NDArray[np.floating]:
 
 
 class Cut:
-    """Batches of one row."""
-
     def __len__(self) -> int:
         return 2
 
