@@ -232,7 +232,7 @@ def step_products(workload: Workload) -> list[Product]:
     """
     arch, rng = workload.arch, np.random.default_rng(SEED)
     encoder = [arch.features, *arch.hidden, 2 * arch.latent]
-    decoder = [arch.latent, *reversed(arch.hidden), arch.features]
+    decoder = [arch.latent, *arch.decoder_widths, arch.features]
     found: list[Product] = []
     for widths in (encoder, decoder):
         rows = workload.decoded if widths is decoder else workload.batch
@@ -251,7 +251,7 @@ def evaluation_products(workload: Workload, samples: int, chunk: int) -> list[Pr
     """The decoder's matrix products for `samples` draws of one example, `chunk` rows at a time in the same buffers."""
     arch, rng = workload.arch, np.random.default_rng(SEED)
     found: list[Product] = []
-    for inputs, outputs in pairwise([arch.latent, *reversed(arch.hidden), arch.features]):
+    for inputs, outputs in pairwise([arch.latent, *arch.decoder_widths, arch.features]):
         x, weight = (rng.standard_normal(shape, dtype=np.float32) for shape in ((chunk, inputs), (inputs, outputs)))
         found.append((x, weight, np.empty((chunk, outputs), np.float32)))
     return found * (samples // chunk)

@@ -62,7 +62,7 @@ def unsupported(
         return f"nothing is fused for likelihood {arch.likelihood}"
     if arch.inference != "amortized":
         return f"nothing is fused for inference {arch.inference}"
-    if not arch.hidden:
+    if not (arch.hidden and arch.decoder_widths):
         return "nothing is fused without a hidden layer"
     if most_latents is not None and arch.latent > most_latents:
         return f"nothing is fused for more than {most_latents} latents"

@@ -28,9 +28,10 @@ _ALIGNMENT = 64
 class Architecture:
     """The sizes and kinds that fix every shape of a model.
 
-    `hidden` are the widths of the encoder's hidden layers; the decoder has the same in reverse. `sigma` is the σ of a
-    `normal-fixed` likelihood; the other normal likelihoods learn theirs, starting there. With `inference` local there
-    is no encoder: every datapoint has a mu and logvar of its own, outside the model. [D11]
+    `hidden` are the widths of the encoder's hidden layers, from x to z; the decoder has the same in reverse, unless
+    `decoder_hidden` names its own, from z to x. `sigma` is the σ of a `normal-fixed` likelihood; the other normal
+    likelihoods learn theirs, starting there. With `inference` local there is no encoder: every datapoint has a mu and
+    logvar of its own, outside the model. [D11]
     """
 
     features: int = 784
@@ -40,9 +41,14 @@ class Architecture:
     likelihood: Likelihood = "bernoulli"
     sigma: float = 1.0
     inference: Inference = "amortized"
+    decoder_hidden: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        # One model has one description.
+        if self.decoder_hidden == tuple(reversed(self.hidden)):
+            object.__setattr__(self, "decoder_hidden", None)
         sizes = [("features", self.features), ("latent", self.latent), *(("hidden", width) for width in self.hidden)]
+        sizes += [("decoder_hidden", width) for width in self.decoder_hidden or ()]
         for name, value in sizes:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise InputError(f"{name}: got {value!r}, expected a whole number > 0")
@@ -66,8 +72,19 @@ class Architecture:
 
     @property
     def sizes(self) -> str:
-        """The encoder's widths as people write them, such as 784-400-20."""
-        return "-".join(map(str, (self.features, *self.hidden, self.latent)))
+        """The encoder's widths as people write them, such as 784-400-20, and on to x where the decoder's differ."""
+        decoder = () if self.decoder_hidden is None else (*self.decoder_hidden, self.features)
+        return "-".join(map(str, (self.features, *self.hidden, self.latent, *decoder)))
+
+    @property
+    def decoder_widths(self) -> tuple[int, ...]:
+        """The widths of the decoder's hidden layers, from z to x."""
+        return tuple(reversed(self.hidden)) if self.decoder_hidden is None else self.decoder_hidden
+
+    def hidden_layers(self, part: str) -> list[str]:
+        """The names of the hidden layers of `encoder` or `decoder`, in the order in which they are computed."""
+        widths = self.hidden if part == "encoder" else self.decoder_widths
+        return [f"{part}.hidden.{index}" for index in range(len(widths))]
 
     @property
     def sigma_logvar(self) -> float:
@@ -88,7 +105,7 @@ class Architecture:
                 affine(f"encoder.hidden.{index}", inputs, outputs)
             affine("encoder.mu", widths[-1], self.latent)
             affine("encoder.logvar", widths[-1], self.latent)
-        widths = (self.latent, *reversed(self.hidden))
+        widths = (self.latent, *self.decoder_widths)
         for index, (inputs, outputs) in enumerate(pairwise(widths)):
             affine(f"decoder.hidden.{index}", inputs, outputs)
         affine("decoder.out", widths[-1], self.features)
@@ -99,8 +116,17 @@ class Architecture:
         return shapes
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as plain data, for a checkpoint."""
-        return {**asdict(self), "hidden": list(self.hidden)}
+        """The fields as plain data, for a checkpoint; `decoder_hidden` only where the decoder has widths of its own."""
+        fields = {**asdict(self), "hidden": list(self.hidden)}
+        own = fields.pop("decoder_hidden")
+        return fields if own is None else {**fields, "decoder_hidden": list(own)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Architecture:
+        """The architecture whose `as_dict` this is; raises InputError, TypeError or KeyError where it is none."""
+        own = fields.get("decoder_hidden")
+        widths = {"hidden": tuple(fields["hidden"]), "decoder_hidden": None if own is None else tuple(own)}
+        return cls(**{**fields, **widths})
 
 
 class Parameters(Mapping[str, Array]):
@@ -235,8 +261,7 @@ def start_at_mean(arch: Architecture, parameters: Parameters, mean: Array) -> No
 
 
 def _hidden(arch: Architecture, parameters: Mapping[str, Array], part: str) -> list[tuple[Array, Array]]:
-    names = [f"{part}.hidden.{index}" for index in range(len(arch.hidden))]
-    return [(parameters[f"{name}.weight"], parameters[f"{name}.bias"]) for name in names]
+    return [(parameters[f"{name}.weight"], parameters[f"{name}.bias"]) for name in arch.hidden_layers(part)]
 
 
 def _in_precision(x: Array, parameter: Array) -> Array:

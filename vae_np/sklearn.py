@@ -43,6 +43,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         latent: int = 2,
         *,
         hidden: Widths = (64,),
+        decoder_hidden: Widths | None = None,
         activation: Activation = "relu",
         likelihood: Likelihood | Literal["auto"] = "auto",
         epochs: int = 10,
@@ -57,6 +58,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     ) -> None:
         self.latent = latent
         self.hidden = hidden
+        self.decoder_hidden = decoder_hidden
         self.activation = activation
         self.likelihood = likelihood
         self.epochs = epochs
@@ -105,6 +107,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 rows.shape[1],
                 latent=self.latent,
                 hidden=self.hidden,
+                decoder_hidden=self.decoder_hidden,
                 activation=self.activation,
                 likelihood=likelihood,
                 dtype=rows.dtype.name,

@@ -22,8 +22,8 @@ _CHUNK = 500
 
 
 def _mlp(arch: Architecture, p: dict[str, Any], part: str, h: Any) -> Any:
-    for i in range(len(arch.hidden)):
-        h = ACTIVATIONS[arch.activation](_linear(p, f"{part}.hidden.{i}", h))
+    for name in arch.hidden_layers(part):
+        h = ACTIVATIONS[arch.activation](_linear(p, name, h))
     return h
 
 

@@ -37,8 +37,8 @@ def tensors(parameters: Parameters) -> dict[str, torch.Tensor]:
 
 
 def _mlp(arch: Architecture, p: dict[str, torch.Tensor], part: str, h: torch.Tensor) -> torch.Tensor:
-    for i in range(len(arch.hidden)):
-        h = ACTIVATIONS[arch.activation](_linear(p, f"{part}.hidden.{i}", h))
+    for name in arch.hidden_layers(part):
+        h = ACTIVATIONS[arch.activation](_linear(p, name, h))
     return h
 
 

@@ -91,7 +91,7 @@ def log_weights(
     """
     (mu, logvar), _ = encode_forward(ops, arch, parameters, x)
     buffer = parameters.flat
-    names = [f"decoder.hidden.{i}" for i in range(len(arch.hidden))] + ["decoder.out"]
+    names = [*arch.hidden_layers("decoder"), "decoder.out"]
     layers = np.array(
         [
             (

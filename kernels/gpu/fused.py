@@ -78,8 +78,8 @@ class _Steps:
         self.output_edge = tile(self.decoded, arch.features)
         self.weights_edge = 64 if self.is_large else 32
         # The decoder first: with several samples its weights' gradients take longest.
-        self._names = [f"decoder.hidden.{i}" for i in range(len(arch.hidden))] + ["decoder.out"]
-        self._names += [f"encoder.hidden.{i}" for i in range(len(arch.hidden))] + ["encoder.mu", "encoder.logvar"]
+        self._names = [*arch.hidden_layers("decoder"), "decoder.out"]
+        self._names += [*arch.hidden_layers("encoder"), "encoder.mu", "encoder.logvar"]
         wanted = self._wanted(rows, ordered, placed)
         _check_memory(wanted, batch, samples)
         if self.decoded > _MOST_ROWS:
@@ -137,12 +137,11 @@ class _Steps:
 
     def _sources(self, name: str) -> tuple[str, str]:
         """The buffers of a layer's input and of the gradient of its output before the activation."""
-        last = len(self.arch.hidden) - 1
         part, kind = name.split(".", 1)
         if kind in ("mu", "logvar"):
-            return f"encoder.hidden.{last}", f"d{kind}"
+            return self.arch.hidden_layers("encoder")[-1], f"d{kind}"
         if kind == "out":
-            return f"decoder.hidden.{last}", "dlogits"
+            return self.arch.hidden_layers("decoder")[-1], "dlogits"
         number = int(kind.rsplit(".", 1)[1])
         first = "bits" if part == "encoder" else "z"
         return (first if number == 0 else f"{part}.hidden.{number - 1}"), f"d {name}"
@@ -173,7 +172,8 @@ class _Steps:
         """One step: with `keep` its gradients stay, with `update` Adam moves the parameters. [D24] [D29] [D31] [D42]"""
         at, arch, batch, samples, decoded = self.at, self.arch, self.batch, self.samples, self.decoded
         features, latent, activation = arch.features, arch.latent, ACTIVATIONS[arch.activation]
-        hidden, depth = arch.hidden, len(arch.hidden)
+        hidden, decoder_hidden = arch.hidden, arch.decoder_widths
+        encoder, decoder = arch.hidden_layers("encoder"), arch.hidden_layers("decoder")
         orders, places = at.get("orders"), at.get("places")
         # The metrics are the end of the state's buffer: one copy brings both home.
         state, metrics = at["state"][:_STATE_WORDS], at["state"][_STATE_WORDS:]
@@ -215,9 +215,9 @@ class _Steps:
                 "binary_forward", (batch, blocks(hidden[0], 128)), (256,), at["index"], at["counts"],
                 *self._tensors("encoder.hidden.0"), at["encoder.hidden.0"], batch, features, hidden[0], activation,
             )  # fmt: skip
-        for i in range(1, depth):
-            forward(f"encoder.hidden.{i}")
-        last = f"encoder.hidden.{depth - 1}"
+        for layer in encoder[1:]:
+            forward(layer)
+        last = encoder[-1]
         heads = [*self._tensors("encoder.mu"), *self._tensors("encoder.logvar")]
         width = self.dtype.itemsize
         # A block of the latent kernels has eight examples where there are many rows, if their latents fit into its
@@ -235,13 +235,13 @@ class _Steps:
                 "bound_sample", (blocks(decoded, 4),), (128,), state, at["mu"], at["logvar"], orders, places, batch,
                 samples, latent, at["eps"], at["z"], at["log_w"],
             )  # fmt: skip
-        for i in range(depth):
-            forward(f"decoder.hidden.{i}")
+        for layer in decoder:
+            forward(layer)
         tiles = blocks(features, self.output_edge)
         add(
             f"bernoulli_output_{self.output_edge}", (tiles, blocks(decoded, self.output_edge)), (256,),
-            at[f"decoder.hidden.{depth - 1}"], *self._tensors("decoder.out"), at["bits"], decoded, batch, samples or 1,
-            hidden[0], features, -1.0 / batch if samples is None else -1.0, at["dlogits"], at["partial"],
+            at[decoder[-1]], *self._tensors("decoder.out"), at["bits"], decoded, batch, samples or 1,
+            decoder_hidden[-1], features, -1.0 / batch if samples is None else -1.0, at["dlogits"], at["partial"],
         )  # fmt: skip
         if samples is not None:
             # Only now it is known what each row weighs.
@@ -251,14 +251,14 @@ class _Steps:
             )  # fmt: skip
             add("scale_rows", (decoded, blocks(features, 256)), (256,), at["share"], at["dlogits"], features)
         back_through("decoder.out")
-        for i in range(depth - 1, 0, -1):
-            back_through(f"decoder.hidden.{i}")
+        for layer in decoder[:0:-1]:
+            back_through(layer)
         of_heads = examples * 2 * latent * width
         if samples is None:
             add(
                 f"latent_backward_{few}", (blocks(batch, examples),), (threads,), at["d decoder.hidden.0"],
                 self._tensors("decoder.hidden.0")[0], at["mu"], at["logvar"], at["eps"], heads[0], heads[2], at[last],
-                at["constants"], batch, latent, hidden[-1], hidden[-1], activation, at["dmu"], at["dlogvar"],
+                at["constants"], batch, latent, decoder_hidden[0], hidden[-1], activation, at["dmu"], at["dlogvar"],
                 at[f"d {last}"], shared=of_heads,
             )  # fmt: skip
         else:
@@ -268,8 +268,8 @@ class _Steps:
                 at["eps"], at["logvar"], heads[0], heads[2], at[last], at["constants"], batch, samples, latent,
                 hidden[-1], activation, at["dmu"], at["dlogvar"], at[f"d {last}"], shared=of_heads,
             )  # fmt: skip
-        for i in range(depth - 1, 0, -1):
-            back_through(f"encoder.hidden.{i}")
+        for layer in encoder[:0:-1]:
+            back_through(layer)
         add(
             f"step_weights_{self.weights_edge}", (len(at["weight_tiles"]) + 1,), (256,), state, at["weight_tiles"],
             batch, at["gradients"] if keep else None, at["parameters"], at["first"], at["second"], at["constants"],

@@ -34,7 +34,7 @@ def log_weights(
     batch, latent, dtype = len(x), arch.latent, parameters.dtype
     log_w = device().empty((samples, batch), dtype)
     most = max(1, min(samples, _CHUNK_ROWS // batch))
-    layers = [f"decoder.hidden.{i}" for i in range(len(arch.hidden))]
+    layers = arch.hidden_layers("decoder")
     # The same few buffers for every chunk.
     widths = [latent, *(there[f"{layer}.weight"].shape[1] for layer in layers)]
     values = [device().empty((most * batch, width), dtype) for width in widths]

@@ -30,6 +30,7 @@ ARCHITECTURES = {
     "two": (Architecture(30, 6, (33, 17), "tanh"), 4),
     "one": (Architecture(70, 2, (40,), "relu"), 35),
     "single": (Architecture(10, 1, (1,), "tanh"), 1),
+    "uneven": (Architecture(30, 3, (18, 7), "tanh", decoder_hidden=(9, 23, 11)), 5),
 }
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 DTYPES = [np.float64, np.float32]

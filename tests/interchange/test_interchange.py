@@ -141,7 +141,7 @@ class TestRefused:
     def test_shapes_and_values(self) -> None:
         tensors = theirs()
         narrow = {**tensors, "fc3.weight": tensors["fc3.weight"][:5], "fc3.bias": tensors["fc3.bias"][:5]}
-        self.refuse(r"the decoder's hidden layers have widths \[5\], expected the encoder's in reverse, \[12\]", narrow)
+        self.refuse(r"decoder\.out\.weight has shape \(30, 12\), expected \(30, 5\)", narrow)
         self.refuse(r"encoder\.logvar\.bias has shape \(2,\)", {**tensors, "fc22.bias": tensors["fc22.bias"][:2]})
         self.refuse(r"fc1\.bias has values that are not finite", {**tensors, "fc1.bias": np.full(12, np.nan)})
         self.refuse(r"fc1\.bias holds int64", {**tensors, "fc1.bias": np.zeros(12, np.int64)})

@@ -33,8 +33,9 @@ ARCHITECTURES = {
     "wide": (Architecture(784, 64, (1024, 1024), "relu"), 512),
     "odd": (Architecture(61, 3, (37, 18, 5), "softplus"), 7),
     "single": (Architecture(10, 1, (1,), "tanh"), 1),
+    "uneven": (Architecture(61, 3, (37, 18), "tanh", decoder_hidden=(9, 23, 11)), 7),
 }
-FEW = {"odd": 500, "iwae": 60, "pt": 20, "kingma": 20, "wide": 2, "single": 50}
+FEW = {"odd": 500, "uneven": 50, "iwae": 60, "pt": 20, "kingma": 20, "wide": 2, "single": 50}
 STEPS_AT_WIDE, STEPS = 2, 4
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name == "wide" else name for name in ARCHITECTURES]
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}

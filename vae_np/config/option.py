@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vae_np.config.kinds import Choice, Flag, Kind, shown, typed
+from vae_np.config.kinds import Choice, Flag, Kind, Sizes, shown, typed
 from vae_np.errors import ConfigError
 
 
@@ -46,8 +46,11 @@ class Option:
 
     @property
     def _clearable(self) -> bool:
-        """Whether `none` stands for None, and is not one of the words to choose from."""
-        return self.default is None and not (isinstance(self.kind, Choice) and "none" in self.kind.choices)
+        """Whether `none` stands for None, and not for one of the words to choose from, or no sizes."""
+        if self.default is not None:
+            return False
+        takes_none = isinstance(self.kind, Choice) and "none" in self.kind.choices
+        return not (takes_none or (isinstance(self.kind, Sizes) and self.kind.count is None))
 
     def check(self, value: Any) -> Any:
         """`value` in the field's own type; raises ConfigError where it is not allowed."""

@@ -85,7 +85,14 @@ class Config:
         (400,),
         Sizes("sizes >= 1, such as 400 or 500,500"),
         "N[,N...]",
-        "Sizes of the encoder's hidden layers, none for a linear one; the decoder has the same in reverse.",
+        "Sizes of the encoder's hidden layers, none for a linear one; the decoder has the same in reverse, or its own.",
+    )
+    decoder_hidden: tuple[int, ...] | None = _option(
+        None,
+        Sizes("sizes >= 1, such as 400 or 500,500"),
+        "N[,N...]",
+        "Sizes of the decoder's hidden layers, from z to x, none for a linear one; by default the encoder's in "
+        "reverse.",
     )
     latent: int = _option(20, Integer(1), "N", "Latent dimensions.")
     activation: choices.Activation = _option(
@@ -188,6 +195,8 @@ class Config:
         """Bring every field to its own type; raises ConfigError at the first that is not allowed."""
         for option in options():
             object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
+        if self.decoder_hidden == tuple(reversed(self.hidden)):
+            object.__setattr__(self, "decoder_hidden", None)
         self._check_values()
         if self.objective == "score" and self.samples < 2:
             raise ConfigError(

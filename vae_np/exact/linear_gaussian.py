@@ -278,7 +278,7 @@ def to_parameters(model: LinearGaussian) -> tuple[Architecture, Parameters]:
 
 def from_parameters(arch: Architecture, parameters: Mapping[str, Array]) -> LinearGaussian:
     """The linear-Gaussian model that a VAE without hidden layers is; raises InputError for any other."""
-    if arch.hidden or arch.is_bernoulli:
+    if arch.hidden or arch.decoder_widths or arch.is_bernoulli:
         raise InputError(
             f"arch: got hidden {arch.hidden} and {arch.likelihood!r}, expected no hidden layer and a normal likelihood"
         )

@@ -107,11 +107,6 @@ def _architecture(
     back = [
         int(found[name].shape[0]) for name in (f"decoder.hidden.{i}.weight" for i in range(len(found))) if name in found
     ]
-    if back != list(reversed(hidden)):
-        raise InputError(
-            f"weights: the decoder's hidden layers have widths {back}, expected the encoder's in reverse, "
-            f"{list(reversed(hidden))}"
-        )
     return Architecture(
         features=int(found["decoder.out.weight"].shape[0]),
         latent=int(found["encoder.mu.weight"].shape[0]),
@@ -119,6 +114,7 @@ def _architecture(
         activation=activation,
         likelihood=likelihood,
         sigma=sigma,
+        decoder_hidden=tuple(back),
     )
 
 

@@ -40,7 +40,6 @@ def write_onnx(
     if opset > newest:
         raise InputError(f"opset: got {opset}, expected {newest} or less, which onnx {onnx.__version__} knows")
     output = "logits" if arch.is_bernoulli else "mean"
-    hidden = range(len(arch.hidden))
     halves = {
         "encoder": ("x", arch.features, {"mu": arch.latent, "logvar": arch.latent}, {"mu": "mu", "logvar": "logvar"}),
         "decoder": ("z", arch.latent, {output: arch.features}, {output: "out"}),
@@ -48,9 +47,9 @@ def write_onnx(
     files = {}
     for half, (source, width, outputs, layers) in halves.items():
         nodes, at = [], source
-        for index in hidden:
+        for index, name in enumerate(arch.hidden_layers(half)):
             nodes += [
-                _gemm(onnx, f"{half}.hidden.{index}", at, f"pre{index}"),
+                _gemm(onnx, name, at, f"pre{index}"),
                 onnx.helper.make_node(_OPERATORS[arch.activation], [f"pre{index}"], [f"hidden{index}"]),
             ]
             at = f"hidden{index}"

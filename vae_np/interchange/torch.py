@@ -45,7 +45,7 @@ def to_module(arch: Architecture, parameters: Mapping[str, Array]) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.encoder = Half((arch.features, *arch.hidden), {"mu": arch.latent, "logvar": arch.latent})
-            self.decoder = Half((arch.latent, *reversed(arch.hidden)), {"out": arch.features})
+            self.decoder = Half((arch.latent, *arch.decoder_widths), {"out": arch.features})
             if "likelihood.logvar" in parameters:
                 self.likelihood = nn.Module()
                 self.likelihood.logvar = nn.Parameter(torch.zeros(parameters["likelihood.logvar"].shape))

@@ -52,8 +52,8 @@ class Explorer:
     def as_json(self) -> str:
         """The explorer's data as the page's script reads them; arrays are base64 of little-endian float32."""
         arch = self.arch
-        widths = (arch.latent, *reversed(arch.hidden), arch.features)
-        names = [*(f"decoder.hidden.{index}" for index in range(len(arch.hidden))), "decoder.out"]
+        widths = (arch.latent, *arch.decoder_widths, arch.features)
+        names = [*arch.hidden_layers("decoder"), "decoder.out"]
         content = {
             "activation": arch.activation,
             "bernoulli": arch.is_bernoulli,

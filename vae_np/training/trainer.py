@@ -60,12 +60,14 @@ def architecture(config: Config, features: int) -> Architecture:
         features=features,
         latent=config.latent,
         hidden=config.hidden,
+        decoder_hidden=config.decoder_hidden,
         activation=config.activation,
         likelihood=config.likelihood,
         sigma=config.sigma,
         inference=config.inference,
     )
-    largest = "latent" if arch.latent >= max(arch.hidden, default=0) else "hidden"
+    widths = {name: max(getattr(arch, name) or (0,)) for name in ("hidden", "decoder_hidden")}
+    largest = "latent" if arch.latent >= max(widths.values()) else max(widths, key=widths.__getitem__)
     # Parameters, gradients and two moments.
     needed = 4 * memory.array(arch.shapes().values(), np.dtype(config.dtype).itemsize)
     memory.check(largest, shown(getattr(arch, largest)), needed)
@@ -182,7 +184,7 @@ class Trainer:
 
     def _row_bytes(self) -> int:
         """The bytes that a step holds at least per row of the decoder: z, each hidden layer, and the logits."""
-        widths = self.arch.latent + sum(self.arch.hidden) + self.arch.features
+        widths = self.arch.latent + sum(self.arch.decoder_widths) + self.arch.features
         return widths * np.dtype(self.config.dtype).itemsize
 
     @cached_property

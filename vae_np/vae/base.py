@@ -44,6 +44,7 @@ class Base:
         features: int = 784,
         *,
         hidden: Widths = (400,),
+        decoder_hidden: Widths | None = None,
         latent: int = 20,
         activation: Activation = "relu",
         likelihood: Likelihood = "bernoulli",
@@ -59,6 +60,7 @@ class Base:
     ) -> None:
         self.config = Config(
             hidden=cast(tuple[int, ...], hidden),  # (the configuration makes it one)
+            decoder_hidden=cast(tuple[int, ...] | None, decoder_hidden),
             latent=latent,
             activation=activation,
             likelihood=likelihood,

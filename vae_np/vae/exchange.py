@@ -43,7 +43,7 @@ class Exchange(Base):
         arch, parameters = interchange.named(
             tensors, mapping, activation=activation, likelihood=likelihood, sigma=sigma
         )
-        own: dict[str, Any] = {**arch.as_dict(), "hidden": arch.hidden}
+        own: dict[str, Any] = arch.as_dict()
         own["dtype"] = np.result_type(*parameters.values()).name
         vae = cls(**own, backend=backend, threads=threads, seed=seed, values=values)
         vae.parameters.assign(parameters)

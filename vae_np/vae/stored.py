@@ -74,6 +74,7 @@ class Stored(Base):
         own: dict[str, Any] = {
             **arch.as_dict(),
             "hidden": arch.hidden,
+            "decoder_hidden": arch.decoder_hidden,
             "dtype": str(weights.parameters["decoder.out.bias"].dtype),
             "backend": backend,
             "seed": config.seed if seed is None else noise.seed_of(seed),
@@ -144,8 +145,7 @@ def architecture_of(weights: checkpoint.Weights | checkpoint.State, source: str 
     Raises CheckpointError, which names `source`, where the checkpoint came from.
     """
     try:
-        stored = dict(weights.architecture)
-        arch = Architecture(**{**stored, "hidden": tuple(stored["hidden"])})
+        arch = Architecture.from_dict(weights.architecture)
         checkpoint.check_shapes(weights.parameters, arch.shapes())
         dtype = weights.parameters["decoder.out.bias"].dtype
         checkpoint.check_dtypes(weights.parameters, dict.fromkeys(weights.parameters, dtype))

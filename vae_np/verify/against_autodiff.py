@@ -124,8 +124,8 @@ def _loss(
         return h @ values[f"{name}.weight"] + values[f"{name}.bias"]
 
     def hidden(h: Any, part: str) -> Any:
-        for index in range(len(arch.hidden)):
-            h = activation(affine(h, f"{part}.hidden.{index}"))
+        for name in arch.hidden_layers(part):
+            h = activation(affine(h, name))
         return h
 
     def log_normal(value: Any, mean: Any, logvar: Any) -> Any:

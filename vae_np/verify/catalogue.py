@@ -329,7 +329,7 @@ def _of_parameters(
         loss,
         gradient,
         {name: value.copy() for name, value in initialise(arch, seed=seed, dtype=np.float64).items()},
-        smooth=arch.activation != "relu" or not arch.hidden,
+        smooth=arch.activation != "relu" or not (arch.hidden or arch.decoder_widths),
     )
 
 

@@ -260,10 +260,10 @@ def _lay_out(
     arch: Architecture, parameters: Parameters, batch: int, samples: int | None, threads: int, product: Product
 ) -> tuple[Any, Any, Any, Any, int]:
     """The records of the plan, of the layers both ways and of the units, and how many entries the workspace has."""
-    real, depth = parameters.dtype, len(arch.hidden)
-    names = [f"encoder.hidden.{i}" for i in range(depth)] + ["encoder.mu", "encoder.logvar"]
-    names += [f"decoder.hidden.{i}" for i in range(depth)] + ["decoder.out"]
-    mu, logvar, decoder, output = depth, depth + 1, depth + 2, 2 * depth + 2
+    real, mu = parameters.dtype, len(arch.hidden)
+    names = [*arch.hidden_layers("encoder"), "encoder.mu", "encoder.logvar"]
+    names += [*arch.hidden_layers("decoder"), "decoder.out"]
+    logvar, decoder, output = mu + 1, mu + 2, len(names) - 1
     count = samples or 1
     decoded = batch * count
     work = _Workspace(real.itemsize)
