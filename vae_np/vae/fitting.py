@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,11 +15,13 @@ from vae_np.choices import Binarization, Objective, OptimizerName, Schedule, Val
 from vae_np.config import Config
 from vae_np.errors import ConfigError, DataError, InputError
 from vae_np.evaluation import held_out
+from vae_np.log import LOGGER
 from vae_np.training import loop
 from vae_np.training.progress import Kept, Progress, StopTraining
 from vae_np.training.trainer import Metrics, Trainer
 from vae_np.vae.base import Base, as_usual
 from vae_np.vae.history import History
+from vae_np.vae.progress_bar import ProgressBar
 
 
 class Fitting(Base):
@@ -48,6 +52,7 @@ class Fitting(Base):
         standardize: bool = False,
         seed: noise.Seed = None,
         on_metrics: Callable[[Metrics], None] | None = None,
+        progress: bool = False,
     ) -> History:
         """Maximise the mean ELBO of x (N, D) for `epochs` more epochs, from where the model stands. [D24]
 
@@ -69,7 +74,8 @@ class Fitting(Base):
         [D51]
 
         Returns this call's metrics lines, which `on_metrics` also gets as they come; `history` has those of all calls.
-        `on_metrics` may end the training by raising `StopTraining`, as `EarlyStopping` does:
+        `progress` shows a bar, in a terminal or a notebook. The logger `vae_np` tells of begin, epochs and end (INFO),
+        and of every line (DEBUG). `on_metrics` may end the training by raising `StopTraining`, as `EarlyStopping` does:
 
             vae.fit(x, validation=5000, epochs=1000, on_metrics=EarlyStopping(patience=5))
 
@@ -109,7 +115,7 @@ class Fitting(Base):
         elif validation is not None and not isinstance(validation, int | np.integer):
             examples = self._examples_of(held, validation, mode, config.seed, "validation")
         trainer = self._trainer(config, rows[:kept], held, examples)
-        return self._run(trainer, on_metrics)
+        return self._run(trainer, on_metrics, progress)
 
     def _trainer(self, config: Config, rows: Array, values: data.Values, examples: held_out.Examples | None) -> Trainer:
         """A trainer that goes on from where the model stands, in the model's own buffers."""
@@ -143,7 +149,7 @@ class Fitting(Base):
         self._state.step = step
         return trainer
 
-    def _run(self, trainer: Trainer, on_metrics: Callable[[Metrics], None] | None) -> History:
+    def _run(self, trainer: Trainer, on_metrics: Callable[[Metrics], None] | None, progress: bool) -> History:
         """Run a trainer, and keep what it has reached, whatever ends it."""
         lines, kept, stopped = History(), Kept(trainer, self.history.lines), False
 
@@ -151,15 +157,31 @@ class Fitting(Base):
             nonlocal stopped
             lines.lines.append(line)
             kept.add(line)
+            ends_epoch = trainer.place(line["step"])[1] == 0
+            LOGGER.log(logging.INFO if ends_epoch else logging.DEBUG, _said(line))
             try:
                 if on_metrics is not None:
                     on_metrics(line)
             except StopTraining:
                 stopped = True
 
+        rows, width = trainer.rows.shape
+        how = trainer.backend.describe("steps", trainer.arch, trainer.config.objective, trainer.config.samples)
+        epochs = trainer.config.epochs - trainer.place(trainer.state.step)[0]
+        LOGGER.info("fit: %d rows of %d, %d epochs, %s, %s", rows, width, epochs, trainer.backend.name, how)
+        bar = ProgressBar(trainer) if progress else None
+        on_step = None if bar is None else bar.step
         try:
-            loop.run(trainer, on_metrics=record, on_epoch=lambda _: kept.take(), should_stop=lambda: stopped)
+            with contextlib.nullcontext() if bar is None else bar:
+                loop.run(
+                    trainer,
+                    on_step=on_step,
+                    on_metrics=record,
+                    on_epoch=lambda _: kept.take(),
+                    should_stop=lambda: stopped,
+                )
         finally:
+            LOGGER.info("fit: ended at step %d of %d", trainer.state.step, trainer.total_steps)
             kept.give_back()
             self._progress, self.config, self._values = Progress.after(trainer), trainer.config, trainer.values
         return lines
@@ -196,3 +218,9 @@ class Fitting(Base):
                 raise DataError("standardize: got True, but the model was fitted to data that are not standardized")
             held = held.standardised(rows[:kept], "x")
         return held.convert(rows), held, kept
+
+
+def _said(line: Metrics) -> str:
+    """A metrics line in words."""
+    terms = f"ELBO {line['elbo']:.2f}, reconstruction {line['reconstruction']:.2f}, KL {line['kl']:.2f}"
+    return f"epoch {line['epoch']}, step {line['step']}: {line['split']} {terms}"

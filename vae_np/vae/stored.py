@@ -13,6 +13,7 @@ from vae_np._types import Array
 from vae_np.choices import BackendChoice, ValuesKind
 from vae_np.config import Config, load_toml
 from vae_np.errors import CheckpointError, DataError, MissingFileError, WriteError
+from vae_np.log import LOGGER
 from vae_np.model import Architecture
 from vae_np.step import TrainingState
 from vae_np.training.per_datapoint import LocalPosterior
@@ -44,6 +45,7 @@ class Stored(Base):
         with storage.hold(folder):
             save_state(folder, self.arch, self.config, self._state, moments, extra, self._values)
             storage.write_atomic(folder / CONFIG_FILE, self.config.to_toml())
+        LOGGER.info("saved: %s, at step %d", folder, self._state.step)
 
     @classmethod
     @as_usual
@@ -88,6 +90,7 @@ class Stored(Base):
         vae._state.step = weights.step
         if moments and (Path(run) / checkpoint.STATE_FILE).exists():
             vae._restore(checkpoint.load_state(run), Path(run))
+        LOGGER.info("loaded: %s, at step %d", run, vae._state.step)
         return vae
 
     def _restore(self, state: checkpoint.State, run: Path) -> None:
