@@ -94,7 +94,10 @@ def _lbfgs(
     on_iterate: Callable[[Array], None],
 ) -> Any:
     # Here, because it takes half a second that nothing else should pay; SciPy ships no types.
-    from scipy import optimize  # type: ignore[import-untyped]
+    try:
+        from scipy import optimize  # type: ignore[import-untyped]
+    except ImportError:
+        raise InputError("optimiser: needs SciPy: pip install 'vae-np[study]'") from None
 
     options = {"maxiter": iterations, "maxfun": 4 * iterations, "gtol": tolerance, "ftol": 1e-14, "maxcor": 30}
     return optimize.minimize(negative, start, jac=True, method="L-BFGS-B", callback=on_iterate, options=options)

@@ -55,12 +55,21 @@ def claims_of(name: str) -> dict[int, Callable[[int], list[Claim]]]:
 
 
 def run_chapter(name: str, seed: int = 0) -> Result:
-    """Compute a chapter's claims and draw its figures; every random draw follows from `seed`."""
+    """Compute a chapter's claims and draw its figures; every random draw follows from `seed`.
+
+    Raises InputError where the chapter needs SciPy and it is not installed.
+    """
     parts = vars(_module(name))
-    claims = [claim for compute in claims_of(name).values() for claim in compute(seed)]
-    figures = parts["figures"](seed)
-    result = Result(claims, figures, parts["notes"](seed) if "notes" in parts else [])
-    forget(name)
+    try:
+        claims = [claim for compute in claims_of(name).values() for claim in compute(seed)]
+        figures = parts["figures"](seed)
+        result = Result(claims, figures, parts["notes"](seed) if "notes" in parts else [])
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] != "scipy":
+            raise
+        raise InputError(f"chapter: {name} needs SciPy: pip install 'vae-np[study]'") from None
+    finally:
+        forget(name)
     return result
 
 

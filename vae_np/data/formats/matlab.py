@@ -18,7 +18,7 @@ def read_matlab(path: Path) -> Parts:
     try:
         from scipy.io import loadmat  # type: ignore[import-untyped]
     except ImportError:
-        raise DataError(f"{path}: needs SciPy to be read: pip install scipy") from None
+        raise DataError(f"{path}: needs SciPy to be read: pip install 'vae-np[formats]'") from None
     held = loadmat(path)
     return arrays_of({name: value for name, value in held.items() if not name.startswith("__")}, path)
 
