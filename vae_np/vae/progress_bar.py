@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 import sys
 import time
 from types import TracebackType
@@ -22,15 +23,17 @@ class ProgressBar:
     def __init__(self, trainer: Trainer) -> None:
         self._first, self._total = trainer.state.step, trainer.total_steps
         self._drawn, self._elbo = 0.0, ""
+        # It has types in part only.
+        self._ipython: Any = None
         self._notebook: Any = None
         self._rich: Any = None
         self._task: Any = None
 
     def __enter__(self) -> Self:
         if in_notebook():
-            from IPython.display import HTML, display  # type: ignore[import-not-found,unused-ignore]
-
-            self._notebook = display(HTML(self._html(self._first, "")), display_id=True)
+            self._ipython = importlib.import_module("IPython.display")
+            first = self._ipython.HTML(self._html(self._first, ""))
+            self._notebook = self._ipython.display(first, display_id=True)
             return self
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -61,9 +64,7 @@ class ProgressBar:
         if self._rich is not None:
             self._rich.update(self._task, completed=step - self._first, description=text)
             return
-        from IPython.display import HTML
-
-        self._notebook.update(HTML(self._html(step, text)))
+        self._notebook.update(self._ipython.HTML(self._html(step, text)))
 
     def _html(self, step: int, text: str) -> str:
         done, total = step - self._first, self._total - self._first
