@@ -40,6 +40,7 @@ CONFIGS = st.builds(
     values=st.sampled_from((None, "unit")),
     scale=st.none() | POSITIVE,
     hidden=st.lists(SIZE, max_size=4).map(tuple),
+    decoder_hidden=st.none() | st.lists(SIZE, max_size=4).map(tuple),
     latent=SIZE,
     activation=st.sampled_from(choices.ACTIVATIONS),
     init=st.sampled_from(choices.INITIALISATIONS),
@@ -152,6 +153,7 @@ BAD_VALUES = [
     ("hidden", (400, 0), f"hidden: got 400,0, {HIDDEN}"),
     ("hidden", [400, -1], f"hidden: got [400, -1], {HIDDEN}"),
     ("hidden", [400, 2.5], f"hidden: got [400, 2.5], {HIDDEN}"),
+    ("decoder_hidden", (400, 0), f"decoder_hidden: got 400,0, {HIDDEN}"),
     ("hidden", "400", f"hidden: got '400', {HIDDEN}"),
     ("latent", 2**31, f"latent: got 2147483648, {WHOLE} and < 2**31"),
     ("epochs", 10**30, f"epochs: got 1{'0' * 30}, {WHOLE} and < 2**31"),
@@ -275,6 +277,9 @@ def test_round_trips_are_exact(made: Config) -> None:
     typed = {}
     for option in config.options():
         value = getattr(made, option.name)
+        if option.name == "decoder_hidden" and value is None:
+            # Left out: none stands for no layer.
+            continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         typed[option.name] = config.parse_field(option.name, "none" if value in (None, ()) else text)
     assert Config(**typed) == made
