@@ -575,7 +575,7 @@ _PERSPECTIVES = (
     Mistake(
         "samples that start from the encoder's mean",
         edit(
-            "vae:VAE.sample",
+            "vae.inference:Inference.sample",
             "out, _ = model.decode_forward(*self.model, z)",
             'z = z + self.parameters.get("encoder.mu.bias", 0)\n    out, _ = model.decode_forward(*self.model, z)',
         ),
