@@ -57,7 +57,8 @@ def _of_file(path: Path) -> dict[str, Array]:
     if content.startswith((_MAGIC_ZIP, _MAGIC_PICKLE)):
         raise CheckpointError(
             f"{path}: is a pickle, which can run code when it is read, expected a .safetensors file; where it comes "
-            "from, write one: weights = torch.load(path, weights_only=True); safetensors.torch.save_file(weights, name)"
+            "from, write one: import torch, safetensors.torch; "
+            "safetensors.torch.save_file(torch.load(path, weights_only=True), name)"
         )
     try:
         held = deserialize(content)  # type: ignore[no-untyped-call]  # (it is compiled)
