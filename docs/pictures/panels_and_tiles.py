@@ -14,7 +14,7 @@ from vae_np.kernels.cpu.engine.tile import TILE_VECTORS
 
 PATH = Path(__file__).with_name("panels-and-tiles.svg")
 # With AVX-512: rows of a register tile, and numbers per vector.
-TILE_ROWS, LANES = 12, 16
+TILE_ROWS, LANES = 14, 16
 WIDTH, HEIGHT = 800, 660
 INK, MUTED, FRAME = "#1f2933", "#55606c", "#c5ccd4"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
@@ -74,7 +74,7 @@ def matrices() -> list[str]:
 
 def tile() -> list[str]:
     """The registers of one tile, and what one step along k does with them."""
-    left, top, cell, high = 250, 590, 19, 16
+    left, top, cell, high = 250, 590, 17, 16
     found = [words(60, 560, "Inside a tile, for each of the k:", bold=True)]
     for vector in range(TILE_VECTORS):
         found += [
