@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -82,7 +82,7 @@ def beyond(seed: int, t: float) -> tuple[float, float]:
 
 
 @cache
-def signal(seed: int, scheme: str, gain: float = 1.0) -> Array:
+def signal(seed: int, scheme: Literal["uniform", "glorot"], gain: float = 1.0) -> Array:
     """The mean square of the activations after each of 12 layers of 256 ReLU units, (13,), from normal inputs. [D40]"""
     arch = Architecture(features=WIDTH, latent=1, hidden=(WIDTH,) * DEPTH)
     parameters = initialise(arch, seed=seed, dtype=np.float64, scheme=scheme)
@@ -166,12 +166,13 @@ def _draw_sizes(ax: Axes, seed: int) -> None:
     from vae_np.pictures.drawing import BLUE, GREEN, ORANGE, TEN, legend, style
 
     style(ax, "layer", "mean square, of the input's")
-    for scheme, gain, colour, label in (
+    drawn: tuple[tuple[Literal["uniform", "glorot"], float, str, str], ...] = (
         ("uniform", 1.0, BLUE, "default: variance 1/(3n)"),
         ("glorot", 1.0, GREEN, "glorot: 1/n"),
         ("glorot", math.sqrt(2), TEN[4], "2/n"),
         ("glorot", 2.0, ORANGE, "4/n"),
-    ):
+    )
+    for scheme, gain, colour, label in drawn:
         sizes = signal(seed, scheme, gain)
         ax.plot(sizes / sizes[0], color=colour, linewidth=1.6, marker="o", markersize=4, label=label)
     ax.set(yscale="log", ylim=(3e-5, 1e9))
