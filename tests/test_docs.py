@@ -171,6 +171,16 @@ def test_a_chapter_is_whole(path: Path) -> None:
     assert path.name in (DERIVATION / "README.md").read_text(encoding="utf-8")
 
 
+def test_each_figure_of_a_chapter_is_there_twice_and_is_shown() -> None:
+    """As SVG, which the page shows, and as PNG; the chapters' own tests say which figures a program makes."""
+    pages = "".join(path.read_text(encoding="utf-8") for path in CHAPTERS)
+    shown = set(re.findall(r"\]\(pictures/([\w-]+)\.svg\)", pages))
+    for suffix in (".svg", ".png"):
+        assert {path.stem for path in (DERIVATION / "pictures").glob(f"*{suffix}")} == shown
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "study").glob("test_chapter*.py"))
+    assert [name for name in sorted(shown) if f'"{name}"' not in tests] == []
+
+
 def test_there_are_fourteen_chapters() -> None:
     assert [path.name[:2] for path in CHAPTERS] == [f"{n:02d}" for n in range(1, 15)]
 

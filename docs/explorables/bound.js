@@ -25,9 +25,13 @@ export function mount(root, models) {
 
   function build(area, set) {
     const [low, high] = [-4, 4];
+    // A width for each height, and the height at which the handle of a width lies.
+    const [least, top] = [0.08, 1.4];
+    const widthAt = (y) => least + (top - least) * (y / top) ** 1.5;
+    const heightOf = (sigma) => top * Math.min(1, Math.max(0, (sigma - least) / (top - least))) ** (1 / 1.5);
     const curves = plot(area, {
-      title: "Drag q: sideways its mean, upwards its width", x: [low, high], y: [0, 1.4],
-      xLabel: "z", yLabel: "density", drag: (mu, y) => set({ mu, sigma: 0.08 + (1.4 - 0.08) * (y / 1.4) ** 1.5 }),
+      title: "Drag q: sideways its mean, upwards its width", x: [low, high], y: [0, top],
+      xLabel: "z", yLabel: "density", drag: (mu, y) => set({ mu, sigma: widthAt(y) }),
     });
     const row = document.createElement("div");
     const stack = bars(area, {
@@ -44,7 +48,8 @@ export function mount(root, models) {
       curves.curve(here.nodes.map((node, i) => [node, here.density[i]]).filter(([node]) => Math.abs(node) <= 4)
         .map(([node, p]) => [node, Math.min(p, 1.4)]), "posterior", true);
       curves.curve(z.map((v) => [v, Math.min(1.4, Math.exp(numbers.logNormal(v, state.mu, state.sigma)))]), "q");
-      curves.legend([["posterior p(z|x)", "posterior"], ["q(z)", "q"]]);
+      curves.point(state.mu, heightOf(state.sigma), "handle", 7);
+      curves.legend([["posterior p(z|x)", "posterior"], ["q(z)", "q"], ["● drag me", "handle"]]);
       stack([
         ["ELBO, and KL(q‖p(z|x)) up to log p(x)",
           [[found.elbo, found.elbo + found.kl, "kl"], [-1e3, found.elbo, "elbo"]], found.sum],
@@ -54,8 +59,8 @@ export function mount(root, models) {
   }
 
   explorable(root, {
-    title: "Make the orange part vanish. Then take the posterior with two peaks: from where does an uphill walk end on "
-      + "the left, on the right, or in between?",
+    title: "Drag the orange dot until the orange bar is as short as you can make it. Then choose “two peaks” below: from "
+      + "where does a climb end on the left, on the right, or in between?",
     start: { model: "pixels", x: [1, 1, 0, 0, 1], mu: -1, sigma: 0.8 },
     controls: {
       model: {

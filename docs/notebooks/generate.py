@@ -50,9 +50,29 @@ FIRST = {
         "How many draws does log p(x) take from the prior, where q needs 200?",
         "chapter.SAMPLES = 200  # try 20",
     ),
+    "08-backpropagation": (
+        "Take a larger step for the complex derivative: from which on does its own error show, in which tensor?",
+        "chapter.COMPLEX = 1e-30  # try 1e-4",
+    ),
+    "09-optimisation": (
+        "Halve Adam's rate: does it need more steps along the axes, and across them?",
+        "chapter.ADAM_RATE = 0.1  # try 0.05",
+    ),
+    "11-noise": (
+        "Make the layers narrower: does a signal still keep its size, and how much does luck decide?",
+        "chapter.WIDTH = 256  # try 16",
+    ),
     "12-perspectives": (
         "Refit the deleted encoder for fewer steps: how much of the bound comes back?",
         "chapter.REFIT_STEPS = 600  # try 100",
+    ),
+    "13-objectives": (
+        "Measure the signal of the gradients nearer to the posterior: which of them gains?",
+        "chapter.OFF = 0.7  # try 0.2",
+    ),
+    "14-annealing": (
+        "Bring the two modes together: from which x on does importance sampling see both?",
+        "chapter.FOLDED_X = 1.5  # try 0.3",
     ),
 }
 

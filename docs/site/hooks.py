@@ -2,7 +2,8 @@
 
 The files themselves stay as a checkout shows them. So a link that leaves docs/ leads to a page with the file it
 names; a name such as `vae_np/ops.py` `affine_act_backward` becomes a link to the source and to the API's page; a mark
-such as [D22] in a docstring leads to its formula; and `<!-- explorable: NAME -->` becomes the explorable of that name.
+such as [D22] in a docstring leads to its formula; `<!-- explorable: NAME -->` becomes the explorable of that name; and
+excerpts are taken from the sources (excerpts.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+# A neighbour of this file: MkDocs looks for what its hooks import in their own folder.
+from excerpts import filled
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -68,10 +71,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Rewrite what leaves docs/, link names to the code that they name, and make room for explorables."""
+    """Take excerpts anew, rewrite what leaves docs/, link names to their code, and make room for explorables."""
     if page.file.src_uri.startswith(("reference/", "sources/")):
         return markdown
     here = page_source(page.file.src_uri)
+    markdown = filled(markdown)
     markdown = _EXPLORABLE.sub(r'<div class="explorable" data-explorable="\1"></div>', markdown)
     parts = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if part.startswith("```") else relinked(part, here, page.file.src_uri) for part in parts)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +70,22 @@ def address(site: Path) -> Iterator[str]:
         server.shutdown()
 
 
+# The search's index takes a second of processor time on each page that is opened. Only tests of the search need it.
+NO_INDEX = json.dumps({"config": {"lang": ["en"], "separator": "[\\s]+", "pipeline": [], "fields": {}}, "docs": []})
+
+
 class Watched:
     """A page of the browser, and what went wrong on it: errors on the console, and requests to other addresses."""
 
-    def __init__(self, browser: Any, width: int, allowed: tuple[str, ...], **how: Any) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, **how)
+    def __init__(self, browser: Any, width: int, allowed: tuple[str, ...], *, searches: bool = False) -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 900})
+        if not searches:
+            self.context.route(
+                "**/search/search_index.json",
+                lambda route: route.fulfill(body=NO_INDEX, content_type="application/json"),
+            )
         self.page = self.context.new_page()
+        self.timeout = pytest.importorskip("playwright.sync_api").TimeoutError
         self.problems: list[str] = []
         self.page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
@@ -84,6 +96,12 @@ class Watched:
     def width(self) -> int:
         """How wide the page is, which is no more than the window unless something sticks out."""
         return int(self.page.evaluate("document.documentElement.scrollWidth"))
+
+    def fits(self, width: int) -> bool:
+        """Whether nothing sticks out of a window of this width, once its side bars have come to rest."""
+        with suppress(self.timeout):
+            self.page.wait_for_function(f"document.documentElement.scrollWidth <= {width}", timeout=2000)
+        return self.width() <= width
 
     def close(self) -> None:
         self.context.close()

@@ -393,6 +393,8 @@ def test_pictures_of_every_kind_of_run(run: str, place: Path) -> None:
         names += ["manifold.png", "scatter.png"]
     else:
         assert "the manifold and the scatter need 2 latent dimensions; this run has 3" in good("latent", "run").out
+    if run == "points":
+        names += ["density.png"]
     assert set(snapshot(Path("run"))) - before == set(names)
     for name in names:
         check_picture(Path("run", name))

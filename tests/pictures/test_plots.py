@@ -236,7 +236,7 @@ def test_manifold_puts_each_image_at_its_coordinates(extent: tuple[float, float]
     assert across == [drawing.number(value, 1) for value in z[:n, 0]]
     assert down == [drawing.number(value, 1) for value in z[::n, 1]]
     assert ax.get_yticks()[0] < ax.get_yticks()[-1] < _canvas(figure).shape[0]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("z₁", "z₂")
+    assert (ax.get_xlabel()[:2], ax.get_ylabel()[:2]) == ("z₁", "z₂")
 
 
 def test_manifold_of_points_is_the_bent_grid() -> None:

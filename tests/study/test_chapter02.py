@@ -11,7 +11,7 @@ import pytest
 from study_mistakes import record
 
 from study import notebook
-from study.prose import says
+from study.prose import readable, says
 from vae_np.study import run_chapter
 
 NAME = "02-latent-variables"
@@ -19,6 +19,7 @@ NAME = "02-latent-variables"
 
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     result = run_chapter(NAME, 0)
+    readable(result)
     assert [claim for claim in result.claims if not claim.passed] == []
     record.check(result.claims)
     assert {claim.id for claim in result.claims} == {4, 5, 6, 7, 8}

@@ -9,7 +9,7 @@ import pytest
 from study_mistakes import record
 
 from study import notebook
-from study.prose import says
+from study.prose import readable, says
 from vae_np.study import chapter03_intractable, run_chapter
 
 NAME = "03-intractable"
@@ -18,6 +18,7 @@ NAME = "03-intractable"
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     wide, grids = chapter03_intractable._biases(0)[-1], chapter03_intractable._grids(0)
     result = run_chapter(NAME, 0)
+    readable(result)
     assert [claim for claim in result.claims if not claim.passed] == []
     record.check(result.claims)
     points = [round(grid.needed(1e-6) ** (1 / grid.latent)) for grid in grids]

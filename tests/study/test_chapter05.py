@@ -12,7 +12,7 @@ import pytest
 from study_mistakes import record
 
 from study import notebook
-from study.prose import says
+from study.prose import readable, says
 from vae_np.study import run_chapter
 
 NAME = "05-joint-optimisation"
@@ -20,6 +20,7 @@ NAME = "05-joint-optimisation"
 
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     result = run_chapter(NAME, 0)
+    readable(result)
     assert [claim for claim in result.claims if not claim.passed] == []
     record.check(result.claims)
     assert {claim.id for claim in result.claims} == set(range(17, 22))

@@ -10,7 +10,7 @@ import pytest
 from study_mistakes import record
 
 from study import notebook
-from study.prose import says
+from study.prose import readable, says
 from vae_np.study import chapter06_amortisation, run_chapter
 
 NAME = "06-amortisation"
@@ -19,6 +19,7 @@ NAME = "06-amortisation"
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     gap = chapter06_amortisation._digits(0).gap
     result = run_chapter(NAME, 0)
+    readable(result)
     assert [claim for claim in result.claims if not claim.passed] == []
     record.check(result.claims)
     says(6, f"which costs {gap.amortisation.max():.1f} nats")
@@ -27,6 +28,10 @@ def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     assert gap.amortisation.sum() > 0.9 * gap.total.sum()
     assert {claim.id for claim in result.claims} == {22, 23, 24, 25}
     assert set(result.figures) == {"06-gap-in-two", "06-q-and-posterior", "06-cost"}
+    panels = [ax for ax in result.figures["06-q-and-posterior"].axes if ax.get_xlabel()]
+    spans = [high - low for ax in panels for low, high in (ax.get_xlim(), ax.get_ylim())]
+    # A wide q looks wide beside a narrow one.
+    assert spans == pytest.approx([spans[0]] * 8)
     assert max(len(claim.statement) for claim in result.claims) <= 70
 
 

@@ -9,6 +9,7 @@ import pytest
 from study_mistakes import record
 
 from study import notebook
+from study.prose import readable
 from vae_np.study import run_chapter
 
 NAME = "07-vae-objective"
@@ -16,6 +17,7 @@ NAME = "07-vae-objective"
 
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     result = run_chapter(NAME, 0)
+    readable(result)
     assert [claim for claim in result.claims if not claim.passed] == []
     record.check(result.claims)
     assert {claim.id for claim in result.claims} == {26, 27, 28, 30}

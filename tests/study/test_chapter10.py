@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from study import notebook
-from study.prose import says
+from study.prose import readable, says
 from vae_np.study import chapter10_likelihood as chapter
 from vae_np.study import plain, run_chapter
 
@@ -17,9 +17,11 @@ NAME = "10-likelihood"
 
 def test_the_notes_and_the_figure_are_made() -> None:
     result = run_chapter(NAME, 0)
+    readable(result)
     assert result.claims == []
     assert len(result.notes) == len(chapter.STEPS)
     assert set(result.figures) == {"10-stated-errors"}
+    assert len({ax.get_xlim() + ax.get_ylim() for ax in result.figures["10-stated-errors"].axes}) == 1
 
 
 def test_some_estimates_are_off_as_the_prose_says_and_most_of_those_are_flagged() -> None:

@@ -10,7 +10,7 @@ import pytest
 from study_mistakes import record
 
 from study import notebook
-from study.prose import says
+from study.prose import readable, says
 from vae_np.study import chapter12_perspectives, run_chapter
 from vae_np.study.chapter12_perspectives import bars_distance, bars_images, ring_distance, ring_log_density
 
@@ -20,6 +20,7 @@ NAME = "12-perspectives"
 def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     rings, bars = (pair.distances for pair in (chapter12_perspectives._rings(0), chapter12_perspectives._bars(0)))
     result = run_chapter(NAME, 0)
+    readable(result)
     assert [claim for claim in result.claims if not claim.passed] == []
     record.check(result.claims)
     says(

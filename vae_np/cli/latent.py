@@ -11,7 +11,7 @@ import typer
 
 from vae_np._types import Array
 from vae_np.cli.options import JsonFile, Overwrite, Quiet, Run, RunSeed, whole
-from vae_np.cli.pictured import OpenRun, file_to_write, save_picture
+from vae_np.cli.pictured import OpenRun, density_around, file_to_write, points_of, save_picture
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Examples
@@ -32,32 +32,41 @@ def command(
     quiet: Quiet = False,
     json_file: JsonFile = None,
 ) -> int:
-    """Walk through latent space: interpolations; for 2-D latents also the decoded manifold and the labelled scatter."""
+    """Walk through latent space: interpolations; for 2-D latents also the decoded manifold and the labelled scatter.
+
+    For data in the plane all of these lie over the data, and the model's density is drawn as well.
+    """
     count = whole("n", n, 8)
     opened = OpenRun.of(run, seed, json_file, quiet=quiet)
     output, settings, vae = opened.output, opened.settings, opened.vae
     place = opened.folder if out is None else Path(out)
     if place.exists() and not place.is_dir():
         raise InputError(f"out: {place}: is a file, expected a folder")
-    names = ["interpolations.png"] + (["manifold.png", "scatter.png"] if vae.arch.latent == 2 else [])
-    given = [None if out is None else str(place / name) for name in names]
-    targets = [file_to_write(path, place / name, (".png",), overwrite) for path, name in zip(given, names, strict=True)]
     output.say(f"run      {opened.folder}")
     dataset = opened.dataset()
+    points = points_of(dataset)
+    shaded = None if vae.arch.is_bernoulli else points
+    names = ["interpolations.png"] + (["manifold.png", "scatter.png"] if vae.arch.latent == 2 else [])
+    names += [] if shaded is None else ["density.png"]
+    given = [None if out is None else str(place / name) for name in names]
+    targets = [file_to_write(path, place / name, (".png",), overwrite) for path, name in zip(given, names, strict=True)]
     examples = Examples(dataset.test[:_SCATTER_EXAMPLES], dataset.values, settings.binarization, opened.seed)
     mu, _ = held_out.posterior_moments(vae.model, examples)
     pairs = min(count, len(mu) // 2)
     if pairs == 0:
         raise InputError(f"data {dataset.name!r}: has {len(mu)} test rows, expected at least 2 to interpolate between")
     shape = dataset.image_shape
-    makers: list[Callable[[], Any]] = [lambda: plots.interpolations(interpolate(vae, mu, pairs), shape)]
+    makers: list[Callable[[], Any]] = [lambda: plots.interpolations(interpolate(vae, mu, pairs), shape, data=points)]
     if vae.arch.latent == 2:
         labels = None if dataset.test_labels is None else dataset.test_labels[: len(mu)]
         grid = plots.manifold_grid(_MANIFOLD_SIDE)
-        makers.append(lambda: plots.manifold(vae.decode(grid), _MANIFOLD_SIDE, shape))
+        makers.append(lambda: plots.manifold(vae.decode(grid), _MANIFOLD_SIDE, shape, data=points))
         makers.append(lambda: plots.latent_scatter(mu, labels))
     else:
         output.say(f"note     the manifold and the scatter need 2 latent dimensions; this run has {vae.arch.latent}")
+    if shaded is not None:
+        draws, density = vae.sample(len(shaded), opened.seed), density_around(vae, shaded, opened.seed)
+        makers.append(lambda: plots.over_data(shaded, draws, density))
     for target, make in zip(targets, makers, strict=True):
         save_picture(make(), target)
     opened.report("latent", targets, {"n": pairs})

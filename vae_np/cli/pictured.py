@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from vae_np import data, runs
+from vae_np import data, noise, runs
 from vae_np._types import Array
 from vae_np.cli.options import setting
 from vae_np.cli.output import Output, writing
@@ -16,8 +17,12 @@ from vae_np.config import Config
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Examples
+from vae_np.exact.decoder import Decoder
 from vae_np.pictures import plots
 from vae_np.vae import VAE
+
+# Points of the plane that are drawn, the lattice of a density, and the z whose p(x|z) it is the mean of, about so many.
+POINTS, SIDE, PLACES = 1000, 81, 4000
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,40 @@ def file_to_write(out: str | None, default: Path, suffixes: tuple[str, ...], ove
     if target.exists() and not overwrite:
         raise InputError(f"out: {out}: exists; add --overwrite to replace it")
     return target
+
+
+def points_of(dataset: data.Dataset) -> Array | None:
+    """The first training rows as points (n, 2) of the plane, on the data's own scale; None where they are none."""
+    train = dataset.train
+    if dataset.image_shape is not None or train.shape[1] != 2:
+        return None
+    return np.asarray(train[:POINTS], dtype=np.float64)
+
+
+def density_around(vae: VAE, points: Array, seed: int) -> tuple[Array, Array, Array] | None:
+    """p(x) on a lattice around points (n, 2): both axes (side,) and the density (side, side), second axis downwards.
+
+    None for a Bernoulli likelihood, which has no density. [D9]
+    """
+    if vae.arch.is_bernoulli:
+        return None
+    low, high = points.min(axis=0), points.max(axis=0)
+    room = 0.15 * (high - low) + 1e-12
+    first, second = (np.linspace(low[j] - room[j], high[j] + room[j], SIDE) for j in range(2))
+    places = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
+    z = _prior_places(vae.arch.latent, seed)
+    log_prob = Decoder.of(vae.arch, vae.parameters).prior_monte_carlo(vae.values.to_model(places), z)
+    # Of standardised data the density is off by a constant, which shades do not show.
+    return first, second, np.exp(log_prob - log_prob.max()).reshape(SIDE, SIDE)
+
+
+def _prior_places(latent: int, seed: int) -> Array:
+    """Places (about 4,000, K) that stand for the prior: for one and two latents equal shares of it, else draws."""
+    if latent > 2:
+        return noise.normal(np.arange(PLACES), latent, seed=seed, stream=noise.PRIOR, dtype=np.float64)
+    side = round(PLACES ** (1 / latent))
+    axis = np.array([NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)])
+    return np.stack(np.meshgrid(*[axis] * latent, indexing="ij"), axis=-1).reshape(-1, latent)
 
 
 def reconstruction_picture(vae: VAE, examples: Examples, dataset: data.Dataset) -> Any:

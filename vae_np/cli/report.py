@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from vae_np import __version__, data, noise, runs, storage
+from vae_np import __version__, data, runs, storage
 from vae_np._types import Array
 from vae_np.cli import estimation
 from vae_np.cli import eval as evaluating
@@ -16,19 +16,17 @@ from vae_np.cli.describe import describe_values
 from vae_np.cli.estimation import Evaluation
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunBackend, RunSeed, Threads, setting, whole
 from vae_np.cli.output import Output, check_target, writing
+from vae_np.cli.pictured import density_around, points_of
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Examples
-from vae_np.exact.decoder import Decoder
 from vae_np.pictures import plots
 from vae_np.pictures.report import Explorer, Report
 
 _SAMPLES = 64
 _PAIRS = 16
-# Examples to start from in the explorer, dots in the plane of two latents, and data in the plane of two features.
-_EXAMPLES, _PLACES, _POINTS = 24, 2000, 1000
-# A side of the lattice on which a density is drawn, and the draws of z that it is the mean of.
-_SIDE, _DRAWS = 81, 4000
+# Examples to start from in the explorer, and dots in the plane of two latents.
+_EXAMPLES, _PLACES = 24, 2000
 
 
 def command(
@@ -114,14 +112,13 @@ def _report(evaluation: Evaluation, result: evaluating.Result, shortened: str | 
     metrics = runs.read_metrics(folder)
     if metrics:
         pictures.append(("Training", "", plots.curves(metrics)))
-    is_plane = shape is None and vae.arch.features == 2
-    if is_plane:
-        points = np.asarray(dataset.train[:_POINTS], dtype=np.float64)
-        density = None if vae.arch.is_bernoulli else _density(evaluation, points)
+    points = points_of(dataset)
+    if points is not None:
+        density = density_around(vae, points, evaluation.seed)
         text = "Draws of the model over the data" + (
-            "." if density is None else f"; shades: the model's density, the mean of p(x|z) over {_DRAWS} draws of z."
+            "." if density is None else "; shades: the model's density, the mean of p(x|z) over the prior."
         )
-        draws = vae.sample(_POINTS, evaluation.seed)
+        draws = vae.sample(len(points), evaluation.seed)
         pictures.append(("Samples and density", text, plots.over_data(points, draws, density)))
     else:
         pictures.append(("Samples", "E[x|z] for z drawn from the prior.", plots.samples(drawn, shape, title=None)))
@@ -162,7 +159,6 @@ def _explorer(evaluation: Evaluation, dataset: data.Dataset, mu: Array, shown: A
     # Affine where the data were standardised, and else the identity.
     offset = vae.values.from_model(np.zeros(features))
     labels = dataset.test_labels
-    is_plane = dataset.image_shape is None and features == 2
     return Explorer(
         arch=vae.arch,
         parameters=vae.parameters,
@@ -174,19 +170,5 @@ def _explorer(evaluation: Evaluation, dataset: data.Dataset, mu: Array, shown: A
         kl=kl,
         places=mu if vae.arch.latent == 2 else mu[:0],
         labels=None if labels is None else np.asarray(labels)[: len(mu)],
-        points=np.asarray(dataset.train[:_POINTS], dtype=np.float64) if is_plane else None,
+        points=points_of(dataset),
     )
-
-
-def _density(evaluation: Evaluation, points: Array) -> tuple[Array, Array, Array]:
-    """p(x) on a lattice around the data: both axes (side,) and the density (side, side), second axis downwards. [D9]"""
-    vae = evaluation.vae
-    low, high = points.min(axis=0), points.max(axis=0)
-    room = 0.15 * (high - low) + 1e-12
-    first, second = (np.linspace(low[j] - room[j], high[j] + room[j], _SIDE) for j in range(2))
-    places = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
-    z = noise.normal(np.arange(_DRAWS), vae.arch.latent, seed=evaluation.seed, stream=noise.PRIOR, dtype=np.float64)
-    decoder = Decoder.of(vae.arch, vae.parameters)
-    log_prob = decoder.prior_monte_carlo(vae.values.to_model(places), z)
-    # Of standardised data the density is off by a constant, which shades do not show.
-    return first, second, np.exp(log_prob - log_prob.max()).reshape(_SIDE, _SIDE)

@@ -11,7 +11,7 @@ import typer
 from vae_np import storage
 from vae_np.cli.options import JsonFile, Overwrite, Quiet, Run, RunSeed, whole
 from vae_np.cli.output import writing
-from vae_np.cli.pictured import OpenRun, file_to_write, save_picture
+from vae_np.cli.pictured import OpenRun, file_to_write, points_of, save_picture
 from vae_np.pictures import plots
 
 
@@ -39,8 +39,8 @@ def command(
             target.parent.mkdir(parents=True, exist_ok=True)
             storage.write_atomic(target, content.getvalue())
     else:
-        shape = opened.dataset().image_shape
+        dataset = opened.dataset()
         title = "Samples: x ~ p(x|z), z ~ N(0, I)" if draws else "Samples: E[x|z], z ~ N(0, I)"
-        save_picture(plots.samples(images, shape, title=title), target)
+        save_picture(plots.samples(images, dataset.image_shape, title=title, data=points_of(dataset)), target)
     opened.report("sample", [target], {"n": count})
     return 0

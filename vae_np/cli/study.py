@@ -45,10 +45,11 @@ def command(
         seconds = time.perf_counter() - started
         files = []
         for label, figure in result.figures.items():
-            path = folder / f"{label}.png"
-            with writing("out", path):
-                plots.save(figure, path)
-            files.append(str(path))
+            for suffix in (".png", ".svg"):
+                path = folder / f"{label}{suffix}"
+                with writing("out", path):
+                    plots.save(figure, path)
+                files.append(str(path))
         headline = f"{name}: {title} ({seconds:.0f} s)"
         if result.claims:
             columns = ("claim, and by which two computations", "value", "", "expected", "tolerance", "verdict")

@@ -17,7 +17,7 @@ from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation
 from vae_np.cli.interrupts import INTERRUPTED, asking_to_stop
 from vae_np.cli.options import JsonFile, Quiet, Threads, runs_here, whole, with_config_options, words
 from vae_np.cli.output import Output, with_error
-from vae_np.cli.pictured import reconstruction_picture
+from vae_np.cli.pictured import points_of, reconstruction_picture
 from vae_np.config import Config
 from vae_np.errors import (
     CheckpointError,
@@ -397,7 +397,8 @@ def draw_pictures(folder: Path, vae: VAE, examples: Examples, dataset: data.Data
     """Write `samples.png`, `reconstructions.png` and `curves.png` into the run's folder."""
     samples = vae.sample(_PICTURE_SAMPLES, vae.config.seed, mean=dataset.image_shape is not None)
     title = "Samples: E[x|z], z ~ N(0, I)" if dataset.image_shape is not None else "Samples from the model"
-    plots.save(plots.samples(samples, dataset.image_shape, title=title), folder / "samples.png")
+    points = points_of(dataset)
+    plots.save(plots.samples(samples, dataset.image_shape, title=title, data=points), folder / "samples.png")
     first = replace(examples, rows=examples.rows[:_PICTURE_EXAMPLES])
     plots.save(reconstruction_picture(vae, first, dataset), folder / "reconstructions.png")
     plots.save(plots.curves(runs.read_metrics(folder)), folder / "curves.png")

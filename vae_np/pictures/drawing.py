@@ -23,6 +23,8 @@ ImageShape = tuple[int, int]
 
 DPI = 120
 PAD = 10
+# Points: nothing in a picture is smaller, so that at half its size a text is still eight pixels high.
+SMALLEST = 10.0
 BAND_GAP = 10
 INK, MUTED, GRID, FRAME = "#1f2933", "#66717e", "#e4e7eb", "#c5ccd4"
 # Okabe and Ito's palette: told apart with every common kind of colour blindness, and in grey.
@@ -55,15 +57,15 @@ def chart(width: int, height: int, title: str | None) -> tuple[Figure, Axes]:
 
 def head(ax: Axes, title: str) -> None:
     """Give the axes a title, at the left."""
-    ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
+    ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=8)
 
 
 def style(ax: Axes, x: str, y: str) -> None:
     """Give the axes labels, a light grid behind the data, and no box."""
     ax.set_facecolor("white")
-    ax.set_xlabel(x, fontsize=9.5, color=INK)
-    ax.set_ylabel(y, fontsize=9.5, color=INK)
-    ax.tick_params(labelsize=8.5, labelcolor=MUTED, color=FRAME, length=3)
+    ax.set_xlabel(x, fontsize=11, color=INK)
+    ax.set_ylabel(y, fontsize=11, color=INK)
+    ax.tick_params(labelsize=10, labelcolor=MUTED, color=FRAME, length=3)
     ax.grid(visible=True, color=GRID, linewidth=0.8)
     ax.set_axisbelow(True)
     for side, spine in ax.spines.items():
@@ -74,8 +76,8 @@ def style(ax: Axes, x: str, y: str) -> None:
 def style_bar(bar: Colorbar, label: str) -> None:
     """Give a colour bar its label, and no box."""
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=8.5, labelcolor=MUTED, color=FRAME)
-    bar.set_label(label, fontsize=9.5, color=INK)
+    bar.ax.tick_params(labelsize=10, labelcolor=MUTED, color=FRAME)
+    bar.set_label(label, fontsize=11, color=INK)
 
 
 def plane(ax: Axes) -> None:
@@ -86,7 +88,33 @@ def plane(ax: Axes) -> None:
 
 def legend(ax: Axes) -> None:
     """Add a legend where it covers least."""
-    ax.legend(loc="best", fontsize=8.5, labelcolor=INK, frameon=True, framealpha=0.9, edgecolor="none")
+    ax.legend(loc="best", fontsize=10, labelcolor=INK, frameon=True, framealpha=0.9, edgecolor="none")
+
+
+def beneath(ax: Axes, data: Array | None) -> None:
+    """Draw the data (n, 2) below all else, where there are any."""
+    if data is not None:
+        ax.scatter(data[:, 0], data[:, 1], s=7, color=MUTED, alpha=0.6 * opacity(len(data)), linewidths=0, zorder=0,
+                   label="data")  # fmt: skip
+
+
+def apart(places: Array, distance: float) -> Array:
+    """Places (n, 2), moved as little as it takes until no two are nearer than `distance`; NaN stays where it is."""
+    moved = np.array(places, dtype=np.float64)
+    for _ in range(200):
+        offsets = moved[:, None] - moved[None]
+        lengths = np.hypot(offsets[..., 0], offsets[..., 1])
+        first, second = np.nonzero(np.triu(lengths < distance, 1))
+        if first.size == 0:
+            break
+        for i, j in zip(first, second, strict=True):
+            along, length = moved[i] - moved[j], float(np.hypot(*(moved[i] - moved[j])))
+            # Two at the same place part sideways.
+            along = along / length if length > 0 else np.array([1.0, 0.0])
+            push = 0.51 * max(0.0, distance - length) * along
+            moved[i] += push
+            moved[j] -= push
+    return moved
 
 
 def opacity(n: int) -> float:
@@ -175,7 +203,7 @@ def mosaic_figure(canvas: Array, title: str | None, *, left: int = 0, bottom: in
     ax.set_axis_off()
     if title:
         at = (left + margin) / width
-        figure.text(at, 1 - 22 / height, title, va="center", fontsize=11, fontweight="bold", color=INK)
+        figure.text(at, 1 - 22 / height, title, va="center", fontsize=12, fontweight="bold", color=INK)
     return figure, ax
 
 
@@ -200,9 +228,9 @@ def heat_map_figure(panels: Sequence[tuple[str, Array]], title: str | None) -> F
         ax.grid(visible=False)
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         ax.yaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
-        ax.set_title(name, loc="left", fontsize=9.5, color=INK)
+        ax.set_title(name, loc="left", fontsize=11, color=INK)
     bar = figure.colorbar(picture, ax=axes, fraction=0.05, pad=0.02)
     style_bar(bar, "value")
     heading = f"{title}\n{said}" if title else said
-    figure.suptitle(heading, x=PAD / 760, ha="left", fontsize=11, fontweight="bold", color=INK)
+    figure.suptitle(heading, x=PAD / 760, ha="left", fontsize=12, fontweight="bold", color=INK)
     return figure

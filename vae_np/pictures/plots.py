@@ -32,6 +32,8 @@ from vae_np.pictures.drawing import (
     ORANGE,
     TEN,
     ImageShape,
+    apart,
+    beneath,
     blank_figure,
     chart,
     check_rows,
@@ -52,17 +54,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SPLITS = (("train", BLUE, ""), ("validation", ORANGE, "o"), ("test", GREEN, "D"))
+# Dots that an SVG draws one by one.
+_CROWD = 1000
 _PANELS = (("elbo", "ELBO"), ("reconstruction", "Reconstruction"), ("kl", "KL"))
 
 
 def image_grid(
-    images: Array, image_shape: ImageShape | None, *, columns: int | None = None, title: str | None = None
+    images: Array,
+    image_shape: ImageShape | None,
+    *,
+    columns: int | None = None,
+    title: str | None = None,
+    data: Array | None = None,
 ) -> Figure:
     """Draw rows as a grid of grey images, or as a scatter (D == 2) or a heat map where they form none.
 
     images (n, D), grey levels in [0, 1] (values outside are clipped) where `image_shape` = (H, W), H·W = D;
-    any values where it is None. `columns` is the number of images in a row. Raises `InputError` on other
-    shapes.
+    any values where it is None. `columns` is the number of images in a row; `data` (m, 2) lie below a scatter.
+    Raises `InputError` on other shapes.
     """
     images = check_rows("images", images, image_shape)
     if image_shape is not None:
@@ -71,7 +80,11 @@ def image_grid(
     if images.shape[1] == 2:
         figure, ax = chart(600, 600, title)
         plane(ax)
-        ax.scatter(images[:, 0], images[:, 1], s=9, color=BLUE, alpha=opacity(len(images)), linewidths=0)
+        beneath(ax, data)
+        ax.scatter(images[:, 0], images[:, 1], s=9, color=BLUE, alpha=opacity(len(images)), linewidths=0,
+                   label="drawn by the model")  # fmt: skip
+        if data is not None:
+            legend(ax)
         return figure
     return heat_map_figure([("", images)], title)
 
@@ -82,9 +95,10 @@ def samples(
     *,
     columns: int | None = None,
     title: str | None = "Samples from the model",
+    data: Array | None = None,
 ) -> Figure:
     """Draw the model's samples, images (n, D): `image_grid` under its usual title."""
-    return image_grid(images, image_shape, columns=columns, title=title)
+    return image_grid(images, image_shape, columns=columns, title=title, data=data)
 
 
 def reconstructions(
@@ -121,7 +135,7 @@ def reconstructions(
     for band in range(bands):
         for row, label in enumerate(("original", "reconstruction")):
             y = step * band + (step - BAND_GAP) * (0.25 + 0.5 * row)
-            ax.text(-8, y, label, ha="right", va="center", fontsize=8, color=MUTED)
+            ax.text(-8, y, label, ha="right", va="center", fontsize=10, color=MUTED)
     return figure
 
 
@@ -154,11 +168,11 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
                 linestyle="none" if split == "test" else "-", label=split,
             )  # fmt: skip
             last = values[np.isfinite(values)][-1]
-            ax.set_title(f"{split} {number(last)}", loc="right", fontsize=8.5, color=colour)
+            ax.set_title(f"{split} {number(last)}", loc="right", fontsize=10, color=colour)
         limits = _curve_limits(drawn)
         if limits is None:
             ax.set(xticks=[], yticks=[])
-            ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center", color=MUTED, fontsize=9)
+            ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center", color=MUTED, fontsize=10)
         else:
             ax.set_ylim(*limits)
     beta_steps, betas = _series(metrics, "train", "beta")
@@ -167,19 +181,23 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     if lines:
         figure.legend(
             list(lines.values()), list(lines), loc="outside upper right", ncols=len(lines), frameon=False,
-            fontsize=9, labelcolor=INK,
+            fontsize=10, labelcolor=INK,
         )  # fmt: skip
     return figure
 
 
 def interpolations(
-    decoded: Array, image_shape: ImageShape | None, *, title: str | None = "Interpolations in latent space"
+    decoded: Array,
+    image_shape: ImageShape | None,
+    *,
+    title: str | None = "Interpolations in latent space",
+    data: Array | None = None,
 ) -> Figure:
     """Draw paths through latent space, one per row, from left to right.
 
     decoded (rows, steps, D), grey levels in [0, 1] where `image_shape` is given. Without it, points of the
-    plane (D == 2) are joined along each path, and other rows become a heat map. Raises `InputError` on other
-    shapes.
+    plane (D == 2) are joined along each path, over `data` (m, 2) where they are given, and other rows become a heat
+    map. Raises `InputError` on other shapes.
     """
     decoded = np.asarray(decoded)
     if decoded.ndim != 3 or 0 in decoded.shape:
@@ -191,6 +209,7 @@ def interpolations(
     if width == 2:
         figure, ax = chart(600, 600, title)
         plane(ax)
+        beneath(ax, data)
         for row in range(rows):
             colour = TEN[row % len(TEN)]
             ax.plot(*decoded[row].T, color=colour, linewidth=1.2, marker="o", markersize=3)
@@ -225,19 +244,21 @@ def manifold(
     extent: tuple[float, float] | None = None,
     *,
     title: str | None = "Decoded grid of the latent space",
+    data: Array | None = None,
 ) -> Figure:
     """Draw the decoded grid of a 2-D latent space over its coordinates.
 
     decoded (n², D), grey levels in [0, 1] where `image_shape` is given: the decoder's means at
-    `manifold_grid(n, extent)`. Without it, points of the plane (D == 2) are drawn as the bent grid, and other
-    rows as a heat map. Raises `InputError` on other shapes.
+    `manifold_grid(n, extent)`. Without an `extent` the axes are not linear, and say so. Without an image shape, points
+    of the plane (D == 2) are drawn as the bent grid, over `data` (m, 2) where they are given, and other rows as a heat
+    map. Raises `InputError` on other shapes.
     """
     decoded = check_rows("decoded", decoded, image_shape)
     if len(decoded) != n * n:
         raise InputError(f"decoded: got {len(decoded)} rows, expected n² = {n * n} for n = {n}")
     z = _grid_axis(n, extent)
     if image_shape is None and decoded.shape[1] == 2:
-        return _bent_grid(decoded.reshape(n, n, 2), z, title)
+        return _bent_grid(decoded.reshape(n, n, 2), z, title, data)
     if image_shape is None:
         return heat_map_figure([("", decoded)], title)
     canvas = mosaic(decoded, image_shape, n, gap=0, width=860)
@@ -250,9 +271,11 @@ def manifold(
     labels = [number(value, 1) for value in z]
     ax.set_xticks((shown + 0.5) * wide - 0.5, [labels[i] for i in shown])
     ax.set_yticks((shown + 0.5) * high - 0.5, [labels[n - 1 - i] for i in shown])
-    ax.tick_params(labelsize=9, labelcolor=MUTED, color=FRAME)
-    ax.set_xlabel("z₁", color=INK, fontsize=10)
-    ax.set_ylabel("z₂", color=INK, fontsize=10)
+    ax.tick_params(labelsize=10, labelcolor=MUTED, color=FRAME)
+    # Equal steps on the picture are equal shares of the prior: 0.1 in the middle is as long as 0.5 at the edge.
+    note = "" if extent is not None else " (not to scale: equal shares of N(0, 1))"
+    ax.set_xlabel(f"z₁{note}", color=INK, fontsize=11)
+    ax.set_ylabel(f"z₂{note}", color=INK, fontsize=11)
     return figure
 
 
@@ -276,7 +299,7 @@ def latent_scatter(
     for radius in (1, 2):
         dashed: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": 0.9, "edgecolor": INK, "zorder": 3}
         ax.add_patch(Circle((0, 0), radius, fill=False, **dashed))
-    ax.set_title("dashed: 1σ and 2σ of the prior", loc="right", fontsize=9, color=MUTED)
+    ax.set_title("dashed: 1σ and 2σ of the prior", loc="right", fontsize=10, color=MUTED)
     dots: dict[str, Any] = {"s": 7, "alpha": opacity(len(mu)), "linewidths": 0, "zorder": 2}
     if labels is None:
         ax.scatter(mu[:, 0], mu[:, 1], color=BLUE, **dots)
@@ -332,7 +355,7 @@ def kl_per_dimension(kl: Array, active: Array, *, title: str | None = "KL per la
     ):
         if chosen.any():
             ax.bar(place[chosen], heights[chosen], width=0.78, color=colour, label=label, zorder=2)
-    ax.set_title(f"{number(float(kl[finite].sum()))} nats in all", loc="right", fontsize=9, color=MUTED)
+    ax.set_title(f"{number(float(kl[finite].sum()))} nats in all", loc="right", fontsize=10, color=MUTED)
     every = math.ceil(kl.size / 30)
     ax.set_xticks(place[::every], [str(index) for index in order[::every]])
     # A few bars keep the width of bars and do not fill the picture.
@@ -344,16 +367,40 @@ def kl_per_dimension(kl: Array, active: Array, *, title: str | None = "KL per la
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write the figure as a PNG at `path`, whole or not at all.
+    """Write the figure at `path`, whole or not at all: as an SVG where the name ends so, else as a PNG.
 
-    Neither a date nor a software version goes into the file, so that the same picture gives the same bytes.
+    Neither a date nor a software version goes into the file, so that the same picture gives the same bytes. In an SVG
+    letters are outlines, so that no font is needed, and what has thousands of parts is a picture inside it.
     Raises WriteError where it cannot be written.
     """
+    import matplotlib
+
     content = io.BytesIO()
     # Given explicitly, because savefig's defaults are the user's settings.
     look: dict[str, Any] = {"dpi": figure.dpi, "facecolor": figure.get_facecolor()}
-    figure.savefig(content, format="png", metadata={"Software": None}, **look)
+    if Path(path).suffix == ".svg":
+        crowds = [artist for ax in figure.axes for artist in ax.get_children() if _is_crowd(artist)]
+        with matplotlib.rc_context({"svg.hashsalt": "vae-np", "svg.fonttype": "path", "svg.image_inline": True}):
+            for artist in crowds:
+                artist.set_rasterized(True)
+            figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None}, **look)
+            for artist in crowds:
+                artist.set_rasterized(False)
+    else:
+        figure.savefig(content, format="png", metadata={"Software": None}, **look)
     storage.write_atomic(path, content.getvalue())
+
+
+def _is_crowd(artist: Any) -> bool:
+    """Whether it has so many dots or cells that an SVG would take a line of text for each, and megabytes for all."""
+    from matplotlib.collections import PathCollection, QuadMesh
+    from matplotlib.lines import Line2D
+
+    if isinstance(artist, Line2D):
+        return artist.get_marker() not in ("", "None", None, " ") and np.size(artist.get_xdata()) > _CROWD
+    if isinstance(artist, PathCollection):
+        return len(np.asarray(artist.get_offsets())) > _CROWD
+    return isinstance(artist, QuadMesh)
 
 
 def _joined_points(originals: Array, reconstructed: Array, title: str | None) -> Figure:
@@ -370,11 +417,12 @@ def _joined_points(originals: Array, reconstructed: Array, title: str | None) ->
     return figure
 
 
-def _bent_grid(points: Array, z: Array, title: str | None) -> Figure:
+def _bent_grid(points: Array, z: Array, title: str | None, data: Array | None) -> Figure:
     """Draw a latent grid where the decoder sends it: points (n, n, 2) in the order of `manifold_grid`."""
     span = f"from {number(z[0], 1)} to {number(z[-1], 1)}"
     figure, ax = chart(640, 600, title)
     plane(ax)
+    beneath(ax, data)
     for index, line in enumerate((*points, *points.transpose(1, 0, 2))):
         across = index < len(points)
         label = {0: f"z₁ {span}", len(points): f"z₂ {span}"}.get(index)
@@ -413,9 +461,9 @@ def _beta_axis(ax: Axes, steps: Array, betas: Array) -> Any:
     """Draw β against the step on a second axis to the right; its line."""
     right = ax.twinx()
     (line,) = right.plot(steps, betas, color=MUTED, linewidth=1.2, linestyle=(0, (4, 2)))
-    right.set_ylabel("β", fontsize=9.5, color=INK, rotation=0, labelpad=8)
+    right.set_ylabel("β", fontsize=11, color=INK, rotation=0, labelpad=8)
     right.set_ylim(0, 1.06 * float(np.nanmax(betas)))
-    right.tick_params(labelsize=8.5, labelcolor=MUTED, color=FRAME, length=3)
+    right.tick_params(labelsize=10, labelcolor=MUTED, color=FRAME, length=3)
     for spine in right.spines.values():
         spine.set_visible(False)
     return line
@@ -436,8 +484,10 @@ def _labelled_dots(ax: Axes, mu: Array, labels: Array, dots: Mapping[str, Any]) 
         style_bar(bar, "label" if numeric else "label, in sorted order")
         return
     ax.scatter(mu[:, 0], mu[:, 1], c=np.array(TEN)[codes], **dots)
-    for code, name in enumerate(names):
-        x, y = np.nanmedian(mu[codes == code], axis=0)
+    medians = np.array([np.nanmedian(mu[codes == code], axis=0) for code in range(len(names))])
+    # A name takes about a sixteenth of the picture: side by side they can be read wherever the clouds lie.
+    reach = float(np.nanmax(np.abs(mu), initial=2.3))
+    for name, (x, y) in zip(names, apart(medians, reach / 8), strict=True):
         ax.text(
             x, y, str(name), ha="center", va="center", fontsize=12, fontweight="bold", color=INK, zorder=5,
             path_effects=[withStroke(linewidth=3, foreground="white")],
@@ -445,7 +495,7 @@ def _labelled_dots(ax: Axes, mu: Array, labels: Array, dots: Mapping[str, Any]) 
     handles = [Line2D([], [], color=colour, marker="o", linestyle="none") for colour in TEN[: len(names)]]
     ax.legend(
         handles, [str(name) for name in names], title="label", loc="upper left", bbox_to_anchor=(1.0, 1.0),
-        frameon=False, fontsize=9, title_fontsize=9, labelcolor=INK,
+        frameon=False, fontsize=10, title_fontsize=10, labelcolor=INK,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ ROOT = Path("runs")
 _HUGE = 1e300
 CONFIG, METRICS = CONFIG_FILE, "metrics.jsonl"
 PICTURES = ("samples.png", "reconstructions.png", "curves.png")
-LATER_PICTURES = ("kl.png", "interpolations.png", "manifold.png", "scatter.png")
+LATER_PICTURES = ("kl.png", "interpolations.png", "manifold.png", "scatter.png", "density.png")
 REPORT = "report.html"
 FILES = (CONFIG, METRICS, checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, REPORT, *PICTURES, *LATER_PICTURES)
 # What a resumed run may have changed: how long it trains, and where its data lie and how they are drawn.

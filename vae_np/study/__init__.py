@@ -26,8 +26,13 @@ CHAPTERS = (
     "05-joint-optimisation",
     "06-amortisation",
     "07-vae-objective",
+    "08-backpropagation",
+    "09-optimisation",
     "10-likelihood",
+    "11-noise",
     "12-perspectives",
+    "13-objectives",
+    "14-annealing",
 )
 
 

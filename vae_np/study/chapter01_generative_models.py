@@ -272,7 +272,7 @@ def _figure(scores: list[Scores]) -> Figure:
     from vae_np.pictures.drawing import INK, blank_figure
 
     figure = blank_figure(1320, 470)
-    images, counts, levels = figure.subplots(1, 3, width_ratios=(0.8, 1, 1.25))
+    images, counts, levels = figure.subplots(1, 3, width_ratios=(0.75, 1, 1.75))
     _draw_images(images, scores[0].train_rows)
     _draw_counts(counts)
     _draw_scores(levels, scores)
@@ -281,7 +281,7 @@ def _figure(scores: list[Scores]) -> Figure:
         (counts, "Numbers that a model needs"),
         (levels, "What it gives the data"),
     ):
-        ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
+        ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=8)
     return figure
 
 
@@ -292,8 +292,8 @@ def _draw_images(ax: Axes, rows: Array) -> None:
     shown = np.where(np.isnan(canvas), 1.0, np.where(canvas < 0, 0.75, canvas))
     ax.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_axis_off()
-    ax.text(0.5, -0.03, "35 of 500 images; 14 different ones occur", transform=ax.transAxes, ha="center", va="top",
-            fontsize=9, color=MUTED)  # fmt: skip
+    ax.text(0.5, -0.03, "35 of 500 images; 14 kinds occur", transform=ax.transAxes, ha="center", va="top",
+            fontsize=10, color=MUTED)  # fmt: skip
 
 
 def _draw_counts(ax: Axes) -> None:
@@ -310,10 +310,10 @@ def _draw_counts(ax: Axes) -> None:
     ax.set(xscale="log", yscale="log", ylim=(0.7, 1e12))
     ax.set_xticks((1, 4, 12, 40, 200, 784), ("1", "4", "12", "40", "200", "784"))
     ax.minorticks_off()
-    ax.text(44, 2e8, "table of all\noutcomes:\n$2^D - 1$", fontsize=9, color=ORANGE)
-    ax.text(48, 3e11, "↑ $10^{236}$ at D = 784", fontsize=9, color=ORANGE, va="center")
-    ax.text(784, 1.2e3, "decoder: 20 latents,\n400 hidden units", fontsize=9, color=BLUE, ha="right", va="bottom")
-    ax.text(784, 4, "independent pixels: D", fontsize=9, color=GREEN, ha="right", va="bottom")
+    ax.text(44, 2e8, "table of all\noutcomes:\n$2^D - 1$", fontsize=10, color=ORANGE)
+    ax.text(48, 3e11, "↑ $10^{236}$ at D = 784", fontsize=10, color=ORANGE, va="center")
+    ax.text(784, 3e2, "decoder: 20 latents,\n400 hidden", fontsize=10, color=BLUE, ha="right", va="bottom")
+    ax.text(784, 1.5, "independent pixels: D", fontsize=10, color=GREEN, ha="right", va="bottom")
 
 
 def _draw_scores(ax: Axes, scores: list[Scores]) -> None:
@@ -326,28 +326,28 @@ def _draw_scores(ax: Axes, scores: list[Scores]) -> None:
     for group, found in enumerate(scores):
         left, right = 4 * group - 0.5, 4 * group + 2.8
         ax.plot((left, right), (found.ceiling,) * 2, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-        ax.text(right, found.ceiling + 0.1, r"ceiling $-H(\tilde p)$", ha="right", fontsize=9, color=INK)
+        ax.text(right, found.ceiling + 0.1, r"ceiling $-H(\tilde p)$", ha="right", fontsize=10, color=INK)
         for index, colour in enumerate((ORANGE, GREEN, BLUE)):
             place, train, test = 4 * group + index, found.train[index], found.test[index]
             ax.plot((place,), (train,), marker="o", markersize=10, color=colour, zorder=3)
-            ax.text(place + 0.22, train - 0.12, number(train), va="top", fontsize=8.5, color=MUTED)
+            ax.text(place + 0.22, train - 0.12, number(train), va="top", fontsize=10, color=MUTED)
             if np.isfinite(test):
                 ax.plot((place,), (test,), marker="D", markersize=6, color="white", markeredgecolor=colour, zorder=4)
             else:
                 ax.annotate("", (place, floor), (place, train - 0.15),
                             arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.6})  # fmt: skip
-                ax.text(place + 0.2, floor + 0.2, "new: −∞", fontsize=8.5, color=colour)
+                ax.text(place + 0.2, floor + 0.2, "new: −∞", fontsize=10, color=colour)
     ax.plot([], [], marker="o", markersize=8, color=MUTED, linestyle="none", label="training examples")
     ax.plot([], [], marker="D", markersize=6, color="white", markeredgecolor=MUTED, linestyle="none",
             label="new examples")  # fmt: skip
     labels = [
         f"{name}\n{count:,}" + (f"\n\n{found.name}" if index == 1 else "")
         for found in scores
-        for index, (name, count) in enumerate(zip(("table", "indep.", "decoder"), found.parameters, strict=True))
+        for index, (name, count) in enumerate(zip(("table", "pixels", "decoder"), found.parameters, strict=True))
     ]
     ax.set_xticks(places, labels)
-    ax.tick_params(axis="x", labelsize=9)
+    ax.tick_params(axis="x", labelsize=10)
     ax.set_xlim(-0.8, 7.2)
     ax.set_ylim(floor - 0.2, max(found.ceiling for found in scores) + 0.7)
     ax.grid(visible=False, axis="x")
-    ax.legend(loc="lower left", fontsize=8.5, frameon=False)
+    ax.legend(loc="lower left", fontsize=10, frameon=False)

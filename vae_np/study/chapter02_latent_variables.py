@@ -319,7 +319,7 @@ def _mixture_figure(seed: int) -> Figure:
         ax.set_xticks((-2, 0, 2))
         ax.set_yticks((-2, 0, 2))
         ax.grid(visible=ax is axes[0])
-        ax.set_title(title, loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=8)
+        ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
     return figure
 
 
@@ -357,11 +357,11 @@ def _covariance_figure(seed: int) -> Figure:
         for ax, (title, matrix) in zip(axes[row], panels, strict=True):
             picture = ax.imshow(matrix, cmap="RdBu_r", vmin=-0.25, vmax=0.25)
             for (i, j), value in np.ndenumerate(matrix):
-                ax.text(j, i, number(value), ha="center", va="center", fontsize=8.5,
+                ax.text(j, i, number(value), ha="center", va="center", fontsize=10,
                         color="white" if abs(value) > 0.17 else INK)  # fmt: skip
             ax.set_xticks(range(4), [f"x{d}" for d in "₁₂₃₄"])
             ax.set_yticks(range(4), [f"x{d}" for d in "₁₂₃₄"])
-            ax.tick_params(labelsize=9, length=0, labelcolor=INK)
+            ax.tick_params(labelsize=10, length=0, labelcolor=INK)
             for spine in ax.spines.values():
                 spine.set_visible(False)
             ax.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)

@@ -331,7 +331,7 @@ def _bias_figure(biases: list[Bias]) -> Figure:
     centre = float(z[biases[-1].posterior.argmax()])
     left.set_xlim(min(-3.0, centre - 0.5), max(3.0, centre + 0.5))
     left.set_ylim(0, None)
-    left.legend(fontsize=8.5, frameon=False, labelcolor=INK)
+    left.legend(fontsize=10, frameon=False, labelcolor=INK)
     style(right, "S, draws from the prior", "log p(x) − mean of log p̂ (nats)")
     for found, colour in zip(biases, _COLOURS, strict=True):
         clear = -found.bias > 3 * found.error
@@ -345,12 +345,12 @@ def _bias_figure(biases: list[Bias]) -> Figure:
     right.set(xscale="log", yscale="log")
     right.set_xticks(SAMPLES, [str(samples) for samples in SAMPLES])
     right.minorticks_off()
-    right.legend(fontsize=8.5, frameon=False, labelcolor=INK)
+    right.legend(fontsize=10, frameon=False, labelcolor=INK)
     for ax, title in (
-        (left, "More pixels leave fewer z that explain the image"),
+        (left, "More pixels leave fewer z"),
         (right, "Averaging over the prior falls short"),
     ):
-        ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
+        ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=8)
     return figure
 
 
@@ -365,9 +365,9 @@ def _grid_figure(grids: list[Grid]) -> Figure:
         left.plot(grid.calls, np.maximum(grid.error, 1e-15), color=colour, marker="o", markersize=4.5, linewidth=1.4,
                   label=f"K = {grid.latent}")  # fmt: skip
     left.axhline(1e-6, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-    left.text(0.99, 1.6e-6, "1e-6", fontsize=8.5, color=INK, ha="right", transform=left.get_yaxis_transform())
+    left.text(0.99, 1.6e-6, "1e-6", fontsize=10, color=INK, ha="right", transform=left.get_yaxis_transform())
     left.set(xscale="log", yscale="log")
-    left.legend(fontsize=9, frameon=False, labelcolor=INK)
+    left.legend(fontsize=10, frameon=False, labelcolor=INK)
     style(right, "latents K", "grid points for an error of 1e-6")
     needed = [grid.needed(1e-6) for grid in grids]
     every = np.arange(1, 21)
@@ -377,11 +377,11 @@ def _grid_figure(grids: list[Grid]) -> Figure:
                label="measured")  # fmt: skip
     right.axhline(1e9, color=FRAME, linewidth=1)
     right.axhline(4.35e26, color=FRAME, linewidth=1)
-    right.text(20.3, 1.8e9, "one second, at 10⁹ calls a second", fontsize=8.5, color=INK, ha="right")
-    right.text(0.8, 8e26, "the age of the universe, at that rate", fontsize=8.5, color=INK)
+    right.text(20.3, 1.8e9, "one second, at 10⁹ calls a second", fontsize=10, color=INK, ha="right")
+    right.text(0.8, 8e26, "the age of the universe, at that rate", fontsize=10, color=INK)
     right.set(yscale="log", xlim=(0.5, 20.5))
     right.set_xticks((1, 2, 3, 5, 10, 15, 20))
-    right.legend(fontsize=9, frameon=False, labelcolor=INK, loc="upper left")
+    right.legend(fontsize=10, frameon=False, labelcolor=INK, loc="upper left")
     for ax, title in ((left, "A grid converges fast, in its points an axis"), (right, "but the points multiply")):
-        ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
+        ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=8)
     return figure

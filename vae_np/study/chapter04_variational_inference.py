@@ -458,7 +458,7 @@ def _draw_climb(ax: Axes, found: Tilted, paths: dict[str, list[Solution]]) -> No
     heights = {kind: [float(at.elbo[0]) for at in path] for kind, path in paths.items()}
     steps = np.arange(len(heights["full"]))
     ax.axhline(evidence, color=INK, linewidth=1.4)
-    ax.text(steps[-1], evidence + 0.02, f"log p(x) = {number(evidence)}", ha="right", fontsize=9, color=INK)
+    ax.text(steps[-1], evidence + 0.02, f"log p(x) = {number(evidence)}", ha="right", fontsize=10, color=INK)
     for kind, colour, label in (("full", BLUE, "ELBO, full covariance"), ("diagonal", ORANGE, "ELBO, diagonal")):
         ax.plot(steps, heights[kind], color=colour, marker="o", markersize=4, linewidth=1.8, label=label)
     ax.fill_between(steps, heights["full"], evidence, color=BLUE, alpha=0.1, linewidth=0,
@@ -466,7 +466,7 @@ def _draw_climb(ax: Axes, found: Tilted, paths: dict[str, list[Solution]]) -> No
     ax.annotate("", (steps[-1] - 0.5, evidence), (steps[-1] - 0.5, evidence - gap),
                 arrowprops={"arrowstyle": "<->", "color": ORANGE, "shrinkA": 0, "shrinkB": 0})  # fmt: skip
     ax.text(steps[-1] - 0.7, evidence - gap / 2, f"{number(gap, 3)} nats that no\ndiagonal q recovers", ha="right",
-            va="center", fontsize=8.5, color=ORANGE)  # fmt: skip
+            va="center", fontsize=10, color=ORANGE)  # fmt: skip
     # The first steps lie far below and would squeeze the end, which is what matters.
     ax.set_ylim(evidence - 6 * gap, evidence + 0.7 * gap)
     legend(ax)
@@ -507,8 +507,8 @@ def _draw_meeting(ax: Axes, found: Tilted, path: list[Solution]) -> None:
     ax.set_xlim(limits[0])
     ax.set_ylim(limits[1])
     said = "shades: the posterior\nlines: q at 1.5 standard\ndeviations"
-    ax.text(1.04, 0.02, said, transform=ax.transAxes, fontsize=8, color=MUTED)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8.5, frameon=False)
+    ax.text(1.04, 0.02, said, transform=ax.transAxes, fontsize=10, color=MUTED)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=10, frameon=False)
 
 
 def _directions_figure(found: Tilted) -> Figure:
@@ -536,10 +536,10 @@ def _draw_directions(ax: Axes, found: Tilted) -> None:
         (mean[0], forward, GREEN, "min KL(p ‖ q): variances (Λ⁻¹)ⱼⱼ"),
     ):
         ax.plot(*_ellipse(middle, spread, 1.5), color=colour, linewidth=1.8, label=label)
-    ax.text(0.02, 0.02, "lines: 1.5 standard deviations", transform=ax.transAxes, fontsize=8, color=MUTED)
+    ax.text(0.02, 0.02, "lines: 1.5 standard deviations", transform=ax.transAxes, fontsize=10, color=MUTED)
     low, high = ax.get_ylim()
     ax.set_ylim(low, high + 0.15 * (high - low))
-    ax.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
+    ax.legend(loc="upper right", fontsize=10, frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def _draw_folded(ax: Axes) -> None:
@@ -562,4 +562,4 @@ def _draw_folded(ax: Axes) -> None:
     ax.plot(z[shown], density(other), color=ORANGE, linewidth=1.3, linestyle=(0, (4, 3)), label="the other one")
     ax.plot(z[shown], density(forward), color=GREEN, linewidth=1.8, label="min KL(p ‖ q): the posterior's moments")
     ax.set_ylim(0, 1.75 * density(reverse).max())
-    ax.legend(loc="upper center", fontsize=8.5, frameon=False)
+    ax.legend(loc="upper center", fontsize=10, frameon=False)

@@ -160,9 +160,9 @@ def _draw_shapes(ax: Axes, seed: int) -> None:
         ax.hist(draws, bins=bins, density=True, histtype="step", color=colour, linewidth=1.6, label=label)
     ax.axvline(2, color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label="the slope itself")
     ax.set_yscale("log")
-    ax.set_ylim(1e-4, 3)
+    ax.set_ylim(1e-4, 3e2)
     ax.set_xlim(-12.5, 22.5)
-    ax.legend(loc="upper right", fontsize=8.5, frameon=False)
+    ax.legend(loc="upper right", fontsize=10, frameon=False)
 
 
 def _draw_variances(ax: Axes, seed: int) -> None:
@@ -182,5 +182,6 @@ def _draw_variances(ax: Axes, seed: int) -> None:
         ax.plot(coarse, [getattr(found, name) for found in measured], color=colour, marker="o", markersize=4.5,
                 linestyle="none")  # fmt: skip
     ax.set_yscale("log")
-    ax.text(0.02, 0.97, "lines: theory; dots: 200,000 draws", transform=ax.transAxes, fontsize=8, color=MUTED, va="top")
-    ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.93), fontsize=8.5, frameon=False)
+    ax.text(0.02, 0.97, "lines: theory; dots: 200,000 draws", transform=ax.transAxes, fontsize=10, color=MUTED,
+            va="top")  # fmt: skip
+    ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.93), fontsize=10, frameon=False)

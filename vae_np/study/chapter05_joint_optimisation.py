@@ -442,7 +442,7 @@ def _draw_hill(ax: Axes) -> None:
     ax.plot(apart[:1, 0], apart[:1, 1], marker="s", markersize=7, color=INK, linestyle="none")
     ax.set_xlim(weights[0], weights[-1])
     ax.set_ylim(means[0], means[-1])
-    ax.legend(loc="lower right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
+    ax.legend(loc="lower right", fontsize=10, frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def _draw_traces(ax: Axes, both: tuple[Climb, Climb], top: float, y: str) -> None:
@@ -457,8 +457,8 @@ def _draw_traces(ax: Axes, both: tuple[Climb, Climb], top: float, y: str) -> Non
         solves = f"{optimum.solves} solve{'s' if optimum.solves > 1 else ''}, {steps} steps of each λ"
         ax.plot(np.flatnonzero(shown), below[shown], color=colour, linewidth=1.8, label=f"{name}: {solves}")
     ax.set_yscale("log")
-    ax.set_ylim(1e-11, 1e3)
-    ax.legend(loc="upper right", fontsize=8.5, frameon=False)
+    ax.set_ylim(1e-11, 1e6)
+    ax.legend(loc="upper right", fontsize=10, frameon=False)
 
 
 def _which_figure(found: Picked) -> Figure:
@@ -489,11 +489,11 @@ def _draw_single(ax: Axes, found: Picked) -> None:
     ax.axhline(bound, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)),
                label=f"its mean over q*, the ELBO = {number(bound, 3)}")  # fmt: skip
     span = 2.5 * np.std(single_point(found.decoder, found.x, stacked[60:-60], found.q)[:, 0])
-    ax.set_ylim(evidence - 1.5 * span, evidence + 1.5 * span)
+    ax.set_ylim(evidence - 1.5 * span, evidence + 3.2 * span)
     density = np.exp(-0.5 * ((z - mu[0, 0]) / chol[0, 0, 0]) ** 2)
     low = evidence - 1.5 * span
     ax.fill_between(z, low, low + 0.5 * span * density, color=MUTED, alpha=0.2, linewidth=0, label="q*, not to scale")
-    ax.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
+    ax.legend(loc="upper right", fontsize=10, frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def _draw_arbitrary(ax: Axes, found: Picked) -> None:
@@ -519,4 +519,4 @@ def _draw_arbitrary(ax: Axes, found: Picked) -> None:
             label="r = q*: the ELBO, always below")  # fmt: skip
     ax.grid(visible=False)
     style_bar(ax.figure.colorbar(colours, ax=ax, ticks=(-1, -0.1, 0, 0.1, 1), format="%g"), "nats above log p(x)")
-    ax.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
+    ax.legend(loc="upper right", fontsize=10, frameon=True, framealpha=0.9, edgecolor="none")

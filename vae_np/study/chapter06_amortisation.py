@@ -324,7 +324,7 @@ def _gap_figure(found: Digits) -> Figure:
     ax.set_xticks(place, [""] * IMAGES)
     ax.tick_params(axis="x", length=0, pad=22)
     ax.text(0.01, 0.62, f"log p(x) is {number(gap.log_prob.mean(), 1)} nats on average", transform=ax.transAxes,
-            fontsize=9, color=MUTED)  # fmt: skip
+            fontsize=10, color=MUTED)  # fmt: skip
     for at, image in enumerate(found.x[order]):
         _thumbnail(ax, image, at)
     legend(ax)
@@ -348,27 +348,39 @@ def _posterior_figure(found: Digits) -> Figure:
     picks = [order[0], order[IMAGES // 2], int(others.argmax()), astray]
     names = ("The tightest of 20", "The middle one", "No diagonal normal fits", "The encoder errs most")
     figure = blank_figure(1320, 400)
+    # The same span in every panel, so that a wide q looks wide beside a narrow one.
+    span = max(_span(found, chosen)[1] for chosen in picks)
     for ax, chosen, name in zip(figure.subplots(1, SHOWN), picks, names, strict=True):
-        _draw_posterior(ax, found, chosen, with_legend=ax.get_subplotspec().is_first_col())
+        _draw_posterior(ax, found, chosen, span, with_legend=ax.get_subplotspec().is_first_col())
         ax.set_title(f"{name}\n{number(gap.approximation[chosen], 3)} + {number(gap.amortisation[chosen], 3)} nats",
-                     loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=8)  # fmt: skip
+                     loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)  # fmt: skip
     return figure
 
 
-def _draw_posterior(ax: Axes, found: Digits, chosen: int, *, with_legend: bool) -> None:
-    """p(z|x) in shades, and q* and q_φ as ellipses of two standard deviations."""
+def _ellipses(found: Digits, chosen: int) -> list[tuple[Array, Array]]:
+    """Middle and half-axes (2,) each of q* and q_φ at two standard deviations."""
+    return [(lam[chosen, :2], 2 * np.exp(0.5 * lam[chosen, 2:])) for lam in (found.gap.solution.lam, found.lam)]
+
+
+def _span(found: Digits, chosen: int) -> tuple[Array, float]:
+    """The centre (2,) of both ellipses, and half the side of the square that has room for them."""
+    drawn = _ellipses(found, chosen)
+    low = np.min([middle - reach for middle, reach in drawn], axis=0)
+    high = np.max([middle + reach for middle, reach in drawn], axis=0)
+    return (low + high) / 2, float(0.75 * (high - low).max())
+
+
+def _draw_posterior(ax: Axes, found: Digits, chosen: int, half: float, *, with_legend: bool) -> None:
+    """p(z|x) in shades, and q* and q_φ as ellipses of two standard deviations, in a square of 2 `half`."""
     from vae_np.pictures.drawing import BLUE, ORANGE, style
 
     style(ax, "z₁", "z₂")
     ax.grid(visible=False)
-    drawn = [(lam[chosen, :2], 2 * np.exp(0.5 * lam[chosen, 2:])) for lam in (found.gap.solution.lam, found.lam)]
-    low = np.min([middle - reach for middle, reach in drawn], axis=0)
-    high = np.max([middle + reach for middle, reach in drawn], axis=0)
-    centre, half = (low + high) / 2, 1.0 * (high - low).max()
-    first, second = (np.linspace(centre[j] - half, centre[j] + half, 141) for j in range(2))
+    drawn, (centre, _) = _ellipses(found, chosen), _span(found, chosen)
+    first, second = (np.linspace(centre[j] - half, centre[j] + half, 241) for j in range(2))
     z = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
     density = np.exp(found.decoder.log_joint_matrix(found.x[chosen][None], z)[0] - found.gap.log_prob[chosen])
-    ax.contourf(first, second, density.reshape(141, 141) / density.max(), levels=np.linspace(0.02, 1, 11),
+    ax.contourf(first, second, density.reshape(241, 241) / density.max(), levels=np.linspace(0.02, 1, 11),
                 cmap="Greys", alpha=0.75)  # fmt: skip
     turn = np.linspace(0, 2 * np.pi, 181)
     labels = "q*: solved for", "q_φ: the encoder's"
@@ -380,7 +392,7 @@ def _draw_posterior(ax: Axes, found: Digits, chosen: int, *, with_legend: bool) 
     inside.imshow(1 - found.x[chosen].reshape(28, 28), cmap="gray", vmin=0, vmax=1)
     inside.set_axis_off()
     if with_legend:
-        ax.legend(loc="lower left", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
+        ax.legend(loc="lower left", fontsize=10, frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def _cost_figure(costs: Costs) -> Figure:
@@ -391,7 +403,7 @@ def _cost_figure(costs: Costs) -> Figure:
     _draw_numbers(numbers)
     _draw_clock(clock, costs.seconds)
     for ax, title in ((numbers, "Numbers that describe q for n examples"), (clock, "Time for one digit's q")):
-        ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
+        ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=8)
     return figure
 
 
@@ -409,10 +421,10 @@ def _draw_numbers(ax: Axes) -> None:
     ):
         ax.plot(n, values, color=colour, linewidth=2, label=label)
     ax.axvline(60_000, color="#c5ccd4", linewidth=1, linestyle=(0, (4, 3)))
-    ax.text(66_000, 5e2, "MNIST", fontsize=8.5, color="#66717e")
+    ax.text(66_000, 5e2, "MNIST", fontsize=10, color="#66717e")
     ax.set(xscale="log", yscale="log")
     ax.minorticks_off()
-    ax.legend(loc="upper left", fontsize=8.5, frameon=False)
+    ax.legend(loc="upper left", fontsize=10, frameon=False)
 
 
 def _draw_clock(ax: Axes, seconds: tuple[float, float, float]) -> None:
@@ -427,4 +439,4 @@ def _draw_clock(ax: Axes, seconds: tuple[float, float, float]) -> None:
     ax.grid(visible=False, axis="y")
     ax.minorticks_off()
     for at, value in enumerate(values):
-        ax.text(value * 1.15, at, f"{value:.3g}", va="center", fontsize=9, color=INK)
+        ax.text(value * 1.15, at, f"{value:.3g}", va="center", fontsize=10, color=INK)

@@ -336,7 +336,7 @@ def _titles(*titled: tuple[Axes, str]) -> None:
     from vae_np.pictures.drawing import INK
 
     for ax, title in titled:
-        ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
+        ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=8)
 
 
 def _forms_figure(found: Bars, seed: int) -> Figure:
@@ -395,8 +395,8 @@ def _draw_plane(ax: Axes, found: Proposals, seed: int) -> None:
     inside = ax.inset_axes((0.02, 0.8, 0.18, 0.18))
     inside.imshow(1 - found.x[0].reshape(28, 28).astype(float), cmap="gray", vmin=0, vmax=1)
     inside.set_axis_off()
-    ax.text(0.02, 0.02, "lines: 1, 2 and 3 σ levels of p(z|x)", transform=ax.transAxes, fontsize=8.5, color=MUTED)
-    ax.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none", markerscale=2)
+    ax.text(0.02, 0.02, "lines: 1, 2 and 3 σ levels of p(z|x)", transform=ax.transAxes, fontsize=10, color=MUTED)
+    ax.legend(loc="upper right", fontsize=10, frameon=True, framealpha=0.9, edgecolor="none", markerscale=2)
 
 
 def _draw_estimates(ax: Axes, found: Proposals) -> None:

@@ -112,7 +112,7 @@ def _figure(every: list[Judged]) -> Figure:
     from vae_np.pictures.drawing import blank_figure, head
 
     figure = blank_figure(1320, 430)
-    axes = figure.subplots(1, len(every), sharey=True)
+    axes = figure.subplots(1, len(every), sharex=True, sharey=True)
     for ax, found in zip(axes, every, strict=True):
         _draw(ax, found, first=ax is axes[0])
         head(ax, f"After {found.steps:,} steps")
@@ -131,4 +131,4 @@ def _draw(ax: Axes, found: Judged, *, first: bool) -> None:
     ax.axhspan(-OFF, OFF, color=MUTED, alpha=0.12, linewidth=0)
     ax.set_yscale("symlog", linthresh=OFF)
     ax.set_ylim(-2000, 1000)
-    ax.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
+    ax.legend(loc="upper right", fontsize=10, frameon=True, framealpha=0.9, edgecolor="none")

@@ -269,7 +269,7 @@ def _titles(*titled: tuple[Axes, str]) -> None:
     from vae_np.pictures.drawing import INK
 
     for ax, title in titled:
-        ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
+        ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=8)
 
 
 def _draw_images(ax: Axes, images: Array, columns: int) -> None:
@@ -296,7 +296,7 @@ def _refit_figure(found: Refit, seed: int) -> Figure:
     climb.axhline(old, color=ORANGE, linewidth=1.6, linestyle=(0, (4, 3)), label="the encoder that was deleted")
     climb.set_ylim(np.percentile(found.trace, 3) - 30, old + 25)
     climb.text(0.99, 0.02, "training digits; a batch of 100, and means of ten", transform=climb.transAxes, ha="right",
-               fontsize=8.5, color=MUTED)  # fmt: skip
+               fontsize=10, color=MUTED)  # fmt: skip
     legend(climb)
     _titles((before, "Samples of the VAE"), (after, "… with its encoder deleted"), (climb, "Another encoder will do"))
     return figure
@@ -319,7 +319,7 @@ def _rings_figure(rings: Pair, seed: int) -> Figure:
         shown = mu if name == "Autoencoder" else mu + np.exp(0.5 * logvar) * prior
         codes.plot(*prior.T, ".", markersize=2, color=MUTED, alpha=0.3, label="N(0, I)")
         codes.plot(*shown.T, ".", markersize=2, color=colour, alpha=0.6, label="codes of the data")
-        codes.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none", markerscale=5)
+        codes.legend(loc="upper right", fontsize=10, frameon=True, framealpha=0.9, edgecolor="none", markerscale=5)
         for ax, points in ((drawn, samples), (rebuilt, vae.reconstruct(rings.x))):
             style(ax, "x₁", "x₂")
             ax.set_aspect("equal", adjustable="box")
@@ -327,7 +327,7 @@ def _rings_figure(rings: Pair, seed: int) -> Figure:
                 ax.plot(radius * np.cos(turn), radius * np.sin(turn), color=MUTED, linewidth=0.8)
             ax.plot(*points.T, ".", markersize=2.5, color=colour, alpha=0.6)
             ax.set(xlim=(-2.8, 2.8), ylim=(-2.8, 2.8))
-        _titles((codes, f"{name}: codes"), (drawn, f"{name}: z ~ N(0, I), decoded"), (rebuilt, "Data, rebuilt"))
+        _titles((codes, f"{name}: codes"), (drawn, f"{name}: samples"), (rebuilt, "Data, rebuilt"))
     return figure
 
 

@@ -143,7 +143,7 @@ def at_least(
 
 @dataclass
 class Result:
-    """A chapter's claims, its figures by file name (without `.png`), and `notes`: what is worth a line, unjudged."""
+    """A chapter's claims, figures by file name (without a suffix), and `notes`: what is worth a line, unjudged."""
 
     claims: list[Claim] = field(default_factory=list)
     figures: dict[str, Figure] = field(default_factory=dict)
