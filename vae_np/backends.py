@@ -69,6 +69,8 @@ class Backend:
         """Why steps and evaluation of an architecture are composed; None if they are fused."""
         if not hasattr(self.ops, "unsupported"):
             return f"{self.name} has nothing fused"
+        if arch.posterior != "diagonal":
+            return f"nothing is fused for posterior {arch.posterior}"
         why: str | None = self.ops.unsupported(arch)
         return why
 

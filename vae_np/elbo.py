@@ -1,7 +1,7 @@
 """The evidence lower bound and its gradient, written by hand, in its two forms.
 
     analytic:  ELBO = E_q log p(x|z) − KL(q(z|x) ‖ p(z)), the KL in closed form          [D21] [D22]
-    joint:     ELBO = E_q [log p(x, z) − log q(z|x)], every term at the sampled z         [D21]
+    joint:     ELBO = E_q [log p(x, z) − log q(z|x)], every term at the sampled z         [D21] [D54]
 
 The expectation is over S samples z = mu + exp(logvar / 2) ε of each example. The loss is −mean(reconstruction −
 beta·kl) over the batch; anything called ELBO is without beta.
@@ -22,6 +22,7 @@ from vae_np.display import Shown
 from vae_np.distributions import LOG_2PI
 from vae_np.errors import InputError
 from vae_np.model import Architecture, Parameters
+from vae_np.posteriors import Posterior
 
 FORMS = ("analytic", "joint")
 
@@ -54,7 +55,7 @@ class Terms(Shown):
 class Pass(NamedTuple):
     """What one forward pass leaves for backward: z (S·B, K), logvar (B, K), loglik (S·B,), kl (B,), and the caches.
 
-    `encoder` is None where mu and logvar were given.
+    `encoder` is None where mu and logvar were given, and `log_det` (S·B,) where the family's draw has none.
     """
 
     reparam: Any
@@ -65,6 +66,7 @@ class Pass(NamedTuple):
     z: Array
     logvar: Array
     form: str
+    log_det: Array | None = None
     encoder: Any = None
 
 
@@ -88,46 +90,60 @@ def posterior_elbo_forward(
     logvar: Array,
     eps: Array,
     *,
-    form: str = "analytic",
+    form: str | None = None,
+    more: Posterior = (),
 ) -> tuple[Terms, Pass]:
     """The ELBO's terms for x (B, D) and any q, given by mu and logvar (B, K), and what backward needs. [D21]
 
-    The noise eps is (S·B, K), sample-major. Raises InputError for a `form` that is neither `analytic` nor `joint`.
+    `more` is what else describes q in the family of `arch`. The noise eps is (S·B, K), sample-major. `form` is by
+    default the one that the family has. Raises InputError for a `form` that is neither `analytic` nor `joint`, and for
+    `analytic` with a flow. [D54]
     """
+    family = arch.family
+    form = family.form if form is None else form
     if form not in FORMS:
         raise InputError(f"form: got {form!r}, expected one of {', '.join(FORMS)}")
-    (z, kl), reparam_cache = ops.reparam_kl_forward(mu, logvar, eps)
+    if form == "analytic" and not family.analytic:
+        raise InputError(
+            f"form: got 'analytic' with posterior {arch.posterior!r}, expected 'joint': a flow's KL has no closed form"
+        )
+    (z, kl, log_det), reparam_cache = family.draw_forward(ops, parameters, (mu, logvar, *more), eps)
     out, decoder_cache = model.decode_forward(ops, arch, parameters, z)
     loglik, loglik_cache = model.loglik_forward(ops, arch, parameters, x, out)
     if form == "joint":
         sampled = posterior_log_prob(logvar, eps) - standard_normal_log_prob(z)
+        sampled = sampled if log_det is None else sampled - log_det
         kl = sampled.reshape(-1, len(x)).mean(axis=0)
     reconstruction = loglik.reshape(-1, len(x)).mean(axis=0)
-    cache = Pass(reparam_cache, decoder_cache, loglik_cache, loglik, kl, z, logvar, form)
+    cache = Pass(reparam_cache, decoder_cache, loglik_cache, loglik, kl, z, logvar, form, log_det)
     return Terms(reconstruction, kl), cache
 
 
 def posterior_elbo_backward(
     ops: ModuleType, arch: Architecture, cache: Pass, gradients: Parameters | None, *, beta: float = 1.0
-) -> tuple[Array, Array]:
+) -> Posterior:
     """Writes the decoder's gradients of the loss into `gradients`, if any, and returns dmu, dlogvar (B, K). [D29] [D30]
 
-    The loss is a mean, and this is where its 1/B (and the 1/S of the samples) enters, once. [D24]
+    The gradients of what else describes q follow, and those of a flow's own networks are written, too. The loss is a
+    mean, and this is where its 1/B (and the 1/S of the samples) enters, once. [D24]
     """
     loglik, kl = cache.loglik, cache.kl
     rows, batch = len(loglik), len(kl)
     dloglik = np.full_like(loglik, -1 / rows)
     dout = model.loglik_backward(ops, arch, dloglik, cache.likelihood, gradients)
     dz = model.decode_backward(ops, dout, cache.decoder, gradients)
+    # log q is the first normal's, less the log-determinant of what follows it.
+    dlog_det = np.full_like(loglik, -beta / rows)
     if cache.form == "analytic":
         dkl = np.full_like(kl, beta / batch)
-        dmu, dlogvar = ops.reparam_kl_backward((dz, dkl), cache.reparam)
+        dmu, dlogvar, *more = arch.family.draw_backward(ops, (dz, dkl, dlog_det), cache.reparam, gradients)
     else:
         # log q − log p = ½ Σ (z² − ε² − logvar): besides the path through z, logvar has a term of its own, and mu has
         # none.
-        dmu, dlogvar = ops.reparam_kl_backward((dz + (beta / rows) * cache.z, np.zeros_like(kl)), cache.reparam)
+        dout_of_draw = (dz + (beta / rows) * cache.z, np.zeros_like(kl), dlog_det)
+        dmu, dlogvar, *more = arch.family.draw_backward(ops, dout_of_draw, cache.reparam, gradients)
         dlogvar = dlogvar - 0.5 * beta / batch
-    return dmu, dlogvar
+    return dmu, dlogvar, *more
 
 
 def elbo_forward(
@@ -137,14 +153,16 @@ def elbo_forward(
     x: Array,
     eps: Array,
     *,
-    form: str = "analytic",
+    form: str | None = None,
 ) -> tuple[Terms, Pass]:
     """The ELBO's terms for x (B, D), with the encoder's q and noise eps (S·B, K), and what backward needs. [D21]
 
     The rest is as in `posterior_elbo_forward`.
     """
-    (mu, logvar), encoder_cache = model.encode_forward(ops, arch, parameters, x)
-    terms, cache = posterior_elbo_forward(ops, arch, parameters, x, mu, logvar, eps, form=form)
+    (mu, logvar, *more), encoder_cache = model.encode_forward(ops, arch, parameters, x)
+    terms, cache = posterior_elbo_forward(
+        ops, arch, parameters, x, mu, logvar, eps, form=form, more=tuple(more)
+    )
     return terms, cache._replace(encoder=encoder_cache)
 
 
@@ -152,5 +170,5 @@ def elbo_backward(
     ops: ModuleType, arch: Architecture, cache: Pass, gradients: Parameters, *, beta: float = 1.0
 ) -> None:
     """Writes the loss's gradient with respect to every parameter into `gradients`. [D29] [D30]"""
-    dmu, dlogvar = posterior_elbo_backward(ops, arch, cache, gradients, beta=beta)
-    model.encode_backward(ops, dmu, dlogvar, cache.encoder, gradients)
+    dmu, dlogvar, *more = posterior_elbo_backward(ops, arch, cache, gradients, beta=beta)
+    model.encode_backward(ops, dmu, dlogvar, cache.encoder, gradients, more)

@@ -7,7 +7,7 @@ not accumulate: it writes the gradient of each tensor it owns into `gradients`, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from types import ModuleType
@@ -15,11 +15,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_np import layers, noise
+from vae_np import layers, noise, posteriors
 from vae_np._types import Array
-from vae_np.choices import INFERENCES, LIKELIHOODS, Activation, Inference, Initialisation, Likelihood
+from vae_np.choices import (
+    INFERENCES,
+    LIKELIHOODS,
+    POSTERIORS,
+    Activation,
+    Inference,
+    Initialisation,
+    Likelihood,
+    PosteriorFamily,
+)
 from vae_np.display import counted_text, settings_text
 from vae_np.errors import InputError
+from vae_np.posteriors import Family, Posterior
 
 _ALIGNMENT = 64
 
@@ -31,7 +41,8 @@ class Architecture:
     `hidden` are the widths of the encoder's hidden layers, from x to z; the decoder has the same in reverse, unless
     `decoder_hidden` names its own, from z to x. `sigma` is the σ of a `normal-fixed` likelihood; the other normal
     likelihoods learn theirs, starting there. With `inference` local there is no encoder: every datapoint has a mu and
-    logvar of its own, outside the model. [D11]
+    logvar of its own, outside the model. [D11] `posterior` is the family of q(z|x); a flow has `flow_steps` and, with
+    networks of its own, `flow_hidden`, where None is the family's own number.
     """
 
     features: int = 784
@@ -42,6 +53,9 @@ class Architecture:
     sigma: float = 1.0
     inference: Inference = "amortized"
     decoder_hidden: tuple[int, ...] | None = None
+    posterior: PosteriorFamily = "diagonal"
+    flow_steps: int | None = None
+    flow_hidden: int | None = None
 
     def __post_init__(self) -> None:
         # One model has one description.
@@ -56,11 +70,22 @@ class Architecture:
             ("activation", self.activation, sorted(layers.ACTIVATIONS)),
             ("likelihood", self.likelihood, LIKELIHOODS),
             ("inference", self.inference, INFERENCES),
+            ("posterior", self.posterior, POSTERIORS),
         ):
             if text not in known:
                 raise InputError(f"{name}: got {text!r}, expected one of {', '.join(known)}")
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise InputError(f"sigma: got {self.sigma!r}, expected a finite number > 0")
+        if self.inference == "local" and self.posterior != "diagonal":
+            raise InputError(
+                f"posterior: got {self.posterior!r} with inference 'local', expected 'diagonal': without an encoder "
+                "every datapoint has a mean and a variance"
+            )
+        if self.posterior == "full" and self.latent == 1:
+            raise InputError("posterior: got 'full' with latent 1, expected 'diagonal': one latent has no covariance")
+        steps, hidden = posteriors.settings(self.posterior, self.flow_steps, self.flow_hidden)
+        object.__setattr__(self, "flow_steps", steps)
+        object.__setattr__(self, "flow_hidden", hidden)
 
     def __repr__(self) -> str:
         return settings_text(self, always=("features", "latent", "hidden"))
@@ -69,6 +94,12 @@ class Architecture:
     def is_bernoulli(self) -> bool:
         """Whether the decoder's output is logits (otherwise it is the mean of a normal)."""
         return self.likelihood in ("bernoulli", "bernoulli-grey")
+
+    @property
+    def family(self) -> Family:
+        """The family of q(z|x): its heads, its draw, and that draw's gradient."""
+        kind = posteriors.FAMILIES[self.posterior]
+        return kind(self.latent, self.flow_steps or 0, self.flow_hidden or 0, self.activation)
 
     @property
     def sizes(self) -> str:
@@ -113,11 +144,22 @@ class Architecture:
             shapes["likelihood.logvar"] = (1,)
         elif self.likelihood == "normal-diagonal":
             shapes["likelihood.logvar"] = (self.features,)
+        if self.inference == "amortized":
+            # Behind the decoder, so that all else starts the same whatever the family.
+            for name, width in self.family.heads().items():
+                affine(f"encoder.{name}", (self.features, *self.hidden)[-1], width)
+            shapes |= self.family.shapes()
         return shapes
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as plain data, for a checkpoint; `decoder_hidden` only where the decoder has widths of its own."""
+        """The fields as plain data, for a checkpoint; `decoder_hidden` only where the decoder has widths of its own.
+
+        So is the family of q only where it is not diagonal: earlier versions read such a model.
+        """
         fields = {**asdict(self), "hidden": list(self.hidden)}
+        for name in ("posterior", "flow_steps", "flow_hidden"):
+            if fields[name] in (None, "diagonal"):
+                del fields[name]
         own = fields.pop("decoder_hidden")
         return fields if own is None else {**fields, "decoder_hidden": list(own)}
 
@@ -247,6 +289,8 @@ def initialise(
         rows = np.arange(view.shape[0] if view.ndim == 2 else 1)
         u = noise.uniform(rows, view.shape[-1], seed=seed, stream=noise.INIT, step=places[name])
         view[...] = (bound * (2 * u.astype(np.float64) - 1)).reshape(view.shape)
+    if arch.inference == "amortized":
+        arch.family.start(parameters)
     if scheme == "glorot" and mean is not None:
         start_at_mean(arch, parameters, mean)
     return parameters
@@ -276,8 +320,11 @@ def _write(gradients: Parameters, name: str, dweight: Array, dbias: Array) -> No
 
 def encode_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], x: Array
-) -> tuple[tuple[Array, Array], Any]:
-    """q(z|x): mu and logvar (B, K), from x (B, D); bytes go through the binary first layer. [D19] [D27]"""
+) -> tuple[Posterior, Any]:
+    """q(z|x): mu and logvar (B, K), from x (B, D); bytes go through the binary first layer. [D19] [D27]
+
+    A family with a head of its own has a third array, which `arch.family` reads. [D53] [D55] [D56]
+    """
     weight = parameters["encoder.mu.weight"]
     # Bytes are for the binary first layer; without hidden layers there is none.
     x = _in_precision(x, weight) if arch.hidden else x.astype(weight.dtype, copy=False)
@@ -288,19 +335,29 @@ def encode_forward(
     logvar, logvar_cache = ops.affine_act_forward(
         h, parameters["encoder.logvar.weight"], parameters["encoder.logvar.bias"], "identity"
     )
-    return (mu, logvar), (hidden_cache, mu_cache, logvar_cache)
+    more, head_caches = [], {}
+    for name in arch.family.heads():
+        head = parameters[f"encoder.{name}.weight"], parameters[f"encoder.{name}.bias"]
+        out, head_caches[name] = ops.affine_act_forward(h, *head, "identity")
+        more.append(out)
+    return (mu, logvar, *more), (hidden_cache, mu_cache, logvar_cache, head_caches)
 
 
 def encode_backward(
-    ops: ModuleType, dmu: Array, dlogvar: Array, cache: Any, gradients: Parameters
+    ops: ModuleType, dmu: Array, dlogvar: Array, cache: Any, gradients: Parameters, more: Sequence[Array] = ()
 ) -> None:
-    """Writes the encoder's gradients, from dmu and dlogvar (B, K). [D27] [D29]"""
-    hidden_cache, mu_cache, logvar_cache = cache
+    """Writes the encoder's gradients, from dmu and dlogvar (B, K), and from those of further heads. [D27] [D29]"""
+    hidden_cache, mu_cache, logvar_cache, head_caches = cache
     dh_mu, *of_mu = ops.affine_act_backward(dmu, mu_cache)
     dh_logvar, *of_logvar = ops.affine_act_backward(dlogvar, logvar_cache)
     _write(gradients, "encoder.mu", *of_mu)
     _write(gradients, "encoder.logvar", *of_logvar)
-    _, of_hidden = layers.mlp_backward(ops, dh_mu + dh_logvar, hidden_cache, input_gradient=False)
+    dh = dh_mu + dh_logvar
+    for (name, head_cache), dhead in zip(head_caches.items(), more, strict=True):
+        dh_head, *of_head = ops.affine_act_backward(dhead, head_cache)
+        _write(gradients, f"encoder.{name}", *of_head)
+        dh = dh + dh_head
+    _, of_hidden = layers.mlp_backward(ops, dh, hidden_cache, input_gradient=False)
     for index, (dweight, dbias) in enumerate(of_hidden):
         _write(gradients, f"encoder.hidden.{index}", dweight, dbias)
 

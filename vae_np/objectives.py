@@ -25,6 +25,7 @@ from vae_np.choices import OBJECTIVES
 from vae_np.elbo import Pass, Terms, elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
 from vae_np.model import Architecture, Parameters
+from vae_np.posteriors import check_objective
 
 
 def objective_forward(
@@ -39,10 +40,12 @@ def objective_forward(
 ) -> tuple[Terms, Any]:
     """The terms of x (B, D) with noise eps (S·B, K), sample-major, and what backward needs. [D41]
 
-    The loss is `terms.loss(beta)`. Raises InputError for an unknown objective, and for `score` with a single sample.
+    The loss is `terms.loss(beta)`. Raises InputError for an unknown objective, for `score` with a single sample, and
+    for one of stl, dreg and score with another family of q than the diagonal one.
     """
     if objective not in OBJECTIVES:
         raise InputError(f"objective: got {objective!r}, expected one of {', '.join(OBJECTIVES)}")
+    check_objective(arch.posterior, objective)
     samples = len(eps) // len(x)
     if objective == "score" and samples < 2:
         raise InputError("samples: got 1, expected at least 2: score's baseline is the mean of the other samples")
@@ -50,6 +53,7 @@ def objective_forward(
     if objective in ("elbo", "score"):
         return terms, (objective, passed, eps, np.full_like(passed.loglik, 1 / samples), beta)
     log_ratio = standard_normal_log_prob(passed.z) - posterior_log_prob(passed.logvar, eps)
+    log_ratio = log_ratio if passed.log_det is None else log_ratio + passed.log_det
     bound, weights = ops.log_mean_exp_weights((passed.loglik + beta * log_ratio).reshape(-1, len(x)))
     return replace(terms, bound=bound), (objective, passed, eps, weights.reshape(-1), beta)
 
@@ -69,6 +73,7 @@ def objective_backward(ops: ModuleType, arch: Architecture, cache: Any, gradient
     share = weights / batch
     dout = model.loglik_backward(ops, arch, -share, passed.likelihood, gradients)
     dz = model.decode_backward(ops, dout, passed.decoder, gradients)
+    more: list[Array] = []
     if objective == "score":
         dmu, dlogvar = _score_backward(ops, passed, eps, beta)
     else:
@@ -76,11 +81,12 @@ def objective_backward(ops: ModuleType, arch: Architecture, cache: Any, gradient
         dz = dz + beta * share[:, None] * pull
         if objective == "dreg":
             dz = dz * (1 - beta + beta * weights)[:, None]
-        dmu, dlogvar = ops.reparam_kl_backward((dz, np.zeros_like(passed.kl)), passed.reparam)
+        dout_of_draw = (dz, np.zeros_like(passed.kl), -beta * share)
+        dmu, dlogvar, *more = arch.family.draw_backward(ops, dout_of_draw, passed.reparam, gradients)
         if objective == "iwae":
             # Apart from the path: log q, written in ε, has −½ logvar, and the weights sum to 1.
             dlogvar = dlogvar - 0.5 * beta / batch
-    model.encode_backward(ops, dmu, dlogvar, passed.encoder, gradients)
+    model.encode_backward(ops, dmu, dlogvar, passed.encoder, gradients, more)
 
 
 def _score_backward(ops: ModuleType, passed: Pass, eps: Array, beta: float) -> tuple[Array, Array]:

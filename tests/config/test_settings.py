@@ -75,6 +75,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "activation": "relu",
         "init": "uniform",
         "inference": "amortized",
+        "posterior": "diagonal",
         "likelihood": "bernoulli",
         "sigma": 1.0,
         "epochs": 10,
@@ -95,7 +96,10 @@ def test_defaults_are_the_documented_ones() -> None:
         "backend": "auto",
         "seed": 0,
     }
-    absent = ("test_data", "labels", "image_shape", "values", "scale", "binarize", "validation")
+    absent = (
+        *("test_data", "labels", "image_shape", "values", "scale", "binarize", "validation"),
+        *("flow_steps", "flow_hidden"),
+    )
     assert [getattr(Config(), name) for name in absent] == [None] * len(absent)
 
 
@@ -193,6 +197,13 @@ BAD_VALUES = [
         "amortised",
         "inference: got 'amortised', expected one of amortized, local (did you mean 'amortized'?)",
     ),
+    (
+        "posterior",
+        "fulll",
+        "posterior: got 'fulll', expected one of diagonal, full, planar, iaf (did you mean 'full'?)",
+    ),
+    ("flow_steps", 0, f"flow_steps: got 0, {WHOLE}, or none"),
+    ("flow_hidden", 0, f"flow_hidden: got 0, {WHOLE}, or none"),
     (
         "likelihood",
         "bernouli",

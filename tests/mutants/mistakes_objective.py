@@ -24,8 +24,8 @@ _MODEL = (
     _one(
         "the heads for mu and logvar exchanged",
         "model:encode_forward",
-        "return (mu, logvar),",
-        "return (logvar, mu),",
+        "return (mu, logvar, *more),",
+        "return (logvar, mu, *more),",
         MODEL,
         MODEL,
     ),

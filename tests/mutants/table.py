@@ -14,6 +14,7 @@ from . import (
     mistakes_inference,
     mistakes_layers,
     mistakes_objective,
+    mistakes_posteriors,
     mistakes_public,
 )
 from .plant import Check, Mutant, planted
@@ -25,6 +26,7 @@ GROUPS = (
     ("Distributions", mistakes_distributions.MUTANTS),
     ("Model, ELBO, log-likelihood and optimisers", mistakes_objective.MUTANTS),
     ("Objectives of several samples, and stages", mistakes_bounds.MUTANTS),
+    ("Families of q", mistakes_posteriors.MUTANTS),
     ("Exact answers, and inference one datapoint at a time", mistakes_inference.MUTANTS),
     ("Noise, data, training, evaluation and sampling", mistakes_conduct.MUTANTS),
     ("Annealed chains, and what an evaluation keeps and reports", mistakes_annealed.MUTANTS),

@@ -26,8 +26,8 @@ def test_every_claim_holds_and_the_figures_are_drawn() -> None:
     largest = np.sort(gap.amortisation)[::-1]
     assert largest[:3].sum() > largest.sum() / 2 > largest[:2].sum()
     assert gap.amortisation.sum() > 0.9 * gap.total.sum()
-    assert {claim.id for claim in result.claims} == {22, 23, 24, 25}
-    assert set(result.figures) == {"06-gap-in-two", "06-q-and-posterior", "06-cost"}
+    assert {claim.id for claim in result.claims} == {22, 23, 24, 25, 32}
+    assert set(result.figures) == {"06-gap-in-two", "06-q-and-posterior", "06-cost", "06-families"}
     panels = [ax for ax in result.figures["06-q-and-posterior"].axes if ax.get_xlabel()]
     spans = [high - low for ax in panels for low, high in (ax.get_xlim(), ax.get_ylim())]
     # A wide q looks wide beside a narrow one.

@@ -503,6 +503,56 @@ _AMORTISATION = (
     ),
 )
 
+_FAMILIES = (
+    Mistake(
+        "a planar step whose log-determinant has the other sign",
+        edit("posteriors.planar:Planar.draw_forward", "log_det + np.log1p", "log_det - np.log1p"),
+        (32,),
+    ),
+    Mistake(
+        "an autoregressive step without its log-determinant",
+        edit(
+            "posteriors.autoregressive:Autoregressive.draw_forward",
+            "log_det + log_scale.sum",
+            "log_det + 0 * log_scale.sum",
+        ),
+        (32,),
+    ),
+    Mistake(
+        "a full covariance whose part below the diagonal is not used",
+        edit(
+            "posteriors.full:Full.draw_forward",
+            "self.strictly_lower(below), noise",
+            "0 * self.strictly_lower(below), noise",
+        ),
+        (32,),
+    ),
+    Mistake(
+        "planar steps that do not move z",
+        edit(
+            "posteriors.planar:Planar.draw_forward",
+            "at + t[..., None] * step.direction",
+            "at + 0 * t[..., None] * step.direction",
+        ),
+        (32,),
+    ),
+    Mistake(
+        "autoregressive steps that do not move z",
+        edit("posteriors.autoregressive:Autoregressive.draw_forward", "z = scale * z + shift", "z = z + 0 * shift"),
+        (32,),
+    ),
+    Mistake(
+        "the divergence of a family without the determinant",
+        edit("exact.families:Member.draw_by_complex_steps", "log_normal - log_det", "log_normal"),
+        (32,),
+    ),
+    Mistake(
+        "the divergence of a family from p(x, z)",
+        edit("exact.families:divergence", "[0] - log_prob", "[0]"),
+        (32,),
+    ),
+)
+
 _OBJECTIVE = (
     Mistake(
         "noise scaled by exp(logvar)",
@@ -641,6 +691,7 @@ MISTAKES = (
     *_JOINT,
     *_NOISE,
     *_AMORTISATION,
+    *_FAMILIES,
     *_OBJECTIVE,
     *_PERSPECTIVES,
 )

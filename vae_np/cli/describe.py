@@ -9,6 +9,7 @@ from vae_np.cli.output import Output
 from vae_np.config import Config
 from vae_np.elbo import Terms
 from vae_np.evaluation.held_out import mean_and_stderr
+from vae_np.model import Architecture
 
 TERM_NAMES = (("ELBO", "elbo"), ("reconstruction", "reconstruction"), ("KL", "kl"))
 
@@ -17,6 +18,13 @@ def describe_values(values: data.Values, span: data.Span | None, settings: Confi
     """The range and the kind of the numbers in the data, and what the model sees of them, in a few words."""
     seen = f"{span}: {values}" if span is not None else f"{values}"
     return f"{seen}, binarize {settings.binarization}" if values.is_grey and settings.binarization != "none" else seen
+
+
+def describe_posterior(arch: Architecture) -> str:
+    """`, q iaf of 2 steps`, to stand behind the likelihood; nothing for a diagonal normal."""
+    if arch.posterior == "diagonal":
+        return ""
+    return f", q {arch.posterior}" + (f" of {arch.flow_steps} steps" if arch.flow_steps else "")
 
 
 def tell_of_compilation(output: Output, backend: backends.Backend) -> None:

@@ -26,6 +26,7 @@ from vae_np.errors import CheckpointError, DataError, InputError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Examples, Surgery, mean_and_stderr
 from vae_np.evaluation.importance import Estimate
+from vae_np.model import Architecture
 from vae_np.pictures import plots
 from vae_np.vae import VAE
 
@@ -273,10 +274,13 @@ def introduce(output: Output, evaluation: Evaluation, shortened: str | None, dat
 
 @dataclass(frozen=True)
 class Result:
-    """What was computed: per example the ELBO's terms, its surgery and log p(x); per latent the KL and its activity."""
+    """What was computed: per example the ELBO's terms, its surgery and log p(x); per latent the KL and its activity.
+
+    The surgery takes a mixture of diagonal normals: there is none of another family.
+    """
 
     terms: Terms
-    surgery: Surgery
+    surgery: Surgery | None
     kl: Array
     active: Array
     estimate: Estimate | None
@@ -290,9 +294,16 @@ class Result:
         """Means over the examples, with their standard errors, as in the JSON; log p(x) from so many draws each."""
         return {
             **term_figures(self.terms),
+            **self._surgery_figures(),
+            **estimation.figures(self.estimate, samples),
+        }
+
+    def _surgery_figures(self) -> dict[str, Any]:
+        if self.surgery is None:
+            return {"mutual_information": None, "marginal_kl": None}
+        return {
             "mutual_information": mean_and_stderr(self.surgery.mutual_information, "mutual information"),
             "marginal_kl": mean_and_stderr(self.surgery.marginal_kl, "marginal KL"),
-            **estimation.figures(self.estimate, samples),
         }
 
 
@@ -305,7 +316,9 @@ def compute(output: Output, evaluation: Evaluation) -> Result:
     # Said at once, and not after an hour of sampling.
     term_figures(terms)
     mu, logvar = held_out.posterior_moments(vae.model, examples)
-    surgery = held_out.elbo_surgery(vae.backend.ops, mu, logvar, seed=seed)
+    surgery = None
+    if vae.arch.posterior == "diagonal":
+        surgery = held_out.elbo_surgery(vae.backend.ops, mu, logvar, seed=seed)
     estimate, seconds = None, None
     if evaluation.estimation.estimator is not None:
         partial = estimation.kept(evaluation)
@@ -327,11 +340,13 @@ def table_title(evaluation: Evaluation, shortened: str | None) -> str:
 def table_rows(evaluation: Evaluation, result: Result) -> list[tuple[str, str]]:
     """The table: what each figure is called, and the figure."""
     figures, active = result.figures(evaluation.estimation.samples), result.active
-    ceiling = f"{with_error(figures['mutual_information'])} of at most {result.surgery.ceiling:.2f}"
+    parts = []
+    if result.surgery is not None:
+        ceiling = f"{with_error(figures['mutual_information'])} of at most {result.surgery.ceiling:.2f}"
+        parts = [("  mutual information", ceiling), ("  marginal KL", with_error(figures["marginal_kl"]))]
     return [
         *((name, with_error(figures[key])) for name, key in TERM_NAMES),
-        ("  mutual information", ceiling),
-        ("  marginal KL", with_error(figures["marginal_kl"])),
+        *parts,
         *estimation.rows(evaluation.estimation, figures),
         ("active units", f"{int(active.sum())} of {len(active)}"),
     ]
@@ -343,10 +358,18 @@ def _tell(output: Output, evaluation: Evaluation, result: Result, shortened: str
     output.table(table_title(evaluation, shortened), ("", "mean"), table_rows(evaluation, result))
     for note in estimation.doubts(result.estimate, evaluation.estimation):
         output.say(note)
+    if result.surgery is None:
+        output.say(_of_moments(evaluation.vae.arch))
     output.say("KL per latent dimension, largest first (* active):")
     cells = [f"{j:>5}: {kl[j]:.2f}{'*' if result.active[j] else ' '}" for j in kl.argsort()[::-1]]
     for start in range(0, len(cells), _CELLS_PER_LINE):
         output.say("".join(cells[start : start + _CELLS_PER_LINE]).rstrip())
+
+
+def _of_moments(arch: Architecture) -> str:
+    """What the KL of a latent means where q is no product over latents."""
+    what = "its own marginal" if arch.family.analytic else f"a normal with the moments of {held_out.MOMENT_DRAWS} draws"
+    return f"note     q is {arch.posterior}: the KL of a latent is that of {what}, and they do not add up to the KL"
 
 
 def _as_json(evaluation: Evaluation, result: Result) -> dict[str, Any]:
@@ -363,7 +386,7 @@ def _as_json(evaluation: Evaluation, result: Result) -> dict[str, Any]:
             "data": "test" if evaluated.latents is None else "simulated",
             "examples": len(evaluated.examples),
             "available": evaluated.available,
-            "mutual_information_ceiling": result.surgery.ceiling,
+            "mutual_information_ceiling": None if result.surgery is None else result.surgery.ceiling,
             "kl_per_dimension": result.kl.tolist(),
             "active_units": int(result.active.sum()),
             "seconds": result.seconds,

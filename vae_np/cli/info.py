@@ -6,7 +6,7 @@ import platform
 from typing import Any
 
 from vae_np import __version__, backends
-from vae_np.choices import LIKELIHOODS, OBJECTIVES, PRECISIONS, Likelihood, Objective
+from vae_np.choices import LIKELIHOODS, OBJECTIVES, POSTERIORS, PRECISIONS, Likelihood, Objective, PosteriorFamily
 from vae_np.cli import machine
 from vae_np.cli.options import JsonFile
 from vae_np.cli.output import Output
@@ -30,6 +30,7 @@ def command(json_file: JsonFile = None) -> int:
                 for likelihood, how in zip(LIKELIHOODS, hows, strict=True)
             ]
     chosen = backends.choose("auto")
+    here["composed_posteriors"] = [name for name in POSTERIORS if chosen.unfused(_of(name)) is not None]
     here["vector_bits"] = chosen.vector_bits
     here["missing_precisions"] = {
         name: why for name in PRECISIONS if (why := chosen.precision_problem(name)) is not None
@@ -45,6 +46,7 @@ def command(json_file: JsonFile = None) -> int:
         # In two lines each, so that the table fits eighty columns.
         heads = [name.replace("-", "\n-") for name in LIKELIHOODS]
         output.table("Backend and objective × likelihood", ("", *heads), rows)
+        output.say(f"posterior diagonal in the table; {', '.join(here['composed_posteriors'])}: composed everywhere")
         for name in backends.NAMES:
             why = backends.missing(name)
             output.say(f"{name:<6} {_present(name) if why is None else why}")
@@ -58,6 +60,10 @@ def command(json_file: JsonFile = None) -> int:
     content = {"machine": here, "libraries": versions, "matrix": matrix, "auto": chosen.name}
     output.result("info", content, tell)
     return 0
+
+
+def _of(posterior: PosteriorFamily) -> Architecture:
+    return Architecture(posterior=posterior)
 
 
 def _how(name: str, objective: Objective, likelihood: Likelihood) -> str | None:

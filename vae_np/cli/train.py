@@ -13,7 +13,14 @@ from typing import Annotated, Any
 import typer
 
 from vae_np import backends, checkpoint, config, data, memory, runs
-from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
+from vae_np.cli.describe import (
+    TERM_NAMES,
+    describe_posterior,
+    describe_values,
+    tell_of_compilation,
+    term_figures,
+    train_figures,
+)
 from vae_np.cli.interrupts import INTERRUPTED, asking_to_stop
 from vae_np.cli.options import JsonFile, Quiet, Threads, runs_here, whole, with_config_options, words
 from vae_np.cli.output import Output, with_error
@@ -229,7 +236,9 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset) -> None:
     output.say(f"values   {describe_values(dataset.values, dataset.values.span, settings)}")
     _tell_which_rows(output, dataset, len(trainer.rows))
     count = trainer.state.parameters.count
-    output.say(f"model    {arch.sizes} {arch.activation}, {arch.likelihood}: {count} parameters")
+    output.say(
+        f"model    {arch.sizes} {arch.activation}, {arch.likelihood}{describe_posterior(arch)}: {count} parameters"
+    )
     products = trainer.backend.describe_precision(settings.precision)
     output.say(
         f"backend  {trainer.backend.name} ({trainer.backend.reason}), {settings.dtype}, "

@@ -22,8 +22,10 @@ from vae_np.config.kinds import Choice, Flag, Integer, Kind, Real, Sizes, Text, 
 from vae_np.config.option import Option
 from vae_np.data import Values
 from vae_np.display import settings_text
-from vae_np.errors import ConfigError, DataError
+from vae_np.errors import ConfigError, DataError, InputError
 from vae_np.optim import STAGES, stage_of, staged_epochs
+from vae_np.posteriors import check_objective
+from vae_np.posteriors import settings as flow_settings
 from vae_np.precision import FULL
 
 
@@ -109,6 +111,17 @@ class Config:
         Choice(choices.INFERENCES),
         "NAME",
         "How q(z|x) is found: by an encoder, or local, with a mean and variance for every datapoint and no encoder.",
+    )
+    posterior: choices.PosteriorFamily = _option(
+        "diagonal",
+        Choice(choices.POSTERIORS),
+        "NAME",
+        "Family of q(z|x): a normal with a diagonal or a full covariance, or a flow of planar or of inverse "
+        "autoregressive steps, whose KL is sampled.",
+    )
+    flow_steps: int | None = _option(None, Integer(1), "N", "Steps of a flow; by default 4 planar or 2 iaf ones.")
+    flow_hidden: int | None = _option(
+        None, Integer(1), "N", "Hidden units of each iaf step, and the width of its context; by default 64."
     )
     likelihood: choices.Likelihood = _option(
         "bernoulli",
@@ -213,10 +226,26 @@ class Config:
                 f"objective: got {self.objective!r} with {self.samples} samples, expected elbo with 1: "
                 "inference local trains on nothing else"
             )
+        self._check_posterior()
         if self.schedule != "constant" and self.epochs > staged_epochs(STAGES):
             raise ConfigError(
                 f"epochs: got {self.epochs}, expected at most the {staged_epochs(STAGES)} of schedule {self.schedule}"
             )
+
+    def _check_posterior(self) -> None:
+        """Families that do not go with the rest, and a flow's own numbers in place of None."""
+        if self.inference == "local" and self.posterior != "diagonal":
+            raise ConfigError(
+                f"posterior: got {self.posterior!r} with inference 'local', expected 'diagonal': without an encoder "
+                "every datapoint has a mean and a variance"
+            )
+        try:
+            check_objective(self.posterior, self.objective)
+            steps, hidden = flow_settings(self.posterior, self.flow_steps, self.flow_hidden)
+        except InputError as error:
+            raise ConfigError(str(error)) from None
+        object.__setattr__(self, "flow_steps", steps)
+        object.__setattr__(self, "flow_hidden", hidden)
 
     def _check_values(self) -> None:
         if self.values is not None:

@@ -22,12 +22,15 @@ from vae_np.evaluation import annealing, importance
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing
 from vae_np.evaluation.importance import AnyEstimate, Estimate
 from vae_np.model import Architecture, Model, encode_forward
+from vae_np.posteriors import Posterior
 from vae_np.training import per_datapoint
 
 ESTIMATORS = ("is", "ais", "bdmc")
 ACTIVE_UNIT_VARIANCE = 0.01
 # Steps of `per_datapoint.infer` where there is no encoder; a held-out example starts at the prior.
 HELD_OUT_STEPS = 50
+# Draws of z from a flow's q(z|x), whose mean and variance are no closed form.
+MOMENT_DRAWS = 100
 _BATCH = 500
 # Examples whose log p(x) is estimated at once, and log weights that are held at once: 80 MB in float64.
 _LIKELIHOOD_BATCH = 100
@@ -75,8 +78,11 @@ class Examples:
         return x, places
 
 
-def posterior(model: Model, x: Array, places: Array, *, seed: int) -> tuple[Array, Array]:
-    """mu and logvar of q for x (B, D), (B, K) each: the encoder's, or optimised where there is none. [D11] [D19]"""
+def posterior(model: Model, x: Array, places: Array, *, seed: int) -> Posterior:
+    """mu and logvar of q for x (B, D), (B, K) each: the encoder's, or optimised where there is none. [D11] [D19]
+
+    What else describes q in the model's family follows them. [D53]
+    """
     if model.arch.inference == "amortized":
         return encode_forward(*model, x)[0]
     found = per_datapoint.infer(model, x, places, steps=HELD_OUT_STEPS, seed=seed)
@@ -100,8 +106,8 @@ def elbo_terms(model: Model, examples: Examples, *, seed: int, z_samples: int = 
             sample=sample,
             dtype=model.parameters.dtype,
         )
-        mu, logvar = posterior(model, x, places, seed=seed)
-        parts.append(posterior_elbo_forward(*model, x, mu, logvar, eps)[0])
+        mu, logvar, *more = posterior(model, x, places, seed=seed)
+        parts.append(posterior_elbo_forward(*model, x, mu, logvar, eps, more=tuple(more))[0])
     # What the model sees may be standardised; a log-density of the data differs from one of that by a constant. [D51]
     reconstruction = np.concatenate([part.reconstruction for part in parts]) + examples.values.log_det_jacobian
     return Terms(reconstruction, np.concatenate([part.kl for part in parts]))
@@ -113,12 +119,34 @@ def validation(examples: Examples, *, seed: int, z_samples: int = 1) -> Callable
 
 
 def posterior_moments(model: Model, examples: Examples, *, seed: int = 0) -> tuple[Array, Array]:
-    """mu and logvar of q(z|x) for every example, (N, K) each; `seed` matters only where there is no encoder. [D19]"""
-    parts = [
-        posterior(model, *examples.batch(slice(start, start + _BATCH)), seed=seed)
-        for start in range(0, len(examples), _BATCH)
-    ]
+    """Mean and log-variance of each z_j under q(z|x) for every example, (N, K) each. [D19]
+
+    They are in closed form for the normals, and those of MOMENT_DRAWS draws for a flow; `seed` matters for draws, and
+    where there is no encoder.
+    """
+    parts = []
+    for start in range(0, len(examples), _BATCH):
+        x, places = examples.batch(slice(start, start + _BATCH))
+        q = posterior(model, x, places, seed=seed)
+        parts.append(model.arch.family.moments(q) or _drawn_moments(model, q, places, seed=seed))
     return np.concatenate([mu for mu, _ in parts]), np.concatenate([logvar for _, logvar in parts])
+
+
+def _drawn_moments(model: Model, q: Posterior, places: Array, *, seed: int) -> tuple[Array, Array]:
+    """Mean and log-variance of MOMENT_DRAWS draws of z from each q, (B, K) each."""
+    every, sample = noise.every_sample(places, np.arange(MOMENT_DRAWS))
+    eps = model.ops.philox_normal(
+        every,
+        model.arch.latent,
+        seed=seed,
+        stream=noise.EVAL_EPS,
+        step=0,
+        sample=sample,
+        dtype=model.parameters.dtype,
+    )
+    draw, _ = model.arch.family.draw_forward(model.ops, model.parameters, q, eps)
+    z = draw.z.reshape(MOMENT_DRAWS, len(places), -1)
+    return z.mean(axis=0), np.log(z.var(axis=0, ddof=1))
 
 
 def check_estimator(arch: Architecture) -> None:

@@ -16,6 +16,7 @@ from vae_np.elbo import posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
 from vae_np.evaluation import pareto
 from vae_np.model import Model, decode_forward, encode_forward, loglik_forward
+from vae_np.posteriors import Posterior
 
 # Rows (samples × examples) decoded at once: their logits and temporaries then take tens of megabytes, whatever the
 # number of samples.
@@ -54,12 +55,16 @@ class Estimate(Shown):
 AnyEstimate = TypeVar("AnyEstimate", bound=Estimate)
 
 
-def log_weights(model: Model, x: Array, mu: Array, logvar: Array, eps: Array) -> Array:
-    """log w = log p(x, z) − log q(z|x) at z = mu + exp(logvar / 2) ε; eps (S·B, K), result (S, B) in nats. [D34]"""
-    (z, _), _ = model.ops.reparam_kl_forward(mu, logvar, eps)
+def log_weights(model: Model, x: Array, mu: Array, logvar: Array, eps: Array, more: Posterior = ()) -> Array:
+    """log w = log p(x, z) − log q(z|x) at z = mu + exp(logvar / 2) ε; eps (S·B, K), result (S, B) in nats. [D34]
+
+    `more` is what else describes q in the model's family, whose draw z then is. [D54]
+    """
+    (z, _, log_det), _ = model.arch.family.draw_forward(model.ops, model.parameters, (mu, logvar, *more), eps)
     out, _ = decode_forward(*model, z)
     loglik, _ = loglik_forward(*model, x, out)
     log_w = loglik + standard_normal_log_prob(z) - posterior_log_prob(logvar, eps)
+    log_w = log_w if log_det is None else log_w + log_det
     return log_w.reshape(-1, len(x))
 
 
@@ -84,18 +89,19 @@ def importance_log_likelihood(
     *,
     samples: int,
     seed: int,
-    posterior: tuple[Array, Array] | None = None,
+    posterior: Posterior | None = None,
     chunk_rows: int = _CHUNK_ROWS,
 ) -> Estimate:
     """log p(x) ≈ log (1/S) Σ_s w_s with exactly `samples` draws per example; x (B, D), `rows` (B,) in its data set.
 
-    The proposal is the encoder's q(z|x), or the normal whose mu and logvar (B, K) are given as `posterior`.
+    The proposal is the encoder's q(z|x), or the q of the same family that is given as `posterior`, its mu and logvar
+    (B, K) first.
     The noise of a draw depends on its example and its number alone, so neither the batch split, nor `chunk_rows`, nor
     the number of samples changes it. Raises InputError for fewer than one sample. [D34] [D35]
     """
     if samples < 1:
         raise InputError(f"samples: got {samples}, expected a whole number > 0")
-    mu, logvar = posterior or encode_forward(*model, x)[0]
+    mu, logvar, *more = posterior or encode_forward(*model, x)[0]
     count = max(1, chunk_rows // len(x))
     log_w = []
     for first in range(0, samples, count):
@@ -109,7 +115,7 @@ def importance_log_likelihood(
             sample=sample,
             dtype=mu.dtype,
         )
-        log_w.append(log_weights(model, x, mu, logvar, eps))
+        log_w.append(log_weights(model, x, mu, logvar, eps, tuple(more)))
     return estimate_from_log_weights(model.ops, np.concatenate(log_w))
 
 

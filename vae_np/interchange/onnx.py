@@ -30,6 +30,8 @@ def write_onnx(
     """
     if arch.inference != "amortized":
         raise InputError(f"onnx: got a model with inference {arch.inference!r}, expected one that has an encoder")
+    if arch.posterior != "diagonal":
+        raise InputError(f"onnx: got a model with posterior {arch.posterior!r}, expected 'diagonal'")
     if opset < OLDEST:
         raise InputError(f"opset: got {opset}, expected {OLDEST} or more")
     try:

@@ -20,6 +20,8 @@ def to_module(arch: Architecture, parameters: Mapping[str, Array]) -> Any:
     """
     if arch.inference != "amortized":
         raise InputError(f"torch: got a model with inference {arch.inference!r}, expected one that has an encoder")
+    if arch.posterior != "diagonal":
+        raise InputError(f"torch: got a model with posterior {arch.posterior!r}, expected 'diagonal'")
     try:
         import torch
     except ImportError:

@@ -135,7 +135,8 @@ def _share_below(mu: Array, sigma: Array) -> float:
 
 
 def _encode(found: Bars, x: Array) -> tuple[Array, Array]:
-    return encode_forward(*found.model, x)[0]
+    mu, logvar = encode_forward(*found.model, x)[0]
+    return mu, logvar
 
 
 def _sampled_kl(found: Bars, x: Array, seed: int) -> Array:

@@ -47,6 +47,7 @@ CLAIMS = {
     29: ("D19", "The decoder is the model; the encoder is a tool for training it"),
     30: ("D34", "Sample the z that contribute most"),
     31: ("D24", "A plain autoencoder is no generator"),
+    32: ("D57", "A richer family leaves less of the gap"),
 }
 
 

@@ -65,6 +65,9 @@ def architecture(config: Config, features: int) -> Architecture:
         likelihood=config.likelihood,
         sigma=config.sigma,
         inference=config.inference,
+        posterior=config.posterior,
+        flow_steps=config.flow_steps,
+        flow_hidden=config.flow_hidden,
     )
     widths = {name: max(getattr(arch, name) or (0,)) for name in ("hidden", "decoder_hidden")}
     largest = "latent" if arch.latent >= max(widths.values()) else max(widths, key=widths.__getitem__)

@@ -31,6 +31,9 @@ class VAE(Fitting, Inference, Stored, Exchange):
     In the methods, `values` names what x holds where that is not what the model was fitted to: bytes, [0, 1] and binary
     mean the same pixels. It is a kind (`binary`, `byte`, `unit`, `real`) or a `vae_np.data.Values`.
 
+    `posterior` is the family of q(z|x): a normal with a `diagonal` or a `full` covariance, or a flow of `flow_steps`
+    steps, `planar` or `iaf`, whose networks have `flow_hidden` units. [D53] [D55] [D56]
+
     The model's computations use at most `threads` threads, by default what NUMBA_NUM_THREADS or OMP_NUM_THREADS say, or
     as many as the process may use; results do not depend on their number. Raises InputError (a ValueError) where an
     argument cannot be used.

@@ -76,8 +76,10 @@ class Exact:
         """log p(x) − ELBO of the encoder, (N,) in nats, split into what normals cannot do and what it misses. [D20]
 
         `converged` says where the three quadratures agree to 0.001 nats; `residual` is by how much they do not. With
-        ReLU they agree to 1e-4 or so, with smooth activations to 1e-10.
+        ReLU they agree to 1e-4 or so, with smooth activations to 1e-10. Raises InputError where q is not diagonal.
         """
+        if self._vae.arch.posterior != "diagonal":
+            raise InputError(f"gap: got a model with posterior {self._vae.arch.posterior!r}, expected 'diagonal'")
         decoder, seen, examples = self._prepared(x, seed, binarize, values)
         seed = self._vae.config.seed if seed is None else noise.seed_of(seed)
         mu, logvar = held_out.posterior_moments(self._vae.model, examples, seed=seed)

@@ -26,7 +26,10 @@ class Inference(Base):
     def encode(
         self, x: data.Rows, *, binarize: Binarization | None = None, values: data.Values | ValuesKind | None = None
     ) -> tuple[Array, Array]:
-        """mu and logvar (log σ²) of q(z|x), (N, K) each; optimised where the model has no encoder. [D19] [D11]"""
+        """mu and logvar (log σ²) of q(z|x), (N, K) each; optimised where the model has no encoder. [D19] [D11]
+
+        They are the mean and the log-variance of each z_j, whatever the family of q; of 100 draws where it is a flow.
+        """
         return held_out.posterior_moments(self.model, self._examples(x, binarize, self.config.seed, values))
 
     @as_usual

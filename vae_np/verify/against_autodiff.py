@@ -16,7 +16,7 @@ from vae_np import ops
 from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.model import Architecture
-from vae_np.verify.catalogue import example, loss_of, samples_of
+from vae_np.verify.catalogue import RICH, example, loss_of, samples_of
 
 # Each library and the extra that brings it.
 LIBRARIES = {"torch": "bench", "jax": "bench", "autograd": "dev"}
@@ -24,6 +24,7 @@ ARCHITECTURES = (
     Architecture(7, 2, (5, 4), "tanh", "bernoulli"),
     Architecture(12, 3, (8,), "relu", "bernoulli"),
     Architecture(6, 2, (5, 4, 3), "softplus", "normal-diagonal", 0.7),
+    *RICH,
 )
 
 
@@ -139,6 +140,18 @@ def _loss(
         return log_normal(x_s, out, arch.sigma_logvar + 0 * out[:1] if learned is None else learned)
 
     h = hidden(x, "encoder")
+    if arch.posterior != "diagonal":
+        samples = len(eps) // len(x)
+        heads = [affine(h, f"encoder.{name}") for name in ("mu", "logvar", *arch.family.heads())]
+        heads_s, x_s = [xp.concatenate([a] * samples) for a in heads], xp.concatenate([x] * samples)
+        z, log_q = _drawn(xp, activation, values, arch, heads_s, eps)
+        loglik, log_p = log_likelihood(z), log_normal(z, 0 * z, 0 * z)
+        if what == "analytic":
+            mu, logvar, below = heads
+            kl = 0.5 * ((mu**2 + xp.exp(logvar) - 1 - logvar).sum(-1) + (below**2).sum(-1))
+            return -(loglik.mean() - beta * kl.mean())
+        w = (loglik + beta * (log_p - log_q)).reshape(samples, -1)
+        return -w.mean() if what == "joint" else -(xp.log(xp.exp(w).mean(0))).mean()
     mu, logvar = affine(h, "encoder.mu"), affine(h, "encoder.logvar")
     samples = len(eps) // len(x)
     mu_s, logvar_s, x_s = (xp.concatenate([a] * samples) for a in (mu, logvar, x))
@@ -168,3 +181,55 @@ def _loss(
         factor = (1 - beta + beta * weights).reshape(-1, 1)
         z = constant(z) + factor * (z - constant(z))
     return -(weights * log_w(z, constant(mu_s), constant(logvar_s))).sum(0).mean()
+
+
+def _drawn(xp: Any, activation: Any, values: Any, arch: Architecture, heads: list[Any], eps: Any) -> tuple[Any, Any]:
+    """z and log q(z|x), (S·B, K) and (S·B,), of a family beside the diagonal one, a latent at a time and without masks.
+
+    A unit of an autoregressive step is the sum over those inputs that it may see. [D53] [D55] [D56]
+    """
+    k = arch.latent
+    mu, logvar, more = heads
+    log_q = -0.5 * (eps**2 + logvar + math.log(2 * math.pi)).sum(-1)
+    sigma = xp.exp(logvar / 2)
+
+    def columns(parts: list[Any]) -> Any:
+        return xp.stack(parts).T
+
+    if arch.posterior == "full":
+        place = iter(range(k * k))
+        rows = [[more[:, next(place)] for _ in range(i)] for i in range(k)]
+        below = [sum(entry * eps[:, j] for j, entry in enumerate(row)) for row in rows]
+        return columns([mu[:, i] + sigma[:, i] * eps[:, i] + below[i] for i in range(k)]), log_q
+    z = mu + sigma * eps
+    for step in range(arch.flow_steps or 0):
+        if arch.posterior == "planar":
+            part = more[:, step * (2 * k + 1) : (step + 1) * (2 * k + 1)]
+            u, w, b = part[:, :k], part[:, k : 2 * k] + k**-0.5, part[:, 2 * k]
+            dot = (u * w).sum(-1)
+            m = xp.log(1 + (math.e - 1) * xp.exp(dot)) - 1
+            moved = u + ((m - dot) / (w * w).sum(-1))[:, None] * w
+            t = xp.tanh((w * z).sum(-1) + b)
+            log_q = log_q - xp.log(abs(1 + ((1 - t**2)[:, None] * w * moved).sum(-1)))
+            z = z + moved * t[:, None]
+            continue
+        name = f"encoder.flow.{step}"
+        weight, bias = values[f"{name}.hidden.weight"], values[f"{name}.hidden.bias"]
+        order = list(range(k)) if step % 2 == 0 else list(range(k))[::-1]
+        units = []
+        for unit in range(arch.flow_hidden or 0):
+            seen = [j for j in range(k) if order[j] < unit % k]
+            total = bias[unit] + (more * weight[k:, unit]).sum(-1)
+            units.append(activation(total + sum(z[:, j] * weight[j, unit] for j in seen)))
+        ends = {}
+        for end in ("shift", "log_scale"):
+            weight, bias = values[f"{name}.{end}.weight"], values[f"{name}.{end}.bias"]
+            ends[end] = columns(
+                [
+                    bias[j] + sum(h * weight[unit, j] for unit, h in enumerate(units) if unit % k <= order[j])
+                    for j in range(k)
+                ]
+            )
+        z = xp.exp(ends["log_scale"]) * z + ends["shift"]
+        log_q = log_q - ends["log_scale"].sum(-1)
+    return z, log_q

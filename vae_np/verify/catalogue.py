@@ -12,7 +12,7 @@ import numpy as np
 
 from vae_np import distributions, layers, ops
 from vae_np._types import Array
-from vae_np.choices import LIKELIHOODS, OBJECTIVES, Activation
+from vae_np.choices import LIKELIHOODS, OBJECTIVES, POSTERIORS, Activation
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
 from vae_np.model import (
     Architecture,
@@ -23,12 +23,19 @@ from vae_np.model import (
     loglik_forward,
 )
 from vae_np.objectives import objective_backward, objective_forward
+from vae_np.posteriors import Family
 
 ACTIVATIONS: tuple[Activation, ...] = ("tanh", "softplus", "relu")
 _B, _D, _K, _H, _S = 3, 7, 2, 5, 2
 # The ELBO's forms, and what else can be maximised.
 LOSSES = (*FORMS, *(name for name in OBJECTIVES if name != "elbo"))
 _OBJECTIVE_SAMPLES = 3
+# Each family of q beside the diagonal one, with three latents: in two, a mask turned round is a mask.
+RICH = tuple(
+    Architecture(_D, 3, (_H,), "tanh", "bernoulli", posterior=name, flow_hidden=_H if name == "iaf" else None)
+    for name in POSTERIORS
+    if name != "diagonal"
+)
 
 
 @dataclass(frozen=True)
@@ -221,6 +228,52 @@ def operation_pairs(backend: ModuleType, seed: int) -> Iterator[Pair]:
     )
 
 
+def posterior_pairs(backend: ModuleType, seed: int) -> Iterator[Pair]:
+    """The draw of each family of q, composed of what `backend` has: z, and where q has them its KL and log det."""
+    rng = np.random.default_rng(seed)
+    for arch in RICH:
+        family = arch.family
+        tensors = {name: 0.6 * rng.standard_normal(shape) for name, shape in family.shapes().items()}
+        q = [rng.standard_normal((_B, width)) for width in (arch.latent, arch.latent, *family.heads().values())]
+        names = ("mu", "logvar", *family.heads(), *tensors)
+        yield Pair(
+            f"draw of q, {arch.posterior}",
+            partial(_draw_forward, backend, family, tuple(tensors)),
+            partial(_draw_backward, backend, family, tuple(tensors)),
+            (*q, *tensors.values(), rng.standard_normal((_S * _B, arch.latent))),
+            (*names, "eps"),
+            names,
+        )
+
+
+def _draw_forward(backend: ModuleType, family: Family, names: tuple[str, ...], *inputs: Array) -> Any:
+    *tensors, eps = inputs
+    split = len(tensors) - len(names)
+    draw, cache = family.draw_forward(
+        backend, dict(zip(names, tensors[split:], strict=True)), tuple(tensors[:split]), eps
+    )
+    second = draw.kl if draw.log_det is None else draw.log_det
+    return (draw.z, second), (cache, len(draw.kl), tensors[split:])
+
+
+def _draw_backward(
+    backend: ModuleType, family: Family, names: tuple[str, ...], dout: tuple[Array, Array], cache: Any
+) -> tuple[Array, ...]:
+    of_draw, batch, tensors = cache
+    dz, dsecond = dout
+    gradients = {name: np.zeros_like(tensor) for name, tensor in zip(names, tensors, strict=True)}
+    dkl, dlog_det = (dsecond, np.zeros(len(dz))) if family.analytic else (np.zeros(batch), dsecond)
+    dq = family.draw_backward(backend, (dz, dkl, dlog_det), of_draw, gradients)
+    return *dq, *gradients.values()
+
+
+def losses_of(arch: Architecture) -> tuple[str, ...]:
+    """Those of LOSSES that the architecture's family of q has."""
+    if arch.posterior == "diagonal":
+        return LOSSES
+    return ("analytic", "joint", "iwae") if arch.family.analytic else ("joint", "iwae")
+
+
 def models(backend: ModuleType, seed: int, *, full: bool) -> Iterator[Scalar]:
     """The whole model's loss in every parameter tensor: activations, likelihoods, depths, forms, objectives."""
     depths: tuple[tuple[int, ...], ...] = ((_H, 4), (), (_H,)) if full else ((_H, 4),)
@@ -233,6 +286,9 @@ def models(backend: ModuleType, seed: int, *, full: bool) -> Iterator[Scalar]:
                 if full or (activation == "tanh" and likelihood in ("bernoulli", "normal-diagonal")):
                     for objective in LOSSES[len(FORMS) :]:
                         yield objective_loss(backend, arch, objective, seed)
+    for arch in RICH:
+        for what in losses_of(arch):
+            yield loss_of(backend, arch, what, seed)
 
 
 def model_loss(backend: ModuleType, arch: Architecture, form: str, seed: int, beta: float = 0.7) -> Scalar:
@@ -274,8 +330,8 @@ def objective_loss(backend: ModuleType, arch: Architecture, objective: str, seed
         objective_backward(backend, arch, cache, gradients)
         return dict(gradients)
 
-    frozen = _frozen_loss(backend, arch, parameters, x, eps, objective, beta)
-    return _of_parameters(arch, objective, loss if objective == "iwae" else frozen, gradient, seed)
+    judged = loss if objective == "iwae" else _frozen_loss(backend, arch, parameters, x, eps, objective, beta)
+    return _of_parameters(arch, objective, judged, gradient, seed)
 
 
 def _frozen_loss(
@@ -325,7 +381,9 @@ def _of_parameters(
 ) -> Scalar:
     """The scalar at the model's initial parameters."""
     return Scalar(
-        f"model {arch.sizes} {arch.activation}, {arch.likelihood}, {what}",
+        f"model {arch.sizes} {arch.activation}, {arch.likelihood}, "
+        + ("" if arch.posterior == "diagonal" else f"q {arch.posterior}, ")
+        + what,
         loss,
         gradient,
         {name: value.copy() for name, value in initialise(arch, seed=seed, dtype=np.float64).items()},

@@ -62,7 +62,7 @@ def rows(*, seed: int = 0, full: bool = False, library: str | None = None) -> It
     for name in backends.present():
         backend = backends.choose(name).ops
         for point in seeds:
-            for pair in catalogue.operation_pairs(backend, point):
+            for pair in (*catalogue.operation_pairs(backend, point), *catalogue.posterior_pairs(backend, point)):
                 yield _pair_row(pair, name, point)
             yield from _parity_rows(backend, name, point)
         for scalar in catalogue.models(backend, seed, full=full):
@@ -141,7 +141,7 @@ def _all_outputs(pair: Pair, seed: int) -> Array:
 
 def _autodiff_rows(library: str, seed: int) -> Iterator[Row]:
     for arch in against_autodiff.ARCHITECTURES:
-        for what in catalogue.LOSSES:
+        for what in catalogue.losses_of(arch):
             ours = catalogue.loss_of(ops, arch, what, seed)
             theirs = against_autodiff.gradients(library, arch, what, seed, beta=0.7)
             for tensor, gradient in ours.gradient(ours.point).items():
