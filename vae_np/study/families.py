@@ -110,9 +110,7 @@ def claims(found: tuple[Posterior, ...]) -> list[Claim]:
         for poorer, richer in _STEPS:
             less = each.log_prob - each.bounds[poorer] - each.left[richer]
             by = (f"log p(x) − the bound of {poorer} q", f"KL of {richer} q by Legendre")
-            rows.append(
-                at_least(CLAIM, f"{each.name}: gap of {poorer} − gap of {richer}, nats", less, LEAST, by=by)
-            )
+            rows.append(at_least(CLAIM, f"{each.name}: gap of {poorer} − gap of {richer}, nats", less, LEAST, by=by))
     tilted = found[2]
     diagonal = TILTED.best_diagonal(tilted.x[None])[2]
     return [
