@@ -149,12 +149,12 @@ def _draw(ax: Axes, each: Posterior, kind: PosteriorFamily) -> None:
 
     style(ax, "z₁", "z₂")
     ax.grid(visible=False)
-    axis = np.linspace(-3.2, 3.2, 161)
+    axis = np.linspace(-3.2, 3.2, 81)
     z = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     density = np.exp(each.decoder.log_joint_matrix(each.x[None], z)[0] - each.log_prob)
-    ax.contourf(axis, axis, density.reshape(161, 161) / density.max(), levels=np.linspace(0.02, 1, 11), cmap="Greys",
+    ax.contourf(axis, axis, density.reshape(81, 81) / density.max(), levels=np.linspace(0.02, 1, 11), cmap="Greys",
                 alpha=0.75)  # fmt: skip
-    turn = np.linspace(0, 2 * np.pi, 721)
+    turn = np.linspace(0, 2 * np.pi, 241)
     for radius in (1, 2):
         circle = radius * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
         image, _ = each.best[kind].draw(circle)
