@@ -20,7 +20,7 @@ pytest.importorskip("importlinter")
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
 RULES = [rule["name"] for rule in PLAN["contracts"]]
-ARROW, CIRCLE, KERNELS, NUMBA, BACKENDS, ENGINE = RULES
+ARROW, CIRCLE, KERNELS, NUMBA, MPI, BACKENDS, ENGINE = RULES
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,8 @@ def test_the_package_is_built_to_plan(house: Path) -> None:
         ),
         pytest.param("backends.py", "from vae_np.kernels import cpu", [KERNELS], id="to the kernels"),
         pytest.param("evaluation/held_out.py", "import numba", [NUMBA], id="to Numba"),
+        pytest.param("training/trainer.py", "from mpi4py import MPI", [MPI], id="to MPI"),
+        pytest.param("distributed/sharing.py", "from vae_np import training", [ARROW, CIRCLE], id="from ranks up"),
         pytest.param("attic.py", "import numpy", [ARROW], id="a file without a place in the plan"),
     ],
 )

@@ -42,6 +42,9 @@ class FusedStep(Protocol):
         self, x: Array, rows: Array, *, seed: int, optimiser: Optimiser, beta: float = ..., grey: bool = ...
     ) -> Terms: ...
 
+    def gradients(self, x: Array, rows: Array, *, seed: int, beta: float = ..., grey: bool = ...) -> Terms:
+        """The part of a step that moves nothing: the gradient of the batch's mean goes into the state's buffer."""
+
     @property
     def finite(self) -> bool:
         """Whether the last step's terms, and the parameters and moments that it left, are all finite."""

@@ -55,6 +55,10 @@ class MissingFileError(FileNotFoundError):
         return one_line(str(self.args[0]))
 
 
+class LostRankError(InputError):
+    """One of the processes that share a computation has gone."""
+
+
 class NonFiniteError(ArithmeticError):
     """A value stopped being finite during training; the message names the tensor and the step."""
 

@@ -65,6 +65,24 @@ def training_step(
     ε comes from the EPS stream at the number of steps taken so far, with `samples` draws per example. Returns the
     batch's terms before the update. [D24] [D29] [D31] [D42]
     """
+    terms = gradient_step(ops, arch, state, x, rows, seed=seed, beta=beta, objective=objective, samples=samples)
+    apply_gradients(ops, state, optimiser)
+    return terms
+
+
+def gradient_step(
+    ops: ModuleType,
+    arch: Architecture,
+    state: TrainingState,
+    x: Array,
+    rows: Array,
+    *,
+    seed: int,
+    beta: float = 1.0,
+    objective: str = "elbo",
+    samples: int = 1,
+) -> Terms:
+    """The part of `training_step` that moves nothing: the gradient of the batch's mean goes into `state.gradients`."""
     every, sample = noise.every_sample(rows, np.arange(samples))
     eps = ops.philox_normal(
         every,
@@ -77,19 +95,18 @@ def training_step(
     )
     terms, cache = objective_forward(ops, arch, state.parameters, x, eps, objective=objective, beta=beta)
     objective_backward(ops, arch, cache, state.gradients)
-    apply_gradients(ops, state, optimiser)
     return terms
 
 
-def apply_gradients(ops: ModuleType, state: TrainingState, optimiser: Optimiser) -> None:
-    """Count the step and move the parameters along the gradients that `state` holds."""
+def apply_gradients(ops: ModuleType, state: TrainingState, optimiser: Optimiser, part: slice = slice(None)) -> None:
+    """Count the step and move the parameters along the gradients that `state` holds: all, or a part of the buffer."""
     state.step += 1
-    flat = state.parameters.flat, state.gradients.flat
+    flat = state.parameters.flat[part], state.gradients.flat[part]
     if optimiser.name == "adam":
         ops.adam_update(
             *flat,
-            state.first_moment.flat,
-            state.second_moment.flat,
+            state.first_moment.flat[part],
+            state.second_moment.flat[part],
             step=state.step,
             lr=optimiser.lr,
             beta1=optimiser.beta1,
@@ -97,7 +114,7 @@ def apply_gradients(ops: ModuleType, state: TrainingState, optimiser: Optimiser)
             eps=optimiser.eps,
         )
     else:
-        adagrad_update(*flat, state.second_moment.flat, lr=optimiser.lr)
+        adagrad_update(*flat, state.second_moment.flat[part], lr=optimiser.lr)
 
 
 def first_non_finite(state: TrainingState, terms: Terms) -> str | None:

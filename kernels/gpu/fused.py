@@ -369,19 +369,11 @@ class FusedStep:
         `rows` (B,) are the examples' places in their data set. The gradients of a step are left in the state only if
         asked for (Adagrad needs them). [D24] [D29] [D31]
         """
-        arch, state, batch, samples = self._model
-        check_batch(x, arch, batch)
+        _, state, _, _ = self._model
         steps = self._steps
         is_adam = optimiser.name == "adam"
         kind = keep_gradients or not is_adam, is_adam
-        if kind not in self._launches:
-            self._launches[kind] = steps.launches(keep=kind[0], update=kind[1])
-        steps.push()
-        steps.begin(seed, optimiser, rows=batch, beta=beta, warmup=0, draw=grey)
-        device().write(steps.at["data"], x)
-        device().write(steps.at["places"], np.asarray(rows).astype(np.uint32))
-        for launch in self._launches[kind]:
-            launch()
+        self._launch(kind, x, rows, seed, optimiser, beta, grey)
         found = device().get(steps.at["state"])[:_STATE_WORDS].view(_STATE)
         self._finite = int(found["first_bad"][0]) == _NEVER
         if kind[0]:
@@ -392,8 +384,33 @@ class FusedStep:
             adagrad_update(state.parameters.flat, state.gradients.flat, state.second_moment.flat, lr=optimiser.lr)
             state.step += 1
             self._finite &= bool(np.isfinite(state.parameters.flat.sum() + state.second_moment.flat.sum()))
-        names = ("reconstruction", "kl") if samples is None else ("reconstruction", "kl", "bound")
-        return Terms(*(device().get(steps.at[name]) for name in names))
+        return self._terms()
+
+    def gradients(self, x: Array, rows: Array, *, seed: int, beta: float = 1.0, grey: bool = False) -> Terms:
+        """The part of a step that moves nothing: the gradient of the batch's mean goes into the state's. [D24] [D29]"""
+        self._launch((True, False), x, rows, seed, Optimiser(), beta, grey)
+        self._model[1].gradients.flat[...] = device().get(self._steps.at["gradients"])
+        return self._terms()
+
+    def _launch(
+        self, kind: tuple[bool, bool], x: Array, rows: Array, seed: int, optimiser: Optimiser, beta: float, grey: bool
+    ) -> None:
+        """Bring state and batch to the device, and launch a step that keeps its gradients, and updates, or not."""
+        arch, _, batch, _ = self._model
+        check_batch(x, arch, batch)
+        steps = self._steps
+        if kind not in self._launches:
+            self._launches[kind] = steps.launches(keep=kind[0], update=kind[1])
+        steps.push()
+        steps.begin(seed, optimiser, rows=batch, beta=beta, warmup=0, draw=grey)
+        device().write(steps.at["data"], x)
+        device().write(steps.at["places"], np.asarray(rows).astype(np.uint32))
+        for launch in self._launches[kind]:
+            launch()
+
+    def _terms(self) -> Terms:
+        names = ("reconstruction", "kl") if self._model[3] is None else ("reconstruction", "kl", "bound")
+        return Terms(*(device().get(self._steps.at[name]) for name in names))
 
     @property
     def finite(self) -> bool:

@@ -104,6 +104,23 @@ def test_terms_and_gradients_in_lock_step(name: str, samples: int | None, dtype:
             compare(ours.parameters[tensor], value).check(1e-9 if dtype is np.float64 else 2e-3, tensor)
 
 
+@pytest.mark.parametrize("samples", [None, 5])
+def test_a_blocks_gradient_is_the_steps_and_moves_nothing(samples: int | None, door: Any) -> None:
+    arch, batch = ARCHITECTURES["two"]
+    moved, kept = new_state(arch, np.float64), new_state(arch, np.float64)
+    grey, _, rows = next(batches(arch, batch, 1))
+    how: dict[str, Any] = {"seed": SEED, "beta": 0.7, "grey": True}
+    step = gpu.FusedStep(arch, moved, batch, samples)
+    expected = step(grey, rows, optimiser=Optimiser(), keep_gradients=True, **how)
+    before = kept.parameters.flat.copy()
+    found = gpu.FusedStep(arch, kept, batch, samples).gradients(grey, rows, **how)
+    assert np.array_equal(found.elbo, expected.elbo)
+    assert np.array_equal(kept.gradients.flat, moved.gradients.flat)
+    assert np.array_equal(kept.parameters.flat, before)
+    assert kept.step == 0
+    assert not kept.first_moment.flat.any()
+
+
 @pytest.mark.parametrize("grey", [True, False])
 def test_grey_and_binary_batches_give_the_same_step(grey: bool, door: Any) -> None:
     arch, batch = ARCHITECTURES["two"]

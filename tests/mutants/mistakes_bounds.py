@@ -163,12 +163,12 @@ _BOUNDS = (
 _STEPS = (
     Mutant(
         "a training step draws one sample more than was asked for",
-        (Edit("step:training_step", "np.arange(samples)", "np.arange(samples + 1)"),),
+        (Edit("step:gradient_step", "np.arange(samples)", "np.arange(samples + 1)"),),
         (DRAWS,),
     ),
     _one(
         "all samples of an example have the same noise",
-        "step:training_step",
+        "step:gradient_step",
         "np.arange(samples)",
         "0 * np.arange(samples)",
         DRAWS,

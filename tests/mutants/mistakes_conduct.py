@@ -158,10 +158,10 @@ _DATA = (
 )
 
 _TRAINING = (
-    _one("the same ε at every step", "step:training_step", "step=state.step", "step=0", STEP),
+    _one("the same ε at every step", "step:gradient_step", "step=state.step", "step=0", STEP),
     _one(
         "ε by the place in the batch, not by the row in the data",
-        "step:training_step",
+        "step:gradient_step",
         "noise.every_sample(rows, ",
         "noise.every_sample(np.arange(len(rows)), ",
         STEP,
@@ -206,7 +206,7 @@ _TRAINING = (
 _EVALUATION = (
     _one(
         "the incomplete last batch left out of the ELBO",
-        "evaluation.held_out:elbo_terms",
+        "evaluation.held_out:_of_all",
         "range(0, len(examples), _BATCH)",
         "range(0, len(examples) - len(examples) % _BATCH, _BATCH)",
         ONCE,

@@ -19,6 +19,7 @@ import typer
 
 from vae_np import __version__
 from vae_np.cli.interrupts import INTERRUPTED, leaving_at_once
+from vae_np.distributed.launch import launched
 from vae_np.errors import InputError, MissingFileError, NonFiniteError, UnverifiedWarning
 
 # In the order of the help; `vae_np/cli/NAME.py` has the command of that name: its options and its work.
@@ -35,7 +36,19 @@ _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
 def run() -> int:
-    """Run the command line of this process and return the exit code; a mistake is one line on standard error."""
+    """Run the command line of this process and return the exit code; a mistake is one line on standard error.
+
+    With others that mpiexec has started along with it, it acts as one.
+    """
+    place = launched()
+    if place is None:
+        return _run_until_closed()
+    from vae_np.cli.ranks import run_as_one
+
+    return run_as_one(place, sys.argv[1:], _run_until_closed)
+
+
+def _run_until_closed() -> int:
     try:
         return _run_and_tell()
     except BrokenPipeError:

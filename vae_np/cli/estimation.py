@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ import numpy as np
 
 from vae_np import __version__, data
 from vae_np._types import Array
+from vae_np.cli import ranks
+from vae_np.cli.interrupts import asking_to_stop
 from vae_np.cli.output import Output, with_error
 from vae_np.config import Config
+from vae_np.distributed import check_agreement
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out, pareto
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
@@ -102,10 +107,31 @@ class Evaluation:
 
 
 def kept(evaluation: Evaluation) -> PartialResults[Any]:
-    """What an interrupted run of the same evaluation has left, or an empty one."""
-    estimation, examples = evaluation.estimation, evaluation.data.examples
+    """What an interrupted run of the same evaluation has left, or an empty one; rank 0 keeps it.
+
+    Raises InputError where the ranks that share the evaluation have found different ones.
+    """
     kinds = {"is": Estimate, "ais": AnnealedEstimate, "bdmc": BidirectionalEstimate}
-    key = {
+    communicator, kind = ranks.communicator(), kinds[str(evaluation.estimation.estimator)]
+    most = len(evaluation.data.examples)
+    partial: PartialResults[Any] = PartialResults(
+        evaluation.folder, _key(evaluation), kind, most=most, writes=communicator.is_first
+    )
+    check_agreement(communicator, {"kept results": f"{len(partial)} examples in {evaluation.folder}"})
+    return partial
+
+
+def facts(evaluation: Evaluation) -> dict[str, str]:
+    """What ranks that share an evaluation have to agree on, for `vae_np.distributed.check_agreement`."""
+    key, said = _key(evaluation), {"model": "model", "data": "data", "backend": "backend"}
+    rest = {name: value for name, value in key.items() if name not in said} | {"z_samples": evaluation.z_samples}
+    return {name: str(key[name]) for name in said} | {"options": json.dumps(rest, sort_keys=True)}
+
+
+def _key(evaluation: Evaluation) -> dict[str, Any]:
+    """All that the estimates depend on."""
+    estimation, examples = evaluation.estimation, evaluation.data.examples
+    return {
         "version": __version__,
         "estimator": estimation.estimator,
         "samples": estimation.samples,
@@ -118,7 +144,6 @@ def kept(evaluation: Evaluation) -> PartialResults[Any]:
         "values": examples.values.to_mapping(),
         "binarize": examples.mode,
     }
-    return PartialResults(evaluation.folder, key, kinds[str(estimation.estimator)], most=len(examples))
 
 
 def estimate(output: Output, partial: PartialResults[Any], evaluation: Evaluation) -> Any:
@@ -128,12 +153,18 @@ def estimate(output: Output, partial: PartialResults[Any], evaluation: Evaluatio
         output.warn(partial.problem)
     if len(partial):
         output.say(f"note     {len(partial)} examples were done by an evaluation that was interrupted: going on")
-    with output.bar(f"log p(x), {estimation.text}", "{task.completed:.0f}/{task.total:.0f} examples") as progress:
+    communicator = ranks.communicator()
+    bar = output.bar(f"log p(x), {estimation.text}", "{task.completed:.0f}/{task.total:.0f} examples")
+    # Ranks stop together, after a batch; a process alone stops at once.
+    stopping = asking_to_stop() if communicator.size > 1 else nullcontext(lambda: False)
+    with bar as progress, stopping as asked_to_stop:
         task = progress.add_task("", total=len(examples), completed=len(partial))
 
         def on_batch(estimate: Any) -> None:
             partial.add(estimate)
             progress.update(task, completed=len(partial))
+            if communicator.any(asked_to_stop()):
+                raise KeyboardInterrupt
 
         try:
             if estimation.annealing is None:
@@ -146,6 +177,7 @@ def estimate(output: Output, partial: PartialResults[Any], evaluation: Evaluatio
                     on_batch=on_batch,
                     done=partial.done,
                     fused=vae.backend.fused_log_weights(vae.arch),
+                    communicator=communicator,
                 )
             else:
                 result = held_out.annealed_log_likelihood(
@@ -157,6 +189,7 @@ def estimate(output: Output, partial: PartialResults[Any], evaluation: Evaluatio
                     on_batch=on_batch,
                     on_progress=lambda done: progress.update(task, completed=done),
                     done=partial.done,
+                    communicator=communicator,
                 )
         except BaseException:
             partial.write()

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from vae_np import checkpoint, data, runs, storage
+from vae_np import checkpoint, data, distributed, runs, storage
 from vae_np._types import Array
 from vae_np.choices import BINARIZATIONS, BackendChoice
-from vae_np.cli import estimation, machine
+from vae_np.cli import estimation, machine, ranks
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
 from vae_np.cli.estimation import Estimation, Evaluation, EvaluationData
 from vae_np.cli.interrupts import INTERRUPTED
@@ -121,13 +121,16 @@ def command(
         named=_named(setting("values", values), setting("scale", scale), data_file),
         binarize=setting("binarize", binarize),
         backend=setting("backend", backend),
-        threads=whole("threads", threads, None),
+        threads=ranks.check_threads(whole("threads", threads, None)),
         seed=setting("seed", seed),
     )
+    distributed.check_agreement(ranks.communicator(), estimation.facts(evaluation))
     trained = trained_for(evaluation.folder)
     shortened = shortened_to(evaluation.vae.config, trained["steps"])
     introduce(output, evaluation, shortened, data_file)
     result = compute(output, evaluation)
+    if not ranks.leave():
+        return 0
     content = {**_as_json(evaluation, result), "train": trained, "shortened": shortened}
     try:
         if not no_plots:
@@ -312,10 +315,12 @@ def compute(output: Output, evaluation: Evaluation) -> Result:
     vae, examples, seed = evaluation.vae, evaluation.data.examples, evaluation.seed
     # Overflow is reported by name, so NumPy's own warning is not needed.
     with np.errstate(over="ignore", invalid="ignore"):
-        terms = held_out.elbo_terms(vae.model, examples, seed=seed, z_samples=evaluation.z_samples)
+        terms = held_out.elbo_terms(
+            vae.model, examples, seed=seed, z_samples=evaluation.z_samples, communicator=ranks.communicator()
+        )
     # Said at once, and not after an hour of sampling.
     term_figures(terms)
-    mu, logvar = held_out.posterior_moments(vae.model, examples)
+    mu, logvar = held_out.posterior_moments(vae.model, examples, communicator=ranks.communicator())
     surgery = None
     if vae.arch.posterior == "diagonal":
         surgery = held_out.elbo_surgery(vae.backend.ops, mu, logvar, seed=seed)

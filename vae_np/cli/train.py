@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vae_np import backends, checkpoint, config, data, memory, runs
+from vae_np import backends, checkpoint, config, data, distributed, memory, runs
+from vae_np.cli import ranks
 from vae_np.cli.describe import (
     TERM_NAMES,
     describe_posterior,
@@ -31,6 +32,7 @@ from vae_np.errors import (
     ConfigError,
     DataError,
     DeviceError,
+    LostRankError,
     MissingFileError,
     NonFiniteError,
     WriteError,
@@ -97,6 +99,7 @@ def command(
     json_file: JsonFile = None,
 ) -> int:
     """Train a VAE; with no options on the built-in MNIST, leaving pictures and a checkpoint in runs/."""
+    communicator = ranks.communicator()
     output = Output(json_file, quiet=quiet)
     with ExitStack() as held:
         if resume is None:
@@ -104,8 +107,10 @@ def command(
             settings = config.merge(base, _with_stages(overrides, stages, base))
         else:
             _refuse_with_resume(config=config_file, out=out, overwrite=overwrite or None)
-            folder = runs.find(resume)
-            held.enter_context(runs.hold(folder))
+            with communicator.first_before_others():
+                folder = runs.find(resume)
+                if communicator.is_first:
+                    held.enter_context(runs.hold(folder))
             settings = _resumed_settings(overrides, stages, folder)
         if print_config:
             output.say(settings.to_toml().rstrip())
@@ -113,21 +118,27 @@ def command(
         # Messages name the data as they were given; a run keeps the full path, so that it can be used from any folder.
         dataset = runs.load_data(settings) if resume is None else _resumed_data(folder, settings, overrides)
         settings = runs.with_absolute_paths(settings).with_values(dataset.values)
-        backend = backends.choose(settings.backend, whole("threads", threads, None))
+        backend = backends.choose(settings.backend, ranks.check_threads(whole("threads", threads, None)))
         backend.check_precision(settings.precision)
-        dataset, trainer = _trainer(settings, backend, dataset)
+        distributed.check_blocks(settings.gradient_blocks, communicator.size)
+        # What has to be compiled is compiled by one rank of a machine, and loaded by the others.
+        with communicator.node.first_before_others():
+            dataset, trainer = _trainer(settings, backend, dataset)
         if resume is not None:
             runs.resume(folder, trainer)
+        distributed.check_agreement(communicator, trainer.facts())
         if dry_run:
             _introduce(output, trainer, dataset)
             _tell_what_it_takes(output, trainer)
             return 0
-        if resume is None:
-            folder = held.enter_context(runs.claim(out, overwrite=overwrite))
-            runs.start(folder, settings)
-        else:
-            runs.drop_metrics_after(folder, trainer.state.step)
-            runs.start_again(folder, trainer)
+        if communicator.is_first:
+            if resume is None:
+                folder = held.enter_context(runs.claim(out, overwrite=overwrite))
+                runs.start(folder, settings)
+            else:
+                runs.drop_metrics_after(folder, trainer.state.step)
+                runs.start_again(folder, trainer)
+        folder = runs.shared(communicator, folder if communicator.is_first else None)
         _introduce(output, trainer, dataset)
         output.say(f"run      {folder}" + (f", resumed at step {trainer.state.step}" if resume is not None else ""))
         return _train_and_tell(output, trainer, dataset, folder, draw=not no_plots)
@@ -138,8 +149,9 @@ def _train_and_tell(output: Output, trainer: Trainer, dataset: data.Dataset, fol
         if _run(trainer, folder, output):
             _close(output, trainer, dataset, folder, draw=draw)
             return 0
-        runs.save(folder, trainer)
-    except (NonFiniteError, DeviceError) as error:
+        if trainer.communicator.is_first:
+            runs.save(folder, trainer)
+    except (NonFiniteError, DeviceError, LostRankError) as error:
         output.warn(f"{error}; {_what_is_kept(folder)}")
         return 1
     except (WriteError, DataError) as error:
@@ -221,9 +233,14 @@ def _trainer(settings: Config, backend: backends.Backend, dataset: data.Dataset)
     validation = None
     if kept_back:
         examples = Examples(dataset.train[rows:], dataset.values, settings.binarization, settings.seed, first=rows)
-        validation = held_out.validation(examples, seed=settings.seed, z_samples=settings.z_samples)
-    known = runs.fingerprint(dataset)
-    return dataset, Trainer(settings, backend, dataset.train[:rows], dataset.values, validation, known)
+        validation = held_out.validation(
+            examples, seed=settings.seed, z_samples=settings.z_samples, communicator=ranks.communicator()
+        )
+    trainer = Trainer(
+        settings, backend, dataset.train[:rows], dataset.values, validation, runs.fingerprint(dataset),
+        communicator=ranks.communicator(),
+    )  # fmt: skip
+    return dataset, trainer
 
 
 def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset) -> None:
@@ -245,6 +262,10 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset) -> None:
         + ("" if products is None else f"{products}, ")
         + f"{trainer.backend.describe('steps', arch, settings.objective, settings.samples)}, seed {settings.seed}"
     )
+    if settings.gradient_blocks > 1:
+        shared = f", shared by {trainer.communicator.size} ranks" if trainer.communicator.size > 1 else ""
+        rows = settings.batch_size // settings.gradient_blocks
+        output.say(f"blocks   {settings.gradient_blocks} of {rows} rows{shared}")
     if (settings.objective, settings.samples) != ("elbo", 1):
         output.say(f"climbs   {settings.objective}, {settings.samples} samples of z per image")
     if arch.likelihood == "bernoulli-grey":
@@ -254,7 +275,8 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset) -> None:
     note_no_image(output, dataset)
     tell_of_compilation(output, trainer.backend)
     # Compiled now, so that it counts as no step's time.
-    trainer.backend.warmup(arch, settings.dtype, settings.precision, evaluation=False)
+    with trainer.communicator.node.first_before_others():
+        trainer.backend.warmup(arch, settings.dtype, settings.precision, evaluation=False)
 
 
 def _tell_what_it_takes(output: Output, trainer: Trainer) -> None:
@@ -303,7 +325,7 @@ def note_no_image(output: Output, dataset: data.Dataset) -> None:
 
 
 def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
-    metrics = runs.MetricsFile(folder)
+    metrics = runs.MetricsFile(folder) if trainer.communicator.is_first else None
     first_step, first_seconds = trainer.state.step, trainer.seconds
     bar = output.bar("epoch {task.fields[epoch]}", "{task.fields[numbers]}")
     long_name = "reconstruction" if output.progress.width > 100 else "rec."
@@ -332,6 +354,8 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
             )
 
         def on_metrics(line: Metrics) -> None:
+            if metrics is None:
+                return
             metrics.write(line)
             ends_epoch = line["step"] % trainer.steps_per_epoch == 0
             if ends_epoch and line["split"] == ("train" if trainer.validation is None else "validation"):
@@ -345,6 +369,8 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
 
         def on_epoch(current: Trainer) -> None:
             nonlocal saved
+            if metrics is None:
+                return
             is_long = current.steps_per_epoch * _LONG < current.state.step < current.total_steps
             if not is_long or time.monotonic() - saved >= _CHECKPOINT_SECONDS:
                 runs.save(folder, current)
@@ -358,17 +384,23 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
                 on_epoch=on_epoch,
                 should_stop=asked_to_stop,
             )
-            metrics.check()
+            if metrics is not None:
+                metrics.check()
             return finished
         finally:
-            metrics.close()
+            if metrics is not None:
+                metrics.close()
 
 
 def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, draw: bool) -> None:
     settings = trainer.config
     examples = Examples(dataset.test, dataset.values, settings.binarization, settings.seed)
-    terms = held_out.elbo_terms(trainer.model, examples, seed=settings.seed, z_samples=settings.z_samples)
+    terms = held_out.elbo_terms(
+        trainer.model, examples, seed=settings.seed, z_samples=settings.z_samples, communicator=trainer.communicator
+    )
     figures = term_figures(terms)
+    if not ranks.leave():
+        return
     speed = train_figures(trainer.state.step, trainer.seconds)
     shortened = settings.shortened()
 

@@ -145,6 +145,13 @@ class Config:
     )
     epochs: int = _option(10, Integer(1), "N", "Passes over the training data.")
     batch_size: int = _option(128, Integer(1), "N", "Images per step; an incomplete last batch is dropped.")
+    gradient_blocks: int = _option(
+        1,
+        Integer(1),
+        "G",
+        "Blocks of equal size that a batch is cut into: their gradients are computed one by one and added in a fixed "
+        "order, so that up to G processes can share a step and leave the same bits.",
+    )
     optimizer: choices.OptimizerName = _option("adam", Choice(choices.OPTIMIZERS), "NAME", "Optimiser.")
     lr: float = _option(1e-3, Real(above=0), "X", "Learning rate; with a schedule, the first one.")
     schedule: choices.Schedule = _option(
@@ -211,6 +218,7 @@ class Config:
         if self.decoder_hidden == tuple(reversed(self.hidden)):
             object.__setattr__(self, "decoder_hidden", None)
         self._check_values()
+        self._check_blocks()
         if self.objective == "score" and self.samples < 2:
             raise ConfigError(
                 f"samples: got {self.samples}, expected at least 2 for objective score, whose baseline is the mean of "
@@ -246,6 +254,17 @@ class Config:
             raise ConfigError(str(error)) from None
         object.__setattr__(self, "flow_steps", steps)
         object.__setattr__(self, "flow_hidden", hidden)
+
+    def _check_blocks(self) -> None:
+        if self.batch_size % self.gradient_blocks:
+            raise ConfigError(
+                f"gradient_blocks: got {self.gradient_blocks}, expected a divisor of the batch size {self.batch_size}"
+            )
+        if self.gradient_blocks > 1 and self.inference == "local":
+            raise ConfigError(
+                f"gradient_blocks: got {self.gradient_blocks} with inference 'local', expected 1: each datapoint's own "
+                "mean and variance stay with one process"
+            )
 
     def _check_values(self) -> None:
         if self.values is not None:

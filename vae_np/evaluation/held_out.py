@@ -2,12 +2,15 @@
 
 Log p(x) has three estimators: importance sampling from q(z|x) (`is`), annealed importance sampling (`ais`), and the
 latter from both sides on data that were simulated from the model (`bdmc`).
+
+The processes of a `communicator` share the batches, each of which one of them computes whole, and all get all results:
+they have the bits that one process alone would give.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from types import ModuleType
 
@@ -15,11 +18,12 @@ import numpy as np
 
 from vae_np import data, memory, noise
 from vae_np._types import Array
+from vae_np.distributed import ALONE, Communicator, share
 from vae_np.distributions import LOG_2PI, normal_kl_forward
 from vae_np.elbo import Terms, posterior_elbo_forward, posterior_log_prob
 from vae_np.errors import InputError, NonFiniteError
 from vae_np.evaluation import annealing, importance
-from vae_np.evaluation.annealing import AnnealedEstimate, Annealing
+from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
 from vae_np.evaluation.importance import AnyEstimate, Estimate
 from vae_np.model import Architecture, Model, encode_forward
 from vae_np.posteriors import Posterior
@@ -89,13 +93,27 @@ def posterior(model: Model, x: Array, places: Array, *, seed: int) -> Posterior:
     return found.mu, found.logvar
 
 
-def elbo_terms(model: Model, examples: Examples, *, seed: int, z_samples: int = 1) -> Terms:
+def _of_all(
+    communicator: Communicator, examples: Examples, compute: Callable[[slice], tuple[Array, Array]]
+) -> tuple[Array, Array]:
+    """`compute` of every batch, each by the process whose share it is in; the two arrays of all examples."""
+    starts = range(0, len(examples), _BATCH)
+    mine = share(len(starts), communicator.rank, communicator.size)
+    own = [compute(slice(starts[number], starts[number] + _BATCH)) for number in mine]
+    said = communicator.gather_arrays([array for pair in own for array in pair])
+    found = [array for arrays in said for array in arrays]
+    return np.concatenate(found[::2]), np.concatenate(found[1::2])
+
+
+def elbo_terms(
+    model: Model, examples: Examples, *, seed: int, z_samples: int = 1, communicator: Communicator = ALONE
+) -> Terms:
     """The ELBO's terms of every example, (N,) each in nats, with `z_samples` draws of ε from EVAL_EPS. [D21]"""
     rows = z_samples * min(len(examples), _BATCH)
     memory.check("z_samples", z_samples, rows * model.arch.features * model.parameters.dtype.itemsize)
-    parts = []
-    for start in range(0, len(examples), _BATCH):
-        x, places = examples.batch(slice(start, start + _BATCH))
+
+    def terms(part: slice) -> tuple[Array, Array]:
+        x, places = examples.batch(part)
         every, sample = noise.every_sample(places, np.arange(z_samples))
         eps = model.ops.philox_normal(
             every,
@@ -107,29 +125,36 @@ def elbo_terms(model: Model, examples: Examples, *, seed: int, z_samples: int = 
             dtype=model.parameters.dtype,
         )
         mu, logvar, *more = posterior(model, x, places, seed=seed)
-        parts.append(posterior_elbo_forward(*model, x, mu, logvar, eps, more=tuple(more))[0])
+        found, _ = posterior_elbo_forward(*model, x, mu, logvar, eps, more=tuple(more))
+        return found.reconstruction, found.kl
+
+    reconstruction, kl = _of_all(communicator, examples, terms)
     # What the model sees may be standardised; a log-density of the data differs from one of that by a constant. [D51]
-    reconstruction = np.concatenate([part.reconstruction for part in parts]) + examples.values.log_det_jacobian
-    return Terms(reconstruction, np.concatenate([part.kl for part in parts]))
+    return Terms(reconstruction + examples.values.log_det_jacobian, kl)
 
 
-def validation(examples: Examples, *, seed: int, z_samples: int = 1) -> Callable[[Model], Terms]:
+def validation(
+    examples: Examples, *, seed: int, z_samples: int = 1, communicator: Communicator = ALONE
+) -> Callable[[Model], Terms]:
     """`elbo_terms` of these examples as a function of the model, which a `Trainer` calls between epochs."""
-    return partial(elbo_terms, examples=examples, seed=seed, z_samples=z_samples)
+    return partial(elbo_terms, examples=examples, seed=seed, z_samples=z_samples, communicator=communicator)
 
 
-def posterior_moments(model: Model, examples: Examples, *, seed: int = 0) -> tuple[Array, Array]:
+def posterior_moments(
+    model: Model, examples: Examples, *, seed: int = 0, communicator: Communicator = ALONE
+) -> tuple[Array, Array]:
     """Mean and log-variance of each z_j under q(z|x) for every example, (N, K) each. [D19]
 
     They are in closed form for the normals, and those of MOMENT_DRAWS draws for a flow; `seed` matters for draws, and
     where there is no encoder.
     """
-    parts = []
-    for start in range(0, len(examples), _BATCH):
-        x, places = examples.batch(slice(start, start + _BATCH))
+
+    def moments(part: slice) -> tuple[Array, Array]:
+        x, places = examples.batch(part)
         q = posterior(model, x, places, seed=seed)
-        parts.append(model.arch.family.moments(q) or _drawn_moments(model, q, places, seed=seed))
-    return np.concatenate([mu for mu, _ in parts]), np.concatenate([logvar for _, logvar in parts])
+        return model.arch.family.moments(q) or _drawn_moments(model, q, places, seed=seed)
+
+    return _of_all(communicator, examples, moments)
 
 
 def _drawn_moments(model: Model, q: Posterior, places: Array, *, seed: int) -> tuple[Array, Array]:
@@ -164,15 +189,23 @@ def _in_batches(
     estimate: Callable[[Array, Array], AnyEstimate],
     on_batch: Callable[[AnyEstimate], None] | None,
     done: AnyEstimate | None,
+    communicator: Communicator,
+    kind: type[AnyEstimate],
 ) -> AnyEstimate:
-    """`estimate` of x (B, D) and places (B,), a batch of `size` at a time, after those in `done`.
+    """`estimate`, of some `kind`, of x (B, D) and places (B,), a batch of `size` at a time, after those in `done`.
 
-    The estimates are log-densities of the data, also where the model sees them standardised. [D51]
+    In one round each process of the communicator takes a batch, so that what is done are always the first examples. The
+    estimates are log-densities of the data, also where the model sees them standardised. [D51]
     """
     parts = [] if done is None else [done]
-    for start in range(0 if done is None else len(done.ess), len(examples), size):
-        of_batch = estimate(*examples.batch(slice(start, start + size)))
-        parts.append(of_batch.shifted(examples.values.log_det_jacobian))
+    starts = range(0 if done is None else len(done.ess), len(examples), size)
+    for first in range(0, len(starts), communicator.size):
+        own: list[Array] = []
+        for start in starts[first + communicator.rank : first + communicator.rank + 1]:
+            of_batch = estimate(*examples.batch(slice(start, start + size)))
+            shifted = of_batch.shifted(examples.values.log_det_jacobian)
+            own = [getattr(shifted, field.name) for field in fields(kind)]
+        parts += [kind(*arrays) for arrays in communicator.gather_arrays(own) if arrays]
         if on_batch is not None:
             on_batch(importance.concatenate(parts))
     return importance.concatenate(parts)
@@ -187,6 +220,7 @@ def log_likelihood(
     on_batch: Callable[[Estimate], None] | None = None,
     done: Estimate | None = None,
     fused: Callable[..., Array] | None = None,
+    communicator: Communicator = ALONE,
 ) -> Estimate:
     """`importance.importance_log_likelihood` of every example. [D34]
 
@@ -203,7 +237,7 @@ def log_likelihood(
         return importance.importance_log_likelihood(model, x, places, samples=samples, seed=seed, posterior=q)
 
     size = max(1, min(_LIKELIHOOD_BATCH, _LOG_WEIGHTS // max(samples, 1)))
-    return _in_batches(examples, size, estimate, on_batch, done)
+    return _in_batches(examples, size, estimate, on_batch, done, communicator, Estimate)
 
 
 def annealed_log_likelihood(
@@ -216,6 +250,7 @@ def annealed_log_likelihood(
     on_batch: Callable[[AnnealedEstimate], None] | None = None,
     on_progress: Callable[[float], None] | None = None,
     done: AnnealedEstimate | None = None,
+    communicator: Communicator = ALONE,
 ) -> AnnealedEstimate:
     """`annealing.annealed_log_likelihood` of every example; `posterior` (N, K) are exact samples of p(z|x). [D46] [D49]
 
@@ -234,7 +269,8 @@ def annealed_log_likelihood(
         z = None if posterior is None else posterior[first : first + len(x)]
         return annealing.annealed_log_likelihood(model, x, places, how, seed=seed, posterior=z, on_progress=report)
 
-    return _in_batches(examples, how.batch, estimate, on_batch, done)
+    kind = AnnealedEstimate if posterior is None else BidirectionalEstimate
+    return _in_batches(examples, how.batch, estimate, on_batch, done, communicator, kind)
 
 
 @dataclass(frozen=True)

@@ -41,13 +41,21 @@ class PartialResults(Generic[AnyEstimate]):
     """The estimates so far of one evaluation: `done` (None at first) and the `seconds` that they took.
 
     `key` is what the numbers depend on, as JSON can hold it; `kind` the class of the estimates, at most `most` of them.
+    Without `writes` the file is only read: of several processes one keeps it.
     """
 
     def __init__(
-        self, folder: Path, key: Mapping[str, Any], kind: type[AnyEstimate], *, most: float = math.inf
+        self,
+        folder: Path,
+        key: Mapping[str, Any],
+        kind: type[AnyEstimate],
+        *,
+        most: float = math.inf,
+        writes: bool = True,
     ) -> None:
         self._key, self._kind, self._most = json.dumps(key, sort_keys=True), kind, most
         self.path = folder / f"eval-{digest(self._key.encode())[:16]}.partial.npz"
+        self._writes = writes
         self.problem: str | None = None
         self.seconds = 0.0
         self.done = self._read()
@@ -87,7 +95,7 @@ class PartialResults(Generic[AnyEstimate]):
 
     def write(self) -> None:
         """Write what is not yet written. Where the folder cannot be written, `problem` says so and nothing is kept."""
-        if self.done is None or self.done is self._kept:
+        if not self._writes or self.done is None or self.done is self._kept:
             return
         arrays = {field.name: getattr(self.done, field.name) for field in fields(self._kind)}
         content = io.BytesIO()
@@ -101,6 +109,8 @@ class PartialResults(Generic[AnyEstimate]):
 
     def remove(self) -> None:
         """Forget the file: the evaluation is complete."""
+        if not self._writes:
+            return
         # A file that cannot be removed is left where it is.
         with contextlib.suppress(OSError):
             self.path.unlink()

@@ -6,6 +6,8 @@ import contextlib
 import errno
 import json
 import os
+import platform
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +16,7 @@ from typing import Any, TypeGuard
 
 from vae_np import checkpoint, data, storage
 from vae_np.config import Config, load_toml
+from vae_np.distributed import Communicator
 from vae_np.errors import CheckpointError, DataError, InputError, MissingFileError, WriteError
 from vae_np.evaluation import partial_results
 from vae_np.runs import replaced
@@ -23,6 +26,8 @@ from vae_np.vae import CONFIG_FILE, architecture_of, save_state, values_of
 ROOT = Path("runs")
 # No number in the metrics is as large; larger ones may not fit into a float.
 _HUGE = 1e300
+# How long a rank waits for a folder that another one has made.
+_UNSEEN_SECONDS = 5.0
 CONFIG, METRICS = CONFIG_FILE, "metrics.jsonl"
 PICTURES = ("samples.png", "reconstructions.png", "curves.png")
 LATER_PICTURES = ("kl.png", "interpolations.png", "manifold.png", "scatter.png", "density.png")
@@ -273,6 +278,32 @@ def save(folder: Path, trainer: Trainer) -> None:
         trainer.values,
         trainer.fingerprint,
     )
+
+
+def shared(communicator: Communicator, folder: Path | None) -> Path:
+    """The folder that rank 0 holds, on every rank; raises InputError, on all, where one does not see it."""
+    told = None if folder is None else [str(folder.absolute()), _holder(folder)]
+    place, holder = json.loads(communicator.told_by_first(json.dumps(told)))
+    found, limit = Path(place), time.monotonic() + _UNSEEN_SECONDS
+    # A network's file system may show it a little later.
+    while _holder(found) != holder and time.monotonic() < limit:
+        time.sleep(0.1)
+    seen = communicator.gather_bytes(b"" if _holder(found) == holder else platform.node().encode())
+    for rank, host in enumerate(seen):
+        if host:
+            raise InputError(
+                f"out: {place}: rank {rank} on {host.decode()} does not see this folder of rank 0; all ranks need one "
+                "that they share"
+            )
+    return found if folder is None else folder
+
+
+def _holder(folder: Path) -> str:
+    """The name of the process that holds a folder, as it stands there."""
+    try:
+        return (folder / storage.HOLDER).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def resume(folder: Path, trainer: Trainer) -> None:

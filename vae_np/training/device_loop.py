@@ -27,7 +27,7 @@ def resident_steps(trainer: Trainer) -> Any:
     Grey bytes are drawn anew at every visit, on the device. What is binarised once and for all is so before it travels.
     """
     config, arch = trainer.config, trainer.arch
-    if trainer.fused is None or config.optimizer != "adam":
+    if trainer.fused is None or trainer.blocks is not None or config.optimizer != "adam":
         return None
     # A device takes the epoch, and the place in its order, from the step's number alone.
     if trainer.origin != Origin():

@@ -14,7 +14,8 @@ def run(trainer: Trainer, listeners: Listeners) -> bool:
     size, per_epoch = trainer.config.batch_size, trainer.steps_per_epoch
     order: Array | None = None
     while trainer.state.step < trainer.total_steps:
-        if listeners.should_stop():
+        if trainer.communicator.any(listeners.should_stop()):
+            trainer.settle()
             return False
         started = time.perf_counter()
         epoch, batch = trainer.place(trainer.state.step)
@@ -26,5 +27,6 @@ def run(trainer: Trainer, listeners: Listeners) -> bool:
         if trainer.line_is_due(trainer.state.step):
             listeners.metrics(trainer.train_line(trainer.state.step))
         if batch == per_epoch - 1:
+            trainer.settle()
             listeners.epoch(trainer)
     return True

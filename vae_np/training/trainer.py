@@ -6,6 +6,7 @@ It prints nothing and touches no file. The loops around it, and what they tell t
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -20,11 +21,13 @@ from vae_np._types import Array
 from vae_np.backends import Backend, FusedStep
 from vae_np.choices import Split
 from vae_np.config import Config, shown
+from vae_np.distributed import ALONE, Communicator, digest
 from vae_np.elbo import Terms
 from vae_np.errors import CheckpointError, ConfigError, NonFiniteError
 from vae_np.model import Architecture, Model, initialise, start_at_mean
 from vae_np.optim import linear_warmup, staged_lr
-from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
+from vae_np.step import Optimiser, TrainingState, first_non_finite, gradient_step, training_step
+from vae_np.training.gradient_blocks import GradientBlocks
 from vae_np.training.per_datapoint import LocalPosterior, local_training_step
 
 # A metrics line comes after about METRICS_STEPS steps; after the first _LONG epochs, once per epoch.
@@ -140,6 +143,9 @@ class Trainer:
 
     `from_state`, where it is given, is trained on, in place. Where earlier steps were on other data, `origin`
     says at which step and epoch these began; `config.epochs` counts all epochs.
+
+    The processes of `communicator` share each step: they call everything here together, and have the same state after
+    it, but for moments, of which each keeps a part until `settle`.
     """
 
     config: Config
@@ -158,6 +164,7 @@ class Trainer:
     settled: bool = field(init=False, default=True)
     # Whether a step has been made whose metrics line nobody has been told yet.
     owes_line: bool = field(init=False, default=False)
+    communicator: Communicator = ALONE
     from_state: InitVar[TrainingState | None] = None
 
     def __post_init__(self, from_state: TrainingState | None) -> None:
@@ -178,12 +185,20 @@ class Trainer:
         if self.arch.inference == "local":
             self.local = LocalPosterior.prior(len(self.rows), self.arch.latent, self.config.dtype)
         self.fused: FusedStep | None = None
+        self.blocks: GradientBlocks | None = None
         objective, samples, precision = self.config.objective, self.config.samples, self.config.precision
         self.backend.check_precision(precision, self.arch, objective, samples)
         if self.backend.unfused_step(self.arch, objective, samples) is None:
+            block = self.config.batch_size // self.config.gradient_blocks
             self.fused = self.backend.fused_step(
-                self.arch, self.state, self.config.batch_size, None if objective == "elbo" else samples, precision
+                self.arch, self.state, block, None if objective == "elbo" else samples, precision
             )
+        if self.config.gradient_blocks > 1 or self.communicator.size > 1:
+            terms = 3 if objective in ("iwae", "stl", "dreg") else 2
+            self.blocks = GradientBlocks(
+                self.backend.ops, self.state, self.config.batch_size, self.config.gradient_blocks, terms,
+                self.communicator,
+            )  # fmt: skip
 
     def _row_bytes(self) -> int:
         """The bytes that a step holds at least per row of the decoder: z, each hidden layer, and the logits."""
@@ -238,7 +253,9 @@ class Trainer:
         self.settled = False
         # Overflow is reported by name below, so NumPy's own warning is not needed.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            if self.fused is not None:
+            if self.blocks is not None:
+                terms, bad = self._blocked_step(self.blocks, rows, optimiser, beta)
+            elif self.fused is not None:
                 terms, bad = self._fused_step(self.fused, rows, optimiser, beta)
             else:
                 terms, bad = self._composed_step(rows, optimiser, beta)
@@ -270,12 +287,36 @@ class Trainer:
     def _fused_step(
         self, step: FusedStep, rows: Array, optimiser: Optimiser, beta: float
     ) -> tuple[Terms, str | None]:
-        draws = self.values.kind == "byte" and self.config.binarization == "dynamic"
-        x = self._take(rows) if draws else self._prepare(rows)
+        x, draws = self._drawn_there(rows)
         terms = step(x, rows, seed=self.config.seed, optimiser=optimiser, beta=beta, grey=draws)
         if step.finite:
             return terms, None
         return terms, first_non_finite(self.state, terms) or "a parameter or second moment"
+
+    def _drawn_there(self, rows: Array) -> tuple[Array, bool]:
+        """What a fused step takes of these rows, and whether it draws their pixels itself."""
+        draws = self.values.kind == "byte" and self.config.binarization == "dynamic"
+        return (self._take(rows) if draws else self._prepare(rows)), draws
+
+    def _blocked_step(
+        self, blocks: GradientBlocks, rows: Array, optimiser: Optimiser, beta: float
+    ) -> tuple[Terms, str | None]:
+        def gradient(part: slice) -> Terms:
+            seed = self.config.seed
+            if self.fused is not None:
+                x, draws = self._drawn_there(rows[part])
+                return self.fused.gradients(x, rows[part], seed=seed, beta=beta, grey=draws)
+            how: dict[str, Any] = {"objective": self.config.objective, "samples": self.config.samples}
+            x = self._prepare(rows[part])
+            return gradient_step(self.backend.ops, self.arch, self.state, x, rows[part], seed=seed, beta=beta, **how)
+
+        terms, doubt = blocks.step(gradient, optimiser)
+        return terms, first_non_finite(self.state, terms) if doubt else None
+
+    def settle(self) -> None:
+        """Bring the whole state up to date on every process that shares the training."""
+        if self.blocks is not None:
+            self.blocks.settle()
 
     def _composed_step(self, rows: Array, optimiser: Optimiser, beta: float) -> tuple[Terms, str | None]:
         ops, x = self.backend.ops, self._prepare(rows)
@@ -348,6 +389,17 @@ class Trainer:
         if self.local is not None:
             held |= self.local.arrays()
         return held
+
+    def facts(self) -> dict[str, str]:
+        """What processes that share the training have to agree on, for `vae_np.distributed.check_agreement`."""
+        known = json.dumps([self.fingerprint, data.digest_of_rows(self.rows)])
+        state = (array.tobytes() for array in (self.state.parameters.flat, *self.moments().values()))
+        return {
+            "configuration": digest(self.config.to_toml().encode()),
+            "data": digest(known.encode()),
+            "backend": self.backend.name,
+            "model": digest(f"step {self.state.step} ".encode(), *state),
+        }
 
     def progress(self) -> Mapping[str, Any]:
         """What a resumed run needs besides parameters and moments."""

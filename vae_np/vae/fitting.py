@@ -6,10 +6,11 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from vae_np import data, noise
+from vae_np import backends, data, distributed, noise
 from vae_np._types import Array
 from vae_np.choices import Binarization, Objective, OptimizerName, Schedule, ValuesKind
 from vae_np.config import Config
@@ -53,6 +54,8 @@ class Fitting(Base):
         seed: noise.Seed = None,
         on_metrics: Callable[[Metrics], None] | None = None,
         progress: bool = False,
+        gradient_blocks: int = 1,
+        communicator: Any = None,
     ) -> History:
         """Maximise the mean ELBO of x (N, D) for `epochs` more epochs, from where the model stands. [D24]
 
@@ -73,6 +76,11 @@ class Fitting(Base):
         standard deviation 1, over the rows that are trained on; samples and log-densities stay on the data's own scale.
         [D51]
 
+        The processes of `communicator`, one of mpi4py, share the steps: each calls `fit` with the same arguments on the
+        same model, and has the same model afterwards. Each computes some of the `gradient_blocks` into which a batch is
+        cut, at least one; the result depends on their number, and not on that of the processes. Raises InputError, on
+        all of them, where they were not given the same.
+
         Returns this call's metrics lines, which `on_metrics` also gets as they come; `history` has those of all calls.
         `progress` shows a bar, in a terminal or a notebook. The logger `vae_np` tells of begin, epochs and end (INFO),
         and of every line (DEBUG). `on_metrics` may end the training by raising `StopTraining`, as `EarlyStopping` does:
@@ -83,6 +91,7 @@ class Fitting(Base):
         metrics line, and `fit` can go on from there. The same holds for NonFiniteError, which is raised, with the
         tensor and the step, if a value stops being finite.
         """
+        processes = distributed.of(communicator)
         kept_back = int(validation) if isinstance(validation, int | np.integer) else 0
         rows, held, kept = self._fitted_rows(x, kept_back, values, scale, standardize)
         mode = self._mode(held, binarize, "x", unless_named="dynamic")
@@ -91,6 +100,7 @@ class Fitting(Base):
                 **self.config.to_mapping(),
                 "epochs": epochs,
                 "batch_size": batch_size,
+                "gradient_blocks": gradient_blocks,
                 "lr": lr,
                 "schedule": schedule,
                 "optimizer": optimizer,
@@ -114,10 +124,17 @@ class Fitting(Base):
             examples = held_out.Examples(rows[kept:], held, mode, config.seed, first=kept)
         elif validation is not None and not isinstance(validation, int | np.integer):
             examples = self._examples_of(held, validation, mode, config.seed, "validation")
-        trainer = self._trainer(config, rows[:kept], held, examples)
+        trainer = self._trainer(config, rows[:kept], held, examples, processes)
         return self._run(trainer, on_metrics, progress)
 
-    def _trainer(self, config: Config, rows: Array, values: data.Values, examples: held_out.Examples | None) -> Trainer:
+    def _trainer(
+        self,
+        config: Config,
+        rows: Array,
+        values: data.Values,
+        examples: held_out.Examples | None,
+        processes: distributed.Communicator,
+    ) -> Trainer:
         """A trainer that goes on from where the model stands, in the model's own buffers."""
         trained_with = self.config.optimizer
         if self._state.step and self._progress.rows is not None and config.optimizer != trained_with:
@@ -132,10 +149,15 @@ class Fitting(Base):
         progress, done = self._progress.resumed(step, len(rows), config.batch_size)
         judged = None
         if examples is not None:
-            judged = held_out.validation(examples, seed=config.seed, z_samples=config.z_samples)
+            judged = held_out.validation(
+                examples, seed=config.seed, z_samples=config.z_samples, communicator=processes
+            )
+        backend = self.backend
+        if processes.size > 1 and backend.used_threads is not None and backend.threads is None:
+            backend = backends.choose(backend.name, distributed.threads_of_rank(processes))
         trainer = Trainer(
             replace(config, epochs=done + config.epochs),
-            self.backend,
+            backend,
             rows,
             values,
             judged,
@@ -143,7 +165,9 @@ class Fitting(Base):
             running=progress.running,
             seconds=progress.seconds,
             origin=progress.origin,
+            communicator=processes,
         )
+        distributed.check_agreement(processes, trainer.facts() if processes.size > 1 else {})
         if progress.local is not None and trainer.local_rows == progress.local_rows:
             trainer.local = progress.local
         self._state.step = step

@@ -160,25 +160,14 @@ class FusedStep:
         gradients of a step are left in the state only if asked for (Adagrad needs them); otherwise they never leave the
         caches. [D24] [D29] [D31]
         """
-        state = self.state
-        check_batch(x, self.arch, self.batch)
-        buffers, plan, constants = self._buffers, self._plan, self._constants
-        plan["has_bytes"] = has_bytes = x.dtype == BYTE
-        target = self._x if not has_bytes else (buffers.grey if grey else buffers.bits).reshape(x.shape)
-        target[...] = x
-        buffers.rows[...] = rows
-        buffers.sample_rows.reshape(self.batch, -1)[...] = buffers.rows[:, None]
+        state, buffers, plan = self.state, self._buffers, self._plan
+        self._take(x, rows, seed, beta, grey)
         is_adam = optimiser.name == "adam"
-        plan["key1"], plan["key0"] = divmod(noise.check_seed(seed), 2**32)
-        plan["step"], plan["draws_pixels"] = state.step, grey
         plan["keeps_gradients"], plan["applies_adam"] = keep_gradients or not is_adam, is_adam
         if is_adam:
             self._adam[:] = adam_constants(
                 state.step + 1, optimiser.lr, optimiser.beta1, optimiser.beta2, optimiser.eps
             )
-        constants["share"], constants["beta_share"] = 1 / self.batch, beta / self.batch
-        buffers.not_finite[:] = 0
-        self._team.done = False
         try:
             self._team.run(buffers, self._threads)
         finally:
@@ -188,6 +177,33 @@ class FusedStep:
             adagrad_update(state.parameters.flat, state.gradients.flat, state.second_moment.flat, lr=optimiser.lr)
             buffers.not_finite[0] = not np.isfinite(state.parameters.flat.sum() + state.second_moment.flat.sum())
         return Terms(*(term.copy() for term in self._terms))
+
+    def gradients(self, x: Array, rows: Array, *, seed: int, beta: float = 1.0, grey: bool = False) -> Terms:
+        """The part of a step that moves nothing: the gradient of the batch's mean goes into the state's. [D24] [D29]
+
+        What follows is not the next step but an exchange with other processes, which may need the workers' cores:
+        they go to sleep at once.
+        """
+        self._take(x, rows, seed, beta, grey)
+        self._plan["keeps_gradients"], self._plan["applies_adam"] = True, False
+        self._team.parks = True
+        self._team.run(self._buffers, self._threads)
+        return Terms(*(term.copy() for term in self._terms))
+
+    def _take(self, x: Array, rows: Array, seed: int, beta: float, grey: bool) -> None:
+        """Put a batch, and what is to be done with it, where the compiled step finds it."""
+        check_batch(x, self.arch, self.batch)
+        buffers, plan, constants = self._buffers, self._plan, self._constants
+        plan["has_bytes"] = has_bytes = x.dtype == BYTE
+        target = self._x if not has_bytes else (buffers.grey if grey else buffers.bits).reshape(x.shape)
+        target[...] = x
+        buffers.rows[...] = rows
+        buffers.sample_rows.reshape(self.batch, -1)[...] = buffers.rows[:, None]
+        plan["key1"], plan["key0"] = divmod(noise.check_seed(seed), 2**32)
+        plan["step"], plan["draws_pixels"] = self.state.step, grey
+        constants["share"], constants["beta_share"] = 1 / self.batch, beta / self.batch
+        buffers.not_finite[:] = 0
+        self._team.done = False
 
     @property
     def finite(self) -> bool:

@@ -177,6 +177,8 @@ class Team:
         self._errors: list[BaseException] = []
         # Set where a step has been made, which it may have been although it ended in an exception.
         self.done = False
+        # Whether workers sleep at once between two steps, and do not look for the next one first.
+        self.parks = False
         self.pace = Pace()
 
     def _call(self, thread: int, control: Array, *args: Any) -> bool:
@@ -226,6 +228,8 @@ class Team:
         if self._control is self._alone or self._control[PARTS] != parts:
             self.end()
             self._control, self._absent = _control(parts, self._units), np.zeros(parts, dtype=np.int64)
+            if self.parks:
+                self._control[STEP_LOOKS] = 0
 
     def _serve(self, control: Array, thread: int, args: tuple[Any, ...]) -> None:
         """What another thread does."""
