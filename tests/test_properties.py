@@ -449,7 +449,16 @@ def test_config_round_trip_through_toml(tmp_path: Path, settings_: dict[str, Any
     if settings_.get("objective") == "score":
         settings_["samples"] = max(2, settings_.get("samples", 2))
     if settings_.get("inference") == "local":
-        settings_ |= {"objective": "elbo", "samples": 1}
+        settings_ |= {"objective": "elbo", "samples": 1, "posterior": "diagonal", "gradient_blocks": 1}
+    posterior = settings_.get("posterior", "diagonal")
+    if posterior != "diagonal" and settings_.get("objective", "elbo") not in ("elbo", "iwae"):
+        settings_["objective"] = "iwae"
+    if posterior not in ("planar", "iaf"):
+        settings_["flow_steps"] = None
+    if posterior != "iaf":
+        settings_["flow_hidden"] = None
+    blocks = settings_.get("gradient_blocks", 1)
+    settings_["batch_size"] = blocks * -(-settings_.get("batch_size", 128) // blocks)
     if settings_.get("precision", "full") != "full":
         settings_["dtype"] = "float32"
     if settings_.get("schedule", "constant") != "constant":

@@ -42,7 +42,6 @@ def command(
     place = opened.folder if out is None else Path(out)
     if place.exists() and not place.is_dir():
         raise InputError(f"out: {place}: is a file, expected a folder")
-    output.say(f"run      {opened.folder}")
     dataset = opened.dataset()
     points = points_of(dataset)
     shaded = None if vae.arch.is_bernoulli else points
@@ -50,6 +49,7 @@ def command(
     names += [] if shaded is None else ["density.png"]
     given = [None if out is None else str(place / name) for name in names]
     targets = [file_to_write(path, place / name, (".png",), overwrite) for path, name in zip(given, names, strict=True)]
+    output.say(f"run      {opened.folder}")
     examples = Examples(dataset.test[:_SCATTER_EXAMPLES], dataset.values, settings.binarization, opened.seed)
     mu, _ = held_out.posterior_moments(vae.model, examples)
     pairs = min(count, len(mu) // 2)
