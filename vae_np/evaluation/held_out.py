@@ -105,6 +105,20 @@ def _of_all(
     return np.concatenate(found[::2]), np.concatenate(found[1::2])
 
 
+def _noise(model: Model, places: Array, samples: int, seed: int) -> Array:
+    """ε (S·B, K) from EVAL_EPS for the examples at these places, sample-major, on the model's backend."""
+    every, sample = noise.every_sample(places, np.arange(samples))
+    return model.ops.philox_normal(
+        every,
+        model.arch.latent,
+        seed=seed,
+        stream=noise.EVAL_EPS,
+        step=0,
+        sample=sample,
+        dtype=model.parameters.dtype,
+    )
+
+
 def elbo_terms(
     model: Model, examples: Examples, *, seed: int, z_samples: int = 1, communicator: Communicator = ALONE
 ) -> Terms:
@@ -114,16 +128,7 @@ def elbo_terms(
 
     def terms(part: slice) -> tuple[Array, Array]:
         x, places = examples.batch(part)
-        every, sample = noise.every_sample(places, np.arange(z_samples))
-        eps = model.ops.philox_normal(
-            every,
-            model.arch.latent,
-            seed=seed,
-            stream=noise.EVAL_EPS,
-            step=0,
-            sample=sample,
-            dtype=model.parameters.dtype,
-        )
+        eps = _noise(model, places, z_samples, seed)
         mu, logvar, *more = posterior(model, x, places, seed=seed)
         found, _ = posterior_elbo_forward(*model, x, mu, logvar, eps, more=tuple(more))
         return found.reconstruction, found.kl
@@ -159,16 +164,7 @@ def posterior_moments(
 
 def _drawn_moments(model: Model, q: Posterior, places: Array, *, seed: int) -> tuple[Array, Array]:
     """Mean and log-variance of MOMENT_DRAWS draws of z from each q, (B, K) each."""
-    every, sample = noise.every_sample(places, np.arange(MOMENT_DRAWS))
-    eps = model.ops.philox_normal(
-        every,
-        model.arch.latent,
-        seed=seed,
-        stream=noise.EVAL_EPS,
-        step=0,
-        sample=sample,
-        dtype=model.parameters.dtype,
-    )
+    eps = _noise(model, places, MOMENT_DRAWS, seed)
     draw, _ = model.arch.family.draw_forward(model.ops, model.parameters, q, eps)
     z = draw.z.reshape(MOMENT_DRAWS, len(places), -1)
     return z.mean(axis=0), np.log(z.var(axis=0, ddof=1))
