@@ -213,12 +213,12 @@ _EVALUATION = (
     ),
     _one(
         "every draw of an example the same",
-        "evaluation.held_out:elbo_terms",
-        "np.arange(z_samples)",
-        "0 * np.arange(z_samples)",
+        "evaluation.held_out:_noise",
+        "np.arange(samples)",
+        "0 * np.arange(samples)",
         ONCE,
     ),
-    _one("test noise from the training stream", "evaluation.held_out:elbo_terms", "noise.EVAL_EPS", "noise.EPS", ONCE),
+    _one("test noise from the training stream", "evaluation.held_out:_noise", "noise.EVAL_EPS", "noise.EPS", ONCE),
     _one(
         "rows numbered from the start of each part",
         "evaluation.held_out:Examples.batch",
