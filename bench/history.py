@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from workloads import AFTER, EVAL, STEP
 
 from vae_np import backends
+from vae_np.choices import PRECISIONS
 from vae_np.pictures import plots
 from vae_np.pictures.drawing import INK, MUTED, blank_figure, head, style
 
@@ -28,11 +29,15 @@ _KEY = ("processor", "what", "workload", "threads", "commit")
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The lines of one result file; none where it does not name its processor and a commit that was clean."""
+    """The lines of one result file.
+
+    There are none where it does not name its processor and a commit that was clean, or where products were reduced.
+    """
     content = json.loads(path.read_text(encoding="utf-8"))
     environment = content.get("environment", {})
     commit, processor = environment.get("commit"), environment.get("processor")
-    if processor is None or commit is None or commit.endswith("+"):
+    reduced = environment.get("precision") in PRECISIONS[1:]
+    if processor is None or commit is None or commit.endswith("+") or reduced:
         return []
     return [
         {
@@ -46,7 +51,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
             "ratio_to_gemm_floor": one["ratio_to_gemm_floor"],
         }
         for one in content["results"]
-        if one["backend"] in backends.NAMES[1:] and one["what"] in (STEP, AFTER, EVAL)
+        if one.get("backend") in backends.NAMES[1:] and one["what"] in (STEP, AFTER, EVAL)
     ]
 
 

@@ -46,7 +46,9 @@ def commit() -> str | None:
     """The checkout's commit, with `+` behind it where files differ from it; None where git cannot tell."""
     here = Path(__file__).parent
     try:
-        commands = (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        # Results that a run has just written change no code.
+        code = (":(top)", ":(top,exclude)bench/results")
+        commands = (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no", "--", *code))
         said = [subprocess.run(["git", "-C", str(here), *one], capture_output=True, text=True) for one in commands]
     except OSError:
         return None
