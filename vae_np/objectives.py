@@ -22,10 +22,20 @@ import numpy as np
 from vae_np import model
 from vae_np._types import Array
 from vae_np.choices import OBJECTIVES
-from vae_np.elbo import Pass, Terms, elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
+from vae_np.elbo import (
+    Pass,
+    Terms,
+    elbo_backward,
+    elbo_forward,
+    posterior_log_prob,
+    prior_backward,
+    split_noise,
+    standard_normal_log_prob,
+)
 from vae_np.errors import InputError
 from vae_np.model import Architecture, Parameters
 from vae_np.posteriors import check_objective
+from vae_np.two_layers import check_objective as check_layers
 
 
 def objective_forward(
@@ -41,18 +51,20 @@ def objective_forward(
     """The terms of x (B, D) with noise eps (S·B, K), sample-major, and what backward needs. [D41]
 
     The loss is `terms.loss(beta)`. Raises InputError for an unknown objective, for `score` with a single sample, and
-    for one of stl, dreg and score with another family of q than the diagonal one.
+    for one of stl, dreg and score with another family of q than the diagonal one, or with two stochastic layers.
     """
     if objective not in OBJECTIVES:
         raise InputError(f"objective: got {objective!r}, expected one of {', '.join(OBJECTIVES)}")
     check_objective(arch.posterior, objective)
+    check_layers(arch.top_latent, objective)
     samples = len(eps) // len(x)
     if objective == "score" and samples < 2:
         raise InputError("samples: got 1, expected at least 2: score's baseline is the mean of the other samples")
     terms, passed = elbo_forward(ops, arch, parameters, x, eps)
     if objective in ("elbo", "score"):
         return terms, (objective, passed, eps, np.full_like(passed.loglik, 1 / samples), beta)
-    log_ratio = standard_normal_log_prob(passed.z) - posterior_log_prob(passed.logvar, eps)
+    log_prior = standard_normal_log_prob(passed.z) if passed.log_prior is None else passed.log_prior
+    log_ratio = log_prior - posterior_log_prob(passed.logvar, split_noise(arch, eps)[0])
     log_ratio = log_ratio if passed.log_det is None else log_ratio + passed.log_det
     bound, weights = ops.log_mean_exp_weights((passed.loglik + beta * log_ratio).reshape(-1, len(x)))
     return replace(terms, bound=bound), (objective, passed, eps, weights.reshape(-1), beta)
@@ -77,8 +89,10 @@ def objective_backward(ops: ModuleType, arch: Architecture, cache: Any, gradient
     if objective == "score":
         dmu, dlogvar = _score_backward(ops, passed, eps, beta)
     else:
-        pull = passed.z if objective == "iwae" else passed.z - _over_sigma(eps, passed.logvar)
-        dz = dz + beta * share[:, None] * pull
+        if objective == "iwae":
+            dz = dz + prior_backward(ops, arch, -beta * share, passed, gradients)
+        else:
+            dz = dz + beta * share[:, None] * (passed.z - _over_sigma(eps, passed.logvar))
         if objective == "dreg":
             dz = dz * (1 - beta + beta * weights)[:, None]
         dout_of_draw = (dz, np.zeros_like(passed.kl), -beta * share)

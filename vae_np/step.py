@@ -86,7 +86,7 @@ def gradient_step(
     every, sample = noise.every_sample(rows, np.arange(samples))
     eps = ops.philox_normal(
         every,
-        arch.latent,
+        arch.noise_columns,
         seed=seed,
         stream=noise.EPS,
         step=state.step,

@@ -563,8 +563,8 @@ _OBJECTIVE = (
         "the sampled KL without log p(z)",
         edit(
             "elbo:posterior_elbo_forward",
-            "posterior_log_prob(logvar, eps) - standard_normal_log_prob(z)",
-            "posterior_log_prob(logvar, eps)",
+            "posterior_log_prob(logvar, lower) - log_prior",
+            "posterior_log_prob(logvar, lower)",
         ),
         (26,),
     ),
@@ -598,7 +598,7 @@ _OBJECTIVE = (
     ),
     Mistake(
         "a weight without q: p(x, z) alone",
-        edit("evaluation.importance:log_weights", "- posterior_log_prob(logvar, eps)", ""),
+        edit("evaluation.importance:log_weights", "- posterior_log_prob(logvar, lower)", ""),
         (30,),
     ),
     Mistake(

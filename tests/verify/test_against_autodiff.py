@@ -49,7 +49,8 @@ def models() -> list[Any]:
     for library, (arch, what) in itertools.product(against_autodiff.LIBRARIES, every):
         first = arch is against_autodiff.ARCHITECTURES[0] and what == catalogue.LOSSES[0]
         marks = [pytest.mark.slow] if library == "jax" and not first else []
-        name = f"{library}-{arch.activation}-{arch.likelihood}-{arch.posterior}-{what}"
+        layers_of = "" if arch.top_latent is None else "-two-layers"
+        name = f"{library}-{arch.activation}-{arch.likelihood}-{arch.posterior}{layers_of}-{what}"
         found.append(pytest.param(library, arch, what, id=name, marks=marks))
     return found
 

@@ -21,7 +21,9 @@ def describe_values(values: data.Values, span: data.Span | None, settings: Confi
 
 
 def describe_posterior(arch: Architecture) -> str:
-    """`, q iaf of 2 steps`, to stand behind the likelihood; nothing for a diagonal normal."""
+    """`, q iaf of 2 steps`, or the two layers, to stand behind the likelihood; nothing for a diagonal normal."""
+    if arch.top_latent is not None:
+        return f", stochastic layers of {arch.latent} and {arch.top_latent}"
     if arch.posterior == "diagonal":
         return ""
     return f", q {arch.posterior}" + (f" of {arch.flow_steps} steps" if arch.flow_steps else "")

@@ -27,6 +27,9 @@ from vae_np.optim import STAGES, stage_of, staged_epochs
 from vae_np.posteriors import check_objective
 from vae_np.posteriors import settings as flow_settings
 from vae_np.precision import FULL
+from vae_np.two_layers import check_combination
+from vae_np.two_layers import check_objective as check_layers
+from vae_np.two_layers import settings as top_widths
 
 
 def _option(default: Any, kind: Kind, metavar: str, text: str) -> Any:
@@ -122,6 +125,19 @@ class Config:
     flow_steps: int | None = _option(None, Integer(1), "N", "Steps of a flow; by default 4 planar or 2 iaf ones.")
     flow_hidden: int | None = _option(
         None, Integer(1), "N", "Hidden units of each iaf step, and the width of its context; by default 64."
+    )
+    top_latent: int | None = _option(
+        None,
+        Integer(1),
+        "N",
+        "Latent dimensions of a second stochastic layer above z, whose KL is sampled; by default there is none.",
+    )
+    top_hidden: tuple[int, ...] | None = _option(
+        None,
+        Sizes("sizes >= 1, such as 100 or 100,100"),
+        "N[,N...]",
+        "Sizes of the hidden layers from z to the second stochastic layer, and in reverse on the way down; by default "
+        "those of hidden.",
     )
     likelihood: choices.Likelihood = _option(
         "bernoulli",
@@ -241,7 +257,7 @@ class Config:
             )
 
     def _check_posterior(self) -> None:
-        """Families that do not go with the rest, and a flow's own numbers in place of None."""
+        """Families and layers that do not go with the rest, and their own numbers in place of None."""
         if self.inference == "local" and self.posterior != "diagonal":
             raise ConfigError(
                 f"posterior: got {self.posterior!r} with inference 'local', expected 'diagonal': without an encoder "
@@ -249,11 +265,15 @@ class Config:
             )
         try:
             check_objective(self.posterior, self.objective)
+            check_layers(self.top_latent, self.objective)
+            check_combination(self.top_latent, self.posterior, self.inference)
+            top_hidden = top_widths(self.top_latent, self.top_hidden, self.hidden)
             steps, hidden = flow_settings(self.posterior, self.flow_steps, self.flow_hidden)
         except InputError as error:
             raise ConfigError(str(error)) from None
         object.__setattr__(self, "flow_steps", steps)
         object.__setattr__(self, "flow_hidden", hidden)
+        object.__setattr__(self, "top_hidden", top_hidden)
 
     def _check_blocks(self) -> None:
         if self.batch_size % self.gradient_blocks:

@@ -32,6 +32,8 @@ def write_onnx(
         raise InputError(f"onnx: got a model with inference {arch.inference!r}, expected one that has an encoder")
     if arch.posterior != "diagonal":
         raise InputError(f"onnx: got a model with posterior {arch.posterior!r}, expected 'diagonal'")
+    if arch.top_latent is not None:
+        raise InputError(f"onnx: got a model with top_latent {arch.top_latent}, expected one stochastic layer")
     if opset < OLDEST:
         raise InputError(f"opset: got {opset}, expected {OLDEST} or more")
     try:

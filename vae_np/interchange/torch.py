@@ -22,6 +22,8 @@ def to_module(arch: Architecture, parameters: Mapping[str, Array]) -> Any:
         raise InputError(f"torch: got a model with inference {arch.inference!r}, expected one that has an encoder")
     if arch.posterior != "diagonal":
         raise InputError(f"torch: got a model with posterior {arch.posterior!r}, expected 'diagonal'")
+    if arch.top_latent is not None:
+        raise InputError(f"torch: got a model with top_latent {arch.top_latent}, expected one stochastic layer")
     try:
         import torch
     except ImportError:

@@ -71,6 +71,8 @@ def architecture(config: Config, features: int) -> Architecture:
         posterior=config.posterior,
         flow_steps=config.flow_steps,
         flow_hidden=config.flow_hidden,
+        top_latent=config.top_latent,
+        top_hidden=config.top_hidden,
     )
     widths = {name: max(getattr(arch, name) or (0,)) for name in ("hidden", "decoder_hidden")}
     largest = "latent" if arch.latent >= max(widths.values()) else max(widths, key=widths.__getitem__)

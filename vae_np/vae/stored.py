@@ -77,6 +77,7 @@ class Stored(Base):
             **arch.as_dict(),
             "hidden": arch.hidden,
             "decoder_hidden": arch.decoder_hidden,
+            "top_hidden": arch.top_hidden,
             "dtype": str(weights.parameters["decoder.out.bias"].dtype),
             "backend": backend,
             "seed": config.seed if seed is None else noise.seed_of(seed),

@@ -24,6 +24,7 @@ from vae_np.model import (
 )
 from vae_np.objectives import objective_backward, objective_forward
 from vae_np.posteriors import Family
+from vae_np.two_layers import UpperLayer
 
 ACTIVATIONS: tuple[Activation, ...] = ("tanh", "softplus", "relu")
 _B, _D, _K, _H, _S = 3, 7, 2, 5, 2
@@ -35,6 +36,11 @@ RICH = tuple(
     Architecture(_D, 3, (_H,), "tanh", "bernoulli", posterior=name, flow_hidden=_H if name == "iaf" else None)
     for name in POSTERIORS
     if name != "diagonal"
+)
+# Two stochastic layers, of different widths so that none can stand for another.
+TWO_LAYERS = (
+    Architecture(_D, 3, (_H,), "tanh", "bernoulli", top_latent=2, top_hidden=(4,)),
+    Architecture(_D, 2, (_H, 4), "softplus", "normal-diagonal", 0.7, top_latent=3, top_hidden=()),
 )
 
 
@@ -246,6 +252,47 @@ def posterior_pairs(backend: ModuleType, seed: int) -> Iterator[Pair]:
         )
 
 
+def layer_above_pairs(backend: ModuleType, seed: int) -> Iterator[Pair]:
+    """What the layer above z adds, composed of what `backend` has: log p(z) by a draw of z₂, and z of normals."""
+    rng = np.random.default_rng(seed)
+    for arch in TWO_LAYERS:
+        upper = arch.upper
+        assert upper is not None
+        tensors = {name: 0.6 * rng.standard_normal(shape) for name, shape in upper.shapes().items()}
+        z, eps = rng.standard_normal((_S * _B, arch.latent)), rng.standard_normal((_S * _B, arch.top_latent or 0))
+        yield Pair(
+            f"log p(z) by the layer above, {arch.activation}",
+            partial(_log_prior_forward, backend, upper, tuple(tensors)),
+            partial(_log_prior_backward, backend, upper, tuple(tensors)),
+            (z, *tensors.values(), eps),
+            ("z", *tensors, "eps"),
+            ("z", *tensors),
+        )
+        yield Pair(
+            f"z by the layer above, {arch.activation}",
+            lambda normals, upper=upper, tensors=tensors: upper.draw_forward(backend, tensors, normals),
+            partial(upper.draw_backward, backend),
+            (np.hstack([z, eps]),),
+            ("normals",),
+            ("normals",),
+        )
+
+
+def _log_prior_forward(backend: ModuleType, upper: UpperLayer, names: tuple[str, ...], *inputs: Array) -> Any:
+    z, *tensors, eps = inputs
+    log_prior, cache = upper.log_prior_forward(backend, dict(zip(names, tensors, strict=True)), z, eps)
+    return log_prior, (cache, tensors)
+
+
+def _log_prior_backward(
+    backend: ModuleType, upper: UpperLayer, names: tuple[str, ...], dlog_prior: Array, cache: Any
+) -> tuple[Array, ...]:
+    of_prior, tensors = cache
+    gradients = {name: np.zeros_like(tensor) for name, tensor in zip(names, tensors, strict=True)}
+    dz = upper.log_prior_backward(backend, dlog_prior, of_prior, gradients)
+    return dz, *gradients.values()
+
+
 def _draw_forward(backend: ModuleType, family: Family, names: tuple[str, ...], *inputs: Array) -> Any:
     *tensors, eps = inputs
     split = len(tensors) - len(names)
@@ -268,7 +315,9 @@ def _draw_backward(
 
 
 def losses_of(arch: Architecture) -> tuple[str, ...]:
-    """Those of LOSSES that the architecture's family of q has."""
+    """Those of LOSSES that the architecture's family of q, or its layers, have."""
+    if arch.top_latent is not None:
+        return "joint", "iwae"
     if arch.posterior == "diagonal":
         return LOSSES
     return ("analytic", "joint", "iwae") if arch.family.analytic else ("joint", "iwae")
@@ -286,7 +335,7 @@ def models(backend: ModuleType, seed: int, *, full: bool) -> Iterator[Scalar]:
                 if full or (activation == "tanh" and likelihood in ("bernoulli", "normal-diagonal")):
                     for objective in LOSSES[len(FORMS) :]:
                         yield objective_loss(backend, arch, objective, seed)
-    for arch in RICH:
+    for arch in (*RICH, *TWO_LAYERS):
         for what in losses_of(arch):
             yield loss_of(backend, arch, what, seed)
 
@@ -402,7 +451,7 @@ def samples_of(what: str) -> int:
 
 
 def example(arch: Architecture, seed: int, samples: int = _S) -> tuple[Array, Array]:
-    """Random data that suit the likelihood, x (B, D), and noise eps (S·B, K)."""
+    """Random data that suit the likelihood, x (B, D), and noise eps (S·B, K) of all latents."""
     rng = np.random.default_rng(seed)
     if arch.likelihood == "bernoulli":
         x: Array = rng.integers(0, 2, (_B, arch.features)).astype(np.uint8)
@@ -410,4 +459,4 @@ def example(arch: Architecture, seed: int, samples: int = _S) -> tuple[Array, Ar
         x = rng.random((_B, arch.features))
     else:
         x = rng.standard_normal((_B, arch.features))
-    return x, rng.standard_normal((samples * _B, arch.latent))
+    return x, rng.standard_normal((samples * _B, arch.noise_columns))
