@@ -62,6 +62,8 @@ def unsupported(
         return f"nothing is fused for likelihood {arch.likelihood}"
     if arch.inference != "amortized":
         return f"nothing is fused for inference {arch.inference}"
+    if arch.top_latent is not None:
+        return "nothing is fused for two stochastic layers"
     if not (arch.hidden and arch.decoder_widths):
         return "nothing is fused without a hidden layer"
     if most_latents is not None and arch.latent > most_latents:

@@ -74,8 +74,6 @@ class Backend:
             return f"{self.name} has nothing fused"
         if arch.posterior != "diagonal":
             return f"nothing is fused for posterior {arch.posterior}"
-        if arch.top_latent is not None:
-            return "nothing is fused for two stochastic layers"
         why: str | None = self.ops.unsupported(arch)
         return why
 
