@@ -86,6 +86,11 @@ class Backend:
             return "nothing is fused for the ELBO of several samples"
         return why
 
+    def unfused_evaluation(self, arch: Architecture) -> str | None:
+        """Why the log weights of an evaluation are composed; None if they are fused."""
+        why = self.unfused(arch)
+        return "no evaluation is fused for two stochastic layers" if why is None and arch.top_latent is not None else why
+
     def check_precision(
         self, precision: str, arch: Architecture | None = None, objective: str = "elbo", samples: int = 1
     ) -> None:
@@ -111,8 +116,8 @@ class Backend:
         return None if precision == FULL else str(self.ops.precision_line(precision))
 
     def describe(self, what: str, arch: Architecture, objective: str = "elbo", samples: int = 1) -> str:
-        """`fused steps` or `composed steps (reason)`, for what = steps; no reason where nothing is ever fused."""
-        why = self.unfused_step(arch, objective, samples)
+        """`fused steps` or `composed steps (reason)`, for what = steps or evaluation; no reason where nothing is fused."""
+        why = self.unfused_step(arch, objective, samples) if what == "steps" else self.unfused_evaluation(arch)
         if why is None:
             return f"fused {what}"
         return f"composed {what} ({why})" if hasattr(self.ops, "unsupported") else f"composed {what}"
@@ -144,7 +149,7 @@ class Backend:
 
     def fused_log_weights(self, arch: Architecture) -> Callable[..., Array] | None:
         """(ops, arch, parameters, x, rows, *, samples, seed) → log w (S, B); None where that is composed. [D34]"""
-        return None if self.unfused(arch) is not None else self.ops.log_weights
+        return None if self.unfused_evaluation(arch) is not None else self.ops.log_weights
 
     def warmup(self, arch: Architecture, dtype: Any, precision: str = FULL, **parts: bool) -> float:
         """Compile ahead what a model's `step` and `evaluation` call (both by default); return the seconds it took."""

@@ -303,7 +303,7 @@ def test_encoder_and_decoder_start_as_with_one_layer() -> None:
         assert (both[name] == view).all()
 
 
-def test_backends_agree_and_say_that_they_compose() -> None:
+def test_backends_agree_where_they_compose() -> None:
     p = make_problem(architecture(), batch=3, samples=2)
     ours, cache = passed(p, "iwae", p.parameters, 1.0)
     expected = p.parameters.zeros_like()
@@ -315,8 +315,6 @@ def test_backends_agree_and_say_that_they_compose() -> None:
         assert error(theirs.bound, ours.bound) < 1e-12
         for tensor in expected:
             assert error(gradients[tensor], expected[tensor]) < 1e-12, tensor
-        why = "numpy has nothing fused" if name == "numpy" else "nothing is fused for two stochastic layers"
-        assert backend.unfused(p.arch) == why
         assert backend.fused_log_weights(p.arch) is None
 
 

@@ -52,10 +52,10 @@ def test_every_command_takes_such_a_run(tmp_path: Path) -> None:
     assert {"kl.png", "samples-n4-seed0.png", "reconstructions-n4-seed0.png", "interpolations.png"} <= written
 
 
-def test_the_dry_run_and_info_say_that_nothing_is_fused() -> None:
-    said = good("train", *SMALL, "--dry-run", "--backend", "numba").out
-    assert "composed steps (nothing is fused for two stochastic layers)" in said
-    assert "one stochastic layer in the table; two: composed everywhere" in good("info").out
+def test_the_dry_run_and_info_say_what_is_fused() -> None:
+    assert "fused steps" in good("train", *SMALL, "--dry-run", "--backend", "numba").out
+    said = good("info").out
+    assert "one stochastic layer in the table; two: as in the table with numba, composed with numpy and cupy" in said
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_dry_run_and_info_say_that_nothing_is_fused() -> None:
         (["--posterior", "full"], "top_latent: got 2 with posterior 'full', expected posterior 'diagonal'"),
         (["--inference", "local"], "top_latent: got 2 with inference 'local', expected inference 'amortized'"),
         (["--top-latent", "none"], "top_hidden: got 7 without top_latent, expected both"),
-        (["--precision", "bf16", "--backend", "numba"], "precision: got 'bf16', but"),
+        (["--precision", "bf16", "--backend", "numpy"], "precision: got 'bf16', but"),
     ],
 )
 def test_what_does_not_combine_is_one_line(words: list[object], says: str, tmp_path: Path) -> None:

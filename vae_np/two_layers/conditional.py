@@ -11,8 +11,6 @@ from typing import Any
 from vae_np import layers
 from vae_np._types import Array
 
-_HEADS = ("mu", "logvar")
-
 
 @dataclass(frozen=True)
 class ConditionalNormal:
@@ -24,13 +22,17 @@ class ConditionalNormal:
     outputs: int
     activation: str
 
+    def layers(self) -> list[str]:
+        """The names of all layers, in the order in which they are computed, the two heads last."""
+        hidden = [f"{self.name}.hidden.{index}" for index in range(len(self.hidden))]
+        return [*hidden, f"{self.name}.mu", f"{self.name}.logvar"]
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor, in buffer order; weights are (in, out)."""
         widths = (self.inputs, *self.hidden)
-        sizes = {f"{self.name}.hidden.{index}": pair for index, pair in enumerate(pairwise(widths))}
-        sizes |= {f"{self.name}.{head}": (widths[-1], self.outputs) for head in _HEADS}
+        sizes = [*pairwise(widths), (widths[-1], self.outputs), (widths[-1], self.outputs)]
         shapes: dict[str, tuple[int, ...]] = {}
-        for name, (inputs, outputs) in sizes.items():
+        for name, (inputs, outputs) in zip(self.layers(), sizes, strict=True):
             shapes |= {f"{name}.weight": (inputs, outputs), f"{name}.bias": (outputs,)}
         return shapes
 
