@@ -55,7 +55,7 @@ _CALLS = {
     "weigh_samples": LIKELIHOOD, "weigh_rows": LIKELIHOOD,
     "adam_range": ADAM,
     "fill_normals": NOISE, "sample_row": NOISE, "kl_terms": NOISE, "backward_row": NOISE,
-    "log_ratio_row": NOISE, "density_row": NOISE, "copy_entries": NOISE,
+    "log_ratio_row": NOISE, "density_row": NOISE,
     "complete": WAITING,
 }  # fmt: skip
 _AROUND = ("forward_rows", "update_unit")

@@ -466,8 +466,8 @@ def test_a_config_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError) as unknown:
         config.load("kingma")
     assert str(unknown.value) == (
-        "config: got 'kingma', expected a .toml file or one of burda2015-iwae5, burda2015-iwae50, burda2015-vae, "
-        "kingma2014, pytorch-example "
+        "config: got 'kingma', expected a .toml file or one of burda2015-iwae5, burda2015-iwae50, "
+        "burda2015-two-layers-iwae5, burda2015-two-layers-vae, burda2015-vae, kingma2014, pytorch-example "
         "(did you mean 'kingma2014'?)"
     )
     (tmp_path / "folder.toml").mkdir()
@@ -479,6 +479,8 @@ def test_shipped_configs() -> None:
     assert config.shipped() == (
         "burda2015-iwae5",
         "burda2015-iwae50",
+        "burda2015-two-layers-iwae5",
+        "burda2015-two-layers-vae",
         "burda2015-vae",
         "kingma2014",
         "pytorch-example",
@@ -511,6 +513,9 @@ def test_shipped_configs() -> None:
     for samples in (5, 50):
         expected = dataclasses.replace(burda, objective="iwae", samples=samples)
         assert config.load(f"burda2015-iwae{samples}") == expected
+    layers = dataclasses.replace(burda, latent=100, top_latent=50, top_hidden=(100, 100))
+    assert config.load("burda2015-two-layers-vae") == layers
+    assert config.load("burda2015-two-layers-iwae5") == dataclasses.replace(layers, objective="iwae", samples=5)
 
 
 def test_settings_that_do_not_go_together() -> None:
