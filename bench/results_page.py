@@ -18,7 +18,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RESULTS = ROOT / "docs" / "results.md", ROOT / "bench" / "results"
-# −log p(x) in nats on MNIST binarised at random, from Burda, Grosse and Salakhutdinov 2015, one and two stochastic layers.
+# −log p(x) in nats on MNIST binarised at random, from Burda, Grosse and Salakhutdinov 2015, one stochastic layer and
+# two.
 PAPER = {
     "burda2015-vae": 86.76,
     "burda2015-iwae5": 85.54,

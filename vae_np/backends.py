@@ -89,7 +89,9 @@ class Backend:
     def unfused_evaluation(self, arch: Architecture) -> str | None:
         """Why the log weights of an evaluation are composed; None if they are fused."""
         why = self.unfused(arch)
-        return "no evaluation is fused for two stochastic layers" if why is None and arch.top_latent is not None else why
+        if why is None and arch.top_latent is not None:
+            return "no evaluation is fused for two stochastic layers"
+        return why
 
     def check_precision(
         self, precision: str, arch: Architecture | None = None, objective: str = "elbo", samples: int = 1
@@ -116,7 +118,7 @@ class Backend:
         return None if precision == FULL else str(self.ops.precision_line(precision))
 
     def describe(self, what: str, arch: Architecture, objective: str = "elbo", samples: int = 1) -> str:
-        """`fused steps` or `composed steps (reason)`, for what = steps or evaluation; no reason where nothing is fused."""
+        """`fused steps` or `composed steps (reason)`, for what = steps or evaluation; no reason where none ever is."""
         why = self.unfused_step(arch, objective, samples) if what == "steps" else self.unfused_evaluation(arch)
         if why is None:
             return f"fused {what}"

@@ -147,8 +147,8 @@ def posterior_elbo_forward(
         raise InputError(f"form: got {form!r}, expected one of {', '.join(FORMS)}")
     if form == "analytic" and arch.top_latent is not None:
         raise InputError(
-            f"form: got 'analytic' with top_latent {arch.top_latent}, expected 'joint': the KL of two stochastic layers "
-            "has no closed form"
+            f"form: got 'analytic' with top_latent {arch.top_latent}, expected 'joint': two stochastic layers have "
+            "no KL in closed form"
         )
     if form == "analytic" and not family.analytic:
         raise InputError(

@@ -81,10 +81,10 @@ def _target() -> None:
     np.testing.assert_allclose((gradient * along).sum(axis=1), slope, rtol=1e-6)
 
 
-WEIGHTS, MEAN = Check("weights of an exact q of two layers", "exact", _weights), Check(
-    "mean weight of two layers", "exact", _mean_weight
-)
-DRAWS, TARGET = Check("moments of z₁", "statistics", _draws), Check("gradient of annealed chains in both layers", "gradient", _target)
+WEIGHTS = Check("weights of an exact q of two layers", "exact", _weights)
+MEAN = Check("mean weight of two layers", "exact", _mean_weight)
+DRAWS = Check("moments of z₁", "statistics", _draws)
+TARGET = Check("gradient of annealed chains in both layers", "gradient", _target)
 PRIOR, DRAW = _pair("log p(z) by the layer above"), _pair("z by the layer above")
 _FORWARD, _BACKWARD = "upper:UpperLayer.log_prior_forward", "upper:UpperLayer.log_prior_backward"
 
@@ -107,18 +107,20 @@ MUTANTS = (
         "z₂ drawn with exp(logvar) as its deviation, backward pass and all",
         (
             Edit(f"two_layers.{_FORWARD}", "normal_sample(mu, logvar, eps)", "mu + np.exp(logvar) * eps"),
-            Edit(f"two_layers.{_BACKWARD}", "0.5 * (dtop * eps * np.exp(0.5 * logvar) + upstream)",
-                 "dtop * eps * np.exp(logvar) + 0.5 * upstream"),
+            Edit(
+                f"two_layers.{_BACKWARD}",
+                "0.5 * (dtop * eps * np.exp(0.5 * logvar) + upstream)",
+                "dtop * eps * np.exp(logvar) + 0.5 * upstream",
+            ),
         ),
         (WEIGHTS, MEAN),
         PRIOR,
-    ),  # fmt: skip
+    ),
     Mutant(
         "p(z₁|z₂) taken with variance one",
-        (Edit(f"two_layers.{_FORWARD}", "normal_log_prob_forward(z, mean, spread)",
-              "normal_log_prob_forward(z, mean, 0 * spread)"),),
+        (Edit(f"two_layers.{_FORWARD}", "_forward(z, mean, spread)", "_forward(z, mean, 0 * spread)"),),
         (WEIGHTS,),
-    ),  # fmt: skip
+    ),
     _one(
         "the prior of z₂ forgotten on the way back",
         _BACKWARD,
@@ -139,11 +141,16 @@ MUTANTS = (
     ),
     Mutant(
         "a head's gradient in the other head's place",
-        (Edit("two_layers.conditional:ConditionalNormal.backward", '"mu": of_mu, "logvar": of_logvar',
-              '"mu": of_logvar, "logvar": of_mu'),),
+        (
+            Edit(
+                "two_layers.conditional:ConditionalNormal.backward",
+                '"mu": of_mu, "logvar": of_logvar',
+                '"mu": of_logvar, "logvar": of_mu',
+            ),
+        ),
         (_model("joint"),),
         _model("joint"),
-    ),  # fmt: skip
+    ),
     Mutant(
         "z₁ drawn with exp(logvar) as its deviation",
         (Edit("two_layers.upper:UpperLayer.draw_forward", "np.exp(0.5 * logvar) * lower", "np.exp(logvar) * lower"),),

@@ -6,10 +6,10 @@ Budget: about 4 s.
 from __future__ import annotations
 
 import numpy as np
+from study_mistakes import record
 
 from study import notebook
 from study.prose import readable, says
-from study_mistakes import record
 from vae_np.study import chapter16_two_stochastic_layers as chapter
 from vae_np.study import run_chapter
 

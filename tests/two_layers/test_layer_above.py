@@ -46,7 +46,9 @@ def passed(p: Problem, what: str, values: Any, beta: float) -> Any:
 
 def near(normal: LinearNormal, scale: float) -> LinearNormal:
     """Another normal than the best."""
-    return LinearNormal(normal.weight * (1 + 0.2 * scale), normal.bias + 0.1 * scale, normal.variances * (1 - 0.3 * scale))
+    return LinearNormal(
+        normal.weight * (1 + 0.2 * scale), normal.bias + 0.1 * scale, normal.variances * (1 - 0.3 * scale)
+    )
 
 
 # --- Gradients --------------------------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ def test_the_terms_are_those_of_four_densities() -> None:
 
 
 def above_one() -> tuple[Model, Any]:
-    """One latent in each layer, below it a decoder of three pixels, with weights large enough for p(z₁) to be curved."""
+    """One latent in each layer, a decoder of three pixels, and weights large enough for p(z₁) to be curved."""
     p = make_problem(architecture(latent=1, features=3, top_latent=1, top_hidden=(5,)), batch=1, seed=3)
     for name, view in p.parameters.items():
         if name.startswith("top.decoder"):
@@ -155,7 +157,7 @@ def test_p_of_x_sums_to_one_over_all_x() -> None:
     cell = stats.norm.pdf(eps).prod(axis=1) * (axis[1] - axis[0]) ** 2
     total = 0.0
     for row in x:
-        terms, cache = objective_forward(ops, model.arch, model.parameters, row[None], eps, objective="iwae")
+        _, cache = objective_forward(ops, model.arch, model.parameters, row[None], eps, objective="iwae")
         weight = np.exp(cache[1].loglik + cache[1].log_prior) / np.exp(
             -0.5 * (eps[:, 0] ** 2 + cache[1].logvar[0, 0] + np.log(2 * np.pi))
         )
@@ -167,7 +169,9 @@ def test_draws_have_the_density() -> None:
     model, _ = above_one()
     z, axis = np.linspace(-30, 30, 6001), 30 / 3000
     cumulative = np.cumsum(prior_density(model, z)) * axis
-    vae = VAE(3, hidden=(4,), latent=1, activation="tanh", top_latent=1, top_hidden=(5,), dtype="float64", backend="numpy")
+    vae = VAE(
+        3, hidden=(4,), latent=1, activation="tanh", top_latent=1, top_hidden=(5,), dtype="float64", backend="numpy"
+    )
     vae.parameters.assign(model.parameters)
     found = stats.kstest(vae.prior(4000, seed=1)[:, 0], lambda v: np.interp(v, z + axis / 2, cumulative))
     assert found.pvalue > 1e-3
@@ -297,7 +301,8 @@ def test_a_layer_above_that_does_nothing_leaves_the_one_layer_model() -> None:
 
 
 def test_encoder_and_decoder_start_as_with_one_layer() -> None:
-    both, one = (initialise(architecture(**changes), seed=3) for changes in ({}, {"top_latent": None, "top_hidden": None}))
+    plain = {"top_latent": None, "top_hidden": None}
+    both, one = (initialise(architecture(**changes), seed=3) for changes in ({}, plain))
     assert list(both)[: len(one)] == list(one)
     for name, view in one.items():
         assert (both[name] == view).all()
@@ -325,9 +330,9 @@ def test_backends_agree_where_they_compose() -> None:
     ("settings", "says"),
     [
         ({"top_hidden": (3,)}, "top_hidden: got 3 without top_latent, expected both"),
-        ({"top_latent": 2, "posterior": "full"}, "top_latent: got 2 with posterior 'full', expected posterior 'diagonal'"),
-        ({"top_latent": 2, "posterior": "iaf"}, "top_latent: got 2 with posterior 'iaf', expected posterior 'diagonal'"),
-        ({"top_latent": 2, "inference": "local"}, "top_latent: got 2 with inference 'local', expected inference 'amort"),
+        ({"top_latent": 2, "posterior": "full"}, "top_latent: got 2 with posterior 'full', expected posterior 'diagon"),
+        ({"top_latent": 2, "posterior": "iaf"}, "top_latent: got 2 with posterior 'iaf', expected posterior 'diagona"),
+        ({"top_latent": 2, "inference": "local"}, "top_latent: got 2 with inference 'local', expected inference 'a"),
         ({"top_latent": 0}, "top_latent: got 0, expected a whole number"),
     ],
 )

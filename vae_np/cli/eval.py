@@ -279,8 +279,8 @@ def introduce(output: Output, evaluation: Evaluation, shortened: str | None, dat
 class Result:
     """What was computed: per example the ELBO's terms, its surgery and log p(x); per latent the KL and its activity.
 
-    The surgery takes a mixture of diagonal normals: there is none of another family, nor of two stochastic layers. Their
-    latents are those of the lower one, then those of the upper one.
+    The surgery takes a mixture of diagonal normals: there is none of another family, nor of two stochastic layers. These
+    have the latents of the lower one, then those of the upper one.
     """
 
     terms: Terms
@@ -385,8 +385,8 @@ def _of_moments(arch: Architecture) -> str:
     if arch.top_latent is not None:
         last = arch.latent + arch.top_latent - 1
         return (
-            f"note     latents 0-{arch.latent - 1} are z₁, whose KL is to p(z₁|z₂), and {arch.latent}-{last} are z₂: they "
-            "add up to the KL, but for the noise of one draw"
+            f"note     latents 0-{arch.latent - 1} are z₁, whose KL is to p(z₁|z₂), and {arch.latent}-{last} are z₂: "
+            "they add up to the KL, but for the noise of one draw"
         )
     what = "its own marginal" if arch.family.analytic else f"a normal with the moments of {held_out.MOMENT_DRAWS} draws"
     return f"note     q is {arch.posterior}: the KL of a latent is that of {what}, and they do not add up to the KL"

@@ -45,8 +45,8 @@ def check_combination(top_latent: int | None, posterior: str, inference: str) ->
     for name, value, expected in (("posterior", posterior, "diagonal"), ("inference", inference, "amortized")):
         if value != expected:
             raise InputError(
-                f"top_latent: got {top_latent} with {name} {value!r}, expected {name} {expected!r}: with two stochastic "
-                "layers q(z₁|x) is an encoder's diagonal normal"
+                f"top_latent: got {top_latent} with {name} {value!r}, expected {name} {expected!r}: with two "
+                "stochastic layers q(z₁|x) is an encoder's diagonal normal"
             )
 
 

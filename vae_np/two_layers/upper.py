@@ -1,4 +1,4 @@
-"""The layer above z₁: an estimate of log p(z₁) by a draw of z₂, and z₁ as a function of standard normals. [D59] [D60]"""
+"""The layer above z₁: an estimate of log p(z₁) by a draw of z₂, and z₁ made of standard normals. [D59] [D60]"""
 
 from __future__ import annotations
 

@@ -105,8 +105,8 @@ class Exact:
         vae = self._vae
         if vae.arch.top_latent is not None:
             raise InputError(
-                f"exact: got a model with top_latent {vae.arch.top_latent}, expected one stochastic layer: its prior is "
-                "N(0, I); log_likelihood and bidirectional of the model estimate log p(x)"
+                f"exact: got a model with top_latent {vae.arch.top_latent}, expected one stochastic layer; "
+                "log_likelihood and bidirectional of the model estimate log p(x)"
             )
         if vae.arch.latent > 2:
             raise InputError(

@@ -69,12 +69,12 @@ class Inference(Base):
 
     @as_usual
     def prior(self, n: int, seed: noise.Seed = 0) -> Array:
-        """The n draws z ~ p(z) that `sample` decodes, (n, K): exact samples of p(z|x) for the x it returns. [D49] [D60]"""
+        """The n draws z ~ p(z) that `sample` decodes, (n, K): exact samples of p(z|x) for the x it returns. [D49]"""
         return self.lifted(self._prior_normals(n, noise.seed_of(seed)))
 
     @as_usual
     def lifted(self, normals: ArrayLike) -> Array:
-        """z (n, K) of standard normals: themselves, or with two layers what (n, K₁ + K₂) of them draw of p(z₁). [D60]"""
+        """z (n, K) of standard normals: themselves, or with two layers, (n, K₁ + K₂), a draw of p(z₁). [D60]"""
         normals = np.asarray(normals, dtype=self.parameters.dtype)
         return prior_draw_forward(*self.model, normals)[0]
 
@@ -92,7 +92,7 @@ class Inference(Base):
 
     @as_usual
     def simulated(self, n: int, seed: noise.Seed = 0) -> tuple[held_out.Examples, Array]:
-        """`sample(n, seed)` as examples to evaluate, and the normals (n, K) that each was made of: z itself. [D49] [D60]"""
+        """`sample(n, seed)` as examples to evaluate, and the normals that each was made of, z (n, K). [D49] [D60]"""
         seed = noise.seed_of(seed)
         # A normal's draws of grey are not confined to [0, 1].
         values = self.values if self.values.kind == "real" else data.REAL

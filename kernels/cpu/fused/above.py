@@ -22,7 +22,7 @@ def density_row(
     logvar: Array, at_logvar: int, eps: Array, at_eps: int,
     dmean: Array, at_dmean: int, dspread: Array, at_dspread: int, count: int, terms: Array, at: int,
 ) -> Any:  # fmt: skip
-    """log p(z₁|z₂) − log q(z₁|x) of one row, in float64, and the derivatives of the first in mean and spread. [D5] [D30]
+    """log p(z₁|z₂) − log q(z₁|x) of one row, in float64, and the first's derivatives in mean and spread. [D5] [D30]
 
     With r = z₁ − mean: ½ Σ (ε² + logvar − r² exp(−spread) − spread), r exp(−spread), ½ (r² exp(−spread) − 1).
     """
@@ -93,7 +93,8 @@ def backward_above(buffers: Buffers, part: int, first: int, last: int) -> None:
         pull, at = -beta * work[plan.row_share + row], row * top
         dz, z = work[plan.top_dz + at : plan.top_dz + at + top], work[plan.top_z + at : plan.top_z + at + top]
         eps = work[plan.top_eps + at : plan.top_eps + at + top]
-        dmu, dlogvar = work[mu.dresult + at : mu.dresult + at + top], work[logvar.dresult + at : logvar.dresult + at + top]
+        dmu = work[mu.dresult + at : mu.dresult + at + top]
+        dlogvar = work[logvar.dresult + at : logvar.dresult + at + top]
         v = work[logvar.result + at : logvar.result + at + top]
         for j in range(top):
             along = dz[j] - pull * z[j]

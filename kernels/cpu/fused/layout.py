@@ -193,8 +193,8 @@ class Buffers(NamedTuple):
     work: Array
     # How many of each example's samples the backward pass takes (B,).
     kept: Array
-    # In float64: log p(x|z), then log w and w of each sample (B·S,), and scratch of the log ratio (B·K,), K the larger of
-    # two layers'.
+    # In float64: log p(x|z), then log w and w of each sample (B·S,), and scratch of the log ratio (B·K,), K the
+    # larger of two layers'.
     log_w: Array
     ratio_terms: Array
     # With two stochastic layers log p(z₁, z₂) − log q(z₁, z₂|x) of each sample (B·S,), in float64.
@@ -365,7 +365,7 @@ def _lay_out(
 
 
 def _reads(number: int, first: int, heads: int) -> bool:
-    """Whether a layer is the first one of a network between stochastic layers, or one of its heads without any hidden."""
+    """Whether a layer reads latents: the first of a network between them, or a head of one without hidden layers."""
     return number == first or (first == heads and number == first + 1)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from vae_np import noise
-from vae_np._types import Array
 
 from ..affine import activate, active_columns
 from ..engine.random_words import fill_normals
