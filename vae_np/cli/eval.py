@@ -279,8 +279,8 @@ def introduce(output: Output, evaluation: Evaluation, shortened: str | None, dat
 class Result:
     """What was computed: per example the ELBO's terms, its surgery and log p(x); per latent the KL and its activity.
 
-    The surgery takes a mixture of diagonal normals: there is none of another family, nor of two stochastic layers. These
-    have the latents of the lower one, then those of the upper one.
+    The surgery takes a mixture of diagonal normals: there is none of another family, nor of two stochastic layers. The
+    latents of two layers are those of the lower one, then those of the upper one.
     """
 
     terms: Terms
