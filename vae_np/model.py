@@ -203,8 +203,8 @@ class Architecture:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Architecture:
         """The architecture whose `as_dict` this is; raises InputError, TypeError or KeyError where it is none."""
-        named = {name: fields.get(name) for name in ("hidden", "decoder_hidden", "top_hidden")}
-        return cls(**{**fields, **{name: None if own is None else tuple(own) for name, own in named.items()}})
+        widths = {"hidden": fields["hidden"], **{n: fields.get(n) for n in ("decoder_hidden", "top_hidden")}}
+        return cls(**{**fields, **{name: None if own is None else tuple(own) for name, own in widths.items()}})
 
 
 class Parameters(Mapping[str, Array]):
