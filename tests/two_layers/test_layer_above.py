@@ -36,8 +36,8 @@ X = 1.5 * RANDOM.standard_normal((5, 4))
 
 
 def architecture(**changes: Any) -> Architecture:
-    sizes = {"activation": "tanh", "top_latent": 2, "top_hidden": (6, 5)}
-    return Architecture(5, 3, (4,), **{**sizes, **changes})
+    sizes = {"features": 5, "latent": 3, "hidden": (4,), "activation": "tanh", "top_latent": 2, "top_hidden": (6, 5)}
+    return Architecture(**{**sizes, **changes})
 
 
 def passed(p: Problem, what: str, values: Any, beta: float) -> Any:
@@ -116,11 +116,12 @@ def test_the_terms_are_those_of_four_densities() -> None:
 
 
 def above_one() -> tuple[Model, Any]:
-    """One latent in each layer, a decoder of three pixels, and weights large enough for p(z₁) to be curved."""
+    """One latent in each layer, a decoder of three pixels, a p(z₁) that is curved, and a q that is wide all over."""
     p = make_problem(architecture(latent=1, features=3, top_latent=1, top_hidden=(5,)), batch=1, seed=3)
     for name, view in p.parameters.items():
-        if name.startswith("top.decoder"):
-            view *= 2
+        view *= 2 if name.startswith("top.decoder") else 0.3
+        if "encoder.logvar.bias" in name:
+            view[...] = 3
     return Model(ops, p.arch, p.parameters), p.arch.upper
 
 
@@ -217,7 +218,7 @@ def test_the_gap_of_another_q_is_the_two_divergences_and_sampling_closes_it() ->
         assert abs(log_w.mean() - expected) < 4.5 * log_w.std() / np.sqrt(samples)
     found = importance_log_likelihood(Model(ops, arch, parameters), X, np.arange(5), samples=5000, seed=0)
     assert (np.abs(found.log_likelihood - DIAGONAL.log_prob(X)) < 4 * found.stderr).all()
-    assert (found.stderr < 0.05).all()
+    assert (found.stderr < 0.1).all()
 
 
 def test_annealed_chains_bracket_log_p() -> None:
