@@ -99,7 +99,7 @@ def test_defaults_are_the_documented_ones() -> None:
     }
     absent = (
         *("test_data", "labels", "image_shape", "values", "scale", "binarize", "validation"),
-        *("flow_steps", "flow_hidden"),
+        *("flow_steps", "flow_hidden", "top_latent", "top_hidden"),
     )
     assert [getattr(Config(), name) for name in absent] == [None] * len(absent)
 
@@ -206,6 +206,8 @@ BAD_VALUES = [
     ),
     ("flow_steps", 0, f"flow_steps: got 0, {WHOLE}, or none"),
     ("flow_hidden", 0, f"flow_hidden: got 0, {WHOLE}, or none"),
+    ("top_latent", 0, f"top_latent: got 0, {WHOLE}, or none"),
+    ("top_hidden", (100, 0), "top_hidden: got 100,0, expected sizes >= 1, such as 100 or 100,100"),
     (
         "likelihood",
         "bernouli",
@@ -290,7 +292,7 @@ def test_round_trips_are_exact(made: Config) -> None:
     typed = {}
     for option in config.options():
         value = getattr(made, option.name)
-        if option.name == "decoder_hidden" and value is None:
+        if option.name in ("decoder_hidden", "top_hidden") and value is None:
             # Left out: none stands for no layer.
             continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

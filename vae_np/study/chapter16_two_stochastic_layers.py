@@ -97,6 +97,8 @@ def curved(seed: int) -> Model:
     parameters["top.decoder.hidden.0.weight"][0, 0] = 4.0
     parameters["top.decoder.mu.weight"][0, 0] = 1.5
     parameters["top.decoder.logvar.bias"][...] = -1.4
+    # Wide enough for the rule in ε to see all of p(z₂|z₁).
+    parameters["top.encoder.logvar.bias"][...] = 1.5
     return Model(ops, arch, parameters)
 
 
