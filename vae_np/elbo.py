@@ -193,7 +193,7 @@ def posterior_elbo_backward(
     else:
         # log q − log p = ½ Σ (z² − ε² − logvar): besides the path through z, logvar has a term of its own, and mu has
         # none.
-        dz = dz + prior_backward(ops, arch, np.full_like(loglik, -beta / rows), cache, gradients)
+        dz = dz + prior_backward(ops, arch, -(beta / rows) * np.ones_like(loglik), cache, gradients)
         dout_of_draw = (dz, np.zeros_like(kl), dlog_det)
         dmu, dlogvar, *more = arch.family.draw_backward(ops, dout_of_draw, cache.reparam, gradients)
         dlogvar = dlogvar - 0.5 * beta / batch
