@@ -89,6 +89,11 @@ def file_to_write(out: str | None, default: Path, suffixes: tuple[str, ...], ove
     return target
 
 
+def prior_text(vae: VAE) -> str:
+    """How z is drawn, for a picture's title."""
+    return "z ~ N(0, I)" if vae.arch.top_latent is None else "z ~ p(z|z₂), z₂ ~ N(0, I)"
+
+
 def points_of(dataset: data.Dataset) -> Array | None:
     """The first training rows as points (n, 2) of the plane, on the data's own scale; None where they are none."""
     train = dataset.train

@@ -25,7 +25,7 @@ from vae_np.cli.describe import (
 from vae_np.cli.interrupts import INTERRUPTED, asking_to_stop
 from vae_np.cli.options import JsonFile, Quiet, Threads, runs_here, whole, with_config_options, words
 from vae_np.cli.output import Output, with_error
-from vae_np.cli.pictured import points_of, reconstruction_picture
+from vae_np.cli.pictured import points_of, prior_text, reconstruction_picture
 from vae_np.config import Config
 from vae_np.errors import (
     CheckpointError,
@@ -437,7 +437,7 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
 def draw_pictures(folder: Path, vae: VAE, examples: Examples, dataset: data.Dataset) -> None:
     """Write `samples.png`, `reconstructions.png` and `curves.png` into the run's folder."""
     samples = vae.sample(_PICTURE_SAMPLES, vae.config.seed, mean=dataset.image_shape is not None)
-    title = "Samples: E[x|z], z ~ N(0, I)" if dataset.image_shape is not None else "Samples from the model"
+    title = f"Samples: E[x|z], {prior_text(vae)}" if dataset.image_shape is not None else "Samples from the model"
     points = points_of(dataset)
     plots.save(plots.samples(samples, dataset.image_shape, title=title, data=points), folder / "samples.png")
     first = replace(examples, rows=examples.rows[:_PICTURE_EXAMPLES])
