@@ -31,7 +31,7 @@ from vae_np.objectives import OBJECTIVES
 from vae_np.storage import atomic
 from vae_np.training import trainer
 
-RUN_FILES = {"config.toml", "metrics.jsonl", checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE}
+RUN_FILES = {"config.toml", "metrics.jsonl", checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, checkpoint.TIME_FILE}
 PICTURES = set(runs.PICTURES)
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -538,7 +538,9 @@ def test_what_a_kill_at_the_start_leaves_can_be_overwritten(fatal: int) -> None:
     assert os.WTERMSIG(status) == signal.SIGKILL
     train("cut", "--overwrite")
     same_run(Path("cut"), train("whole"))
-    assert set(os.listdir("cut")) - {storage.LOCK} == {"config.toml", "metrics.jsonl", WEIGHTS, STATE}
+    assert set(os.listdir("cut")) - {storage.LOCK} == {
+        "config.toml", "metrics.jsonl", WEIGHTS, STATE, checkpoint.TIME_FILE
+    }
 
 
 # A full disk, and a folder that is gone
