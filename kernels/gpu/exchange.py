@@ -11,7 +11,6 @@ import json
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any, NoReturn
 
 import numpy as np
@@ -60,14 +59,11 @@ class DeviceExchange(Communicator):
     def __init__(self, host: Communicator) -> None:
         self._host = host
         self.rank, self.size = host.rank, host.size
+        self._library = device().nccl()
+        # Made at the first exchange, to which all processes come together.
+        self._nccl: Any = None
 
-    @cached_property
-    def _library(self) -> Any:
-        return device().nccl()
-
-    @cached_property
-    def _nccl(self) -> Any:
-        """NCCL's communicator, which all processes make together."""
+    def _begun(self) -> Any:
         own = self._library.get_unique_id().hex() if self.is_first else ""
         number = bytes.fromhex(self._host.told_by_first(own))
         with self._told("its beginning"):
@@ -98,6 +94,8 @@ class DeviceExchange(Communicator):
     def _exchange(self, send: Any, to: Sequence[slice], receive: Any, of: Sequence[slice]) -> None:
         """Queue the sendings and receivings of all as one, in which none waits for another."""
         # A wait for NCCL looks for nobody who is lost, so all meet before it, by MPI, whose waits do.
+        if self._nccl is None:
+            self._nccl = self._begun()
         nccl = self._nccl
         self._host.barrier()
         with self._told("an exchange"):

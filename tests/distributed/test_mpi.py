@@ -172,7 +172,9 @@ def test_an_interrupted_evaluation_goes_on_with_other_ranks(estimator: str, alon
 
 @pytest.mark.parametrize(("first", "second", "line"), [
     (("--out", "run"), ("--out", "run", "--lr", 0.02), r"configuration: .* has the digest \w+, but rank 0 has the "),
-    pytest.param(("--out", "run"), ("--out", "other"), "out: .* has other, but rank 0 has run;", marks=pytest.mark.slow),
+    pytest.param(
+        ("--out", "run"), ("--out", "other"), "out: .* has other, but rank 0 has run;", marks=pytest.mark.slow
+    ),
 ])  # fmt: skip
 def test_disagreeing_ranks_are_found_at_the_start(
     first: Sequence[Any], second: Sequence[Any], line: str, rows: Path, tmp_path: Path
@@ -365,7 +367,8 @@ def test_a_process_alone_imports_nothing_of_mpi(rows: Path, tmp_path: Path) -> N
     code = "import sys\nfrom vae_np.cli import app\n"
     for command in commands:
         code += f"sys.argv[1:] = {list(map(str, command))!r}\nassert app.run() == 0\n"
-    code += f"from vae_np import VAE\nVAE.load({str(run)!r}).fit(__import__('numpy').load({str(rows)!r}), epochs=1)\n"
+    code += f"import numpy as np\nfrom vae_np import VAE\nx = np.load({str(rows)!r})\n"
+    code += f"VAE.load({str(run)!r}, backend='numpy').fit(x, epochs=1, batch_size=24)\n"
     done = python(code + "assert not [name for name in sys.modules if 'mpi4py' in name or 'distributed.mpi' in name]")
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -2,7 +2,7 @@
 
 The kernels are compiled for the processor (tests/gpu/shimlib.py), the ranks are threads, and `Nccl` below stands for
 CuPy's module: that proves what is sent where and added up in which order, and nothing about devices or NCCL itself.
-Budget: about 8 s.
+Budget: about 15 s.
 """
 
 from __future__ import annotations
@@ -137,17 +137,24 @@ def bits(made: Trainer) -> list[Any]:
     return [*(array.tobytes() for array in arrays), repr(made.running), made.state.step]
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"dtype": "float64", "objective": "iwae", "samples": 3, "gradient_blocks": 4},
-], ids=["elbo", "iwae"])  # fmt: skip
-def test_any_number_of_devices_leaves_the_same_bits(changes: dict[str, Any], device: InTurns) -> None:
+IWAE = {"dtype": "float64", "objective": "iwae", "samples": 3, "gradient_blocks": 4}
+
+
+@pytest.mark.parametrize(("changes", "sizes"), [
+    ({"epochs": 1}, (3,)), ({**IWAE, "epochs": 1}, (2,)),
+    pytest.param({}, (2, 3, 4, 6), marks=pytest.mark.slow), pytest.param(IWAE, (2, 3, 4), marks=pytest.mark.slow),
+])  # fmt: skip
+def test_any_number_of_devices_leaves_the_same_bits(
+    changes: dict[str, Any], sizes: Sequence[int], device: InTurns
+) -> None:
     expected = bits(trained(**changes))
     assert device.library.made == []
-    for size in (2, 3, 4):
+    for size in sizes:
         assert all(found == expected for found in results(size, lambda them: bits(trained(them, **changes))))
-    # Each time rank 0 has drawn a number, and all have it; and nothing is queued elsewhere than the kernels are.
-    numbers = [{number for number, _ in device.library.made[first:end]} for first, end in ((0, 2), (2, 5), (5, 9))]
-    assert [len(found) for found in numbers] == [1, 1, 1]
+        # Rank 0 has drawn a number, and all have it; and nothing is queued elsewhere than the kernels are.
+        assert len({number for number, _ in device.library.made}) == 1
+        assert [rank for _, rank in sorted(device.library.made)] == list(range(size))
+        device.library.made.clear()
     assert device.library.streams == {5}
 
 
@@ -160,7 +167,7 @@ def test_they_are_the_references_within_the_kernels_tolerance(changes: dict[str,
 
 def test_what_has_no_fused_step_goes_through_the_hosts_memory(device: InTurns) -> None:
     """Adagrad's update and composed steps: the same bits, and nothing for NCCL to do."""
-    for changes in ({"optimizer": "adagrad"}, {"objective": "dreg", "samples": 2}):
+    for changes in ({"optimizer": "adagrad", "gradient_blocks": 2}, {"objective": "dreg", "gradient_blocks": 2}):
         expected = bits(trained(epochs=1, **changes))
         found = results(2, lambda them, changes=changes: bits(trained(them, epochs=1, **changes)))  # type: ignore[misc]
         assert found == [expected, expected]
@@ -183,6 +190,7 @@ def test_blocks_that_are_added_in_another_order_are_noticed(monkeypatch: pytest.
 
 
 def test_a_stop_leaves_the_whole_state_on_all_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A metrics line comes in the middle of an epoch, too.
     monkeypatch.setattr(trainer, "METRICS_STEPS", 2)
 
     def body(communicator: Communicator) -> Any:
@@ -192,11 +200,12 @@ def test_a_stop_leaves_the_whole_state_on_all_hosts(monkeypatch: pytest.MonkeyPa
             raise StopTraining
 
         vae.fit(GREY, batch_size=12, gradient_blocks=3, epochs=1, on_metrics=stop, communicator=communicator)
+        begun = vae._state.step
         vae.fit(GREY, batch_size=12, gradient_blocks=3, epochs=1, communicator=communicator)
-        return [array.tobytes() for array in (vae.parameters.flat, *vae._state.moments().values())], vae._state.step
+        return [array.tobytes() for array in (vae.parameters.flat, *vae._state.moments().values())], begun
 
     expected = body(ALONE)
-    assert expected[1] > 5
+    assert 0 < expected[1] < 5
     assert all(found == expected for found in results(2, body))
 
 
@@ -265,7 +274,7 @@ def test_each_rank_takes_a_device_of_its_own() -> None:
 
 @pytest.mark.parametrize(("machines", "why"), [
     ([Machine(["a"]), Machine(["a"])], "for 2 ranks, but ranks 0 and 1 on .* have the same device; start as many"),
-    ([Machine(["a", "b"]) for _ in range(3)], "for 3 ranks, 3 of them on .*, which shows 2 devices, expected one for each"),
+    ([Machine(["a", "b"]) for _ in range(3)], "for 3 ranks, 3 of them on .*, which shows 2 devices, expected one for"),
     ([Machine(["a"]), Machine(["b"], "NCCL was not found")], "for 2 ranks, but on rank 1 on .* NCCL was not found"),
 ])  # fmt: skip
 def test_too_few_devices_are_a_mistake_on_all(machines: list[Machine], why: str) -> None:

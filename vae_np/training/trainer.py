@@ -200,7 +200,7 @@ class Trainer:
             self.blocks = GradientBlocks(self._buffers(), self.state, self.config.batch_size, count, terms)
 
     def _buffers(self) -> Buffers:
-        """Where a step that is cut into blocks has its buffers: on the backend's device, where it can, or on the host."""
+        """Where a step of blocks has its buffers: on the backend's device, where it can be, or on the host."""
         config = self.config
         shared = None
         if self.fused is not None and config.optimizer == "adam":
