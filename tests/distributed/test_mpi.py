@@ -1,6 +1,6 @@
 """Real processes of MPI on this machine: the same files on 1 to 4 ranks, and what happens when one fails.
 
-Budget: about 30 s, most of it the start of processes.
+Budget: about 22 s, most of it the start of processes.
 """
 
 from __future__ import annotations
