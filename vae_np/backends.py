@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from vae_np import ops as reference
 from vae_np._types import Array
 from vae_np.choices import BACKENDS
+from vae_np.distributed import Communicator, check_agreement
 from vae_np.elbo import Terms
 from vae_np.errors import BackendError
 from vae_np.model import Architecture
@@ -144,6 +145,26 @@ class Backend:
         more: dict[str, Any] = {} if samples is None else {"samples": samples}
         more |= {} if precision == FULL else {"precision": precision}
         return self.ops.FusedStep(arch, state, batch, **more)
+
+    def join(self, communicator: Communicator) -> None:
+        """Share a computation with the same backend of other processes; on devices each takes one of its own.
+
+        All processes call it together. Raises InputError, on all, where one has another backend, or no device of its
+        own.
+        """
+        check_agreement(communicator, {"backend": self.name})
+        if communicator.size > 1 and hasattr(self.ops, "join"):
+            self.ops.join(communicator)
+
+    def shared_step(
+        self, arch: Architecture, state: TrainingState, batch: int, samples: int | None, communicator: Communicator
+    ) -> Any:
+        """Gradients of blocks of `batch` rows that stay on a device, and the buffers for steps that processes share.
+
+        None where a backend has no device; then its `fused_step` leaves gradients on the host.
+        """
+        make = getattr(self.ops, "SharedStep", None)
+        return None if make is None else make(arch, state, batch, samples, communicator)
 
     def fused_run(self, arch: Architecture) -> Callable[..., Any] | None:
         """Maker of steps on data that stay on a device, for `vae_np.training.device_loop`; None where there is none."""

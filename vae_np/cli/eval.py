@@ -124,6 +124,7 @@ def command(
         threads=ranks.check_threads(whole("threads", threads, None)),
         seed=setting("seed", seed),
     )
+    evaluation.vae.backend.join(ranks.communicator())
     distributed.check_agreement(ranks.communicator(), estimation.facts(evaluation))
     trained = trained_for(evaluation.folder)
     shortened = shortened_to(evaluation.vae.config, trained["steps"])
@@ -246,7 +247,7 @@ def trained_for(folder: Path) -> dict[str, Any]:
     if not (folder / checkpoint.STATE_FILE).exists():
         return train_figures(checkpoint.load_weights(folder).step, None)
     state = checkpoint.load_state(folder)
-    return train_figures(state.step, state.extra.get("seconds"))
+    return train_figures(state.step, state.seconds)
 
 
 def shortened_to(settings: Config, steps: int) -> str | None:
