@@ -26,10 +26,11 @@ from vae_np.choices import (
     Initialisation,
     Likelihood,
     PosteriorFamily,
+    RefineGradient,
 )
 from vae_np.display import counted_text, settings_text
 from vae_np.errors import InputError
-from vae_np.posteriors import Family, Posterior
+from vae_np.posteriors import Family, Posterior, check_posterior, refine_settings
 
 _ALIGNMENT = 64
 
@@ -42,7 +43,8 @@ class Architecture:
     `decoder_hidden` names its own, from z to x. `sigma` is the σ of a `normal-fixed` likelihood; the other normal
     likelihoods learn theirs, starting there. With `inference` local there is no encoder: every datapoint has a mu and
     logvar of its own, outside the model. [D11] `posterior` is the family of q(z|x); a flow has `flow_steps` and, with
-    networks of its own, `flow_hidden`, where None is the family's own number.
+    networks of its own, `flow_hidden`, where None is the family's own number. The encoder's q is where `refine_steps`
+    steps of `refine_rate` begin; training follows them back where `refine_gradient` is `through`. [D66]
     """
 
     features: int = 784
@@ -56,6 +58,9 @@ class Architecture:
     posterior: PosteriorFamily = "diagonal"
     flow_steps: int | None = None
     flow_hidden: int | None = None
+    refine_steps: int = 0
+    refine_rate: float | None = None
+    refine_gradient: RefineGradient | None = None
 
     def __post_init__(self) -> None:
         # One model has one description.
@@ -76,16 +81,15 @@ class Architecture:
                 raise InputError(f"{name}: got {text!r}, expected one of {', '.join(known)}")
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise InputError(f"sigma: got {self.sigma!r}, expected a finite number > 0")
-        if self.inference == "local" and self.posterior != "diagonal":
-            raise InputError(
-                f"posterior: got {self.posterior!r} with inference 'local', expected 'diagonal': without an encoder "
-                "every datapoint has a mean and a variance"
-            )
         if self.posterior == "full" and self.latent == 1:
             raise InputError("posterior: got 'full' with latent 1, expected 'diagonal': one latent has no covariance")
         steps, hidden = posteriors.settings(self.posterior, self.flow_steps, self.flow_hidden)
         object.__setattr__(self, "flow_steps", steps)
         object.__setattr__(self, "flow_hidden", hidden)
+        check_posterior(self.posterior, self.inference, self.refine_steps)
+        rate, gradient = refine_settings(self.refine_steps, self.refine_rate, self.refine_gradient)
+        object.__setattr__(self, "refine_rate", rate)
+        object.__setattr__(self, "refine_gradient", gradient)
 
     def __repr__(self) -> str:
         return settings_text(self, always=("features", "latent", "hidden"))
@@ -154,11 +158,12 @@ class Architecture:
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data, for a checkpoint; `decoder_hidden` only where the decoder has widths of its own.
 
-        So is the family of q only where it is not diagonal: earlier versions read such a model.
+        So are the family of q only where it is not diagonal, and its refinement where there is one: earlier versions
+        read a model without them.
         """
         fields = {**asdict(self), "hidden": list(self.hidden)}
-        for name in ("posterior", "flow_steps", "flow_hidden"):
-            if fields[name] in (None, "diagonal"):
+        for name in ("posterior", "flow_steps", "flow_hidden", "refine_steps", "refine_rate", "refine_gradient"):
+            if fields[name] in (None, "diagonal", 0):
                 del fields[name]
         own = fields.pop("decoder_hidden")
         return fields if own is None else {**fields, "decoder_hidden": list(own)}

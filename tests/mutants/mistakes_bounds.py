@@ -97,15 +97,15 @@ _BOUNDS = (
     _one(
         "the path's log q with the sign of log p",
         "objectives:objective_backward",
-        "passed.z - _over_sigma",
-        "passed.z + _over_sigma",
+        "passed.z + arch.family.slope_of_log_q",
+        "passed.z - arch.family.slope_of_log_q",
         STL,
         VANISH,
         gradient=STL,
     ),
     _one(
         "ε for ε/σ along the path",
-        "objectives:_over_sigma",
+        "posteriors.family:over_sigma",
         "* np.exp(-0.5 * logvar)",
         "* np.exp(0 * logvar)",
         STL,

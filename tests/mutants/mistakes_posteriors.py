@@ -188,7 +188,7 @@ MUTANTS = (
     ),
     Mutant(
         "the log-determinant not differentiated in the bound of several samples",
-        (Edit("objectives:objective_backward", "-beta * share)", "0 * share)"),),
+        (Edit("objectives:objective_backward", "else -beta * share", "else 0 * share"),),
         (_model("iaf", "iwae"),),
         _model("iaf", "iwae"),
     ),

@@ -47,6 +47,14 @@ class Full(Family):
         outer = np.einsum("sbi,sbj->bij", stacked(dz, len(below)), noise)
         return dmu, dlogvar, outer[:, rows, columns] + dkl[:, None] * below
 
+    def slope_of_log_q(self, logvar: Array, eps: Array, cache: Any) -> Array:
+        """−L⁻ᵀ ε, by solving with Lᵀ, which is triangular. [D68]"""
+        _, below, noise = cache
+        upper = np.swapaxes(self.strictly_lower(below) + np.exp(0.5 * logvar)[..., None] * np.eye(self.latent), 1, 2)
+        # (B, K, S) and back to rows that are sample-major.
+        solved = np.linalg.solve(upper.astype(eps.dtype, copy=False), np.moveaxis(noise, 0, -1))
+        return -np.moveaxis(solved, -1, 0).reshape(eps.shape)
+
     def moments(self, q: Posterior) -> tuple[Array, Array]:
         """mu, and the logarithms of (L Lᵀ)'s diagonal."""
         mu, logvar, below = q

@@ -71,6 +71,9 @@ def architecture(config: Config, features: int) -> Architecture:
         posterior=config.posterior,
         flow_steps=config.flow_steps,
         flow_hidden=config.flow_hidden,
+        refine_steps=config.refine_steps,
+        refine_rate=config.refine_rate,
+        refine_gradient=config.refine_gradient,
     )
     widths = {name: max(getattr(arch, name) or (0,)) for name in ("hidden", "decoder_hidden")}
     largest = "latent" if arch.latent >= max(widths.values()) else max(widths, key=widths.__getitem__)

@@ -17,6 +17,7 @@ from vae_np.choices import (
     Likelihood,
     PosteriorFamily,
     Precision,
+    RefineGradient,
     ValuesKind,
 )
 from vae_np.config import Config
@@ -54,6 +55,9 @@ class Base:
         posterior: PosteriorFamily = "diagonal",
         flow_steps: int | None = None,
         flow_hidden: int | None = None,
+        refine_steps: int = 0,
+        refine_rate: float | None = None,
+        refine_gradient: RefineGradient | None = None,
         init: Initialisation = "uniform",
         dtype: Dtype = "float32",
         precision: Precision = FULL,
@@ -73,6 +77,9 @@ class Base:
             posterior=posterior,
             flow_steps=flow_steps,
             flow_hidden=flow_hidden,
+            refine_steps=refine_steps,
+            refine_rate=refine_rate,
+            refine_gradient=refine_gradient,
             init=init,
             dtype=dtype,
             precision=precision,
