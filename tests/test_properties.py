@@ -27,6 +27,7 @@ from vae_np.elbo import FORMS, elbo_backward, elbo_forward
 from vae_np.evaluation.importance import estimate_from_log_weights, importance_log_likelihood
 from vae_np.model import Model, Parameters
 from vae_np.optim import STAGES, staged_epochs
+from vae_np.posteriors import FAMILIES_OF
 from vae_np.vae import VAE
 
 
@@ -451,8 +452,13 @@ def test_config_round_trip_through_toml(tmp_path: Path, settings_: dict[str, Any
     if settings_.get("inference") == "local":
         settings_ |= {"objective": "elbo", "samples": 1, "posterior": "diagonal", "gradient_blocks": 1}
     posterior = settings_.get("posterior", "diagonal")
-    if posterior != "diagonal" and settings_.get("objective", "elbo") not in ("elbo", "iwae"):
+    if posterior not in FAMILIES_OF[settings_.get("objective", "elbo")]:
         settings_["objective"] = "iwae"
+    refined = posterior == "diagonal" and settings_.get("inference", "amortized") == "amortized"
+    if not refined or settings_.get("objective", "elbo") != "elbo":
+        settings_["refine_steps"] = 0
+    if not settings_.get("refine_steps", 0):
+        settings_ |= {"refine_rate": None, "refine_gradient": None}
     if posterior not in ("planar", "iaf"):
         settings_["flow_steps"] = None
     if posterior != "iaf":

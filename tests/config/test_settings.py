@@ -76,6 +76,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "init": "uniform",
         "inference": "amortized",
         "posterior": "diagonal",
+        "refine_steps": 0,
         "likelihood": "bernoulli",
         "sigma": 1.0,
         "epochs": 10,
@@ -99,7 +100,7 @@ def test_defaults_are_the_documented_ones() -> None:
     }
     absent = (
         *("test_data", "labels", "image_shape", "values", "scale", "binarize", "validation"),
-        *("flow_steps", "flow_hidden"),
+        *("flow_steps", "flow_hidden", "refine_rate", "refine_gradient"),
     )
     assert [getattr(Config(), name) for name in absent] == [None] * len(absent)
 
@@ -206,6 +207,13 @@ BAD_VALUES = [
     ),
     ("flow_steps", 0, f"flow_steps: got 0, {WHOLE}, or none"),
     ("flow_hidden", 0, f"flow_hidden: got 0, {WHOLE}, or none"),
+    ("refine_steps", -1, "refine_steps: got -1, expected a whole number >= 0"),
+    ("refine_rate", 0, "refine_rate: got 0, expected a number > 0, or none"),
+    (
+        "refine_gradient",
+        "half",
+        "refine_gradient: got 'half', expected one of through, stopped, or none",
+    ),
     (
         "likelihood",
         "bernouli",

@@ -177,6 +177,11 @@ class Trainer:
             )
         self.arch = architecture(self.config, self.rows.shape[1])
         memory.check("samples", self.config.samples, self.config.samples * self.config.batch_size * self._row_bytes())
+        of_steps = self.arch.refine_steps * (3 * self.arch.latent + self.config.samples * self.arch.latent)
+        memory.check(
+            "refine_steps", self.arch.refine_steps,
+            of_steps * self.config.batch_size * np.dtype(self.config.dtype).itemsize,
+        )  # fmt: skip
         if from_state is not None:
             self.state = from_state
         else:
