@@ -474,8 +474,8 @@ def test_a_config_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError) as unknown:
         config.load("kingma")
     assert str(unknown.value) == (
-        "config: got 'kingma', expected a .toml file or one of burda2015-iwae5, burda2015-iwae50, burda2015-vae, "
-        "kingma2014, pytorch-example "
+        "config: got 'kingma', expected a .toml file or one of burda2015-full, burda2015-iwae5, burda2015-iwae50, "
+        "burda2015-planar, burda2015-vae, kingma2014, pytorch-example "
         "(did you mean 'kingma2014'?)"
     )
     (tmp_path / "folder.toml").mkdir()
@@ -485,8 +485,10 @@ def test_a_config_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_shipped_configs() -> None:
     assert config.shipped() == (
+        "burda2015-full",
         "burda2015-iwae5",
         "burda2015-iwae50",
+        "burda2015-planar",
         "burda2015-vae",
         "kingma2014",
         "pytorch-example",
@@ -519,6 +521,8 @@ def test_shipped_configs() -> None:
     for samples in (5, 50):
         expected = dataclasses.replace(burda, objective="iwae", samples=samples)
         assert config.load(f"burda2015-iwae{samples}") == expected
+    assert config.load("burda2015-full") == dataclasses.replace(burda, posterior="full")
+    assert config.load("burda2015-planar") == dataclasses.replace(burda, posterior="planar", flow_steps=10)
 
 
 def test_settings_that_do_not_go_together() -> None:
