@@ -119,7 +119,9 @@ def _one(mistake: str, where: str, old: str, new: str, check: Check, gradient: C
 
 
 REFINED = Check(
-    "gradient of the model (refined)", "gradient", lambda: _checked(catalogue.loss_of(ops, catalogue.REFINED[0], "refined", SEED))
+    "gradient of the model (refined)",
+    "gradient",
+    lambda: _checked(catalogue.loss_of(ops, catalogue.REFINED[0], "refined", SEED)),
 )
 CHANGE = Check("a gradient's change by its complex step", "exact", _change)
 
@@ -237,7 +239,13 @@ MUTANTS = (
     ),
     Mutant(
         "L⁻¹ ε where L⁻ᵀ ε is due",
-        (Edit("posteriors.full:Full.slope_of_log_q", "np.swapaxes(self.lower(logvar, below), 1, 2)", "self.lower(logvar, below)"),),
+        (
+            Edit(
+                "posteriors.full:Full.slope_of_log_q",
+                "np.swapaxes(self.lower(logvar, below), 1, 2)",
+                "self.lower(logvar, below)",
+            ),
+        ),
         (_model("full", "stl"),),
         _model("full", "stl"),
     ),

@@ -107,7 +107,8 @@ def test_a_full_covariance_goes_to_pytorch_and_onnx(tmp_path: Path) -> None:
     x = data.load("bars").train[:5]
     eps = np.random.default_rng(0).standard_normal((5, 3))
     terms, passed = elbo_forward(*vae.model, x, eps)
-    out, mu, logvar, below = (part.detach() for part in vae.to_torch()(torch.tensor(x.astype(float)), torch.tensor(eps)))
+    theirs = vae.to_torch()(torch.tensor(x.astype(float)), torch.tensor(eps))
+    out, mu, logvar, below = (part.detach() for part in theirs)
     assert torch.allclose(out, torch.tensor(decode_forward(*vae.model, passed.z)[0]), rtol=1e-12)
     lower = torch.diag_embed(torch.exp(logvar / 2))
     lower[:, [1, 2, 2], [0, 0, 1]] = below

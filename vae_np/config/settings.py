@@ -136,8 +136,8 @@ class Config:
         None,
         Choice(choices.REFINE_GRADIENTS),
         "NAME",
-        "How training takes these steps: follow the gradient through them, which is the default, or stopped, as if they "
-        "were constants.",
+        "How training takes these steps: with the gradient through them, which is the default, or stopped, as "
+        "constants.",
     )
     likelihood: choices.Likelihood = _option(
         "bernoulli",

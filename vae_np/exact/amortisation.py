@@ -82,9 +82,10 @@ def split_gap(
 ) -> Gap:
     """The inference gap of an encoder's mu and logvar (B, K) on x (B, D), for 1 or 2 latents. [D20]
 
-    With `kind` full the encoder's q has the `covariance` (B, K, K), where it has one, in place of exp logvar. λ* is the better of a start at the prior and one at the encoder's output, found with a handful of nodes and then
-    solved to convergence with `solver_nodes` an axis; both bounds are taken with `nodes`, whatever rule found λ*. An
-    example whose three quadratures miss their identity by more than `agreement` nats has `converged` False.
+    With `kind` full the encoder's q has the `covariance` (B, K, K), where it has one, in place of exp logvar. λ* is the
+    better of a start at the prior and one at the encoder's output, found with a handful of nodes and then solved to
+    convergence with `solver_nodes` an axis; both bounds are taken with `nodes`, whatever rule found λ*. An example
+    whose three quadratures miss their identity by more than `agreement` nats has `converged` False.
     """
     x = decoder.check(x)
     family = Family(kind, decoder.latent)

@@ -89,7 +89,8 @@ class Exact:
         vae = self._vae
         seed = vae.config.seed if seed is None else noise.seed_of(seed)
         batch, places = examples.batch(slice(None))
-        q = tuple(np.asarray(part, dtype=np.float64) for part in held_out.posterior(vae.model, batch, places, seed=seed))
+        found_q = held_out.posterior(vae.model, batch, places, seed=seed)
+        q = tuple(np.asarray(part, dtype=np.float64) for part in found_q)
         family, nodes = vae.arch.family, _NODES[decoder.latent]
         how: dict[str, Any] = {"tolerance": tolerance, "agreement": _AGREEMENT}
         found: Gap | FamilyGap
