@@ -1,6 +1,6 @@
 """The gap of a full covariance and of flows, by quadrature: its parts, their sum, and what a richer family leaves.
 
-Budget: about 6 s.
+Budget: about 4 s (marked slow: an autoregressive flow in two latents, 6 s).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ def fitted(posterior: str, latent: int = 2, **settings: Any) -> tuple[VAE, Any]:
     x = data.bars(4, 200, 0)[0]
     vae = VAE(16, latent=latent, posterior=posterior, **SIZES, **settings)
     vae.fit(x, epochs=3, batch_size=20, lr=0.02)
-    return vae, x[:4]
+    return vae, x[:2]
 
 
 @pytest.mark.parametrize(
     ("posterior", "latent", "settings"),
     [
         ("full", 2, {}),
-        ("planar", 1, {"flow_steps": 2}),
+        ("planar", 1, {"flow_steps": 1}),
         ("planar", 2, {"flow_steps": 2}),
         ("iaf", 1, {"flow_steps": 1, "flow_hidden": 4}),
-        ("iaf", 2, {"flow_steps": 2, "flow_hidden": 4}),
+        pytest.param("iaf", 2, {"flow_steps": 2, "flow_hidden": 4}, marks=pytest.mark.slow),
     ],
 )
 def test_the_three_quadratures_agree_and_the_elbo_falls_short_by_the_total(
@@ -48,7 +48,7 @@ def test_the_three_quadratures_agree_and_the_elbo_falls_short_by_the_total(
     elbo = vae.elbo(x, z_samples=20_000).elbo
     np.testing.assert_allclose(gap.log_prob - gap.total, elbo, atol=0.03)
     if isinstance(gap, FamilyGap):
-        assert [at.family for at in gap.best] == [vae.arch.family] * 4
+        assert [at.family for at in gap.best] == [vae.arch.family] * 2
 
 
 def test_a_linear_gaussian_posterior_is_in_the_full_family() -> None:

@@ -28,7 +28,7 @@ from vae_np.step import Optimiser, TrainingState, apply_gradients
 _ROUGH_NODES = 5
 # Of a flow's gap, spacings in ε: of the rule that is climbed, of the finer one that bounds are taken with, and of the
 # divergence's own lattice. What is drawn beside N(0, I) keeps a climb from staying where every step is the identity.
-_CLIMBED, _FINE, _SPACING, _SPREAD = 0.3, 0.1, 0.125, 0.3
+_CLIMBED, _FINE, _SPACING, _SPREAD = 0.3, 0.15, 0.125, 0.3
 # Nats by which the three quadratures of a gap may miss their identity; more means that one of them is too coarse.
 _AGREEMENT = 1e-6
 
@@ -127,7 +127,7 @@ def split_family_gap(
     """
     x = decoder.check(x)
     climbed = families.without_tails(Rule.trapezoid(decoder.latent, _CLIMBED))
-    fine = families.without_tails(Rule.trapezoid(decoder.latent, _FINE))
+    fine = families.without_tails(Rule.trapezoid(decoder.latent, _FINE), below=1e-13)
     eps = Rule.trapezoid(decoder.latent, _SPACING).eps
     cells = np.full(len(eps), _SPACING**decoder.latent)
     found = quadrature.log_likelihood(decoder, x, tolerance=tolerance)

@@ -92,9 +92,9 @@ def encoded(family: Family, q: Sequence[Array], networks: Mapping[str, Array]) -
     return Member(family, tensors)
 
 
-def without_tails(rule: Rule) -> Rule:
+def without_tails(rule: Rule, below: float = 1e-8) -> Rule:
     """The rule without the points that weigh next to nothing, three quarters of them in two latents."""
-    heavy = rule.weights > 1e-8
+    heavy = rule.weights > below
     return Rule(rule.eps[heavy], rule.weights[heavy] / rule.weights[heavy].sum())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def _torch_gradients(
         return torch.autograd.grad(f(*at), at, create_graph=True)
 
     tools = torch, torch.Tensor.detach, differentiate, activation, log_bernoulli
-    _loss(*tools, tensors, arch, what, *map(torch.tensor, data), beta).backward()
+    _loss(*tools, tensors, arch, what, [torch.tensor(part) for part in data], beta).backward()
     return {name: tensor.grad.numpy() for name, tensor in tensors.items()}
 
 
@@ -88,7 +89,7 @@ def _jax_gradients(
 
     def loss(values: dict[str, Any]) -> Any:
         tools = jnp, jax.lax.stop_gradient, differentiate, activation, log_bernoulli
-        return _loss(*tools, values, arch, what, *map(jnp.asarray, data), beta)
+        return _loss(*tools, values, arch, what, [jnp.asarray(part) for part in data], beta)
 
     found = jax.grad(loss)({name: jnp.asarray(value) for name, value in point.items()})
     return {name: np.asarray(value) for name, value in found.items()}
@@ -113,7 +114,7 @@ def _autograd_gradients(
         return autograd.grad(f, argnum=tuple(range(len(at))))(*at)
 
     def loss(values: dict[str, Any]) -> Any:
-        return _loss(anp, getval, differentiate, activation, log_bernoulli, values, arch, what, *data, beta)
+        return _loss(anp, getval, differentiate, activation, log_bernoulli, values, arch, what, data, beta)
 
     found: dict[str, Array] = autograd.grad(loss)(point)
     return found
@@ -128,17 +129,16 @@ def _loss(
     values: Any,
     arch: Architecture,
     what: str,
-    x: Any,
-    eps: Any,
-    slope: Any,
+    data: Sequence[Any],
     beta: float,
 ) -> Any:
     """−mean of an objective in an array library `xp` that differentiates by itself, from the densities and nothing of
     ours; `constant` is what the library has to keep a value from being differentiated, and `differentiate` returns the
     gradients of a scalar function at some arrays so that they can be differentiated once more.
 
-    `slope` (S·B, K) is ∂ log q/∂z at the draws of a family for which stl and dreg take it for a number.
+    `data` are x, ε and the slope (S·B, K), ∂ log q/∂z at the draws of a family, which stl and dreg take for a number.
     """
+    x, eps, slope = data
 
     def affine(h: Any, name: str) -> Any:
         return h @ values[f"{name}.weight"] + values[f"{name}.bias"]
@@ -162,6 +162,7 @@ def _loss(
     if what == "refined":
         samples = len(eps) // ((1 + arch.refine_steps) * len(x))
         x_s = xp.concatenate([x] * samples)
+        rate = arch.refine_rate or 0
         of_bound, *of_steps = eps.reshape(1 + arch.refine_steps, -1, arch.latent)
 
         def mean_loss(mu: Any, logvar: Any, noise: Any) -> Any:
@@ -177,8 +178,8 @@ def _loss(
 
             dmu, dlogvar = differentiate(of_examples, mu, logvar)
             mu, logvar = (
-                mu - arch.refine_rate * xp.exp(logvar) * dmu,
-                logvar - 2 * arch.refine_rate * dlogvar,
+                mu - rate * xp.exp(logvar) * dmu,
+                logvar - 2 * rate * dlogvar,
             )
         return mean_loss(mu, logvar, of_bound)
     if arch.posterior != "diagonal":

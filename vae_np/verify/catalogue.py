@@ -271,7 +271,7 @@ def losses_of(arch: Architecture) -> tuple[str, ...]:
     if arch.refine_steps:
         return ("refined",)
     forms = FORMS if arch.family.analytic else ("joint",)
-    return (*forms, *(name for name in LOSSES[len(FORMS) :] if arch.posterior in FAMILIES_OF[name]))
+    return (*forms, *(name for name in OBJECTIVES if name != "elbo" and arch.posterior in FAMILIES_OF[name]))
 
 
 def models(backend: ModuleType, seed: int, *, full: bool) -> Iterator[Scalar]:
@@ -332,7 +332,7 @@ def objective_loss(backend: ModuleType, arch: Architecture, what: str, seed: int
         objective_backward(backend, arch, cache, gradients)
         return dict(gradients)
 
-    judged = loss
+    judged: Callable[[Any], Any] = loss
     if objective in ("stl", "dreg", "score"):
         frozen = frozen_loss if arch.posterior == "diagonal" else frozen_loss_of_any_family
         judged = frozen(backend, arch, parameters, x, eps, objective, beta)
