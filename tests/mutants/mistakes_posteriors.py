@@ -124,6 +124,11 @@ REFINED = Check(
     lambda: _checked(catalogue.loss_of(ops, catalogue.REFINED[0], "refined", SEED)),
 )
 CHANGE = Check("a gradient's change by its complex step", "exact", _change)
+PLANAR_STL = _model("planar", "stl")
+PLANAR_DREG = _model("planar", "dreg")
+FULL_STL = _model("full", "stl")
+PLANAR_JOINT = _model("planar", "joint")
+IAF_IWAE = _model("iaf", "iwae")
 
 
 MUTANTS = (
@@ -210,20 +215,20 @@ MUTANTS = (
     Mutant(
         "the log-determinant not differentiated in the ELBO",
         (Edit("elbo:posterior_elbo_backward", "np.full_like(loglik, -beta / rows)", "np.zeros_like(loglik)"),),
-        (_model("planar", "joint"),),
-        _model("planar", "joint"),
+        (PLANAR_JOINT,),
+        PLANAR_JOINT,
     ),
     Mutant(
         "the log-determinant not differentiated in the bound of several samples",
         (Edit("objectives:objective_backward", "else -beta * share", "else 0 * share"),),
-        (_model("iaf", "iwae"),),
-        _model("iaf", "iwae"),
+        (IAF_IWAE,),
+        IAF_IWAE,
     ),
     Mutant(
         "∂ log q/∂z of a planar flow without the slope of its log-determinant",
         (Edit("posteriors.planar:Planar.slope_of_log_q", "2 * t * h * step.m", "0 * t * h * step.m"),),
-        (_model("planar", "stl"),),
-        _model("planar", "stl"),
+        (PLANAR_STL,),
+        PLANAR_STL,
     ),
     Mutant(
         "∂ log q/∂z of a planar flow by Jᵀ where J⁻ᵀ is due",
@@ -234,8 +239,8 @@ MUTANTS = (
                 "slope + (h * along)",
             ),
         ),
-        (_model("planar", "dreg"),),
-        _model("planar", "dreg"),
+        (PLANAR_DREG,),
+        PLANAR_DREG,
     ),
     Mutant(
         "L⁻¹ ε where L⁻ᵀ ε is due",
@@ -246,14 +251,14 @@ MUTANTS = (
                 "self.lower(logvar, below)",
             ),
         ),
-        (_model("full", "stl"),),
-        _model("full", "stl"),
+        (FULL_STL,),
+        FULL_STL,
     ),
     Mutant(
         "log q's own way into the heads kept along the path",
         (Edit("objectives:objective_backward", "np.zeros_like(share) if of_path else -beta * share", "-beta * share"),),
-        (_model("planar", "stl"),),
-        _model("planar", "stl"),
+        (PLANAR_STL,),
+        PLANAR_STL,
     ),
     Mutant(
         "the bend of tanh forgotten in the gradient's change",
