@@ -464,7 +464,7 @@ def test_config_round_trip_through_toml(tmp_path: Path, settings_: dict[str, Any
     if posterior != "iaf":
         settings_["flow_hidden"] = None
     blocks = settings_.get("gradient_blocks", 1)
-    settings_["batch_size"] = blocks * -(-settings_.get("batch_size", 128) // blocks)
+    settings_["batch_size"] = blocks * max(1, settings_.get("batch_size", 128) // blocks)
     if settings_.get("precision", "full") != "full":
         settings_["dtype"] = "float32"
     if settings_.get("schedule", "constant") != "constant":
