@@ -59,7 +59,10 @@ def test_the_dry_run_and_info_say_that_nothing_is_fused() -> None:
     ("words", "says"),
     [
         (["--posterior", "iaf", "--objective", "dreg"], "objective: got 'dreg' with posterior 'iaf'"),
-        (["--posterior", "full", "--objective", "score", "--samples", 2], "objective: got 'score' with posterior 'full'"),
+        (
+            ["--posterior", "full", "--objective", "score", "--samples", 2],
+            "objective: got 'score' with posterior 'full'",
+        ),
         (["--posterior", "full", "--refine-steps", 2], "refine_steps: got 2 with posterior 'full'"),
         (["--inference", "local", "--refine-steps", 2], "refine_steps: got 2 with inference 'local'"),
         (["--objective", "iwae", "--refine-steps", 2], "objective: got 'iwae' with refine_steps 2"),
