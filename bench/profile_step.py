@@ -49,12 +49,13 @@ FIRST, PRODUCTS, LIKELIHOOD, ADAM, NOISE, WAITING, REST = PHASES = (
 # inside it are taken away, is the first layer's own: loops that call nothing worth a clock.
 _CALLS = {
     "active_rows": FIRST,
-    "_affine_rows": PRODUCTS, "_input_gradient_rows": PRODUCTS, "_activation_rows": PRODUCTS,
+    "affine_rows": PRODUCTS, "input_gradient_rows": PRODUCTS, "activation_rows": PRODUCTS,
     "call_gemm": PRODUCTS, "column_sums": PRODUCTS,
     "bernoulli_step_row": LIKELIHOOD, "normal_step_row": LIKELIHOOD, "normal_scales": LIKELIHOOD,
-    "weigh_samples": LIKELIHOOD,
+    "weigh_samples": LIKELIHOOD, "weigh_rows": LIKELIHOOD,
     "adam_range": ADAM,
     "fill_normals": NOISE, "sample_row": NOISE, "kl_terms": NOISE, "backward_row": NOISE,
+    "log_ratio_row": NOISE, "density_row": NOISE,
     "complete": WAITING,
 }  # fmt: skip
 _AROUND = ("forward_rows", "update_unit")

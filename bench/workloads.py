@@ -66,6 +66,7 @@ class Workload:
         return self.batch * (self.samples or 1)
 
 
+_TWO_LAYERS = Architecture(784, 100, (200, 200), "tanh", top_latent=50, top_hidden=(100, 100))
 WORKLOADS = {
     "pt": Workload(Architecture(784, 20, (400,), "relu"), 128),
     "kingma": Workload(Architecture(784, 20, (500,), "tanh"), 100),
@@ -74,6 +75,9 @@ WORKLOADS = {
     "wide": Workload(Architecture(784, 64, (1024, 1024), "relu"), 512),
     # Dense x, where nothing can be gained from zeros.
     "pt-grey": Workload(Architecture(784, 20, (400,), "relu", "normal"), 128),
+    # Two stochastic layers, as in Burda et al. 2015.
+    "two-layers": Workload(_TWO_LAYERS, 20),
+    "two-layers-iwae5": Workload(_TWO_LAYERS, 20, samples=5),
     "kingma-grey": Workload(Architecture(784, 20, (500,), "tanh", "normal"), 100),
 }
 
@@ -234,26 +238,36 @@ def step_products(workload: Workload) -> list[Product]:
     encoder = [arch.features, *arch.hidden, 2 * arch.latent]
     decoder = [arch.latent, *arch.decoder_widths, arch.features]
     found: list[Product] = []
-    for widths in (encoder, decoder):
-        rows = workload.decoded if widths is decoder else workload.batch
+    for widths in (encoder, decoder, *_above(workload)):
+        rows = workload.batch if widths is encoder else workload.decoded
         for inputs, outputs in pairwise(widths):
             x, weight, dy = (
                 rng.standard_normal(shape, dtype=np.float32)
                 for shape in ((rows, inputs), (inputs, outputs), (rows, outputs))
             )
             found += [(x, weight, np.empty_like(dy)), (x.T, dy, np.empty_like(weight))]
-            if widths is decoder or inputs != arch.features:
+            if widths is not encoder or inputs != arch.features:
                 found.append((dy, weight.T, np.empty_like(x)))
     return found
 
 
+def _above(workload: Workload) -> list[list[int]]:
+    """The widths of the networks between two stochastic layers, up and down."""
+    arch = workload.arch
+    if arch.top_latent is None:
+        return []
+    between = list(arch.top_hidden or ())
+    return [[arch.latent, *between, 2 * arch.top_latent], [arch.top_latent, *between[::-1], 2 * arch.latent]]
+
+
 def evaluation_products(workload: Workload, samples: int, chunk: int) -> list[Product]:
-    """The decoder's matrix products for `samples` draws of one example, `chunk` rows at a time in the same buffers."""
+    """The products for `samples` draws of one example but the encoder's, `chunk` rows at a time in the same buffers."""
     arch, rng = workload.arch, np.random.default_rng(SEED)
     found: list[Product] = []
-    for inputs, outputs in pairwise([arch.latent, *arch.decoder_widths, arch.features]):
-        x, weight = (rng.standard_normal(shape, dtype=np.float32) for shape in ((chunk, inputs), (inputs, outputs)))
-        found.append((x, weight, np.empty((chunk, outputs), np.float32)))
+    for widths in ([arch.latent, *arch.decoder_widths, arch.features], *_above(workload)):
+        for inputs, outputs in pairwise(widths):
+            x, weight = (rng.standard_normal(shape, dtype=np.float32) for shape in ((chunk, inputs), (inputs, outputs)))
+            found.append((x, weight, np.empty((chunk, outputs), np.float32)))
     return found * (samples // chunk)
 
 

@@ -55,13 +55,19 @@ def check_batch(x: Array, arch: Architecture, batch: int) -> None:
 
 
 def unsupported(
-    arch: Architecture, *, likelihoods: tuple[str, ...] = LIKELIHOODS, most_latents: int | None = None
+    arch: Architecture,
+    *,
+    likelihoods: tuple[str, ...] = LIKELIHOODS,
+    most_latents: int | None = None,
+    two_layers: bool = False,
 ) -> str | None:
     """Why an architecture's steps and evaluation are composed, not fused; None if they are fused."""
     if arch.likelihood not in likelihoods:
         return f"nothing is fused for likelihood {arch.likelihood}"
     if arch.inference != "amortized":
         return f"nothing is fused for inference {arch.inference}"
+    if arch.top_latent is not None and not two_layers:
+        return "nothing is fused for two stochastic layers"
     if not (arch.hidden and arch.decoder_widths):
         return "nothing is fused without a hidden layer"
     if most_latents is not None and arch.latent > most_latents:

@@ -79,7 +79,7 @@ def make_problem(arch: Architecture, *, batch: int, samples: int = 1, dtype: str
         x = rng.uniform(0, 1, (batch, arch.features)).astype(dtype)
     else:
         x = rng.normal(0, 1.5, (batch, arch.features)).astype(dtype)
-    return Problem(arch, parameters, x, rng.normal(0, 1, (samples * batch, arch.latent)).astype(dtype))
+    return Problem(arch, parameters, x, rng.normal(0, 1, (samples * batch, arch.noise_columns)).astype(dtype))
 
 
 def sigmoid(logits: Array) -> Array:

@@ -451,6 +451,11 @@ def test_config_round_trip_through_toml(tmp_path: Path, settings_: dict[str, Any
         settings_["samples"] = max(2, settings_.get("samples", 2))
     if settings_.get("inference") == "local":
         settings_ |= {"objective": "elbo", "samples": 1, "posterior": "diagonal", "gradient_blocks": 1}
+    if settings_.get("top_latent") is None:
+        settings_["top_hidden"] = None
+    else:
+        settings_ |= {"posterior": "diagonal", "inference": "amortized"}
+        settings_["objective"] = "elbo" if settings_.get("objective", "elbo") == "elbo" else "iwae"
     posterior = settings_.get("posterior", "diagonal")
     if posterior not in FAMILIES_OF[settings_.get("objective", "elbo")]:
         settings_["objective"] = "iwae"

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from vae_np import ops as reference
 from vae_np._types import Array
 from vae_np.choices import BACKENDS
+from vae_np.distributed import Communicator, check_agreement
 from vae_np.elbo import Terms
 from vae_np.errors import BackendError
 from vae_np.model import Architecture
@@ -88,6 +89,13 @@ class Backend:
             return "nothing is fused for the ELBO of several samples"
         return why
 
+    def unfused_evaluation(self, arch: Architecture) -> str | None:
+        """Why the log weights of an evaluation are composed; None if they are fused."""
+        why = self.unfused(arch)
+        if why is None and arch.top_latent is not None:
+            return "no evaluation is fused for two stochastic layers"
+        return why
+
     def check_precision(
         self, precision: str, arch: Architecture | None = None, objective: str = "elbo", samples: int = 1
     ) -> None:
@@ -113,8 +121,8 @@ class Backend:
         return None if precision == FULL else str(self.ops.precision_line(precision))
 
     def describe(self, what: str, arch: Architecture, objective: str = "elbo", samples: int = 1) -> str:
-        """`fused steps` or `composed steps (reason)`, for what = steps; no reason where nothing is ever fused."""
-        why = self.unfused_step(arch, objective, samples)
+        """`fused steps` or `composed steps (reason)`, for what = steps or evaluation; no reason where none ever is."""
+        why = self.unfused_step(arch, objective, samples) if what == "steps" else self.unfused_evaluation(arch)
         if why is None:
             return f"fused {what}"
         return f"composed {what} ({why})" if hasattr(self.ops, "unsupported") else f"composed {what}"
@@ -140,13 +148,33 @@ class Backend:
         more |= {} if precision == FULL else {"precision": precision}
         return self.ops.FusedStep(arch, state, batch, **more)
 
+    def join(self, communicator: Communicator) -> None:
+        """Share a computation with the same backend of other processes; on devices each takes one of its own.
+
+        All processes call it together. Raises InputError, on all, where one has another backend, or no device of its
+        own.
+        """
+        check_agreement(communicator, {"backend": self.name})
+        if communicator.size > 1 and hasattr(self.ops, "join"):
+            self.ops.join(communicator)
+
+    def shared_step(
+        self, arch: Architecture, state: TrainingState, batch: int, samples: int | None, communicator: Communicator
+    ) -> Any:
+        """Gradients of blocks of `batch` rows that stay on a device, and the buffers for steps that processes share.
+
+        None where a backend has no device; then its `fused_step` leaves gradients on the host.
+        """
+        make = getattr(self.ops, "SharedStep", None)
+        return None if make is None else make(arch, state, batch, samples, communicator)
+
     def fused_run(self, arch: Architecture) -> Callable[..., Any] | None:
         """Maker of steps on data that stay on a device, for `vae_np.training.device_loop`; None where there is none."""
         return getattr(self.ops, "FusedRun", None) if self.unfused(arch) is None else None
 
     def fused_log_weights(self, arch: Architecture) -> Callable[..., Array] | None:
         """(ops, arch, parameters, x, rows, *, samples, seed) → log w (S, B); None where that is composed. [D34]"""
-        return None if self.unfused(arch) is not None else self.ops.log_weights
+        return None if self.unfused_evaluation(arch) is not None else self.ops.log_weights
 
     def warmup(self, arch: Architecture, dtype: Any, precision: str = FULL, **parts: bool) -> float:
         """Compile ahead what a model's `step` and `evaluation` call (both by default); return the seconds it took."""

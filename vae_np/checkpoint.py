@@ -4,7 +4,8 @@ A run's folder holds two files. `checkpoint.safetensors` has the weights in PyTo
 nn.Linear's names, so that a plain PyTorch module loads them with `strict=True`. `state.safetensors` has all
 that resuming needs: the parameters once more, the optimiser's moments, and the settings and counters as JSON.
 Both are written in full beside the old ones before either is renamed, the state first: a kill at any moment
-leaves a state that is complete in itself.
+leaves a state that is complete in itself. Equal runs leave equal bytes in both: what differs, the wall time, is in a
+third file, `wall-time.json`, which nothing needs.
 
 The metadata of both has the SHA-256 of every tensor and of the rest of the metadata, so that a damaged file is refused
 and never used. Values that are not finite are neither written nor loaded.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -34,6 +36,7 @@ FORMAT_VERSION = 2
 _WITH_CHECKSUMS = 2
 WEIGHTS_FILE = "checkpoint.safetensors"
 STATE_FILE = "state.safetensors"
+TIME_FILE = "wall-time.json"
 # The `source` in a state that `VAE.save` wrote.
 PYTHON = "python"
 
@@ -63,7 +66,8 @@ class Weights:
 class State:
     """All that resuming a run needs; weights (in, out) as in memory.
 
-    `values` is as in `Weights`; `fingerprint` identifies the run's data.
+    `values` is as in `Weights`; `fingerprint` identifies the run's data. `seconds` is the wall time of all sittings,
+    None where it is not known.
     """
 
     parameters: dict[str, Array]
@@ -74,6 +78,7 @@ class State:
     extra: dict[str, Any]
     values: dict[str, Any] | None
     fingerprint: dict[str, Any]
+    seconds: float | None
 
     @property
     def from_python(self) -> bool:
@@ -92,8 +97,9 @@ def save(
     extra: Mapping[str, Any],
     values: Mapping[str, Any] | None = None,
     fingerprint: Mapping[str, Any] | None = None,
+    seconds: float | None = None,
 ) -> None:
-    """Write both files of a checkpoint into `folder`.
+    """Write both files of a checkpoint into `folder`, and with `seconds` the wall time beside them.
 
     `parameters` has weights as (in, out); `moments` any named arrays; the other mappings anything JSON can
     hold (tuples come back as lists; floats come back exactly). Raises InputError where a number is not finite, and
@@ -107,7 +113,9 @@ def save(
     if unusable is not None:
         raise InputError(f"{folder}: the checkpoint of step {step} is not written: {unusable}")
     weights = {name: _transposed(name, tensor) for name, tensor in parameters.items()}
-    files = {
+    # First, so that a kill can leave more seconds than steps, but none that were not spent.
+    files = {} if seconds is None else {folder / TIME_FILE: (json.dumps({"seconds": seconds}) + "\n").encode()}
+    files |= {
         folder / STATE_FILE: _encode(
             "state",
             state,
@@ -157,7 +165,19 @@ def load_state(folder: str | os.PathLike[str]) -> State:
         extra=about["extra"],
         values=about.get("values", {}),
         fingerprint=about.get("fingerprint", {}),
+        seconds=_seconds(Path(folder) / TIME_FILE, about["extra"]),
     )
+
+
+def _seconds(path: Path, extra: Mapping[str, Any]) -> float | None:
+    """The wall time beside a state; an earlier version kept it in the state. None where there is no such number."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+    # RecursionError: brackets nested thousands deep
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = extra.get("seconds")
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    return float(found) if is_number and 0 <= found < math.inf else None
 
 
 def check_shapes(tensors: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -55,7 +55,8 @@ class Terms(Shown):
 class Pass(NamedTuple):
     """What one forward pass leaves for backward: z (S·B, K), logvar (B, K), loglik (S·B,), kl (B,), and the caches.
 
-    `encoder` is None where mu and logvar were given, and `log_det` (S·B,) where the family's draw has none.
+    `encoder` is None where mu and logvar were given, `log_det` (S·B,) where the family's draw has none, and `log_prior`
+    (S·B,), with its cache `prior`, in the analytic form, which does not need it.
     """
 
     reparam: Any
@@ -68,6 +69,8 @@ class Pass(NamedTuple):
     form: str
     log_det: Array | None = None
     encoder: Any = None
+    log_prior: Array | None = None
+    prior: Any = None
 
 
 def standard_normal_log_prob(z: Array) -> Array:
@@ -79,6 +82,45 @@ def posterior_log_prob(logvar: Array, eps: Array) -> Array:
     """log q(z|x) at z = mu + exp(logvar / 2) ε, written in ε: −½ Σ (ε² + logvar + log 2π); (S·B,) in nats. [D30]"""
     stacked = eps.reshape(-1, *logvar.shape)
     return -0.5 * (stacked * stacked + logvar + LOG_2PI).sum(axis=-1).reshape(-1)
+
+
+def split_noise(arch: Architecture, eps: Array) -> tuple[Array, Array | None]:
+    """The noise (S·B, K) of q(z|x), and that of the layer above z, where there is one. [D59]"""
+    return (eps, None) if arch.top_latent is None else (eps[:, : arch.latent], eps[:, arch.latent :])
+
+
+def prior_forward(
+    ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], z: Array, eps: Array | None
+) -> tuple[Array, Any]:
+    """log p(z) (S·B,) in nats at z (S·B, K), or its estimate by the noise eps of the layer above z. [D13] [D59]"""
+    upper = arch.upper
+    if upper is None or eps is None:
+        return standard_normal_log_prob(z), z
+    return upper.log_prior_forward(ops, parameters, z, eps)
+
+
+def prior_backward(
+    ops: ModuleType, arch: Architecture, dlog_prior: Array, cache: Pass, gradients: Parameters | None
+) -> Array:
+    """Returns dz (S·B, K) from dlog_prior (S·B,), and writes the gradients of the layer above z, if any. [D30] [D59]"""
+    upper = arch.upper
+    if upper is None:
+        return -dlog_prior[:, None] * cache.z
+    return upper.log_prior_backward(ops, dlog_prior, cache.prior, gradients)
+
+
+def prior_draw_forward(
+    ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], normals: Array
+) -> tuple[Array, Any]:
+    """z ~ p(z) (R, K) as a function of standard normals (R, `noise_columns`): themselves, for N(0, I). [D6] [D60]"""
+    upper = arch.upper
+    return (normals, None) if upper is None else upper.draw_forward(ops, parameters, normals)
+
+
+def prior_draw_backward(ops: ModuleType, arch: Architecture, dz: Array, cache: Any) -> Array:
+    """The gradient with respect to the normals, from dz (R, K). [D60]"""
+    upper = arch.upper
+    return dz if upper is None else upper.draw_backward(ops, dz, cache)
 
 
 def posterior_elbo_forward(
@@ -95,27 +137,38 @@ def posterior_elbo_forward(
 ) -> tuple[Terms, Pass]:
     """The ELBO's terms for x (B, D) and any q, given by mu and logvar (B, K), and what backward needs. [D21]
 
-    `more` is what else describes q in the family of `arch`. The noise eps is (S·B, K), sample-major. `form` is by
-    default the one that the family has. Raises InputError for a `form` that is neither `analytic` nor `joint`, and for
-    `analytic` with a flow. [D54]
+    `more` is what else describes q in the family of `arch`. The noise eps is (S·B, K), sample-major, with the columns
+    of the layer above z behind it. `form` is by default the one that the model has. Raises InputError for a `form` that
+    is neither `analytic` nor `joint`, and for `analytic` with a flow or two stochastic layers. [D54] [D59]
     """
     family = arch.family
-    form = family.form if form is None else form
+    form = arch.form if form is None else form
     if form not in FORMS:
         raise InputError(f"form: got {form!r}, expected one of {', '.join(FORMS)}")
+    if form == "analytic" and arch.top_latent is not None:
+        raise InputError(
+            f"form: got 'analytic' with top_latent {arch.top_latent}, expected 'joint': two stochastic layers have "
+            "no KL in closed form"
+        )
     if form == "analytic" and not family.analytic:
         raise InputError(
             f"form: got 'analytic' with posterior {arch.posterior!r}, expected 'joint': a flow's KL has no closed form"
         )
-    (z, kl, log_det), reparam_cache = family.draw_forward(ops, parameters, (mu, logvar, *more), eps)
+    lower, upper = split_noise(arch, eps)
+    (z, kl, log_det), reparam_cache = family.draw_forward(ops, parameters, (mu, logvar, *more), lower)
     out, decoder_cache = model.decode_forward(ops, arch, parameters, z)
     loglik, loglik_cache = model.loglik_forward(ops, arch, parameters, x, out)
+    log_prior, prior_cache = None, None
     if form == "joint":
-        sampled = posterior_log_prob(logvar, eps) - standard_normal_log_prob(z)
+        log_prior, prior_cache = prior_forward(ops, arch, parameters, z, upper)
+        sampled = posterior_log_prob(logvar, lower) - log_prior
         sampled = sampled if log_det is None else sampled - log_det
         kl = sampled.reshape(-1, len(x)).mean(axis=0)
     reconstruction = loglik.reshape(-1, len(x)).mean(axis=0)
-    cache = Pass(reparam_cache, decoder_cache, loglik_cache, loglik, kl, z, logvar, form, log_det)
+    cache = Pass(
+        reparam_cache, decoder_cache, loglik_cache, loglik, kl, z, logvar, form, log_det,
+        log_prior=log_prior, prior=prior_cache,
+    )  # fmt: skip
     return Terms(reconstruction, kl), cache
 
 
@@ -140,7 +193,8 @@ def posterior_elbo_backward(
     else:
         # log q − log p = ½ Σ (z² − ε² − logvar): besides the path through z, logvar has a term of its own, and mu has
         # none.
-        dout_of_draw = (dz + (beta / rows) * cache.z, np.zeros_like(kl), dlog_det)
+        dz = dz + prior_backward(ops, arch, -(beta / rows) * np.ones_like(loglik), cache, gradients)
+        dout_of_draw = (dz, np.zeros_like(kl), dlog_det)
         dmu, dlogvar, *more = arch.family.draw_backward(ops, dout_of_draw, cache.reparam, gradients)
         dlogvar = dlogvar - 0.5 * beta / batch
     return dmu, dlogvar, *more

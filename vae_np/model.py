@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_np import layers, noise, posteriors
+from vae_np import layers, noise, posteriors, two_layers
 from vae_np._types import Array
 from vae_np.choices import (
     INFERENCES,
@@ -31,6 +31,7 @@ from vae_np.choices import (
 from vae_np.display import counted_text, settings_text
 from vae_np.errors import InputError
 from vae_np.posteriors import Family, Posterior, check_posterior, refine_settings
+from vae_np.two_layers import UpperLayer
 
 _ALIGNMENT = 64
 
@@ -44,7 +45,9 @@ class Architecture:
     likelihoods learn theirs, starting there. With `inference` local there is no encoder: every datapoint has a mu and
     logvar of its own, outside the model. [D11] `posterior` is the family of q(z|x); a flow has `flow_steps` and, with
     networks of its own, `flow_hidden`, where None is the family's own number. The encoder's q is where `refine_steps`
-    steps of `refine_rate` begin; training follows them back where `refine_gradient` is `through`. [D66]
+    steps of `refine_rate` begin; training follows them back where `refine_gradient` is `through`. [D66] With
+    `top_latent` there is a second stochastic layer of so many latents above z, and `top_hidden` are the widths from z
+    to it, in reverse on the way down; None are those of `hidden`. [D58]
     """
 
     features: int = 784
@@ -61,6 +64,8 @@ class Architecture:
     refine_steps: int = 0
     refine_rate: float | None = None
     refine_gradient: RefineGradient | None = None
+    top_latent: int | None = None
+    top_hidden: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         # One model has one description.
@@ -68,6 +73,8 @@ class Architecture:
             object.__setattr__(self, "decoder_hidden", None)
         sizes = [("features", self.features), ("latent", self.latent), *(("hidden", width) for width in self.hidden)]
         sizes += [("decoder_hidden", width) for width in self.decoder_hidden or ()]
+        sizes += [] if self.top_latent is None else [("top_latent", self.top_latent)]
+        sizes += [("top_hidden", width) for width in self.top_hidden or ()]
         for name, value in sizes:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise InputError(f"{name}: got {value!r}, expected a whole number > 0")
@@ -90,6 +97,8 @@ class Architecture:
         rate, gradient = refine_settings(self.refine_steps, self.refine_rate, self.refine_gradient)
         object.__setattr__(self, "refine_rate", rate)
         object.__setattr__(self, "refine_gradient", gradient)
+        two_layers.check_combination(self.top_latent, self.posterior, self.inference, self.refine_steps)
+        object.__setattr__(self, "top_hidden", two_layers.settings(self.top_latent, self.top_hidden, self.hidden))
 
     def __repr__(self) -> str:
         return settings_text(self, always=("features", "latent", "hidden"))
@@ -106,10 +115,33 @@ class Architecture:
         return kind(self.latent, self.flow_steps or 0, self.flow_hidden or 0, self.activation)
 
     @property
+    def upper(self) -> UpperLayer | None:
+        """The stochastic layer above z; None where the prior of z is N(0, I). [D58]"""
+        if self.top_latent is None:
+            return None
+        return UpperLayer.of(self.latent, self.top_latent, self.top_hidden or (), self.activation)
+
+    @property
+    def noise_columns(self) -> int:
+        """How many standard normals a draw of all latents takes: ε of z, and behind it that of the layer above."""
+        return self.latent + (self.top_latent or 0)
+
+    @property
+    def form(self) -> str:
+        """The ELBO's form that the model has by itself: sampled where one of the densities has no closed KL. [D21]"""
+        return self.family.form if self.top_latent is None else "joint"
+
+    @property
     def sizes(self) -> str:
-        """The encoder's widths as people write them, such as 784-400-20, and on to x where the decoder's differ."""
+        """The encoder's widths as people write them, such as 784-400-20, and on to x where the decoder's differ.
+
+        Those from z to a second layer follow a slash.
+        """
         decoder = () if self.decoder_hidden is None else (*self.decoder_hidden, self.features)
-        return "-".join(map(str, (self.features, *self.hidden, self.latent, *decoder)))
+        lower = "-".join(map(str, (self.features, *self.hidden, self.latent, *decoder)))
+        if self.top_latent is None:
+            return lower
+        return f"{lower}/{'-'.join(map(str, (*(self.top_hidden or ()), self.top_latent)))}"
 
     @property
     def decoder_widths(self) -> tuple[int, ...]:
@@ -153,16 +185,21 @@ class Architecture:
             for name, width in self.family.heads().items():
                 affine(f"encoder.{name}", (self.features, *self.hidden)[-1], width)
             shapes |= self.family.shapes()
+        if self.upper is not None:
+            shapes |= self.upper.shapes()
         return shapes
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data, for a checkpoint; `decoder_hidden` only where the decoder has widths of its own.
 
-        So are the family of q only where it is not diagonal, and its refinement where there is one: earlier versions
-        read a model without them.
+        So are the family of q only where it is not diagonal, its refinement where there is one, and a second layer
+        where there is one: earlier versions read a model without them.
         """
         fields = {**asdict(self), "hidden": list(self.hidden)}
-        for name in ("posterior", "flow_steps", "flow_hidden", "refine_steps", "refine_rate", "refine_gradient"):
+        if self.top_hidden is not None:
+            fields["top_hidden"] = list(self.top_hidden)
+        of_q = "posterior", "flow_steps", "flow_hidden", "refine_steps", "refine_rate", "refine_gradient"
+        for name in (*of_q, "top_latent", "top_hidden"):
             if fields[name] in (None, "diagonal", 0):
                 del fields[name]
         own = fields.pop("decoder_hidden")
@@ -171,9 +208,8 @@ class Architecture:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Architecture:
         """The architecture whose `as_dict` this is; raises InputError, TypeError or KeyError where it is none."""
-        own = fields.get("decoder_hidden")
-        widths = {"hidden": tuple(fields["hidden"]), "decoder_hidden": None if own is None else tuple(own)}
-        return cls(**{**fields, **widths})
+        widths = {"hidden": fields["hidden"], **{n: fields.get(n) for n in ("decoder_hidden", "top_hidden")}}
+        return cls(**{**fields, **{name: None if own is None else tuple(own) for name, own in widths.items()}})
 
 
 class Parameters(Mapping[str, Array]):

@@ -22,12 +22,22 @@ import numpy as np
 from vae_np import model
 from vae_np._types import Array
 from vae_np.choices import OBJECTIVES
-from vae_np.elbo import Pass, Terms, elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
+from vae_np.elbo import (
+    Pass,
+    Terms,
+    elbo_backward,
+    elbo_forward,
+    posterior_log_prob,
+    prior_backward,
+    split_noise,
+    standard_normal_log_prob,
+)
 from vae_np.errors import InputError
 from vae_np.model import Architecture, Parameters
 from vae_np.posteriors import check_objective
 from vae_np.posteriors.family import over_sigma
 from vae_np.refinement import refined_elbo_backward, refined_elbo_forward
+from vae_np.two_layers import check_objective as check_layers
 
 
 def objective_forward(
@@ -44,11 +54,12 @@ def objective_forward(
 
     The loss is `terms.loss(beta)`. An architecture that refines q in N steps takes (1 + N) times as much noise. [D66]
     Raises InputError for an unknown objective, for `score` with a single sample, and for one that has no gradient for
-    the architecture's family of q. [D68]
+    the architecture's family of q [D68], or for two stochastic layers.
     """
     if objective not in OBJECTIVES:
         raise InputError(f"objective: got {objective!r}, expected one of {', '.join(OBJECTIVES)}")
     check_objective(arch.posterior, objective, arch.refine_steps)
+    check_layers(arch.top_latent, objective)
     if arch.refine_steps:
         terms, refined = refined_elbo_forward(ops, arch, parameters, x, eps, beta=beta)
         return terms, ("refined", refined, None, None, beta)
@@ -58,7 +69,8 @@ def objective_forward(
     terms, passed = elbo_forward(ops, arch, parameters, x, eps)
     if objective in ("elbo", "score"):
         return terms, (objective, passed, eps, np.full_like(passed.loglik, 1 / samples), beta)
-    log_ratio = standard_normal_log_prob(passed.z) - posterior_log_prob(passed.logvar, eps)
+    log_prior = standard_normal_log_prob(passed.z) if passed.log_prior is None else passed.log_prior
+    log_ratio = log_prior - posterior_log_prob(passed.logvar, split_noise(arch, eps)[0])
     log_ratio = log_ratio if passed.log_det is None else log_ratio + passed.log_det
     bound, weights = ops.log_mean_exp_weights((passed.loglik + beta * log_ratio).reshape(-1, len(x)))
     return replace(terms, bound=bound), (objective, passed, eps, weights.reshape(-1), beta)
@@ -87,8 +99,11 @@ def objective_backward(ops: ModuleType, arch: Architecture, cache: Any, gradient
         dmu, dlogvar = _score_backward(ops, passed, eps, beta)
     else:
         of_path = objective != "iwae"
-        pull = passed.z + arch.family.slope_of_log_q(passed.logvar, eps, passed.reparam) if of_path else passed.z
-        dz = dz + beta * share[:, None] * pull
+        if of_path:
+            pull = passed.z + arch.family.slope_of_log_q(passed.logvar, eps, passed.reparam)
+            dz = dz + beta * share[:, None] * pull
+        else:
+            dz = dz + prior_backward(ops, arch, -beta * share, passed, gradients)
         if objective == "dreg":
             dz = dz * (1 - beta + beta * weights)[:, None]
         # Along the path alone log q, and so its log-determinant, has no parameters of its own.

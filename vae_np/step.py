@@ -87,7 +87,7 @@ def gradient_step(
     every, sample = noise.every_sample(rows, np.arange(samples * (1 + arch.refine_steps)))
     eps = ops.philox_normal(
         every,
-        arch.latent,
+        arch.noise_columns,
         seed=seed,
         stream=noise.EPS,
         step=state.step,

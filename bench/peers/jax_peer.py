@@ -54,18 +54,39 @@ def loglik(arch: Architecture, p: dict[str, Any], x: Any, z: Any) -> Any:
     return -0.5 * jnp.sum((x - out) ** 2 * jnp.exp(-logvar) + logvar + math.log(2 * math.pi), axis=-1)
 
 
+def _normal_above(arch: Architecture, p: dict[str, Any], part: str, h: Any) -> tuple[Any, Any]:
+    """Mean and logvar of what lies on the other side of a network between two stochastic layers."""
+    for index in range(len(arch.top_hidden or ())):
+        h = ACTIVATIONS[arch.activation](_linear(p, f"{part}.hidden.{index}", h))
+    return _linear(p, f"{part}.mu", h), _linear(p, f"{part}.logvar", h)
+
+
+def log_weight(arch: Architecture, p: dict[str, Any], x: Any, mu: Any, logvar: Any, eps: Any) -> Any:
+    """log p(x, z) − log q(z|x) at the noise eps (..., columns), of both z where there are two stochastic layers."""
+    below, above = eps[..., : arch.latent], eps[..., arch.latent :]
+    z = mu + jnp.exp(0.5 * logvar) * below
+    log_w = loglik(arch, p, x, z) + 0.5 * jnp.sum(below**2 + logvar, axis=-1)
+    if arch.top_latent is None:
+        return log_w - 0.5 * jnp.sum(z**2, axis=-1)
+    top_mu, top_logvar = _normal_above(arch, p, "top.encoder", z)
+    top = top_mu + jnp.exp(0.5 * top_logvar) * above
+    mean, spread = _normal_above(arch, p, "top.decoder", top)
+    log_w += 0.5 * jnp.sum(above**2 + top_logvar - top**2, axis=-1)
+    return log_w - 0.5 * jnp.sum((z - mean) ** 2 * jnp.exp(-spread) + spread, axis=-1)
+
+
 def negative_elbo(arch: Architecture, p: dict[str, Any], x: Any, eps: Any) -> Any:
-    """−ELBO, (B,), in nats, with the analytic KL."""
+    """−ELBO, (B,), in nats, with the analytic KL where there is one."""
     mu, logvar = encode(arch, p, x)
+    if arch.top_latent is not None:
+        return -log_weight(arch, p, x, mu, logvar, eps)
     kl = -0.5 * jnp.sum(1 + logvar - mu**2 - jnp.exp(logvar), axis=-1)
     return kl - loglik(arch, p, x, mu + jnp.exp(0.5 * logvar) * eps)
 
 
 def negative_bound(arch: Architecture, p: dict[str, Any], x: Any, eps: Any) -> Any:
-    """−IWAE's bound, (B,), in nats, of the samples eps (K, B, latent)."""
-    mu, logvar = encode(arch, p, x)
-    z = mu + jnp.exp(0.5 * logvar) * eps
-    log_w = loglik(arch, p, x, z) + 0.5 * jnp.sum(eps**2 + logvar - z**2, axis=-1)
+    """−IWAE's bound, (B,), in nats, of the samples eps (K, B, columns)."""
+    log_w = log_weight(arch, p, x, *encode(arch, p, x), eps)
     return math.log(len(eps)) - jax.nn.logsumexp(log_w, axis=0)
 
 
@@ -85,7 +106,7 @@ def loss(arch: Architecture, parameters: Parameters, x: Any, eps: Any, *, sample
 
 
 def _noise(arch: Architecture, x: Any, samples: int | None) -> tuple[int, ...]:
-    return (len(x), arch.latent) if samples is None else (samples, len(x), arch.latent)
+    return (len(x), arch.noise_columns) if samples is None else (samples, len(x), arch.noise_columns)
 
 
 def training(
@@ -149,9 +170,7 @@ def log_likelihood(
 
     def one(x: Any, mu: Any, logvar: Any, key: Any) -> tuple[Any, Any]:
         def part(now: Any) -> Any:
-            eps = jax.random.normal(now, (chunk, arch.latent))
-            z = mu + jnp.exp(0.5 * logvar) * eps
-            return loglik(arch, p, x, z) + 0.5 * jnp.sum(eps**2 + logvar - z**2, axis=-1)
+            return log_weight(arch, p, x, mu, logvar, jax.random.normal(now, (chunk, arch.noise_columns)))
 
         log_w = jax.lax.map(part, jax.random.split(key, samples // chunk)).reshape(-1)
         whole = jax.nn.logsumexp(log_w)

@@ -57,8 +57,34 @@ def decode(arch: Architecture, p: dict[str, torch.Tensor], z: torch.Tensor) -> t
     return _linear(p, "decoder.out", _mlp(arch, p, "decoder", z))
 
 
+def _normal_above(
+    arch: Architecture, p: dict[str, torch.Tensor], part: str, h: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and logvar of what lies on the other side of a network between two stochastic layers."""
+    for index in range(len(arch.top_hidden or ())):
+        h = ACTIVATIONS[arch.activation](_linear(p, f"{part}.hidden.{index}", h))
+    return _linear(p, f"{part}.mu", h), _linear(p, f"{part}.logvar", h)
+
+
+def log_ratio(
+    arch: Architecture, p: dict[str, torch.Tensor], z: torch.Tensor, logvar: torch.Tensor, eps: torch.Tensor
+) -> torch.Tensor:
+    """log p(z) − log q(z|x) at the noise eps (..., columns), of both z where there are two stochastic layers."""
+    below, above = eps[..., : arch.latent], eps[..., arch.latent :]
+    own = below.pow(2) + logvar
+    if arch.top_latent is None:
+        return 0.5 * (own - z.pow(2)).sum(-1)
+    top_mu, top_logvar = _normal_above(arch, p, "top.encoder", z)
+    top = top_mu + torch.exp(0.5 * top_logvar) * above
+    mean, spread = _normal_above(arch, p, "top.decoder", top)
+    own = own - (z - mean).pow(2) * torch.exp(-spread) - spread
+    return 0.5 * (own.sum(-1) + (above.pow(2) + top_logvar - top.pow(2)).sum(-1))
+
+
 def negative_elbo(arch: Architecture, p: dict[str, torch.Tensor], x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
-    """−ELBO, the mean over the batch, in nats, with the analytic KL."""
+    """−ELBO, the mean over the batch, in nats, with the analytic KL where there is one."""
+    if arch.top_latent is not None:
+        return negative_bound(arch, p, x, eps[None])
     mu, logvar = encode(arch, p, x)
     out = decode(arch, p, mu + torch.exp(0.5 * logvar) * eps)
     kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
@@ -71,12 +97,12 @@ def negative_elbo(arch: Architecture, p: dict[str, torch.Tensor], x: torch.Tenso
 
 
 def negative_bound(arch: Architecture, p: dict[str, torch.Tensor], x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
-    """−IWAE's bound, the mean over the batch, in nats, of the samples eps (K, B, latent)."""
+    """−IWAE's bound, the mean over the batch, in nats, of the samples eps (K, B, columns)."""
     mu, logvar = encode(arch, p, x)
-    z = mu + torch.exp(0.5 * logvar) * eps
+    z = mu + torch.exp(0.5 * logvar) * eps[..., : arch.latent]
     logits = decode(arch, p, z)
     loglik = -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
-    log_w = loglik + 0.5 * (eps.pow(2) + logvar - z.pow(2)).sum(-1)
+    log_w = loglik + log_ratio(arch, p, z, logvar, eps)
     return (math.log(len(eps)) - torch.logsumexp(log_w, 0)).mean()
 
 
@@ -90,7 +116,7 @@ def loss(arch: Architecture, parameters: Parameters, x: Any, eps: Any, *, sample
 
 def noise_shape(arch: Architecture, x: Any, samples: int | None) -> tuple[int, ...]:
     """The noise of a batch x: an ε an example, or with `samples` so many."""
-    return (len(x), arch.latent) if samples is None else (samples, len(x), arch.latent)
+    return (len(x), arch.noise_columns) if samples is None else (samples, len(x), arch.noise_columns)
 
 
 Loss = Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]
@@ -184,11 +210,11 @@ def log_likelihood(
         raise ValueError(f"samples: got {samples}, expected a multiple of {chunk}")
 
     def part(x: torch.Tensor, mu: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
-        eps = torch.randn(chunk, arch.latent)
-        z = mu + torch.exp(0.5 * logvar) * eps
+        eps = torch.randn(chunk, arch.noise_columns)
+        z = mu + torch.exp(0.5 * logvar) * eps[..., : arch.latent]
         logits = decode(arch, p, z)
         # Σ (x l − softplus(l)), the first part as a product, so that x is not spread over the samples.
-        return logits @ x - F.softplus(logits).sum(-1) + 0.5 * (eps.pow(2) + logvar - z.pow(2)).sum(-1)
+        return logits @ x - F.softplus(logits).sum(-1) + log_ratio(arch, p, z, logvar, eps)
 
     weights = torch.compile(part) if mode == "torch compiled" else part
 

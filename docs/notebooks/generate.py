@@ -74,6 +74,10 @@ FIRST = {
         "Bring the two modes together: from which x on does importance sampling see both?",
         "chapter.FOLDED_X = 1.5  # try 0.3",
     ),
+    "16-two-stochastic-layers": (
+        "Take fewer nodes: from how few on is the ELBO, a square in the noise, no longer exact?",
+        "chapter.NODES = 3  # try 1",
+    ),
 }
 
 # What any chapter can be asked.

@@ -14,6 +14,7 @@ from .affine import (
     binary_affine_act_backward,
     binary_affine_act_forward,
 )
+from .exchange import join
 from .fused import FusedRun, FusedStep, unsupported
 from .importance_weights import log_weights
 from .likelihoods import (
@@ -25,6 +26,7 @@ from .likelihoods import (
 from .noise import philox_bernoulli, philox_normal
 from .problems import device_line, problem
 from .reparam import reparam_kl_backward, reparam_kl_forward
+from .shared_step import SharedStep
 from .warmup import warmup
 from .weights import log_mean_exp_weights
 
@@ -33,6 +35,7 @@ __all__ = [
     "OBJECTIVES",
     "FusedRun",
     "FusedStep",
+    "SharedStep",
     "adam_update",
     "affine_act_backward",
     "affine_act_forward",
@@ -41,6 +44,7 @@ __all__ = [
     "binary_affine_act_backward",
     "binary_affine_act_forward",
     "device_line",
+    "join",
     "log_mean_exp_weights",
     "log_weights",
     "normal_loglik_backward",

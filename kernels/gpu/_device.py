@@ -55,8 +55,17 @@ class Device(Protocol):
     def fetch(self, array: Any) -> Pending:
         """Start to copy an array to the host, after all that was launched before; nobody waits for it yet."""
 
+    def copy(self, target: Any, source: Any) -> None:
+        """Copy an array on the device into another one of the same shape and dtype."""
+
     def address(self, array: Any) -> int:
         """Where an array begins, for kernels that read pointers from memory."""
+
+    def stream(self) -> int:
+        """The stream on which work is queued, as other libraries take it."""
+
+    def nccl(self) -> Any:
+        """CuPy's module for NCCL."""
 
     def prepare(
         self, kernel: str, precision: Any, grid: Shape, block: Shape, args: Sequence[Any], shared: int = 0
@@ -93,7 +102,7 @@ _FILES = {
         "normal_forward", "normal_backward", "normal_logvar_gradient",
     ),
     "weights.cu": ("log_mean_exp_weights",),
-    "adam.cu": ("adam_update",),
+    "adam.cu": ("adam_update", "add_into", "update_part"),
     "importance.cu": ("importance_sample", "bernoulli_output", "importance_weights"),
     "step.cu": ("step_begin", "latent_forward", "latent_backward", "step_weights"),
     "bound.cu": ("bound_sample", "bound_weights", "scale_rows", "bound_backward"),
@@ -158,8 +167,18 @@ class CupyDevice:
     def fetch(self, array: Any) -> Pending:
         return _Fetched(self, array)
 
+    def copy(self, target: Any, source: Any) -> None:
+        with self._told("a copy on the device"):
+            target[...] = source
+
     def address(self, array: Any) -> int:
         return int(array.data.ptr)
+
+    def stream(self) -> int:
+        return int(self._cupy.cuda.get_current_stream().ptr)
+
+    def nccl(self) -> Any:
+        return importlib.import_module("cupy.cuda.nccl")
 
     def prepare(
         self, kernel: str, precision: Any, grid: Shape, block: Shape, args: Sequence[Any], shared: int = 0

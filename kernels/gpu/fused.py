@@ -55,7 +55,7 @@ def unsupported(arch: Architecture) -> str | None:
     return arguments.unsupported(arch, likelihoods=("bernoulli",), most_latents=_MOST_LATENTS)
 
 
-class _Steps:
+class Steps:
     """One architecture, batch size, objective and data set on the device, and the launches that are a step."""
 
     def __init__(
@@ -348,10 +348,10 @@ class FusedStep:
         self._finite = True
 
     @cached_property
-    def _steps(self) -> _Steps:
+    def _steps(self) -> Steps:
         # Memory is taken at the first call: a training that runs ahead never makes one.
         arch, state, batch, samples = self._model
-        return _Steps(arch, state, batch, samples, batch, ordered=False, placed=True)
+        return Steps(arch, state, batch, samples, batch, ordered=False, placed=True)
 
     def __call__(
         self,
@@ -401,12 +401,15 @@ class FusedStep:
         steps = self._steps
         if kind not in self._launches:
             self._launches[kind] = steps.launches(keep=kind[0], update=kind[1])
-        steps.push()
+        self._push()
         steps.begin(seed, optimiser, rows=batch, beta=beta, warmup=0, draw=grey)
         device().write(steps.at["data"], x)
         device().write(steps.at["places"], np.asarray(rows).astype(np.uint32))
         for launch in self._launches[kind]:
             launch()
+
+    def _push(self) -> None:
+        self._steps.push()
 
     def _terms(self) -> Terms:
         names = ("reconstruction", "kl") if self._model[3] is None else ("reconstruction", "kl", "bound")
@@ -466,7 +469,7 @@ class FusedRun:
             expected = f"uint8 of ({batch} or more, {arch.features})"
             raise InputError(f"data: got {data.dtype} of shape {data.shape}, expected {expected}")
         self.state = state
-        self._steps = _Steps(arch, state, batch, samples, len(data), ordered=True, placed=False)
+        self._steps = Steps(arch, state, batch, samples, len(data), ordered=True, placed=False)
         self._terms = 2 if samples is None else 3
         device().write(self._steps.at["data"], np.ascontiguousarray(data))
         self._steps.push()

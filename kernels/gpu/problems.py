@@ -52,6 +52,20 @@ class Probes:
         """How many devices the driver shows."""
         return int(self.cupy().cuda.runtime.getDeviceCount())
 
+    def take_device(self, number: int) -> None:
+        """Make a device the current one, before anything lies on any."""
+        self.cupy().cuda.runtime.setDevice(number)
+
+    def device_identity(self) -> str:
+        """What tells the current device from all others, also from those of other machines."""
+        runtime = self.cupy().cuda.runtime
+        return bytes(runtime.getDeviceProperties(runtime.getDevice())["uuid"]).hex()
+
+    def nccl_problem(self) -> str | None:
+        """Why NCCL cannot be used; None if it can."""
+        nccl = importlib.import_module("cupy.cuda.nccl")
+        return None if nccl.available else "NCCL was not found; install it with: pip install nvidia-nccl-cu13 (or cu12)"
+
     def device(self) -> tuple[str, tuple[int, int]]:
         """Name and compute capability of the current device."""
         properties = self.cupy().cuda.runtime.getDeviceProperties(self.cupy().cuda.runtime.getDevice())

@@ -187,7 +187,7 @@ def test_clocked_functions_take_what_the_steps_own_functions_take() -> None:
 def test_a_phase_is_what_its_own_calls_leave() -> None:
     profile = load("profile_step")
     counted = {
-        "forward_rows": 90, "forward_rows/_affine_rows": 40, "forward_rows/bernoulli_step_row": 20,
+        "forward_rows": 90, "forward_rows/affine_rows": 40, "forward_rows/bernoulli_step_row": 20,
         "update_unit 0": 50, "update_unit 0/adam_range": 30, "update_unit": 70, "update_unit/call_gemm": 45,
         "update_unit/adam_range": 15, "/complete": 8,
     }  # fmt: skip

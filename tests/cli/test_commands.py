@@ -31,7 +31,7 @@ from vae_np.objectives import OBJECTIVES
 from vae_np.storage import atomic
 from vae_np.training import trainer
 
-RUN_FILES = {"config.toml", "metrics.jsonl", checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE}
+RUN_FILES = {"config.toml", "metrics.jsonl", checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, checkpoint.TIME_FILE}
 PICTURES = set(runs.PICTURES)
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -576,9 +576,9 @@ def pressing(owner: object, name: str, call: int) -> Iterator[None]:
     [
         (trainer.Trainer, "step", 8, 5),
         (trainer.Trainer, "validation_line", 2, 5),
-        # the lock's holder, config.toml, then state and weights of each checkpoint: while the second one is written
-        (atomic, "_write_synced", 6, 5),
-        (os, "replace", 6, 10),
+        # the lock's holder, config.toml, then time, state and weights of each checkpoint: at the second one's weights
+        (atomic, "_write_synced", 8, 5),
+        (os, "replace", 8, 10),
     ],
 )
 def test_a_second_ctrl_c_stops_at_once_and_spoils_nothing(

@@ -100,7 +100,7 @@ def test_defaults_are_the_documented_ones() -> None:
     }
     absent = (
         *("test_data", "labels", "image_shape", "values", "scale", "binarize", "validation"),
-        *("flow_steps", "flow_hidden", "refine_rate", "refine_gradient"),
+        *("flow_steps", "flow_hidden", "refine_rate", "refine_gradient", "top_latent", "top_hidden"),
     )
     assert [getattr(Config(), name) for name in absent] == [None] * len(absent)
 
@@ -214,6 +214,8 @@ BAD_VALUES = [
         "half",
         "refine_gradient: got 'half', expected one of through, stopped, or none",
     ),
+    ("top_latent", 0, f"top_latent: got 0, {WHOLE}, or none"),
+    ("top_hidden", (100, 0), "top_hidden: got 100,0, expected sizes >= 1, such as 100 or 100,100"),
     (
         "likelihood",
         "bernouli",
@@ -298,7 +300,7 @@ def test_round_trips_are_exact(made: Config) -> None:
     typed = {}
     for option in config.options():
         value = getattr(made, option.name)
-        if option.name == "decoder_hidden" and value is None:
+        if option.name in ("decoder_hidden", "top_hidden") and value is None:
             # Left out: none stands for no layer.
             continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -475,7 +477,8 @@ def test_a_config_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         config.load("kingma")
     assert str(unknown.value) == (
         "config: got 'kingma', expected a .toml file or one of burda2015-full, burda2015-iwae5, burda2015-iwae50, "
-        "burda2015-planar, burda2015-vae, kingma2014, pytorch-example "
+        "burda2015-planar, burda2015-two-layers-iwae5, burda2015-two-layers-vae, burda2015-vae, kingma2014, "
+        "pytorch-example "
         "(did you mean 'kingma2014'?)"
     )
     (tmp_path / "folder.toml").mkdir()
@@ -489,6 +492,8 @@ def test_shipped_configs() -> None:
         "burda2015-iwae5",
         "burda2015-iwae50",
         "burda2015-planar",
+        "burda2015-two-layers-iwae5",
+        "burda2015-two-layers-vae",
         "burda2015-vae",
         "kingma2014",
         "pytorch-example",
@@ -523,6 +528,9 @@ def test_shipped_configs() -> None:
         assert config.load(f"burda2015-iwae{samples}") == expected
     assert config.load("burda2015-full") == dataclasses.replace(burda, posterior="full")
     assert config.load("burda2015-planar") == dataclasses.replace(burda, posterior="planar", flow_steps=10)
+    layers = dataclasses.replace(burda, latent=100, top_latent=50, top_hidden=(100, 100))
+    assert config.load("burda2015-two-layers-vae") == layers
+    assert config.load("burda2015-two-layers-iwae5") == dataclasses.replace(layers, objective="iwae", samples=5)
 
 
 def test_settings_that_do_not_go_together() -> None:

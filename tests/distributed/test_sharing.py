@@ -6,14 +6,18 @@ Budget: about 10 s.
 from __future__ import annotations
 
 import itertools
+import operator
+import re
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from in_threads import results, together
 
-from vae_np import VAE, backends, data, distributed
+from vae_np import VAE, backends, data, distributed, storage
 from vae_np.config import Config
 from vae_np.distributed import ALONE, Communicator, Tree, cut, share
 from vae_np.errors import ConfigError, InputError, NonFiniteError
@@ -21,6 +25,7 @@ from vae_np.evaluation import annealing, held_out
 from vae_np.evaluation.annealing import Annealing
 from vae_np.model import Architecture, Model, initialise
 from vae_np.objectives import OBJECTIVES
+from vae_np.runs import folder
 from vae_np.training import gradient_blocks, loop
 from vae_np.training.trainer import Trainer
 
@@ -64,7 +69,7 @@ def test_the_tree_does_not_depend_on_who_holds_its_branches(blocks: int) -> None
             branches = tree.branches(own)
             assert list(itertools.chain(*(range(*branch) for branch in branches))) == list(own)
             held |= {branch: plain(*branch).copy() for branch in branches}
-        assert tree.sum(held).tobytes() == plain(0, blocks).tobytes()
+        assert tree.sum(held, operator.iadd).tobytes() == plain(0, blocks).tobytes()
     if blocks > 3:
         assert sum(leaves).tobytes() != plain(0, blocks).tobytes()  # type: ignore[union-attr]
 
@@ -133,7 +138,7 @@ def test_blocks_that_are_added_in_another_order_are_noticed(monkeypatch: pytest.
     """Planted: each rank's blocks first, and then the ranks' sums."""
 
     class ByRank(Tree):
-        def sum(self, held: Any) -> Any:
+        def sum(self, held: Any, add: Any) -> Any:
             return sum(held[branch] for branch in sorted(held))
 
     monkeypatch.setattr(gradient_blocks, "Tree", ByRank)
@@ -213,6 +218,25 @@ def test_ranks_that_were_not_given_the_same_are_found(differ: str) -> None:
     for error in together(3, body):
         assert isinstance(error, InputError)
         assert pytest.raises(InputError, match=f"{name}: rank 2 on .* has .*, but rank 0 has").matches(error)
+
+
+def test_a_folder_that_one_does_not_see_is_a_mistake_on_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blind, see = set(), folder._holder
+    monkeypatch.setattr(folder, "_UNSEEN_SECONDS", 0.1)
+    monkeypatch.setattr(folder, "_holder", lambda place: "" if threading.get_ident() in blind else see(place))
+
+    def body(communicator: Communicator) -> Path:
+        if communicator.rank in unseeing:
+            blind.add(threading.get_ident())
+        return folder.shared(communicator, tmp_path if communicator.is_first else None)
+
+    with storage.hold(tmp_path):
+        unseeing: set[int] = set()
+        assert together(3, body) == [tmp_path] * 3
+        unseeing = {1}
+        for error in together(3, body):
+            assert isinstance(error, InputError)
+            assert re.match(f"out: {tmp_path}: rank 1 on .* does not see this folder of rank 0; all ranks", str(error))
 
 
 def test_another_version_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

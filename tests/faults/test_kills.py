@@ -106,7 +106,8 @@ def test_kills_at_random_moments_lose_nothing(part: int, tmp_path: Path, monkeyp
         }
         assert metrics(run) == metrics(Path("whole"))
         assert (run / "config.toml").read_bytes() == Path("whole/config.toml").read_bytes()
-        expected = {"config.toml", "metrics.jsonl", checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE}
+        expected = {"config.toml", "metrics.jsonl"}
+        expected |= {checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, checkpoint.TIME_FILE}
         assert set(os.listdir(run)) - {storage.LOCK} == expected
         run.rename(f"done{runs}")
     print(f"{kills} kills, {late} after the first checkpoint, {runs} runs to their end")

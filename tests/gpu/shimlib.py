@@ -131,7 +131,7 @@ class ShimDevice:
     """The door to the kernels on NumPy memory: implements `vae_np.kernels.gpu._device.Device`.
 
     `order` is the order in which the threads of a block run. Memory comes filled with NaN (bytes of ones). `text`
-    replaces the sources, for planted mistakes; `sanitize` and `quick` are those of `build`.
+    replaces the sources, for planted mistakes; `sanitize` and `quick` are those of `build`. `library` stands for NCCL.
     """
 
     order: str = "forward"
@@ -140,6 +140,7 @@ class ShimDevice:
     quick: bool = False
     text: dict[str, str] = field(default_factory=sources)
     launched: list[str] = field(default_factory=list)
+    library: Any = None
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, OnDevice)
@@ -169,6 +170,12 @@ class ShimDevice:
 
     def address(self, array: Any) -> int:
         return int(array.ctypes.data)
+
+    def stream(self) -> int:
+        return 0
+
+    def nccl(self) -> Any:
+        return self.library
 
     def prepare(
         self, kernel: str, precision: Any, grid: Sequence[int], block: Sequence[int], args: Sequence[Any],

@@ -151,6 +151,20 @@ def test_a_bound_of_one_sample_is_log_p_and_q_at_that_sample(door: Any) -> None:
     assert np.array_equal(found.kl, elbo.kl)
 
 
+@pytest.mark.parametrize("samples", [None, 5])
+def test_two_stochastic_layers_are_composed(samples: int | None, door: Any) -> None:
+    arch = Architecture(30, 6, (17,), "tanh", top_latent=3, top_hidden=(9,))
+    assert gpu.unsupported(arch) == "nothing is fused for two stochastic layers"
+    theirs, ours = new_state(arch, np.float64), new_state(arch, np.float64)
+    _, x, rows = next(batches(arch, 4, 1))
+    how = climbing(samples)
+    expected = training_step(reference, arch, theirs, x, rows, seed=SEED, optimiser=Optimiser(), beta=0.7, **how)
+    found = training_step(gpu, arch, ours, x, rows, seed=SEED, optimiser=Optimiser(), beta=0.7, **how)
+    compare(found.elbo, expected.elbo).check(1e-12, "elbo")
+    for tensor, gradient in theirs.gradients.items():
+        compare(ours.gradients[tensor], gradient).check(1e-12, f"gradient of {tensor}")
+
+
 def test_more_samples_than_a_block_has_threads(door: Any) -> None:
     arch, batch, samples = *ARCHITECTURES["single"], 300
     theirs, ours = new_state(arch, np.float64), new_state(arch, np.float64)

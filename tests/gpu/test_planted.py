@@ -56,6 +56,7 @@ def other(what: str, file: str, old: str, new: str, operation: str, *needs: str)
 
 FUSED = ("affine.cu", "importance.cu", "step.cu")
 BOUND = (*FUSED, "bound.cu")
+SHARED = (*FUSED, "adam.cu")
 PANEL = "store<B>(panels.b[0], next_b);"
 NORMAL = "columns; ++lane)\n        out[at(row, 4 * block + lane, columns)] = normals[lane];"
 IN_PROCESS = [
@@ -103,6 +104,8 @@ IN_PROCESS = [
     other("one sample a lane", "bound.cu", "row += 32)", "row += samples)", "fused bound", *BOUND),
     other("log q's own logvar forgotten", "bound.cu", " - real(0.5) * dkl", "", "fused bound", *BOUND),
     other("last row without a gradient", "step.cu", "rows = work.rows", "rows = work.rows - 1", "fused bound", *BOUND),
+    other("sum of the blocks for their mean", "adam.cu", "total[i] * share", "total[i]", "shared step", *SHARED),
+    other("last block alone", "adam.cu", "target[i] += other[i]", "target[i] = other[i]", "shared step", *SHARED),
     other("barrier that some threads never reach", "product.cuh", "        int stage = 0;",
           "        if (threadIdx.x > 250) return;\n        int stage = 0;", "affine_act", "affine.cu"),
 ]  # fmt: skip

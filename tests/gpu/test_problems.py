@@ -348,7 +348,7 @@ def test_the_decoder_has_a_row_a_sample_in_what_is_added_up(monkeypatch: pytest.
     arch = Architecture(784, 50, (200, 200))
     state = TrainingState(initialise(arch, seed=0))
     with pytest.raises(DeviceError, match=r"a batch of 20 with 5000 samples each \d+\)") as told:
-        fused._Steps(arch, state, 20, 5000, 20, ordered=False, placed=True)
+        fused.Steps(arch, state, 20, 5000, 20, ordered=False, placed=True)
     # A row's logits, both hidden layers with their gradients, eps, z, dz and share; its 13 tiles' terms and log w.
     row = 4 * (784 + 4 * 200 + 3 * 50 + 1) + 8 * (13 + 1)
     needed = int(re.findall(r"each (\d+)\)", str(told.value))[0])

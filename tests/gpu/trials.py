@@ -9,6 +9,7 @@ import numpy as np
 
 from vae_np import model, noise
 from vae_np import ops as reference
+from vae_np.distributed import ALONE
 from vae_np.evaluation import importance
 from vae_np.kernels import gpu
 from vae_np.kernels.arguments import ACTIVATIONS
@@ -16,11 +17,12 @@ from vae_np.kernels.check import compare
 from vae_np.kernels.gpu import _arrays, _device
 from vae_np.model import Architecture, Model, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
+from vae_np.training.gradient_blocks import GradientBlocks
 
 OPERATIONS = sorted({operation for operation, _, _ in cases.every()})
 ARCHITECTURE, BATCH = Architecture(70, 3, (40, 21), "tanh"), 5
 # The fused loops; more samples than a warp has lanes.
-FUSED, SAMPLES = ("fused step", "fused bound", "fused evaluation", "dealt depth"), 37
+FUSED, SAMPLES = ("fused step", "fused bound", "fused evaluation", "dealt depth", "shared step"), 37
 # Cases of a few megabytes add seconds and no edge.
 _LARGE = ("97x131x129", "100x784x1", "40003", "64x785", "50x300x65", "5x1100x3")
 
@@ -35,6 +37,8 @@ def run(operation: str, dtype: Any) -> None:
         _log_weights(dtype)
     elif operation == "dealt depth":
         dealt_depth(dtype)
+    elif operation == "shared step":
+        _shared_step(dtype)
     else:
         for name, case in [(name, case) for of, name, case in cases.every() if of == operation]:
             if name.split()[0] in _LARGE:
@@ -62,6 +66,27 @@ def _step(dtype: Any, samples: int | None) -> None:
     for name, gradient in theirs.gradients.items():
         compare(ours.gradients[name], gradient).check(tolerance, f"gradient of {name}")
         compare(ours.first_moment[name], theirs.first_moment[name]).check(tolerance, f"first moment of {name}")
+
+
+def _shared_step(dtype: Any) -> None:
+    """Three blocks on the device give what the whole batch gives: the mean gradient, and Adam's step along it."""
+    tolerance, blocks = cases.DEFAULT[np.dtype(dtype).name], 3
+    ours = TrainingState(initialise(ARCHITECTURE, seed=2, dtype=dtype))
+    theirs = TrainingState(ours.parameters.astype(np.float64))
+    rows = np.arange(BATCH * blocks) + 3
+    x = cases.binary(1, len(rows), ARCHITECTURE.features)
+    expected = training_step(reference, ARCHITECTURE, theirs, x, rows, seed=3, optimiser=Optimiser(), beta=0.5)
+    step = gpu.SharedStep(ARCHITECTURE, ours, BATCH, None, ALONE)
+    made = GradientBlocks(step.buffers, ours, len(rows), blocks, 2)
+    found, doubt = made.step(lambda part: step.gradients(x[part], rows[part], seed=3, beta=0.5), Optimiser())
+    assert not doubt
+    made.settle()
+    step.buffers.bring_home(gradients=True)
+    compare(found.reconstruction, expected.reconstruction).check(tolerance, "reconstruction")
+    compare(found.kl, expected.kl).check(tolerance, "kl")
+    for name, gradient in theirs.gradients.items():
+        compare(ours.gradients[name], gradient).check(tolerance, f"gradient of {name}")
+        compare(ours.second_moment[name], theirs.second_moment[name]).check(2 * tolerance, f"second moment of {name}")
 
 
 def _log_weights(dtype: Any) -> None:

@@ -170,9 +170,9 @@ _ELBO = (
     ),
     _one(
         "the prior's pull on z forgotten in the joint form",
-        "elbo:posterior_elbo_backward",
-        "dz + (beta / rows) * cache.z",
-        "dz",
+        "elbo:prior_backward",
+        "-dlog_prior[:, None] * cache.z",
+        "0 * cache.z",
         JOINT,
         JOINT,
     ),
@@ -182,7 +182,7 @@ _LIKELIHOOD = (
     _one(
         "importance weights without the prior",
         "evaluation.importance:log_weights",
-        "loglik + standard_normal_log_prob(z)",
+        "loglik + log_prior",
         "loglik",
         KNOWN,
     ),

@@ -16,6 +16,7 @@ from . import (
     mistakes_objective,
     mistakes_posteriors,
     mistakes_public,
+    mistakes_two_layers,
 )
 from .plant import Check, Mutant, planted
 
@@ -27,6 +28,7 @@ GROUPS = (
     ("Model, ELBO, log-likelihood and optimisers", mistakes_objective.MUTANTS),
     ("Objectives of several samples, and stages", mistakes_bounds.MUTANTS),
     ("Families of q", mistakes_posteriors.MUTANTS),
+    ("Two stochastic layers", mistakes_two_layers.MUTANTS),
     ("Exact answers, and inference one datapoint at a time", mistakes_inference.MUTANTS),
     ("Noise, data, training, evaluation and sampling", mistakes_conduct.MUTANTS),
     ("Annealed chains, and what an evaluation keeps and reports", mistakes_annealed.MUTANTS),

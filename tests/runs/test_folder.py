@@ -152,8 +152,8 @@ def test_a_kill_between_the_two_renames_is_survived(epoch: int) -> None:
 
 def test_a_full_disk_keeps_the_last_checkpoint() -> None:
     whole = train("whole")
-    # The lock's holder and config.toml come first, then two files a checkpoint: the sixth is the second's weights.
-    with dying(atomic, "_write_synced", 6, OSError(errno.ENOSPC, "No space left on device")):
+    # The lock's holder and config.toml come first, then three files per checkpoint: the eighth is the second's weights.
+    with dying(atomic, "_write_synced", 8, OSError(errno.ENOSPC, "No space left on device")):
         result = vae_np("train", "--data", "bars.npy", "--epochs", 3, *TINY, "--out", "cut")
     assert (result.code, result.err) == (
         2,
@@ -538,7 +538,9 @@ def test_what_a_kill_at_the_start_leaves_can_be_overwritten(fatal: int) -> None:
     assert os.WTERMSIG(status) == signal.SIGKILL
     train("cut", "--overwrite")
     same_run(Path("cut"), train("whole"))
-    assert set(os.listdir("cut")) - {storage.LOCK} == {"config.toml", "metrics.jsonl", WEIGHTS, STATE}
+    assert set(os.listdir("cut")) - {storage.LOCK} == {
+        "config.toml", "metrics.jsonl", WEIGHTS, STATE, checkpoint.TIME_FILE
+    }
 
 
 # A full disk, and a folder that is gone

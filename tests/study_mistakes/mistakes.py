@@ -574,8 +574,8 @@ _OBJECTIVE = (
         "the sampled KL without log p(z)",
         edit(
             "elbo:posterior_elbo_forward",
-            "posterior_log_prob(logvar, eps) - standard_normal_log_prob(z)",
-            "posterior_log_prob(logvar, eps)",
+            "posterior_log_prob(logvar, lower) - log_prior",
+            "posterior_log_prob(logvar, lower)",
         ),
         (26,),
     ),
@@ -609,7 +609,7 @@ _OBJECTIVE = (
     ),
     Mistake(
         "a weight without q: p(x, z) alone",
-        edit("evaluation.importance:log_weights", "- posterior_log_prob(logvar, eps)", ""),
+        edit("evaluation.importance:log_weights", "- posterior_log_prob(logvar, lower)", ""),
         (30,),
     ),
     Mistake(
@@ -692,6 +692,38 @@ _PERSPECTIVES = (
     ),
 )
 
+_TWO_LAYERS = (
+    Mistake(
+        "log q(z₂|z₁) left out of the weight of two layers",
+        edit(
+            "two_layers.upper:UpperLayer.log_prior_forward",
+            "0.5 * (eps * eps + logvar - top * top)",
+            "0.5 * (-top * top)",
+        ),
+        (33,),
+    ),
+    Mistake(
+        "the gap of z₂ taken at the mean of q(z₁|x)",
+        edit("exact.layered_gaussian:LayeredGaussian.gap", "+ 0.5 * spread", ""),
+        (33,),
+    ),
+    Mistake(
+        "p(z₁|x) with the prior that z₁ has in one layer",
+        edit("exact.layered_gaussian:LayeredGaussian.lower_posterior", "self.prior.covariance()", "np.eye(2)"),
+        (33,),
+    ),
+    Mistake(
+        "z₁ drawn with exp(logvar) as its deviation",
+        edit("two_layers.upper:UpperLayer.draw_forward", "np.exp(0.5 * logvar) * lower", "np.exp(logvar) * lower"),
+        (33,),
+    ),
+    Mistake(
+        "the KL of two normals without its − K",
+        edit("exact.layered_gaussian:_kl", "@ variances - len(variances)", "@ variances"),
+        (33,),
+    ),
+)
+
 MISTAKES = (
     EVIDENCE,
     LIKELIHOOD,
@@ -705,4 +737,5 @@ MISTAKES = (
     *_FAMILIES,
     *_OBJECTIVE,
     *_PERSPECTIVES,
+    *_TWO_LAYERS,
 )

@@ -5,6 +5,7 @@ Budget: about 3 s.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vae_np import backends, data, noise, runs
+from vae_np import backends, checkpoint, data, noise, runs
 from vae_np.config import Config
 from vae_np.data import bars, rings
 from vae_np.elbo import Terms
@@ -120,6 +121,37 @@ def test_seconds_add_up_over_sittings(tmp_path: Path) -> None:
     assert resumed.seconds > begun.seconds
 
 
+def test_equal_runs_leave_a_checkpoint_of_equal_bytes(tmp_path: Path) -> None:
+    """The wall time, in which they differ, is in a file beside it."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        own = trainer()
+        run(own, steps=13)
+        runs.save(tmp_path / name, own)
+    for file in (checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
+    assert json.loads((tmp_path / "other" / checkpoint.TIME_FILE).read_text()) == {"seconds": own.seconds}
+
+
+@pytest.mark.parametrize(("beside", "in_state", "expected"), [
+    ('{"seconds": 3}', {}, 3.0), (None, {"seconds": 2.5}, 2.5), (None, {}, 0.0), ("{", {}, 0.0), ("[]", {}, 0.0),
+    ('{"seconds": "3"}', {}, 0.0), ('{"seconds": NaN}', {}, 0.0), ('{"seconds": -1}', {"seconds": 2.5}, 0.0),
+])  # fmt: skip
+def test_a_run_goes_on_whatever_is_known_of_its_wall_time(
+    beside: str | None, in_state: dict[str, float], expected: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version kept it in the state; nothing else depends on it."""
+    begun, resumed = trainer(), trainer()
+    run(begun, steps=13)
+    kept = {**begun.progress(), **in_state}
+    monkeypatch.setattr(begun, "progress", lambda: kept)
+    runs.save(tmp_path, begun)
+    file = tmp_path / checkpoint.TIME_FILE
+    file.unlink() if beside is None else file.write_text(beside)
+    runs.resume(tmp_path, resumed)
+    assert (resumed.seconds, bits(resumed)) == (expected, bits(begun))
+
+
 def test_the_callbacks_come_in_order() -> None:
     heard: list[str] = []
     small = trainer(epochs=1)
@@ -202,7 +234,7 @@ def test_a_checkpoint_without_an_objective_can_be_resumed() -> None:
     lines = run(whole)
     before = run(begun, steps=8)
     progress = {name: value for name, value in begun.progress().items() if name != "objective"}
-    resumed.restore(begun.state.parameters, begun.moments(), begun.state.step, progress)
+    resumed.restore(begun.state.parameters, begun.moments(), begun.state.step, progress, begun.seconds)
     after = run(resumed)
     assert [line["objective"] for line in before + after] == pytest.approx([line["objective"] for line in lines])
 

@@ -29,7 +29,12 @@ def command(
         typer.Argument(metavar="ops|step|eval|profile", help="What to time.", autocompletion=words(*_WHATS)),
     ] = "step",
     workload: Annotated[
-        str, typer.Option("--workload", metavar="NAME", help="pt, kingma, iwae, iwae50, wide, pt-grey or kingma-grey.")
+        str,
+        typer.Option(
+            "--workload",
+            metavar="NAME",
+            help="pt, kingma, iwae, iwae50, wide, pt-grey, two-layers, two-layers-iwae5 or kingma-grey.",
+        ),
     ] = "pt",
     backend: Backend = "auto",
     peers: Annotated[

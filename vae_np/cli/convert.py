@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vae_np import config, runs
-from vae_np.checkpoint import STATE_FILE, WEIGHTS_FILE
+from vae_np.checkpoint import STATE_FILE, TIME_FILE, WEIGHTS_FILE
 from vae_np.choices import ACTIVATIONS, LIKELIHOODS
 from vae_np.cli.describe import describe_posterior
 from vae_np.cli.options import JsonFile, Quiet, words
@@ -55,7 +55,7 @@ def command(
     if to is None:
         vae, folder = VAE.from_torch(source, mapping, **kinds), _new(out)
         vae.save(folder)
-        files = [folder / name for name in (CONFIG_FILE, WEIGHTS_FILE, STATE_FILE)]
+        files = [folder / name for name in (CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, TIME_FILE)]
     else:
         _refuse_with_to(to, {**given, "mapping": mapping})
         vae = VAE.load(runs.find(source))

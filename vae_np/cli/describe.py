@@ -22,12 +22,14 @@ def describe_values(values: data.Values, span: data.Span | None, settings: Confi
 
 
 def describe_posterior(arch: Architecture) -> str:
-    """`, q iaf of 2 steps` or `, q refined by 5 steps of 0.1, gradient through them`, to stand behind the likelihood;
-    nothing for the encoder's diagonal normal."""
+    """`, q iaf of 2 steps`, `, q refined by 5 steps of 0.1, gradient through them`, or the two layers, to stand behind
+    the likelihood; nothing for the encoder's diagonal normal."""
     if arch.refine_steps:
         gradient = "through them" if arch.refine_gradient == "through" else "stopped"
         steps = f"{counted_text(arch.refine_steps, 'step')} of {arch.refine_rate:g}"
         return f", q refined by {steps}, gradient {gradient}"
+    if arch.top_latent is not None:
+        return f", stochastic layers of {arch.latent} and {arch.top_latent}"
     if arch.posterior == "diagonal":
         return ""
     return f", q {arch.posterior}" + (f" of {arch.flow_steps} steps" if arch.flow_steps else "")

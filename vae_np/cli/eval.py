@@ -124,6 +124,7 @@ def command(
         threads=ranks.check_threads(whole("threads", threads, None)),
         seed=setting("seed", seed),
     )
+    evaluation.vae.backend.join(ranks.communicator())
     distributed.check_agreement(ranks.communicator(), estimation.facts(evaluation))
     trained = trained_for(evaluation.folder)
     shortened = shortened_to(evaluation.vae.config, trained["steps"])
@@ -246,7 +247,7 @@ def trained_for(folder: Path) -> dict[str, Any]:
     if not (folder / checkpoint.STATE_FILE).exists():
         return train_figures(checkpoint.load_weights(folder).step, None)
     state = checkpoint.load_state(folder)
-    return train_figures(state.step, state.extra.get("seconds"))
+    return train_figures(state.step, state.seconds)
 
 
 def shortened_to(settings: Config, steps: int) -> str | None:
@@ -279,7 +280,8 @@ def introduce(output: Output, evaluation: Evaluation, shortened: str | None, dat
 class Result:
     """What was computed: per example the ELBO's terms, its surgery and log p(x); per latent the KL and its activity.
 
-    The surgery takes a mixture of diagonal normals: there is none of another family.
+    The surgery takes a mixture of diagonal normals: there is none of another family, nor of two stochastic layers. The
+    latents of two layers are those of the lower one, then those of the upper one.
     """
 
     terms: Terms
@@ -320,10 +322,17 @@ def compute(output: Output, evaluation: Evaluation) -> Result:
         )
     # Said at once, and not after an hour of sampling.
     term_figures(terms)
-    mu, logvar = held_out.posterior_moments(vae.model, examples, communicator=ranks.communicator())
     surgery = None
-    if vae.arch.posterior == "diagonal":
-        surgery = held_out.elbo_surgery(vae.backend.ops, mu, logvar, seed=seed)
+    if vae.arch.top_latent is None:
+        mu, logvar = held_out.posterior_moments(vae.model, examples, communicator=ranks.communicator())
+        kl = held_out.kl_per_dimension(mu, logvar)
+        if vae.arch.posterior == "diagonal":
+            surgery = held_out.elbo_surgery(vae.backend.ops, mu, logvar, seed=seed)
+    else:
+        shares, mu = held_out.layers_kl_and_means(
+            vae.model, examples, seed=seed, communicator=ranks.communicator()
+        )
+        kl = shares.mean(axis=0, dtype=np.float64)
     estimate, seconds = None, None
     if evaluation.estimation.estimator is not None:
         partial = estimation.kept(evaluation)
@@ -333,7 +342,7 @@ def compute(output: Output, evaluation: Evaluation) -> Result:
             output.warn(estimation.interruption(partial, evaluation))
             raise typer.Exit(INTERRUPTED) from None
         seconds = partial.seconds
-    return Result(terms, surgery, held_out.kl_per_dimension(mu, logvar), held_out.active_units(mu), estimate, seconds)
+    return Result(terms, surgery, kl, held_out.active_units(mu), estimate, seconds)
 
 
 def table_title(evaluation: Evaluation, shortened: str | None) -> str:
@@ -344,7 +353,8 @@ def table_title(evaluation: Evaluation, shortened: str | None) -> str:
 
 def table_rows(evaluation: Evaluation, result: Result) -> list[tuple[str, str]]:
     """The table: what each figure is called, and the figure."""
-    figures, active = result.figures(evaluation.estimation.samples), result.active
+    figures = result.figures(evaluation.estimation.samples)
+    layers = np.split(result.active, [evaluation.vae.arch.latent])
     parts = []
     if result.surgery is not None:
         ceiling = f"{with_error(figures['mutual_information'])} of at most {result.surgery.ceiling:.2f}"
@@ -353,7 +363,7 @@ def table_rows(evaluation: Evaluation, result: Result) -> list[tuple[str, str]]:
         *((name, with_error(figures[key])) for name, key in TERM_NAMES),
         *parts,
         *estimation.rows(evaluation.estimation, figures),
-        ("active units", f"{int(active.sum())} of {len(active)}"),
+        ("active units", " and ".join(f"{int(layer.sum())} of {len(layer)}" for layer in layers if len(layer))),
     ]
 
 
@@ -373,6 +383,12 @@ def _tell(output: Output, evaluation: Evaluation, result: Result, shortened: str
 
 def _of_moments(arch: Architecture) -> str:
     """What the KL of a latent means where q is no product over latents."""
+    if arch.top_latent is not None:
+        last = arch.latent + arch.top_latent - 1
+        return (
+            f"note     latents 0-{arch.latent - 1} are z₁, whose KL is to p(z₁|z₂), and {arch.latent}-{last} are z₂: "
+            "they add up to the KL, but for the noise of one draw"
+        )
     what = "its own marginal" if arch.family.analytic else f"a normal with the moments of {held_out.MOMENT_DRAWS} draws"
     return f"note     q is {arch.posterior}: the KL of a latent is that of {what}, and they do not add up to the KL"
 

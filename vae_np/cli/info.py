@@ -47,6 +47,7 @@ def command(json_file: JsonFile = None) -> int:
         heads = [name.replace("-", "\n-") for name in LIKELIHOODS]
         output.table("Backend and objective × likelihood", ("", *heads), rows)
         output.say(f"posterior diagonal in the table; {', '.join(here['composed_posteriors'])}: composed everywhere")
+        output.say("one stochastic layer in the table; two: as in the table with numba, composed with numpy and cupy")
         for name in backends.NAMES:
             why = backends.missing(name)
             output.say(f"{name:<6} {_present(name) if why is None else why}")

@@ -45,7 +45,8 @@ def command(
     dataset = opened.dataset()
     points = points_of(dataset)
     shaded = None if vae.arch.is_bernoulli else points
-    names = ["interpolations.png"] + (["manifold.png", "scatter.png"] if vae.arch.latent == 2 else [])
+    in_plane = vae.arch.latent == 2 and vae.arch.top_latent is None
+    names = ["interpolations.png"] + (["manifold.png", "scatter.png"] if in_plane else [])
     names += [] if shaded is None else ["density.png"]
     given = [None if out is None else str(place / name) for name in names]
     targets = [file_to_write(path, place / name, (".png",), overwrite) for path, name in zip(given, names, strict=True)]
@@ -57,13 +58,14 @@ def command(
         raise InputError(f"data {dataset.name!r}: has {len(mu)} test rows, expected at least 2 to interpolate between")
     shape = dataset.image_shape
     makers: list[Callable[[], Any]] = [lambda: plots.interpolations(interpolate(vae, mu, pairs), shape, data=points)]
-    if vae.arch.latent == 2:
+    if in_plane:
         labels = None if dataset.test_labels is None else dataset.test_labels[: len(mu)]
         grid = plots.manifold_grid(_MANIFOLD_SIDE)
         makers.append(lambda: plots.manifold(vae.decode(grid), _MANIFOLD_SIDE, shape, data=points))
         makers.append(lambda: plots.latent_scatter(mu, labels))
     else:
-        output.say(f"note     the manifold and the scatter need 2 latent dimensions; this run has {vae.arch.latent}")
+        held = str(vae.arch.latent) if vae.arch.top_latent is None else f"{vae.arch.latent} below {vae.arch.top_latent}"
+        output.say(f"note     the manifold and the scatter need 2 latent dimensions; this run has {held}")
     if shaded is not None:
         draws, density = vae.sample(len(shaded), opened.seed), density_around(vae, shaded, opened.seed)
         makers.append(lambda: plots.over_data(shaded, draws, density))

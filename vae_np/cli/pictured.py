@@ -89,6 +89,11 @@ def file_to_write(out: str | None, default: Path, suffixes: tuple[str, ...], ove
     return target
 
 
+def prior_text(vae: VAE) -> str:
+    """How z is drawn, for a picture's title."""
+    return "z ~ N(0, I)" if vae.arch.top_latent is None else "z ~ p(z|z₂), z₂ ~ N(0, I)"
+
+
 def points_of(dataset: data.Dataset) -> Array | None:
     """The first training rows as points (n, 2) of the plane, on the data's own scale; None where they are none."""
     train = dataset.train
@@ -108,7 +113,7 @@ def density_around(vae: VAE, points: Array, seed: int) -> tuple[Array, Array, Ar
     room = 0.15 * (high - low) + 1e-12
     first, second = (np.linspace(low[j] - room[j], high[j] + room[j], SIDE) for j in range(2))
     places = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
-    z = _prior_places(vae.arch.latent, seed)
+    z = vae.lifted(_prior_places(vae.arch.noise_columns, seed))
     log_prob = Decoder.of(vae.arch, vae.parameters).prior_monte_carlo(vae.values.to_model(places), z)
     # Of standardised data the density is off by a constant, which shades do not show.
     return first, second, np.exp(log_prob - log_prob.max()).reshape(SIDE, SIDE)

@@ -167,7 +167,7 @@ def _explorer(evaluation: Evaluation, dataset: data.Dataset, mu: Array, shown: A
         image_shape=dataset.image_shape,
         examples=shown[:_EXAMPLES],
         mu=mu[:_EXAMPLES],
-        kl=kl,
+        kl=kl[: vae.arch.latent],
         places=mu if vae.arch.latent == 2 else mu[:0],
         labels=None if labels is None else np.asarray(labels)[: len(mu)],
         points=points_of(dataset),

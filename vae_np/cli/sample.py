@@ -11,7 +11,7 @@ import typer
 from vae_np import storage
 from vae_np.cli.options import JsonFile, Overwrite, Quiet, Run, RunSeed, whole
 from vae_np.cli.output import writing
-from vae_np.cli.pictured import OpenRun, file_to_write, points_of, save_picture
+from vae_np.cli.pictured import OpenRun, file_to_write, points_of, prior_text, save_picture
 from vae_np.pictures import plots
 
 
@@ -25,7 +25,7 @@ def command(
     quiet: Quiet = False,
     json_file: JsonFile = None,
 ) -> int:
-    """Sample from a run's model: z ~ N(0, I), then x given z."""
+    """Sample from a run's model: z from the prior, then x given z."""
     count = whole("n", n, 64)
     opened = OpenRun.of(run, seed, json_file, quiet=quiet)
     default = opened.folder / f"samples-n{count}-seed{opened.seed}{'-draws' if draws else ''}.png"
@@ -40,7 +40,7 @@ def command(
             storage.write_atomic(target, content.getvalue())
     else:
         dataset = opened.dataset()
-        title = "Samples: x ~ p(x|z), z ~ N(0, I)" if draws else "Samples: E[x|z], z ~ N(0, I)"
+        title = f"Samples: {'x ~ p(x|z)' if draws else 'E[x|z]'}, {prior_text(opened.vae)}"
         save_picture(plots.samples(images, dataset.image_shape, title=title, data=points_of(dataset)), target)
     opened.report("sample", [target], {"n": count})
     return 0

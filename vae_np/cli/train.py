@@ -25,7 +25,7 @@ from vae_np.cli.describe import (
 from vae_np.cli.interrupts import INTERRUPTED, asking_to_stop
 from vae_np.cli.options import JsonFile, Quiet, Threads, runs_here, whole, with_config_options, words
 from vae_np.cli.output import Output, with_error
-from vae_np.cli.pictured import points_of, reconstruction_picture
+from vae_np.cli.pictured import points_of, prior_text, reconstruction_picture
 from vae_np.config import Config
 from vae_np.errors import (
     CheckpointError,
@@ -120,27 +120,33 @@ def command(
         settings = runs.with_absolute_paths(settings).with_values(dataset.values)
         backend = backends.choose(settings.backend, ranks.check_threads(whole("threads", threads, None)))
         backend.check_precision(settings.precision)
+        backend.join(communicator)
         distributed.check_blocks(settings.gradient_blocks, communicator.size)
         # What has to be compiled is compiled by one rank of a machine, and loaded by the others.
         with communicator.node.first_before_others():
             dataset, trainer = _trainer(settings, backend, dataset)
         if resume is not None:
             runs.resume(folder, trainer)
-        distributed.check_agreement(communicator, trainer.facts())
+        distributed.check_agreement(communicator, {"out": str(out), **trainer.facts()})
         if dry_run:
             _introduce(output, trainer, dataset)
             _tell_what_it_takes(output, trainer)
             return 0
+        if communicator.is_first and resume is None:
+            folder = held.enter_context(runs.claim(out, overwrite=overwrite))
+        # Before anything is written into it.
+        folder = runs.shared(communicator, folder if communicator.is_first else None)
         if communicator.is_first:
             if resume is None:
-                folder = held.enter_context(runs.claim(out, overwrite=overwrite))
                 runs.start(folder, settings)
             else:
                 runs.drop_metrics_after(folder, trainer.state.step)
                 runs.start_again(folder, trainer)
-        folder = runs.shared(communicator, folder if communicator.is_first else None)
         _introduce(output, trainer, dataset)
         output.say(f"run      {folder}" + (f", resumed at step {trainer.state.step}" if resume is not None else ""))
+        if communicator.size > 1:
+            # A launcher that ends all ranks when it has lost one leaves nobody to say so then.
+            output.say(f"ranks    {communicator.size}; should one be lost, {_how_to_go_on(folder)}")
         return _train_and_tell(output, trainer, dataset, folder, draw=not no_plots)
 
 
@@ -173,7 +179,11 @@ def _what_is_kept(folder: Path) -> str:
         return "there is no checkpoint yet" if folder.exists() else "the run's folder is gone"
     except CheckpointError as error:
         return f"{error}"
-    return f"the checkpoint of step {step} is kept; go on with: vae-np train --resume {shlex.quote(str(folder))}"
+    return f"the checkpoint of step {step} is kept; {_how_to_go_on(folder)}"
+
+
+def _how_to_go_on(folder: Path) -> str:
+    return f"go on with: vae-np train --resume {shlex.quote(str(folder))}"
 
 
 def _with_stages(overrides: Mapping[str, Any], stages: str | None, base: Config) -> Mapping[str, Any]:
@@ -437,7 +447,7 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
 def draw_pictures(folder: Path, vae: VAE, examples: Examples, dataset: data.Dataset) -> None:
     """Write `samples.png`, `reconstructions.png` and `curves.png` into the run's folder."""
     samples = vae.sample(_PICTURE_SAMPLES, vae.config.seed, mean=dataset.image_shape is not None)
-    title = "Samples: E[x|z], z ~ N(0, I)" if dataset.image_shape is not None else "Samples from the model"
+    title = f"Samples: E[x|z], {prior_text(vae)}" if dataset.image_shape is not None else "Samples from the model"
     points = points_of(dataset)
     plots.save(plots.samples(samples, dataset.image_shape, title=title, data=points), folder / "samples.png")
     first = replace(examples, rows=examples.rows[:_PICTURE_EXAMPLES])

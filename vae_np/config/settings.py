@@ -27,6 +27,9 @@ from vae_np.optim import STAGES, stage_of, staged_epochs
 from vae_np.posteriors import check_objective, check_posterior, refine_settings
 from vae_np.posteriors import settings as flow_settings
 from vae_np.precision import FULL
+from vae_np.two_layers import check_combination
+from vae_np.two_layers import check_objective as check_layers
+from vae_np.two_layers import settings as top_widths
 
 
 def _option(default: Any, kind: Kind, metavar: str, text: str) -> Any:
@@ -138,6 +141,19 @@ class Config:
         "NAME",
         "How training takes these steps: with the gradient through them, which is the default, or stopped, as "
         "constants.",
+    )
+    top_latent: int | None = _option(
+        None,
+        Integer(1),
+        "N",
+        "Latent dimensions of a second stochastic layer above z, whose KL is sampled; by default there is none.",
+    )
+    top_hidden: tuple[int, ...] | None = _option(
+        None,
+        Sizes("sizes >= 1, such as 100 or 100,100"),
+        "N[,N...]",
+        "Sizes of the hidden layers from z to the second stochastic layer, and in reverse on the way down; by default "
+        "those of hidden.",
     )
     likelihood: choices.Likelihood = _option(
         "bernoulli",
@@ -257,10 +273,13 @@ class Config:
             )
 
     def _check_posterior(self) -> None:
-        """Families and steps on λ that do not go with the rest, and their own numbers in place of None."""
+        """Families, steps on λ and layers that do not go with the rest, and their own numbers in place of None."""
         try:
             check_posterior(self.posterior, self.inference, self.refine_steps)
             check_objective(self.posterior, self.objective, self.refine_steps)
+            check_layers(self.top_latent, self.objective)
+            check_combination(self.top_latent, self.posterior, self.inference, self.refine_steps)
+            top_hidden = top_widths(self.top_latent, self.top_hidden, self.hidden)
             steps, hidden = flow_settings(self.posterior, self.flow_steps, self.flow_hidden)
             rate, gradient = refine_settings(self.refine_steps, self.refine_rate, self.refine_gradient)
         except InputError as error:
@@ -269,6 +288,7 @@ class Config:
         object.__setattr__(self, "flow_hidden", hidden)
         object.__setattr__(self, "refine_rate", rate)
         object.__setattr__(self, "refine_gradient", gradient)
+        object.__setattr__(self, "top_hidden", top_hidden)
 
     def _check_blocks(self) -> None:
         if self.batch_size % self.gradient_blocks:

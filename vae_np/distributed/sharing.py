@@ -7,10 +7,9 @@ number of processes. [docs/scaling.md]
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
-
-from vae_np._types import Array
+from typing import Any
 
 Branch = tuple[int, int]
 
@@ -57,14 +56,17 @@ class Tree:
 
         return of((0, self.blocks)) if len(blocks) else []
 
-    def sum(self, held: Mapping[Branch, Array]) -> Array:
-        """The sum of all blocks from branches of all processes; it is formed in place, in one of the arrays."""
+    def sum(self, held: Mapping[Branch, Any], add: Callable[[Any, Any], None]) -> Any:
+        """The sum of all blocks from branches of all processes; it is formed in place, in one of the arrays.
 
-        def of(branch: Branch) -> Array:
+        `add` adds its second array to its first.
+        """
+
+        def of(branch: Branch) -> Any:
             if branch in held:
                 return held[branch]
             left, right = (of(half) for half in self.halves(branch))
-            left += right
+            add(left, right)
             return left
 
         return of((0, self.blocks))

@@ -3,6 +3,9 @@
 Chains walk from the prior to the posterior of their example, over the distributions p(z) p(x|z)^τ with τ from 0 to 1,
 and gather their weights on the way. No encoder is needed, so the estimate does not suffer where q(z|x) is poor. All
 chains of all examples of a batch move at once: rows are chain-major, c·B + b. (Neal 2001, 2011; Wu et al. 2017)
+
+What moves are the standard normals of which the model makes its latents: z itself where the prior is N(0, I), and with
+two stochastic layers u = (u₁, z₂), of which z₁ is a function. So the prior is N(0, I) for every model. [D60]
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import numpy as np
 from vae_np import noise
 from vae_np._types import Array
 from vae_np.config import counted
+from vae_np.elbo import prior_draw_backward, prior_draw_forward
 from vae_np.errors import InputError
 from vae_np.evaluation import importance
 from vae_np.evaluation.importance import Estimate
@@ -105,11 +109,13 @@ class Target:
     x: Array
 
     def __call__(self, z: Array) -> tuple[Array, Array]:
-        """log p(x_b | z_cb), (C·B,) in nats, and its gradient (C·B, K) by hand, for z (C·B, K). [D29]"""
-        out, decoder_cache = decode_forward(*self.model, z)
+        """log p(x_b | z_cb), (C·B,) in nats, and its gradient (C·B, K) by hand, for z (C·B, K). [D29] [D60]"""
+        lowest, prior_cache = prior_draw_forward(*self.model, z)
+        out, decoder_cache = decode_forward(*self.model, lowest)
         loglik, loglik_cache = loglik_forward(*self.model, self.x, out)
         dout = loglik_backward(self.model.ops, self.model.arch, np.ones_like(loglik), loglik_cache, None)
-        return loglik, decode_backward(self.model.ops, dout, decoder_cache, None)
+        dlowest = decode_backward(self.model.ops, dout, decoder_cache, None)
+        return loglik, prior_draw_backward(self.model.ops, self.model.arch, dlowest, prior_cache)
 
 
 @dataclass
@@ -197,7 +203,7 @@ class _Chains:
 
     def move(self, state: State, beta: float, step: Array, number: int, steps: int) -> tuple[State, Array]:
         """Transition `number`, with step sizes (B,); the new state and the mean chance of each example, (B,)."""
-        normals = self.normals(number, self.target.model.arch.latent + 3)
+        normals = self.normals(number, self.target.model.arch.noise_columns + 3)
         state, chance = transition(self.target, state, beta, np.tile(step, self.shape[0]), normals, steps)
         return state, chance.reshape(self.shape).mean(axis=0)
 
@@ -207,9 +213,9 @@ def adapt_steps(target: Target, rows: Array, annealing: Annealing, *, seed: int)
 
     The pilot's noise is its own. Adapting the chains that are weighed would spoil their weights.
     """
-    latent, betas = target.model.arch.latent, annealing.schedule()
+    columns, betas = target.model.arch.noise_columns, annealing.schedule()
     pilot = _Chains(target, rows, np.arange(_PILOT_CHAINS), seed=seed, role=_PILOT)
-    state = pilot.at(pilot.normals(0, latent))
+    state = pilot.at(pilot.normals(0, columns))
     log_step = np.full(len(rows), np.log(_FIRST_STEP))
     found = np.empty((annealing.temperatures - 1, len(rows)))
     visits = -(-_PILOT_TRANSITIONS // annealing.temperatures)
@@ -242,7 +248,8 @@ def log_weights(
     runs = _Chains(target, rows, chains, seed=seed, role=_FORWARD if forward else _REVERSE)
     betas = annealing.schedule() if forward else annealing.schedule()[::-1]
     steps = steps if forward else steps[::-1]
-    state = runs.at(runs.normals(0, target.model.arch.latent) if start is None else np.tile(start, (len(chains), 1)))
+    columns = target.model.arch.noise_columns
+    state = runs.at(runs.normals(0, columns) if start is None else np.tile(start, (len(chains), 1)))
     log_w, chances = np.zeros(state.loglik.shape), np.zeros(len(rows))
     for number in range(annealing.temperatures):
         # Weighed before it moves: where it stands is a draw of the temperature that is being left.

@@ -19,7 +19,7 @@ import numpy as np
 from vae_np import data, memory, noise
 from vae_np._types import Array
 from vae_np.distributed import ALONE, Communicator, share
-from vae_np.distributions import LOG_2PI, normal_kl_forward
+from vae_np.distributions import LOG_2PI, normal_kl_forward, normal_sample
 from vae_np.elbo import Terms, posterior_elbo_forward, posterior_log_prob
 from vae_np.errors import InputError, NonFiniteError
 from vae_np.evaluation import annealing, importance
@@ -34,7 +34,7 @@ ESTIMATORS = ("is", "ais", "bdmc")
 ACTIVE_UNIT_VARIANCE = 0.01
 # Steps of `per_datapoint.infer` where there is no encoder; a held-out example starts at the prior.
 HELD_OUT_STEPS = 50
-# Draws of z from a flow's q(z|x), whose mean and variance are no closed form.
+# Draws of z from a flow's q(z|x), and of the z below a second layer: the mean and variance there are no closed form.
 MOMENT_DRAWS = 100
 _BATCH = 500
 # Examples whose log p(x) is estimated at once, and log weights that are held at once: 80 MB in float64.
@@ -125,7 +125,7 @@ def _noise(model: Model, places: Array, samples: int, seed: int) -> Array:
     every, sample = noise.every_sample(places, np.arange(samples))
     return model.ops.philox_normal(
         every,
-        model.arch.latent,
+        model.arch.noise_columns,
         seed=seed,
         stream=noise.EVAL_EPS,
         step=0,
@@ -183,6 +183,35 @@ def _drawn_moments(model: Model, q: Posterior, places: Array, *, seed: int) -> t
     draw, _ = model.arch.family.draw_forward(model.ops, model.parameters, q, eps)
     z = draw.z.reshape(MOMENT_DRAWS, len(places), -1)
     return z.mean(axis=0), np.log(z.var(axis=0, ddof=1))
+
+
+def layers_kl_and_means(
+    model: Model, examples: Examples, *, seed: int, communicator: Communicator = ALONE
+) -> tuple[Array, Array]:
+    """Of a model with two stochastic layers, the KL's share of each latent and its mean, (N, K₁ + K₂) each. [D61]
+
+    A share of z₁ is log q(z₁ⱼ|x) − log p(z₁ⱼ|z₂) at one draw of both, one of z₂ the KL of q(z₂ⱼ|z₁) to N(0, 1) at that
+    z₁; in expectation they add up to the KL. The mean of z₂ is over MOMENT_DRAWS draws of z₁.
+    """
+    upper, ops, parameters = model.arch.upper, model.ops, model.parameters
+    assert upper is not None
+
+    def of_batch(part: slice) -> tuple[Array, Array]:
+        x, places = examples.batch(part)
+        mu, logvar = posterior(model, x, places, seed=seed)
+        eps = _noise(model, places, MOMENT_DRAWS, seed).reshape(MOMENT_DRAWS, len(x), -1)
+        lower, above = np.split(eps, [model.arch.latent], axis=-1)
+        z = normal_sample(mu, logvar, lower)
+        (top_mu, top_logvar), _ = upper.inference.forward(ops, parameters, z.reshape(-1, model.arch.latent))
+        top_mean = top_mu.reshape(MOMENT_DRAWS, len(x), -1).mean(axis=0)
+        top_mu, top_logvar = top_mu[: len(x)], top_logvar[: len(x)]
+        (mean, spread), _ = upper.generation.forward(ops, parameters, normal_sample(top_mu, top_logvar, above[0]))
+        residual = z[0] - mean
+        below = 0.5 * (spread + residual * residual * np.exp(-spread) - logvar - lower[0] * lower[0])
+        kl, _ = normal_kl_forward(top_mu[..., None], top_logvar[..., None])
+        return np.hstack([below, kl]), np.hstack([mu, top_mean])
+
+    return _of_all(communicator, examples, of_batch)
 
 
 def check_estimator(arch: Architecture) -> None:

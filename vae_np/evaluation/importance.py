@@ -12,7 +12,7 @@ import numpy as np
 from vae_np import noise
 from vae_np._types import Array
 from vae_np.display import Shown
-from vae_np.elbo import posterior_log_prob, standard_normal_log_prob
+from vae_np.elbo import posterior_log_prob, prior_forward, split_noise
 from vae_np.errors import InputError
 from vae_np.evaluation import pareto
 from vae_np.model import Model, decode_forward, encode_forward, loglik_forward
@@ -58,12 +58,15 @@ AnyEstimate = TypeVar("AnyEstimate", bound=Estimate)
 def log_weights(model: Model, x: Array, mu: Array, logvar: Array, eps: Array, more: Posterior = ()) -> Array:
     """log w = log p(x, z) − log q(z|x) at z = mu + exp(logvar / 2) ε; eps (S·B, K), result (S, B) in nats. [D34]
 
-    `more` is what else describes q in the model's family, whose draw z then is. [D54]
+    `more` is what else describes q in the model's family, whose draw z then is. [D54] With two stochastic layers z is
+    that of both, and the noise of the upper one stands behind that of the lower. [D59]
     """
-    (z, _, log_det), _ = model.arch.family.draw_forward(model.ops, model.parameters, (mu, logvar, *more), eps)
+    lower, upper = split_noise(model.arch, eps)
+    (z, _, log_det), _ = model.arch.family.draw_forward(model.ops, model.parameters, (mu, logvar, *more), lower)
     out, _ = decode_forward(*model, z)
     loglik, _ = loglik_forward(*model, x, out)
-    log_w = loglik + standard_normal_log_prob(z) - posterior_log_prob(logvar, eps)
+    log_prior, _ = prior_forward(*model, z, upper)
+    log_w = loglik + log_prior - posterior_log_prob(logvar, lower)
     log_w = log_w if log_det is None else log_w + log_det
     return log_w.reshape(-1, len(x))
 
@@ -108,7 +111,7 @@ def importance_log_likelihood(
         every, sample = noise.every_sample(rows, np.arange(first, min(first + count, samples)))
         eps = model.ops.philox_normal(
             every,
-            model.arch.latent,
+            model.arch.noise_columns,
             seed=seed,
             stream=noise.EVAL_EPS,
             step=0,

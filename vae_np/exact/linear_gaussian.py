@@ -282,6 +282,8 @@ def from_parameters(arch: Architecture, parameters: Mapping[str, Array]) -> Line
         raise InputError(
             f"arch: got hidden {arch.hidden} and {arch.likelihood!r}, expected no hidden layer and a normal likelihood"
         )
+    if arch.top_latent is not None:
+        raise InputError(f"arch: got top_latent {arch.top_latent}, expected one stochastic layer")
     if arch.likelihood == "normal-fixed":
         variances = np.full(arch.features, arch.sigma**2)
     else:

@@ -126,7 +126,8 @@ def _had(tensors: Mapping[str, Array]) -> str:
 def check_encoder(library: str, arch: Architecture) -> None:
     """Raise InputError, which begins with `library`, unless an encoder and a normal are all that q is.
 
-    A flow has networks or steps behind the encoder, and refined inference climbs from there.
+    A flow has networks or steps behind the encoder, refined inference climbs from there, and a second stochastic layer
+    has an encoder of its own.
     """
     if arch.inference != "amortized":
         raise InputError(f"{library}: got a model with inference {arch.inference!r}, expected one that has an encoder")
@@ -137,3 +138,5 @@ def check_encoder(library: str, arch: Architecture) -> None:
             f"{library}: got a model with refine_steps {arch.refine_steps}, expected 0: the encoder's output is only "
             "where its steps begin"
         )
+    if arch.top_latent is not None:
+        raise InputError(f"{library}: got a model with top_latent {arch.top_latent}, expected one stochastic layer")

@@ -32,7 +32,8 @@ CONFIG, METRICS = CONFIG_FILE, "metrics.jsonl"
 PICTURES = ("samples.png", "reconstructions.png", "curves.png")
 LATER_PICTURES = ("kl.png", "interpolations.png", "manifold.png", "scatter.png", "density.png")
 REPORT = "report.html"
-FILES = (CONFIG, METRICS, checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, REPORT, *PICTURES, *LATER_PICTURES)
+_CHECKPOINT = (checkpoint.WEIGHTS_FILE, checkpoint.STATE_FILE, checkpoint.TIME_FILE)
+FILES = (CONFIG, METRICS, *_CHECKPOINT, REPORT, *PICTURES, *LATER_PICTURES)
 # What a resumed run may have changed: how long it trains, and where its data lie and how they are drawn.
 _MAY_CHANGE = ("epochs", "data", "test_data", "labels", "image_shape")
 
@@ -275,8 +276,9 @@ def save(folder: Path, trainer: Trainer) -> None:
         trainer.state,
         trainer.moments(),
         trainer.progress(),
-        trainer.values,
-        trainer.fingerprint,
+        seconds=trainer.seconds,
+        values=trainer.values,
+        fingerprint=trainer.fingerprint,
     )
 
 
@@ -328,7 +330,7 @@ def resume(folder: Path, trainer: Trainer) -> None:
         done = state.step // trainer.steps_per_epoch
         raise CheckpointError(f"epochs: got {trainer.config.epochs}, but {folder} has trained for {done} already")
     try:
-        trainer.restore(state.parameters, state.moments, state.step, state.extra)
+        trainer.restore(state.parameters, state.moments, state.step, state.extra, state.seconds or 0.0)
     except CheckpointError as error:
         raise CheckpointError(f"resume: {folder / checkpoint.STATE_FILE}: {error}") from None
 

@@ -33,6 +33,7 @@ CHAPTERS = (
     "12-perspectives",
     "13-objectives",
     "14-annealing",
+    "16-two-stochastic-layers",
 )
 
 

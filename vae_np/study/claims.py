@@ -48,6 +48,7 @@ CLAIMS = {
     30: ("D34", "Sample the z that contribute most"),
     31: ("D24", "A plain autoencoder is no generator"),
     32: ("D57", "A richer family leaves less of the gap"),
+    33: ("D61", "With two layers the gap is that of z₁ and the mean gap of z₂"),
 }
 
 

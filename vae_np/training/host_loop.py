@@ -25,8 +25,9 @@ def run(trainer: Trainer, listeners: Listeners) -> bool:
         trainer.seconds += time.perf_counter() - started
         listeners.step(trainer)
         if trainer.line_is_due(trainer.state.step):
+            # Whoever keeps the state with the line keeps all of it.
+            trainer.settle()
             listeners.metrics(trainer.train_line(trainer.state.step))
         if batch == per_epoch - 1:
-            trainer.settle()
             listeners.epoch(trainer)
     return True

@@ -87,10 +87,9 @@ class Progress:
         )
 
     def to_mapping(self) -> dict[str, Any]:
-        """The numbers, as a checkpoint keeps them."""
+        """The numbers, as a checkpoint keeps them; the wall time has its own file."""
         return {
             **vars(self.running),
-            "seconds": self.seconds,
             "rows": self.rows,
             "origin_step": self.origin.step,
             "origin_epoch": self.origin.epoch,
@@ -98,7 +97,7 @@ class Progress:
         }
 
     @classmethod
-    def from_mapping(cls, held: Mapping[str, Any], batch_size: int) -> Progress:
+    def from_mapping(cls, held: Mapping[str, Any], batch_size: int, seconds: float) -> Progress:
         """What `to_mapping`, or a run of the command line, has kept; raises CheckpointError where a number is none."""
         if held.get("rows") is None:
             return cls()
@@ -106,7 +105,7 @@ class Progress:
         reconstruction, kl, objective = (finite_number(held, name) for name in ("reconstruction", "kl", "objective"))
         steps, rows = (int(finite_number(held, name)) for name in ("steps", "rows"))
         origin = Origin(*(int(finite_number(held, name)) for name in ("origin_step", "origin_epoch")))
-        running, seconds = Running(reconstruction, kl, objective, steps), finite_number(held, "seconds")
+        running = Running(reconstruction, kl, objective, steps)
         return cls(rows, batch_size, origin, running, seconds, None, held.get("local_rows"))
 
 

@@ -27,7 +27,7 @@ from vae_np.errors import CheckpointError, ConfigError, NonFiniteError
 from vae_np.model import Architecture, Model, initialise, start_at_mean
 from vae_np.optim import linear_warmup, staged_lr
 from vae_np.step import Optimiser, TrainingState, first_non_finite, gradient_step, training_step
-from vae_np.training.gradient_blocks import GradientBlocks
+from vae_np.training.gradient_blocks import Buffers, GradientBlocks, HostBuffers
 from vae_np.training.per_datapoint import LocalPosterior, local_training_step
 
 # A metrics line comes after about METRICS_STEPS steps; after the first _LONG epochs, once per epoch.
@@ -74,6 +74,8 @@ def architecture(config: Config, features: int) -> Architecture:
         refine_steps=config.refine_steps,
         refine_rate=config.refine_rate,
         refine_gradient=config.refine_gradient,
+        top_latent=config.top_latent,
+        top_hidden=config.top_hidden,
     )
     widths = {name: max(getattr(arch, name) or (0,)) for name in ("hidden", "decoder_hidden")}
     largest = "latent" if arch.latent >= max(widths.values()) else max(widths, key=widths.__getitem__)
@@ -148,7 +150,8 @@ class Trainer:
     says at which step and epoch these began; `config.epochs` counts all epochs.
 
     The processes of `communicator` share each step: they call everything here together, and have the same state after
-    it, but for moments, of which each keeps a part until `settle`.
+    it, but for moments, of which each keeps a part until `settle`. With gradient blocks on a device all of the state
+    stays there until then.
     """
 
     config: Config
@@ -203,10 +206,22 @@ class Trainer:
             )
         if self.config.gradient_blocks > 1 or self.communicator.size > 1:
             terms = 3 if objective in ("iwae", "stl", "dreg") else 2
-            self.blocks = GradientBlocks(
-                self.backend.ops, self.state, self.config.batch_size, self.config.gradient_blocks, terms,
-                self.communicator,
+            count = self.config.gradient_blocks
+            self.blocks = GradientBlocks(self._buffers(), self.state, self.config.batch_size, count, terms)
+
+    def _buffers(self) -> Buffers:
+        """Where a step of blocks has its buffers: on the backend's device, where it can be, or on the host."""
+        config = self.config
+        shared = None
+        if self.fused is not None and config.optimizer == "adam":
+            shared = self.backend.shared_step(
+                self.arch, self.state, config.batch_size // config.gradient_blocks,
+                None if config.objective == "elbo" else config.samples, self.communicator,
             )  # fmt: skip
+        if shared is None:
+            return HostBuffers(self.backend.ops, self.state, self.communicator)
+        self.fused = shared
+        return shared.buffers
 
     def _row_bytes(self) -> int:
         """The bytes that a step holds at least per row of the decoder: z, each hidden layer, and the logits."""
@@ -272,7 +287,8 @@ class Trainer:
         reconstruction, kl = _mean(terms.reconstruction), _mean(terms.kl)
         self.add(reconstruction, kl, reconstruction - beta * kl if terms.bound is None else _mean(terms.bound))
         self.owes_line = self.line_is_due(self.state.step)
-        self.settled = True
+        # What is shared lies in parts until `settle`.
+        self.settled = self.blocks is None
 
     def add(self, reconstruction: float, kl: float, objective: float) -> None:
         """Count a step's means into the next metrics line, as log-densities of the data themselves. [D51]"""
@@ -325,6 +341,7 @@ class Trainer:
         """Bring the whole state up to date on every process that shares the training."""
         if self.blocks is not None:
             self.blocks.settle()
+            self.settled = True
 
     def _composed_step(self, rows: Array, optimiser: Optimiser, beta: float) -> tuple[Terms, str | None]:
         ops, x = self.backend.ops, self._prepare(rows)
@@ -410,9 +427,8 @@ class Trainer:
         }
 
     def progress(self) -> Mapping[str, Any]:
-        """What a resumed run needs besides parameters and moments."""
+        """What a resumed run needs besides parameters, moments and the wall time."""
         return {
-            "seconds": self.seconds,
             "reconstruction": self.running.reconstruction,
             "kl": self.running.kl,
             "objective": self.running.objective,
@@ -422,9 +438,14 @@ class Trainer:
         }
 
     def restore(
-        self, parameters: Mapping[str, Array], moments: Mapping[str, Array], step: int, progress: Mapping[str, Any]
+        self,
+        parameters: Mapping[str, Array],
+        moments: Mapping[str, Array],
+        step: int,
+        progress: Mapping[str, Any],
+        seconds: float,
     ) -> None:
-        """Go on from where a checkpoint was written.
+        """Go on from where a checkpoint was written, after so many seconds.
 
         Raises CheckpointError, before anything is changed, for tensors and numbers that are not this training's.
         """
@@ -435,7 +456,7 @@ class Trainer:
         # A checkpoint of an older version has no objective; then it was the ELBO.
         objective = finite_number(progress, "objective") if "objective" in progress else reconstruction - kl
         running = Running(reconstruction, kl, objective, int(finite_number(progress, "steps")))
-        self.seconds = finite_number(progress, "seconds")
+        self.seconds = seconds
         self.state.parameters.assign(parameters)
         for name, array in self.moments().items():
             array[...] = moments[name]

@@ -112,6 +112,11 @@ class Exact:
         values: data.Values | ValuesKind | None,
     ) -> tuple[Decoder, Array, held_out.Examples]:
         vae = self._vae
+        if vae.arch.top_latent is not None:
+            raise InputError(
+                f"exact: got a model with top_latent {vae.arch.top_latent}, expected one stochastic layer; "
+                "log_likelihood and bidirectional of the model estimate log p(x)"
+            )
         if vae.arch.latent > 2:
             raise InputError(
                 f"latent: got {vae.arch.latent}, expected 1 or 2: quadrature in more is out of reach; log_likelihood "

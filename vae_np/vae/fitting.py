@@ -155,6 +155,7 @@ class Fitting(Base):
         backend = self.backend
         if processes.size > 1 and backend.used_threads is not None and backend.threads is None:
             backend = backends.choose(backend.name, distributed.threads_of_rank(processes))
+        backend.join(processes)
         trainer = Trainer(
             replace(config, epochs=done + config.epochs),
             backend,

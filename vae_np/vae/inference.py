@@ -10,7 +10,7 @@ from vae_np._types import Array
 from vae_np.choices import Binarization, ValuesKind
 from vae_np.config import counted
 from vae_np.distributions import bernoulli_sample, normal_sample
-from vae_np.elbo import Terms
+from vae_np.elbo import Terms, prior_draw_forward
 from vae_np.evaluation import held_out
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
 from vae_np.evaluation.importance import Estimate
@@ -45,7 +45,7 @@ class Inference(Base):
 
     @as_usual
     def sample(self, n: int, seed: noise.Seed = 0, *, mean: bool = False) -> Array:
-        """n draws from the model: z ~ N(0, I), then x ~ p(x|z), (n, D): bytes 0 or 1, or floats as in `decode`. [D6]
+        """n draws from the model: z ~ p(z), then x ~ p(x|z), (n, D): bytes 0 or 1, or floats as in `decode`. [D6]
 
         `mean=True` returns E[x|z] instead of a draw, which is what pictures usually show.
         """
@@ -69,9 +69,19 @@ class Inference(Base):
 
     @as_usual
     def prior(self, n: int, seed: noise.Seed = 0) -> Array:
-        """The n draws z ~ N(0, I) that `sample` decodes, (n, K): exact samples of p(z|x) for the x it returns. [D49]"""
+        """The n draws z ~ p(z) that `sample` decodes, (n, K): exact samples of p(z|x) for the x it returns. [D49]"""
+        return self.lifted(self._prior_normals(n, noise.seed_of(seed)))
+
+    @as_usual
+    def lifted(self, normals: ArrayLike) -> Array:
+        """z (n, K) of standard normals: themselves, or with two layers, (n, K₁ + K₂), a draw of p(z₁). [D60]"""
+        normals = np.asarray(normals, dtype=self.parameters.dtype)
+        return prior_draw_forward(*self.model, normals)[0]
+
+    def _prior_normals(self, n: int, seed: int) -> Array:
+        """The standard normals of `prior`, (n, K), with those of the layer above z behind them."""
         rows, dtype = np.arange(self._drawn(n)), self.parameters.dtype
-        return noise.normal(rows, self.arch.latent, seed=noise.seed_of(seed), stream=noise.PRIOR, dtype=dtype)
+        return noise.normal(rows, self.arch.noise_columns, seed=seed, stream=noise.PRIOR, dtype=dtype)
 
     def _drawn(self, n: int) -> int:
         """The number of draws, checked against memory: at least 21 bytes per pixel were measured in float32."""
@@ -82,12 +92,12 @@ class Inference(Base):
 
     @as_usual
     def simulated(self, n: int, seed: noise.Seed = 0) -> tuple[held_out.Examples, Array]:
-        """`sample(n, seed)` as examples to evaluate, and the z (n, K) that each was decoded from. [D49]"""
+        """`sample(n, seed)` as examples to evaluate, and the normals that each was made of, z (n, K). [D49] [D60]"""
         seed = noise.seed_of(seed)
         # A normal's draws of grey are not confined to [0, 1].
         values = self.values if self.values.kind == "real" else data.REAL
         values = data.BINARY if self.arch.is_bernoulli else values
-        return held_out.Examples(self.sample(n, seed), values, "none", seed), self.prior(n, seed)
+        return held_out.Examples(self.sample(n, seed), values, "none", seed), self._prior_normals(n, seed)
 
     @as_usual
     def reconstruct(

@@ -28,7 +28,7 @@ class Stored(Base):
 
     @as_usual
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `checkpoint.safetensors`, `state.safetensors` and `config.toml` into `folder`, old or new.
+        """Write the three files of a checkpoint (`vae_np.checkpoint`) and `config.toml` into `folder`, old or new.
 
         Raises BusyError while another process writes there, WriteError where the folder cannot be written, and
         InputError where a parameter is not finite.
@@ -43,7 +43,8 @@ class Stored(Base):
             moments |= local.arrays()
         extra = {**self._progress.to_mapping(), "source": checkpoint.PYTHON}
         with storage.hold(folder):
-            save_state(folder, self.arch, self.config, self._state, moments, extra, self._values)
+            how = self.arch, self.config, self._state, moments, extra
+            save_state(folder, *how, seconds=self._progress.seconds, values=self._values)
             storage.write_atomic(folder / CONFIG_FILE, self.config.to_toml())
         LOGGER.info("saved: %s, at step %d", folder, self._state.step)
 
@@ -77,6 +78,7 @@ class Stored(Base):
             **arch.as_dict(),
             "hidden": arch.hidden,
             "decoder_hidden": arch.decoder_hidden,
+            "top_hidden": arch.top_hidden,
             "dtype": str(weights.parameters["decoder.out.bias"].dtype),
             "backend": backend,
             "seed": config.seed if seed is None else noise.seed_of(seed),
@@ -103,7 +105,7 @@ class Stored(Base):
             local = LocalPosterior.prior(len(held.get("local.mu", ())), self.arch.latent, self.config.dtype)
             own |= local.arrays()
         try:
-            progress = Progress.from_mapping(state.extra, self.config.batch_size)
+            progress = Progress.from_mapping(state.extra, self.config.batch_size, state.seconds or 0.0)
             checkpoint.check_shapes(held, {name: array.shape for name, array in own.items()})
             checkpoint.check_dtypes(held, {name: array.dtype for name, array in own.items()})
         except CheckpointError as error:
@@ -177,10 +179,12 @@ def save_state(
     state: TrainingState,
     moments: Mapping[str, Array],
     extra: Mapping[str, Any],
+    *,
+    seconds: float,
     values: data.Values | None = None,
     fingerprint: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write both files of a checkpoint; `moments` and `extra` are what resuming needs besides the parameters."""
+    """Write a checkpoint, and its wall time; `moments` and `extra` are what resuming needs besides the parameters."""
     checkpoint.save(
         folder,
         parameters=state.parameters,
@@ -191,4 +195,5 @@ def save_state(
         extra=extra,
         values=None if values is None else values.to_mapping(),
         fingerprint=fingerprint,
+        seconds=seconds,
     )

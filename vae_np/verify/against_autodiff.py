@@ -17,7 +17,7 @@ from vae_np import ops
 from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.model import Architecture, encode_forward
-from vae_np.verify.catalogue import REFINED, RICH, example, loss_of, samples_of
+from vae_np.verify.catalogue import REFINED, RICH, TWO_LAYERS, example, loss_of, samples_of
 from vae_np.verify.frozen import slope_by_complex_steps
 
 # Each library and the extra that brings it.
@@ -28,6 +28,7 @@ ARCHITECTURES = (
     Architecture(6, 2, (5, 4, 3), "softplus", "normal-diagonal", 0.7),
     *RICH,
     *REFINED,
+    *TWO_LAYERS,
 )
 
 
@@ -203,6 +204,21 @@ def _loss(
     mu, logvar = affine(h, "encoder.mu"), affine(h, "encoder.logvar")
     samples = len(eps) // len(x)
     mu_s, logvar_s, x_s = (xp.concatenate([a] * samples) for a in (mu, logvar, x))
+    if arch.top_latent is not None:
+        below, above = eps[:, : arch.latent], eps[:, arch.latent :]
+
+        def normal_of(h: Any, part: str) -> tuple[Any, Any]:
+            for index in range(len(arch.top_hidden or ())):
+                h = activation(affine(h, f"{part}.hidden.{index}"))
+            return affine(h, f"{part}.mu"), affine(h, f"{part}.logvar")
+
+        z = mu_s + xp.sqrt(xp.exp(logvar_s)) * below
+        top_mu, top_logvar = normal_of(z, "top.encoder")
+        top = top_mu + xp.sqrt(xp.exp(top_logvar)) * above
+        log_p = log_normal(top, 0 * top, 0 * top) + log_normal(z, *normal_of(top, "top.decoder"))
+        log_q = log_normal(z, mu_s, logvar_s) + log_normal(top, top_mu, top_logvar)
+        w = (log_likelihood(z) + beta * (log_p - log_q)).reshape(samples, -1)
+        return -w.mean() if what == "joint" else -(xp.log(xp.exp(w).mean(0))).mean()
     z = mu_s + xp.sqrt(xp.exp(logvar_s)) * eps
     kl = 0.5 * (mu_s**2 + xp.exp(logvar_s) - 1 - logvar_s).sum(-1)
     if what == "analytic":

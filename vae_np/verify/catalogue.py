@@ -17,6 +17,7 @@ from vae_np.elbo import FORMS, elbo_backward, elbo_forward
 from vae_np.model import Architecture, Parameters, initialise
 from vae_np.objectives import objective_backward, objective_forward
 from vae_np.posteriors import FAMILIES_OF, Family
+from vae_np.two_layers import UpperLayer
 from vae_np.verify.frozen import frozen_loss, frozen_loss_of_any_family
 
 ACTIVATIONS: tuple[Activation, ...] = ("tanh", "softplus", "relu")
@@ -34,6 +35,11 @@ RICH = tuple(
 REFINED = (
     Architecture(_D, _K, (_H,), "tanh", "bernoulli", refine_steps=2, refine_rate=0.4),
     Architecture(_D, _K, (_H, 4), "softplus", "normal-diagonal", 0.7, refine_steps=2, refine_rate=0.2),
+)
+# Two stochastic layers, of different widths so that none can stand for another.
+TWO_LAYERS = (
+    Architecture(_D, 3, (_H,), "tanh", "bernoulli", top_latent=2, top_hidden=(4,)),
+    Architecture(_D, 2, (_H, 4), "softplus", "normal-diagonal", 0.7, top_latent=3, top_hidden=()),
 )
 
 
@@ -245,6 +251,47 @@ def posterior_pairs(backend: ModuleType, seed: int) -> Iterator[Pair]:
         )
 
 
+def layer_above_pairs(backend: ModuleType, seed: int) -> Iterator[Pair]:
+    """What the layer above z adds, composed of what `backend` has: log p(z) by a draw of z₂, and z of normals."""
+    rng = np.random.default_rng(seed)
+    for arch in TWO_LAYERS:
+        upper = arch.upper
+        assert upper is not None
+        tensors = {name: 0.6 * rng.standard_normal(shape) for name, shape in upper.shapes().items()}
+        z, eps = rng.standard_normal((_S * _B, arch.latent)), rng.standard_normal((_S * _B, arch.top_latent or 0))
+        yield Pair(
+            f"log p(z) by the layer above, {arch.activation}",
+            partial(_log_prior_forward, backend, upper, tuple(tensors)),
+            partial(_log_prior_backward, backend, upper, tuple(tensors)),
+            (z, *tensors.values(), eps),
+            ("z", *tensors, "eps"),
+            ("z", *tensors),
+        )
+        yield Pair(
+            f"z by the layer above, {arch.activation}",
+            lambda normals, upper=upper, tensors=tensors: upper.draw_forward(backend, tensors, normals),
+            partial(upper.draw_backward, backend),
+            (np.hstack([z, eps]),),
+            ("normals",),
+            ("normals",),
+        )
+
+
+def _log_prior_forward(backend: ModuleType, upper: UpperLayer, names: tuple[str, ...], *inputs: Array) -> Any:
+    z, *tensors, eps = inputs
+    log_prior, cache = upper.log_prior_forward(backend, dict(zip(names, tensors, strict=True)), z, eps)
+    return log_prior, (cache, tensors)
+
+
+def _log_prior_backward(
+    backend: ModuleType, upper: UpperLayer, names: tuple[str, ...], dlog_prior: Array, cache: Any
+) -> tuple[Array, ...]:
+    of_prior, tensors = cache
+    gradients = {name: np.zeros_like(tensor) for name, tensor in zip(names, tensors, strict=True)}
+    dz = upper.log_prior_backward(backend, dlog_prior, of_prior, gradients)
+    return dz, *gradients.values()
+
+
 def _draw_forward(backend: ModuleType, family: Family, names: tuple[str, ...], *inputs: Array) -> Any:
     *tensors, eps = inputs
     split = len(tensors) - len(names)
@@ -267,9 +314,12 @@ def _draw_backward(
 
 
 def losses_of(arch: Architecture) -> tuple[str, ...]:
-    """Those of LOSSES that the architecture's family of q has; `refined` alone where steps on λ follow the encoder."""
+    """Those of LOSSES that the architecture's family of q, or its layers, have; `refined` alone where steps on λ follow
+    the encoder."""
     if arch.refine_steps:
         return ("refined",)
+    if arch.top_latent is not None:
+        return "joint", "iwae"
     forms = FORMS if arch.family.analytic else ("joint",)
     return (*forms, *(name for name in OBJECTIVES if name != "elbo" and arch.posterior in FAMILIES_OF[name]))
 
@@ -286,7 +336,7 @@ def models(backend: ModuleType, seed: int, *, full: bool) -> Iterator[Scalar]:
                 if full or (activation == "tanh" and likelihood in ("bernoulli", "normal-diagonal")):
                     for objective in LOSSES[len(FORMS) :]:
                         yield objective_loss(backend, arch, objective, seed)
-    for arch in (*RICH, *REFINED):
+    for arch in (*RICH, *REFINED, *TWO_LAYERS):
         for what in losses_of(arch):
             yield loss_of(backend, arch, what, seed)
 
@@ -365,7 +415,7 @@ def samples_of(what: str) -> int:
 
 
 def example(arch: Architecture, seed: int, samples: int = _S) -> tuple[Array, Array]:
-    """Random data that suit the likelihood, x (B, D), and noise eps (S·B, K)."""
+    """Random data that suit the likelihood, x (B, D), and noise eps (S·B, K) of all latents."""
     rng = np.random.default_rng(seed)
     if arch.likelihood == "bernoulli":
         x: Array = rng.integers(0, 2, (_B, arch.features)).astype(np.uint8)
@@ -373,4 +423,4 @@ def example(arch: Architecture, seed: int, samples: int = _S) -> tuple[Array, Ar
         x = rng.random((_B, arch.features))
     else:
         x = rng.standard_normal((_B, arch.features))
-    return x, rng.standard_normal((samples * _B, arch.latent))
+    return x, rng.standard_normal((samples * _B, arch.noise_columns))

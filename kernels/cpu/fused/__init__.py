@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...arguments import OBJECTIVES, unsupported
+from ...arguments import OBJECTIVES
 from .precision import instructions_here, precision_line, precision_problem
-from .step import FusedStep
+from .step import FusedStep, unsupported
 
 __all__ = ["OBJECTIVES", "FusedStep", "instructions_here", "precision_line", "precision_problem", "unsupported"]

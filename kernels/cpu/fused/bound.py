@@ -39,7 +39,8 @@ def rows_kept(kept: Array, first: int, last: int) -> int:
 def weigh_samples(buffers: Buffers, first: int, last: int) -> None:
     """IWAE's bound of each example, and each sample's w̃/B, from log w = log p(x|z) + β log p(z)/q(z|x). [D34] [D41]
 
-    A share below `least_share` counts as 0, and the backward pass leaves that sample out.
+    A share below `least_share` counts as 0, and the backward pass leaves that sample out; with two stochastic layers,
+    whose log ratio was computed with z₂, it takes all. [D59]
     """
     plan, constants, work = buffers.plan[0], buffers.constants[0], buffers.work
     samples, latent = plan.samples, plan.latent
@@ -47,12 +48,19 @@ def weigh_samples(buffers: Buffers, first: int, last: int) -> None:
     share, beta = np.float64(constants.share), np.float64(constants.beta_share) / np.float64(constants.share)
     for i in range(first, last):
         log_w = buffers.log_w[i * samples : (i + 1) * samples]
-        for k in range(samples):
-            at = (i * samples + k) * latent
-            log_w[k] += beta * log_ratio_row(
-                work, logvar + i * latent, work, plan.eps + at, work, plan.z + at, latent,
-                buffers.ratio_terms, i * latent,
-            )  # fmt: skip
+        if plan.top != 0:
+            kl = 0.0
+            for k in range(samples):
+                log_w[k] += beta * buffers.log_ratio[i * samples + k]
+                kl -= buffers.log_ratio[i * samples + k]
+            buffers.kl[i] = kl / samples
+        else:
+            for k in range(samples):
+                at = (i * samples + k) * latent
+                log_w[k] += beta * log_ratio_row(
+                    work, logvar + i * latent, work, plan.eps + at, work, plan.z + at, latent,
+                    buffers.ratio_terms, i * latent,
+                )  # fmt: skip
         top = log_w[0]
         for k in range(1, samples):
             # A NaN is not below: it gets in, and stays.
@@ -66,9 +74,20 @@ def weigh_samples(buffers: Buffers, first: int, last: int) -> None:
         for k in range(samples):
             weight = log_w[k] / total
             # A NaN is not below: it is kept.
-            is_kept = not weight < least
+            is_kept = plan.top != 0 or not weight < least
             work[plan.row_share + i * samples + k] = work.dtype.type(share * weight) if is_kept else 0
             buffers.kept[i] += is_kept
+
+
+@njit(forceinline=True)
+def weigh_rows(buffers: Buffers, first: int, last: int) -> None:
+    """The output's gradient of the decoder's rows first..last−1 times their shares, where it lies. [D42]"""
+    plan, work, layer = buffers.plan[0], buffers.work, buffers.layers_back[buffers.plan[0].output]
+    for row in range(first, last):
+        share = work[plan.row_share + row]
+        gradient = work[layer.dresult + row * layer.ld : layer.dresult + row * layer.ld + layer.outputs]
+        for j in range(layer.outputs):
+            gradient[j] *= share
 
 
 @njit(forceinline=True)
@@ -83,12 +102,12 @@ def keep_rows(buffers: Buffers, first: int, last: int, row: int) -> None:
         if share == 0:
             continue
         work[plan.kept_share + row] = share
-        _copy(work, plan.z + sample * latent, plan.kept_z + row * latent, latent)
-        _copy(work, plan.eps + sample * latent, plan.kept_eps + row * latent, latent)
+        copy_entries(work, plan.z + sample * latent, plan.kept_z + row * latent, latent)
+        copy_entries(work, plan.eps + sample * latent, plan.kept_eps + row * latent, latent)
         for number in range(plan.decoder, plan.output):
             layer = buffers.layers[number]
             target = buffers.layers_back[number].result + row * layer.ld
-            _copy(work, layer.result + sample * layer.ld, target, layer.outputs)
+            copy_entries(work, layer.result + sample * layer.ld, target, layer.outputs)
         layer = buffers.layers[plan.output]
         from_row, to_row = layer.result + sample * layer.ld, buffers.layers_back[plan.output].dresult + row * layer.ld
         unweighed, gradient = work[from_row : from_row + layer.outputs], work[to_row : to_row + layer.outputs]
@@ -98,7 +117,8 @@ def keep_rows(buffers: Buffers, first: int, last: int, row: int) -> None:
 
 
 @njit()
-def _copy(work: Array, source: int, target: int, count: int) -> None:
+def copy_entries(work: Array, source: int, target: int, count: int) -> None:
+    """`count` entries of the workspace to another place in it."""
     given, out = work[source : source + count], work[target : target + count]
     for j in range(count):
         out[j] = given[j]

@@ -70,6 +70,16 @@ class Plan(Protocol):
     eps: int
     dz: int
     kl_terms: int
+    # Of a second stochastic layer: its networks' first layers, up and down (each ends in the two heads), which follow
+    # the decoder's; its latents; z₂, its noise and its gradient; and the noise of both layers, row by row. All 0 where
+    # there is none.
+    top: int
+    top_decoder: int
+    top_latent: int
+    top_z: int
+    top_eps: int
+    top_dz: int
+    all_eps: int
     # w̃/B of each of the decoder's rows.
     row_share: int
     # z, ε and w̃/B of the rows that the backward pass takes, one after the other; the ELBO's takes all where they lie.
@@ -183,9 +193,12 @@ class Buffers(NamedTuple):
     work: Array
     # How many of each example's samples the backward pass takes (B,).
     kept: Array
-    # In float64: log p(x|z), then log w and w of each sample (B·S,), and scratch of the log ratio (B·K,).
+    # In float64: log p(x|z), then log w and w of each sample (B·S,), and scratch of the log ratio (B·K,), K the
+    # larger of two layers'.
     log_w: Array
     ratio_terms: Array
+    # With two stochastic layers log p(z₁, z₂) − log q(z₁, z₂|x) of each sample (B·S,), in float64.
+    log_ratio: Array
     # Each feature's sum for the gradient of log σ² (D,), in float64.
     sigma_sums: Array
     # The results (B,).
@@ -201,7 +214,7 @@ def make_buffers(
     real, count = state.parameters.dtype, samples or 1
     plan, layers, layers_back, units, size = _lay_out(arch, state.parameters, batch, samples, threads, product)
     # A row of pixels at a time, or sixteen rows of latents.
-    words = max(64 * ((arch.latent + 3) // 4), 5 * ((arch.features + 3) // 4))
+    words = max(64 * ((arch.noise_columns + 3) // 4), 5 * ((arch.features + 3) // 4))
     return Buffers(
         plan=plan,
         layers=layers,
@@ -226,7 +239,8 @@ def make_buffers(
         work=aligned_zeros(size, real),
         kept=np.full(batch, count),
         log_w=np.zeros(batch * count),
-        ratio_terms=np.zeros(batch * arch.latent),
+        ratio_terms=np.zeros(batch * max(arch.latent, arch.top_latent or 0)),
+        log_ratio=np.zeros(batch * count),
         sigma_sums=np.zeros(arch.features),
         reconstruction=np.zeros(batch, real),
         kl=np.zeros(batch, real),
@@ -264,10 +278,17 @@ def _lay_out(
     names = [*arch.hidden_layers("encoder"), "encoder.mu", "encoder.logvar"]
     names += [*arch.hidden_layers("decoder"), "decoder.out"]
     logvar, decoder, output = mu + 1, mu + 2, len(names) - 1
+    up, down = len(names), 0
+    if arch.upper is not None:
+        names += arch.upper.inference.layers()
+        down = len(names)
+        names += arch.upper.generation.layers()
+    heads = (mu, logvar) if down == 0 else (mu, logvar, down - 2, down - 1, len(names) - 2, len(names) - 1)
     count = samples or 1
     decoded = batch * count
     work = _Workspace(real.itemsize)
     z, eps, dz = (work.take(decoded * arch.latent) for _ in range(3))
+    top_z, top_eps, top_dz = (work.take(decoded * (arch.top_latent or 0)) for _ in range(3))
 
     layers = records(len(names), LAYER)
     units: list[tuple[int, int, int]] = []
@@ -275,17 +296,19 @@ def _lay_out(
     for number, (layer, name) in enumerate(zip(layers, names, strict=True)):
         inputs, outputs = parameters[f"{name}.weight"].shape
         rows = decoded if number >= decoder else batch
-        is_head, is_linear = number in (mu, logvar), number in (mu, logvar, output)
+        is_head, is_linear = number in heads, number in (*heads, output)
         layer["rows"], layer["inputs"], layer["outputs"] = rows, inputs, outputs
         layer["activation"] = ACTIVATIONS["identity" if is_linear else arch.activation]
         layer["weight"], layer["bias"] = parameters.offset(f"{name}.weight"), parameters.offset(f"{name}.bias")
         if number == 0:
             layer["input"], layer["input_ld"] = x, work.row(inputs)
-        elif number == decoder:
+        elif number == decoder or _reads(number, up, down - 2):
             layer["input"], layer["dinput"], layer["input_ld"] = z, dz, inputs
+        elif _reads(number, down, len(names) - 2):
+            layer["input"], layer["dinput"], layer["input_ld"] = top_z, top_dz, inputs
         else:
             # Both heads read the last hidden layer.
-            below = layers[mu - 1 if is_head else number - 1]
+            below = layers[number - 1 - (number - 1 in heads)]
             layer["input"], layer["dinput"], layer["input_ld"] = below["result"], below["dresult"], below["ld"]
         # The heads' outputs have rows of K entries, as z and ε have.
         ld = outputs if is_head else work.row(outputs)
@@ -299,7 +322,7 @@ def _lay_out(
 
     row_share = work.take(decoded)
     layers_back, (kept_z, kept_eps, kept_share) = layers.copy(), (z, eps, row_share)
-    if samples is not None:
+    if samples is not None and down == 0:
         kept_z, kept_eps, kept_share = (work.take(decoded * width) for width in (arch.latent, arch.latent, 1))
         layers_back[decoder]["input"] = kept_z
         for number in range(decoder, output):
@@ -331,12 +354,19 @@ def _lay_out(
         "gemm_scratch": work.take(threads * gemm), "gemm_scratch_size": gemm, "row_share": row_share,
         "kept_z": kept_z, "kept_eps": kept_eps, "kept_share": kept_share,
         "kl_terms": work.take(batch * arch.latent), "gemm": product.address, "forward_strip": forward_strip,
-        "gradient_strip": gradient_strip,
+        "gradient_strip": gradient_strip, "top": up if down else 0, "top_decoder": down,
+        "top_latent": arch.top_latent or 0, "top_z": top_z, "top_eps": top_eps, "top_dz": top_dz,
+        "all_eps": work.take(decoded * arch.noise_columns) if down else eps,
     }.items():  # fmt: skip
         plan[field] = value
     cut = records(len(units), UNIT)
     cut[:] = units
     return plan, layers, layers_back, cut, work.size
+
+
+def _reads(number: int, first: int, heads: int) -> bool:
+    """Whether a layer reads latents: the first of a network between them, or a head of one without hidden layers."""
+    return number == first or (first == heads and number == first + 1)
 
 
 def _units(layer: int, inputs: int, outputs: int, least: int) -> list[tuple[int, int, int]]:

@@ -10,56 +10,23 @@ from typing import Any
 import numpy as np
 
 from vae_np import noise
-from vae_np._types import Array
 
-from ..affine import activate, activation_gradient, active_columns
-from ..engine.products import call_gemm
+from ..affine import activate, active_columns
 from ..engine.random_words import fill_normals
 from ..engine.vectors import in_vectors, row_sum, sum_range
 from ..likelihoods import bernoulli_step_row, normal_scales, normal_step_row
 from ..reparam import backward_row, kl_terms, sample_row
 from ..runtime.compilation import njit
 from ..runtime.lowering import VECTOR_BYTES
-from .bound import keep_rows, rows_kept
-from .layout import Buffers, Layer, Plan
+from .above import backward_above, forward_above
+from .bound import copy_entries, keep_rows, rows_kept, weigh_rows
+from .layer_rows import activation_rows, affine_rows, input_gradient_rows
+from .layout import Buffers
 
 _EPS_STREAM = noise.EPS
 # From this share of ones on, products of all pixels take less time than sums over the active ones, and so many rows
 # tell which share a batch has.
 _DENSE, _ROWS_LOOKED_AT = 0.4, 8
-
-
-@njit()
-def _affine_rows(plan: Plan, layer: Layer, first: int, last: int, parameters: Array, work: Array, scratch: int) -> None:
-    """Rows first..last−1 of a layer's output. [D25] [D26]"""
-    result = layer.result + first * layer.ld
-    call_gemm(
-        plan.gemm, work, layer.input + first * layer.input_ld, layer.input_ld, 1,
-        parameters, layer.weight, layer.outputs, 1, work, result, layer.ld,
-        last - first, layer.outputs, layer.inputs, 0, work, scratch,
-    )  # fmt: skip
-    for i in range(last - first):
-        activate(work, result + i * layer.ld, parameters, layer.bias, layer.outputs, layer.activation)
-
-
-@njit()
-def _input_gradient_rows(
-    plan: Plan, layer: Layer, first: int, last: int, parameters: Array, work: Array, accumulate: int, scratch: int
-) -> None:
-    """Rows first..last−1 of dx (+)= dy Wᵀ. [D25]"""
-    dy, dx = layer.dresult + first * layer.ld, layer.dinput + first * layer.input_ld
-    call_gemm(
-        plan.gemm, work, dy, layer.ld, 1, parameters, layer.weight, 1, layer.outputs, work, dx, layer.input_ld,
-        last - first, layer.inputs, layer.outputs, accumulate, work, scratch,
-    )  # fmt: skip
-
-
-@njit()
-def _activation_rows(layer: Layer, first: int, last: int, work: Array) -> None:
-    """dy → da in place, for rows of a hidden layer. [D26]"""
-    for i in range(first, last):
-        dy, y = layer.dresult + i * layer.ld, layer.result + i * layer.ld
-        activation_gradient(work, dy, work, y, work, dy, layer.outputs, layer.activation)
 
 
 @njit(forceinline=True)
@@ -152,15 +119,21 @@ def forward_rows(buffers: Buffers, part: int, first: int, last: int, is_sparse: 
     elif plan.has_bytes != 0:
         _bytes_as_floats(buffers, first, last)
     for number in range(1 if is_sparse else 0, plan.decoder):
-        _affine_rows(plan, layers[number], first, last, parameters, work, scratch)
+        affine_rows(plan, layers[number], first, last, parameters, work, scratch)
 
     samples = plan.samples
     first_row, last_row = first * samples, last * samples
     mu, logvar, at = layers[plan.mu].result, layers[plan.logvar].result, first * latent
+    columns, noise_of_all = latent + plan.top_latent, plan.eps if plan.top == 0 else plan.all_eps
     fill_normals(
-        buffers.sample_rows, buffers.sample_numbers, first_row, last_row, latent, np.uint64(plan.key0),
-        np.uint64(plan.key1), _EPS_STREAM, plan.step, buffers.words[part], work, plan.eps + first_row * latent,
+        buffers.sample_rows, buffers.sample_numbers, first_row, last_row, columns, np.uint64(plan.key0),
+        np.uint64(plan.key1), _EPS_STREAM, plan.step, buffers.words[part], work, noise_of_all + first_row * columns,
     )  # fmt: skip
+    if plan.top != 0:
+        for row in range(first_row, last_row):
+            drawn = plan.all_eps + row * columns
+            copy_entries(work, drawn, plan.eps + row * latent, latent)
+            copy_entries(work, drawn + latent, plan.top_eps + row * plan.top_latent, plan.top_latent)
     if samples == 1:
         sample_row(work, mu + at, work, logvar + at, work, plan.eps + at, work, plan.z + at, (last - first) * latent)
     else:
@@ -172,9 +145,12 @@ def forward_rows(buffers: Buffers, part: int, first: int, last: int, is_sparse: 
     kl_terms(work, mu + at, work, logvar + at, work, plan.kl_terms + at, (last - first) * latent)
     for i in range(first, last):
         buffers.kl[i] = 0.5 * sum_range(work, plan.kl_terms + i * latent, latent)
+    if plan.top != 0:
+        # The KL is then the sampled one, which `weigh_samples` puts in its place.
+        forward_above(buffers, part, first_row, last_row)
 
     for number in range(plan.decoder, plan.output + 1):
-        _affine_rows(plan, layers[number], first_row, last_row, parameters, work, scratch)
+        affine_rows(plan, layers[number], first_row, last_row, parameters, work, scratch)
     _likelihood_rows(buffers, part, first, last)
 
 
@@ -186,15 +162,20 @@ def backward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
     scratch = plan.gemm_scratch + part * plan.gemm_scratch_size
     first_row = rows_kept(kept, 0, first)
     last_row = first_row + rows_kept(kept, first, last)
-    if plan.weighs_samples != 0:
+    if plan.top != 0:
+        weigh_rows(buffers, first_row, last_row)
+    elif plan.weighs_samples != 0:
         keep_rows(buffers, first, last, first_row)
     for number in range(plan.output, plan.decoder, -1):
-        _input_gradient_rows(plan, layers[number], first_row, last_row, parameters, work, 0, scratch)
-        _activation_rows(layers[number - 1], first_row, last_row, work)
-    _input_gradient_rows(plan, layers[plan.decoder], first_row, last_row, parameters, work, 0, scratch)
+        input_gradient_rows(plan, layers[number], first_row, last_row, parameters, work, 0, scratch)
+        activation_rows(layers[number - 1], first_row, last_row, work)
+    input_gradient_rows(plan, layers[plan.decoder], first_row, last_row, parameters, work, 0, scratch)
 
     mu, logvar, dkl, half = layers[plan.mu], layers[plan.logvar], constants.beta_share, work.dtype.type(0.5)
-    if plan.weighs_samples != 0:
+    if plan.top != 0:
+        backward_above(buffers, part, first_row, last_row)
+        dkl = work.dtype.type(0)
+    elif plan.weighs_samples != 0:
         # The sampled log p(z)/q(z|x) in place of the KL: −z along the path, and ½ of log σ² itself.
         beta = dkl / constants.share
         for row in range(first_row, last_row):
@@ -217,9 +198,9 @@ def backward_rows(buffers: Buffers, part: int, first: int, last: int) -> None:
             for j in range(rows * latent):
                 dlogvar[j] -= half * constants.beta_share
 
-    _input_gradient_rows(plan, mu, first, last, parameters, work, 0, scratch)
-    _input_gradient_rows(plan, logvar, first, last, parameters, work, 1, scratch)
-    _activation_rows(layers[plan.mu - 1], first, last, work)
+    input_gradient_rows(plan, mu, first, last, parameters, work, 0, scratch)
+    input_gradient_rows(plan, logvar, first, last, parameters, work, 1, scratch)
+    activation_rows(layers[plan.mu - 1], first, last, work)
     for number in range(plan.mu - 1, 0, -1):
-        _input_gradient_rows(plan, layers[number], first, last, parameters, work, 0, scratch)
-        _activation_rows(layers[number - 1], first, last, work)
+        input_gradient_rows(plan, layers[number], first, last, parameters, work, 0, scratch)
+        activation_rows(layers[number - 1], first, last, work)

@@ -23,7 +23,8 @@ from vae_np.optim import adagrad_update
 from vae_np.precision import FULL
 from vae_np.step import Optimiser, TrainingState
 
-from ...arguments import BYTE, check_batch, check_fused, unsupported
+from ... import arguments
+from ...arguments import BYTE, check_batch, check_fused
 from ..adam import constants as adam_constants
 from ..engine.intrinsics import borrowed
 from ..engine.random_words import fill_bernoulli
@@ -107,6 +108,11 @@ def _forward_slab(buffers: Buffers, slab: int, parts: int, is_sparse: bool) -> N
         weigh_samples(buffers, first, last)
 
 
+def unsupported(arch: Architecture) -> str | None:
+    """Why an architecture's steps are composed, not fused; None if they are fused."""
+    return arguments.unsupported(arch, two_layers=True)
+
+
 class FusedStep:
     """The training step of one architecture, state and batch size, with its buffers and threads.
 
@@ -131,7 +137,9 @@ class FusedStep:
         product = product_for(state.parameters.dtype, precision, instructions)
         self.arch, self.state, self.batch, self.samples = arch, state, batch, samples
         self._threads = POOL.threads
-        self._buffers = make_buffers(arch, state, batch, samples, self._threads, product)
+        # With two stochastic layers the ELBO of one sample is the bound of one.
+        drawn = samples if arch.top_latent is None else samples or 1
+        self._buffers = make_buffers(arch, state, batch, drawn, self._threads, product)
         self._plan, self._constants = self._buffers.plan[0], self._buffers.constants[0]
         self._adam = self._constants["adam"]
         first = self._buffers.layers[0]
