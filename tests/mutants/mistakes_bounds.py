@@ -163,14 +163,14 @@ _BOUNDS = (
 _STEPS = (
     Mutant(
         "a training step draws one sample more than was asked for",
-        (Edit("step:gradient_step", "np.arange(samples)", "np.arange(samples + 1)"),),
+        (Edit("step:gradient_step", "np.arange(samples *", "np.arange(1 + samples *"),),
         (DRAWS,),
     ),
     _one(
         "all samples of an example have the same noise",
         "step:gradient_step",
-        "np.arange(samples)",
-        "0 * np.arange(samples)",
+        "np.arange(samples *",
+        "0 * np.arange(samples *",
         DRAWS,
     ),
     _one(

@@ -625,8 +625,8 @@ _OBJECTIVE = (
         "every proposal drawn from the prior",
         edit(
             "evaluation.importance:log_weights",
-            "(z, _), _ = model.ops.reparam_kl_forward(mu, logvar, eps)",
-            "mu, logvar = 0 * mu, 0 * logvar\n    (z, _), _ = model.ops.reparam_kl_forward(mu, logvar, eps)",
+            "(z, _, log_det), _ = model.arch.family.draw_forward(",
+            "mu, logvar = 0 * mu, 0 * logvar\n    (z, _, log_det), _ = model.arch.family.draw_forward(",
         ),
         (30,),
     ),
