@@ -444,7 +444,8 @@ def test_a_folder_without_configuration_is_told(tmp_path: Path) -> None:
 def test_the_run_folder_is_all_that_a_training_writes(tmp_path: Path) -> None:
     before = snapshot(tmp_path)
     run = train("run")
-    expected = {"run"} | {f"run/{name}" for name in ("config.toml", "metrics.jsonl", WEIGHTS, STATE)}
+    names = "config.toml", "metrics.jsonl", WEIGHTS, STATE, checkpoint.TIME_FILE
+    expected = {"run"} | {f"run/{name}" for name in names}
     assert set(snapshot(tmp_path)) - set(before) - {f"run/{storage.LOCK}"} == expected
     keys = {"step", "epoch", "split", "elbo", "reconstruction", "kl", "objective", "beta", "seconds"}
     lines = runs.read_metrics(run)
