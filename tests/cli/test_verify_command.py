@@ -140,8 +140,9 @@ def test_a_broken_backward_fails_by_name_with_exit_1(monkeypatch: pytest.MonkeyP
     assert result.code == 1
     failed = {check["name"] for check in result.json["checks"] if not check["passed"]}
     means = {"dreg has the mean of the bounds gradient", "the score function has the mean of the elbos gradient"}
-    # The flow's network has hidden units of tanh.
+    # The flow's network has hidden units of tanh, and so have the networks of a second stochastic layer.
     pairs = {"tanh", "mlp, tanh", "affine_act, tanh", "binary_affine_act, tanh", "draw of q, iaf"}
+    pairs |= {"log p(z) by the layer above, tanh", "z by the layer above, tanh"}
     assert failed == pairs | means
     assert result.json["failed"] == len(failed)
     assert result.json["passed"] == len(result.json["checks"]) - len(failed)
