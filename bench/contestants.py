@@ -264,7 +264,9 @@ def reference_loss(workload: Workload) -> Callable[[Mapping[str, Any]], float]:
 def _held_out(workload: Workload) -> tuple[Any, Any]:
     x, rows = (of[-1] for of in given_batches(workload))
     many, numbers = np.tile(rows, workload.samples or 1), np.arange(workload.samples or 1).repeat(len(rows))
-    return x, ops.philox_normal(many, workload.arch.noise_columns, seed=SEED, stream=3, step=0, sample=numbers)
+    # A revision that is compared with may know z alone.
+    columns = getattr(workload.arch, "noise_columns", workload.arch.latent)
+    return x, ops.philox_normal(many, columns, seed=SEED, stream=3, step=0, sample=numbers)
 
 
 def _learnt(workload: Workload, training: Training, loss: Callable[..., float] | None) -> Callable[[], Figures]:
