@@ -19,14 +19,18 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RESULTS = ROOT / "docs" / "results.md", ROOT / "bench" / "results"
 # −log p(x) in nats on MNIST binarised at random, from Burda, Grosse and Salakhutdinov 2015, one stochastic layer and
-# two.
+# two; None where no paper has the model.
 PAPER = {
     "burda2015-vae": 86.76,
+    "burda2015-full": None,
+    "burda2015-planar": None,
     "burda2015-iwae5": 85.54,
     "burda2015-iwae50": 84.78,
     "burda2015-two-layers-vae": 85.33,
     "burda2015-two-layers-iwae5": 83.89,
 }
+# The same model with other families of q: these are compared after the same epochs.
+FAMILIES = {"burda2015-vae": "diagonal", "burda2015-full": "full", "burda2015-planar": "10 planar steps"}
 # What the other estimates for the same images are compared with: the papers' estimator and number of samples.
 _BASE = ("is", 5000)
 _DEGENERATE = 2.0
@@ -46,6 +50,10 @@ TABLES = {
     "simulated": (
         *_MODEL, "images", "−log p(x), nats, from below", "from above", "gap", "by", "effective sample size",
         "accepted", "evaluation", "on",
+    ),
+    "families": (
+        *_MODEL, "q", "−ELBO, all images", "−log p(x), all, by 5000 importance samples", "−ELBO, first 100",
+        "−log p(x), first 100, by annealed chains", "log p(x) − ELBO, first 100", "training",
     ),
 }  # fmt: skip
 
@@ -157,8 +165,10 @@ def row(result: Result, others: list[Result]) -> tuple[str, ...]:
     if result.table == "results":
         paper = PAPER[result.name]
         trained = duration(result.content["train"]["seconds"])
-        difference = f"{-test['log_likelihood']['mean'] - paper:+.2f}"
-        return *result.model, value, result.by, result.ess, f"{paper:.2f}", difference, trained, *result.last
+        published = ("none", "")
+        if paper is not None:
+            published = (f"{paper:.2f}", f"{-test['log_likelihood']['mean'] - paper:+.2f}")
+        return *result.model, value, result.by, result.ess, *published, trained, *result.last
     if result.table == "simulated":
         upper, gap, accepted = nats(test["log_likelihood_upper"]), nats(test["gap"], 1), test["acceptance"]["mean"]
         images = str(test["examples"])
@@ -174,15 +184,42 @@ def row(result: Result, others: list[Result]) -> tuple[str, ...]:
     return *result.model, str(test["examples"]), value, result.by, result.ess, *comparison, *result.last
 
 
+def family_rows(results: list[Result]) -> list[tuple[str, ...]]:
+    """A line for each family of q that has been trained as far as the others, and evaluated in the same ways.
+
+    The gap is that between the annealed estimate and the ELBO, image by image, over the same images.
+    """
+    found = []
+    richer = {each.content["shortened"] for each in results if FAMILIES.get(each.name, "diagonal") != "diagonal"}
+    for whole in results:
+        if whole.table != "results" or whole.name not in FAMILIES or whole.content["shortened"] not in richer:
+            continue
+        chains = [
+            other for other in results
+            if other.model == whole.model and other.table == "images" and other.test["estimator"] == "ais"
+            and other.test["examples"] == 100
+        ]  # fmt: skip
+        for annealed in chains[-1:]:
+            gap = annealed.each["log_likelihood"] - annealed.each["elbo"]
+            found.append((
+                *whole.model, FAMILIES[whole.name], nats(whole.test["elbo"]), nats(whole.test["log_likelihood"]),
+                nats(annealed.test["elbo"]), nats(annealed.test["log_likelihood"]),
+                f"{gap.mean():.2f} ± {gap.std(ddof=1) / np.sqrt(len(gap)):.2f}",
+                duration(whole.content["train"]["seconds"]),
+            ))  # fmt: skip
+    return found
+
+
 def tables(folder: Path = RESULTS) -> dict[str, str]:
     """The parts of the page between marks, by the marks' names, for the files of a folder."""
     results = sorted((Result.read(path) for path in folder.glob("likelihood-*.json")), key=Result.order)
     found = {}
     for name, head in TABLES.items():
         own = [result for result in results if result.table == name]
-        lines = [f"| {' | '.join(cells)} |" for cells in (head, *(row(result, own) for result in own))]
+        rows = family_rows(results) if name == "families" else [row(result, own) for result in own]
+        lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
         lines.insert(1, "|---" * len(head) + "|")
-        text = "\n".join(lines) if own else "Nothing has been run yet."
+        text = "\n".join(lines) if rows else "Nothing has been run yet."
         found[name] = f"\n{text}\n\n"
     return found
 

@@ -48,6 +48,10 @@ def small_vae() -> VAE:
             lambda: small_vae().fit(X, objective="iwae", samples=10**7, batch_size=20),
             "samples: got 10000000, .* it needs at least 20.8 GB",
         ),
+        (
+            lambda: VAE(16, hidden=(8,), latent=2, backend="numpy", refine_steps=10**8).fit(X, batch_size=20),
+            "refine_steps: got 100000000, .* it needs at least 64 GB",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_need(work: Any, message: str) -> None:

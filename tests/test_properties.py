@@ -27,6 +27,7 @@ from vae_np.elbo import FORMS, elbo_backward, elbo_forward
 from vae_np.evaluation.importance import estimate_from_log_weights, importance_log_likelihood
 from vae_np.model import Model, Parameters
 from vae_np.optim import STAGES, staged_epochs
+from vae_np.posteriors import FAMILIES_OF
 from vae_np.vae import VAE
 
 
@@ -456,14 +457,20 @@ def test_config_round_trip_through_toml(tmp_path: Path, settings_: dict[str, Any
         settings_ |= {"posterior": "diagonal", "inference": "amortized"}
         settings_["objective"] = "elbo" if settings_.get("objective", "elbo") == "elbo" else "iwae"
     posterior = settings_.get("posterior", "diagonal")
-    if posterior != "diagonal" and settings_.get("objective", "elbo") not in ("elbo", "iwae"):
+    if posterior not in FAMILIES_OF[settings_.get("objective", "elbo")]:
         settings_["objective"] = "iwae"
+    one_layer = settings_.get("top_latent") is None
+    refined = one_layer and posterior == "diagonal" and settings_.get("inference", "amortized") == "amortized"
+    if not refined or settings_.get("objective", "elbo") != "elbo":
+        settings_["refine_steps"] = 0
+    if not settings_.get("refine_steps", 0):
+        settings_ |= {"refine_rate": None, "refine_gradient": None}
     if posterior not in ("planar", "iaf"):
         settings_["flow_steps"] = None
     if posterior != "iaf":
         settings_["flow_hidden"] = None
     blocks = settings_.get("gradient_blocks", 1)
-    settings_["batch_size"] = blocks * -(-settings_.get("batch_size", 128) // blocks)
+    settings_["batch_size"] = blocks * max(1, settings_.get("batch_size", 128) // blocks)
     if settings_.get("precision", "full") != "full":
         settings_["dtype"] = "float32"
     if settings_.get("schedule", "constant") != "constant":

@@ -118,6 +118,32 @@ def test_a_bracket_has_both_sides(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_families_are_compared_where_all_have_been_trained_as_far(tmp_path: Path) -> None:
+    elbo = {"elbo": {"mean": -95.5, "stderr": 0.25}}
+    for name, stages in (("vae", "1-4"), ("full", "1-4"), ("vae", "1-5")):
+        short = f"stages {stages} of 8"
+        whole = write(tmp_path, f"likelihood-burda2015-{name}-{stages}.json", 90.0, short, **elbo)
+        chains = of_images(
+            tmp_path, f"likelihood-burda2015-{name}-{stages}-ais", [-80.0] * 100, [9.0] * 100, shortened=short,
+            **elbo, **CHAINS,
+        )  # fmt: skip
+        np.savez(chains.path.with_suffix(".npz"), log_likelihood=[-80.0, -90.0], elbo=[-83.0, -94.0])
+        assert whole.table == "results"
+    results = [results_page.Result.read(path) for path in sorted(tmp_path.glob("*.json"))]
+    cells = results_page.family_rows(results)
+    assert [line[:3] for line in cells] == [
+        ("`burda2015-full`", "**shortened:** stages 1-4 of 8", "full"),
+        ("`burda2015-vae`", "**shortened:** stages 1-4 of 8", "diagonal"),
+    ]
+    # Gaps 3 and 4: their mean, and the standard deviation √½ over √2 images.
+    assert cells[0][3:] == ("95.50 ± 0.25", "87.12 ± 0.25", "95.50 ± 0.25", "87.12 ± 0.25", "3.50 ± 0.50", "90 s")
+
+
+def test_a_model_that_no_paper_has_is_compared_with_none(tmp_path: Path) -> None:
+    result = write(tmp_path, "likelihood-burda2015-planar.json")
+    assert results_page.row(result, [result])[5:7] == ("none", "")
+
+
 def test_names_that_share_a_beginning_are_told_apart(tmp_path: Path) -> None:
     for name, expected in (
         ("burda2015-iwae5", 85.54), ("burda2015-iwae50", 84.78),

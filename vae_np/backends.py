@@ -75,6 +75,8 @@ class Backend:
             return f"{self.name} has nothing fused"
         if arch.posterior != "diagonal":
             return f"nothing is fused for posterior {arch.posterior}"
+        if arch.refine_steps:
+            return "nothing is fused for refined inference"
         why: str | None = self.ops.unsupported(arch)
         return why
 

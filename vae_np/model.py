@@ -26,10 +26,11 @@ from vae_np.choices import (
     Initialisation,
     Likelihood,
     PosteriorFamily,
+    RefineGradient,
 )
 from vae_np.display import counted_text, settings_text
 from vae_np.errors import InputError
-from vae_np.posteriors import Family, Posterior
+from vae_np.posteriors import Family, Posterior, check_posterior, refine_settings
 from vae_np.two_layers import UpperLayer
 
 _ALIGNMENT = 64
@@ -43,9 +44,10 @@ class Architecture:
     `decoder_hidden` names its own, from z to x. `sigma` is the σ of a `normal-fixed` likelihood; the other normal
     likelihoods learn theirs, starting there. With `inference` local there is no encoder: every datapoint has a mu and
     logvar of its own, outside the model. [D11] `posterior` is the family of q(z|x); a flow has `flow_steps` and, with
-    networks of its own, `flow_hidden`, where None is the family's own number. With `top_latent` there is a second
-    stochastic layer of so many latents above z, and `top_hidden` are the widths from z to it, in reverse on the way
-    down; None are those of `hidden`. [D58]
+    networks of its own, `flow_hidden`, where None is the family's own number. The encoder's q is where `refine_steps`
+    steps of `refine_rate` begin; training follows them back where `refine_gradient` is `through`. [D66] With
+    `top_latent` there is a second stochastic layer of so many latents above z, and `top_hidden` are the widths from z
+    to it, in reverse on the way down; None are those of `hidden`. [D58]
     """
 
     features: int = 784
@@ -59,6 +61,9 @@ class Architecture:
     posterior: PosteriorFamily = "diagonal"
     flow_steps: int | None = None
     flow_hidden: int | None = None
+    refine_steps: int = 0
+    refine_rate: float | None = None
+    refine_gradient: RefineGradient | None = None
     top_latent: int | None = None
     top_hidden: tuple[int, ...] | None = None
 
@@ -83,17 +88,16 @@ class Architecture:
                 raise InputError(f"{name}: got {text!r}, expected one of {', '.join(known)}")
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise InputError(f"sigma: got {self.sigma!r}, expected a finite number > 0")
-        if self.inference == "local" and self.posterior != "diagonal":
-            raise InputError(
-                f"posterior: got {self.posterior!r} with inference 'local', expected 'diagonal': without an encoder "
-                "every datapoint has a mean and a variance"
-            )
         if self.posterior == "full" and self.latent == 1:
             raise InputError("posterior: got 'full' with latent 1, expected 'diagonal': one latent has no covariance")
         steps, hidden = posteriors.settings(self.posterior, self.flow_steps, self.flow_hidden)
         object.__setattr__(self, "flow_steps", steps)
         object.__setattr__(self, "flow_hidden", hidden)
-        two_layers.check_combination(self.top_latent, self.posterior, self.inference)
+        check_posterior(self.posterior, self.inference, self.refine_steps)
+        rate, gradient = refine_settings(self.refine_steps, self.refine_rate, self.refine_gradient)
+        object.__setattr__(self, "refine_rate", rate)
+        object.__setattr__(self, "refine_gradient", gradient)
+        two_layers.check_combination(self.top_latent, self.posterior, self.inference, self.refine_steps)
         object.__setattr__(self, "top_hidden", two_layers.settings(self.top_latent, self.top_hidden, self.hidden))
 
     def __repr__(self) -> str:
@@ -188,14 +192,15 @@ class Architecture:
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data, for a checkpoint; `decoder_hidden` only where the decoder has widths of its own.
 
-        So is the family of q only where it is not diagonal, and a second layer only where there is one: earlier
-        versions read such a model.
+        So are the family of q only where it is not diagonal, its refinement where there is one, and a second layer
+        where there is one: earlier versions read a model without them.
         """
         fields = {**asdict(self), "hidden": list(self.hidden)}
         if self.top_hidden is not None:
             fields["top_hidden"] = list(self.top_hidden)
-        for name in ("posterior", "flow_steps", "flow_hidden", "top_latent", "top_hidden"):
-            if fields[name] in (None, "diagonal"):
+        of_q = "posterior", "flow_steps", "flow_hidden", "refine_steps", "refine_rate", "refine_gradient"
+        for name in (*of_q, "top_latent", "top_hidden"):
+            if fields[name] in (None, "diagonal", 0):
                 del fields[name]
         own = fields.pop("decoder_hidden")
         return fields if own is None else {**fields, "decoder_hidden": list(own)}

@@ -35,6 +35,8 @@ from vae_np.elbo import (
 from vae_np.errors import InputError
 from vae_np.model import Architecture, Parameters
 from vae_np.posteriors import check_objective
+from vae_np.posteriors.family import over_sigma
+from vae_np.refinement import refined_elbo_backward, refined_elbo_forward
 from vae_np.two_layers import check_objective as check_layers
 
 
@@ -50,13 +52,17 @@ def objective_forward(
 ) -> tuple[Terms, Any]:
     """The terms of x (B, D) with noise eps (S·B, K), sample-major, and what backward needs. [D41]
 
-    The loss is `terms.loss(beta)`. Raises InputError for an unknown objective, for `score` with a single sample, and
-    for one of stl, dreg and score with another family of q than the diagonal one, or with two stochastic layers.
+    The loss is `terms.loss(beta)`. An architecture that refines q in N steps takes (1 + N) times as much noise. [D66]
+    Raises InputError for an unknown objective, for `score` with a single sample, and for one that has no gradient for
+    the architecture's family of q [D68], or for two stochastic layers.
     """
     if objective not in OBJECTIVES:
         raise InputError(f"objective: got {objective!r}, expected one of {', '.join(OBJECTIVES)}")
-    check_objective(arch.posterior, objective)
+    check_objective(arch.posterior, objective, arch.refine_steps)
     check_layers(arch.top_latent, objective)
+    if arch.refine_steps:
+        terms, refined = refined_elbo_forward(ops, arch, parameters, x, eps, beta=beta)
+        return terms, ("refined", refined, None, None, beta)
     samples = len(eps) // len(x)
     if objective == "score" and samples < 2:
         raise InputError("samples: got 1, expected at least 2: score's baseline is the mean of the other samples")
@@ -80,6 +86,9 @@ def objective_backward(ops: ModuleType, arch: Architecture, cache: Any, gradient
     if objective == "elbo":
         elbo_backward(ops, arch, passed, gradients, beta=beta)
         return
+    if objective == "refined":
+        refined_elbo_backward(ops, arch, passed, gradients, beta=beta)
+        return
     batch = len(passed.kl)
     # What a row of log w weighs in the loss: 1/B enters here, once. The weights are numbers, not differentiated.
     share = weights / batch
@@ -89,13 +98,17 @@ def objective_backward(ops: ModuleType, arch: Architecture, cache: Any, gradient
     if objective == "score":
         dmu, dlogvar = _score_backward(ops, passed, eps, beta)
     else:
-        if objective == "iwae":
-            dz = dz + prior_backward(ops, arch, -beta * share, passed, gradients)
+        of_path = objective != "iwae"
+        if of_path:
+            pull = passed.z + arch.family.slope_of_log_q(passed.logvar, eps, passed.reparam)
+            dz = dz + beta * share[:, None] * pull
         else:
-            dz = dz + beta * share[:, None] * (passed.z - _over_sigma(eps, passed.logvar))
+            dz = dz + prior_backward(ops, arch, -beta * share, passed, gradients)
         if objective == "dreg":
             dz = dz * (1 - beta + beta * weights)[:, None]
-        dout_of_draw = (dz, np.zeros_like(passed.kl), -beta * share)
+        # Along the path alone log q, and so its log-determinant, has no parameters of its own.
+        dlog_det = np.zeros_like(share) if of_path else -beta * share
+        dout_of_draw = (dz, np.zeros_like(passed.kl), dlog_det)
         dmu, dlogvar, *more = arch.family.draw_backward(ops, dout_of_draw, passed.reparam, gradients)
         if objective == "iwae":
             # Apart from the path: log q, written in ε, has −½ logvar, and the weights sum to 1.
@@ -111,10 +124,5 @@ def _score_backward(ops: ModuleType, passed: Pass, eps: Array, beta: float) -> t
     signal = ((loglik - loglik.mean(axis=0)) / ((len(loglik) - 1) * batch))[..., None]
     no_path = np.zeros_like(passed.z), np.full_like(passed.kl, beta / batch)
     dmu, dlogvar = ops.reparam_kl_backward(no_path, passed.reparam)
-    dmu = dmu - (signal * _over_sigma(stacked, passed.logvar)).sum(axis=0)
+    dmu = dmu - (signal * over_sigma(stacked, passed.logvar)).sum(axis=0)
     return dmu, dlogvar - 0.5 * (signal * (stacked * stacked - 1)).sum(axis=0)
-
-
-def _over_sigma(eps: Array, logvar: Array) -> Array:
-    """ε / σ, shaped as eps: ∂ log q/∂mu at fixed z, and −∂ log q/∂z at fixed mu and logvar. [D43] [D45]"""
-    return (eps.reshape(-1, *logvar.shape) * np.exp(-0.5 * logvar)).reshape(eps.shape)

@@ -83,7 +83,8 @@ def gradient_step(
     samples: int = 1,
 ) -> Terms:
     """The part of `training_step` that moves nothing: the gradient of the batch's mean goes into `state.gradients`."""
-    every, sample = noise.every_sample(rows, np.arange(samples))
+    # Behind the bound's own draws come those of the steps that refine q.
+    every, sample = noise.every_sample(rows, np.arange(samples * (1 + arch.refine_steps)))
     eps = ops.philox_normal(
         every,
         arch.noise_columns,

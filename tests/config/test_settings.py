@@ -76,6 +76,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "init": "uniform",
         "inference": "amortized",
         "posterior": "diagonal",
+        "refine_steps": 0,
         "likelihood": "bernoulli",
         "sigma": 1.0,
         "epochs": 10,
@@ -99,7 +100,7 @@ def test_defaults_are_the_documented_ones() -> None:
     }
     absent = (
         *("test_data", "labels", "image_shape", "values", "scale", "binarize", "validation"),
-        *("flow_steps", "flow_hidden", "top_latent", "top_hidden"),
+        *("flow_steps", "flow_hidden", "refine_rate", "refine_gradient", "top_latent", "top_hidden"),
     )
     assert [getattr(Config(), name) for name in absent] == [None] * len(absent)
 
@@ -206,6 +207,13 @@ BAD_VALUES = [
     ),
     ("flow_steps", 0, f"flow_steps: got 0, {WHOLE}, or none"),
     ("flow_hidden", 0, f"flow_hidden: got 0, {WHOLE}, or none"),
+    ("refine_steps", -1, "refine_steps: got -1, expected a whole number >= 0"),
+    ("refine_rate", 0, "refine_rate: got 0, expected a number > 0, or none"),
+    (
+        "refine_gradient",
+        "half",
+        "refine_gradient: got 'half', expected one of through, stopped, or none",
+    ),
     ("top_latent", 0, f"top_latent: got 0, {WHOLE}, or none"),
     ("top_hidden", (100, 0), "top_hidden: got 100,0, expected sizes >= 1, such as 100 or 100,100"),
     (
@@ -468,8 +476,9 @@ def test_a_config_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError) as unknown:
         config.load("kingma")
     assert str(unknown.value) == (
-        "config: got 'kingma', expected a .toml file or one of burda2015-iwae5, burda2015-iwae50, "
-        "burda2015-two-layers-iwae5, burda2015-two-layers-vae, burda2015-vae, kingma2014, pytorch-example "
+        "config: got 'kingma', expected a .toml file or one of burda2015-full, burda2015-iwae5, burda2015-iwae50, "
+        "burda2015-planar, burda2015-two-layers-iwae5, burda2015-two-layers-vae, burda2015-vae, kingma2014, "
+        "pytorch-example "
         "(did you mean 'kingma2014'?)"
     )
     (tmp_path / "folder.toml").mkdir()
@@ -479,8 +488,10 @@ def test_a_config_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_shipped_configs() -> None:
     assert config.shipped() == (
+        "burda2015-full",
         "burda2015-iwae5",
         "burda2015-iwae50",
+        "burda2015-planar",
         "burda2015-two-layers-iwae5",
         "burda2015-two-layers-vae",
         "burda2015-vae",
@@ -515,6 +526,8 @@ def test_shipped_configs() -> None:
     for samples in (5, 50):
         expected = dataclasses.replace(burda, objective="iwae", samples=samples)
         assert config.load(f"burda2015-iwae{samples}") == expected
+    assert config.load("burda2015-full") == dataclasses.replace(burda, posterior="full")
+    assert config.load("burda2015-planar") == dataclasses.replace(burda, posterior="planar", flow_steps=10)
     layers = dataclasses.replace(burda, latent=100, top_latent=50, top_hidden=(100, 100))
     assert config.load("burda2015-two-layers-vae") == layers
     assert config.load("burda2015-two-layers-iwae5") == dataclasses.replace(layers, objective="iwae", samples=5)

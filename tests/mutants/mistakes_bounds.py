@@ -97,15 +97,15 @@ _BOUNDS = (
     _one(
         "the path's log q with the sign of log p",
         "objectives:objective_backward",
-        "passed.z - _over_sigma",
-        "passed.z + _over_sigma",
+        "passed.z + arch.family.slope_of_log_q",
+        "passed.z - arch.family.slope_of_log_q",
         STL,
         VANISH,
         gradient=STL,
     ),
     _one(
         "ε for ε/σ along the path",
-        "objectives:_over_sigma",
+        "posteriors.family:over_sigma",
         "* np.exp(-0.5 * logvar)",
         "* np.exp(0 * logvar)",
         STL,
@@ -163,14 +163,14 @@ _BOUNDS = (
 _STEPS = (
     Mutant(
         "a training step draws one sample more than was asked for",
-        (Edit("step:gradient_step", "np.arange(samples)", "np.arange(samples + 1)"),),
+        (Edit("step:gradient_step", "np.arange(samples *", "np.arange(1 + samples *"),),
         (DRAWS,),
     ),
     _one(
         "all samples of an example have the same noise",
         "step:gradient_step",
-        "np.arange(samples)",
-        "0 * np.arange(samples)",
+        "np.arange(samples *",
+        "0 * np.arange(samples *",
         DRAWS,
     ),
     _one(

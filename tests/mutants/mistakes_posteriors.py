@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vae_np import ops
+from vae_np.curvature import change_of_gradient
+from vae_np.elbo import posterior_elbo_backward, posterior_elbo_forward
 from vae_np.evaluation.importance import importance_log_likelihood
 from vae_np.exact.families import Member, member
 from vae_np.exact.inference import Rule
@@ -79,13 +81,30 @@ def _gradient(posterior: str) -> Check:
     return Check(f"gradient of the draw of {posterior} q", "gradient", run)
 
 
+def _checked(scalar: catalogue.Scalar) -> None:
+    report = check_grad(scalar.loss, scalar.gradient, scalar.point, name=scalar.name)
+    assert report.passed, str(report)
+    assert report.max_error <= 1e-12, str(report)
+
+
+def _change() -> None:
+    """Of dmu and dlogvar along a direction: what λ's steps are followed back by."""
+    arch = catalogue.REFINED[0]
+    parameters = initialise(arch, seed=SEED, dtype=np.float64)
+    x, eps = catalogue.example(arch, SEED, 2)
+    mu, logvar, *along = np.random.default_rng(SEED).standard_normal((4, len(x), arch.latent))
+    found, _ = change_of_gradient(ops, arch, parameters, x, mu, logvar, eps, (along[0], along[1]))
+    moved = mu + 1e-30j * along[0], logvar + 1e-30j * along[1]
+    _, cache = posterior_elbo_forward(ops, arch, parameters, x, *moved, eps)
+    expected = posterior_elbo_backward(ops, arch, cache, None)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs.imag / 1e-30, rtol=1e-10, atol=1e-13)
+
+
 def _model(posterior: str, what: str) -> Check:
     def run() -> None:
         arch = next(arch for arch in catalogue.RICH if arch.posterior == posterior)
-        scalar = catalogue.loss_of(ops, arch, what, SEED)
-        report = check_grad(scalar.loss, scalar.gradient, scalar.point, name=scalar.name)
-        assert report.passed, str(report)
-        assert report.max_error <= 1e-12, str(report)
+        _checked(catalogue.loss_of(ops, arch, what, SEED))
 
     return Check(f"gradient of the model ({posterior} q, {what})", "gradient", run)
 
@@ -97,6 +116,19 @@ PLANAR_DENSITY, IAF_DENSITY = map(_jacobian, ("planar", "iaf"))
 
 def _one(mistake: str, where: str, old: str, new: str, check: Check, gradient: Check) -> Mutant:
     return Mutant(mistake, (Edit(f"posteriors.{where}", old, new),), (check,), gradient)
+
+
+REFINED = Check(
+    "gradient of the model (refined)",
+    "gradient",
+    lambda: _checked(catalogue.loss_of(ops, catalogue.REFINED[0], "refined", SEED)),
+)
+CHANGE = Check("a gradient's change by its complex step", "exact", _change)
+PLANAR_STL = _model("planar", "stl")
+PLANAR_DREG = _model("planar", "dreg")
+FULL_STL = _model("full", "stl")
+PLANAR_JOINT = _model("planar", "joint")
+IAF_IWAE = _model("iaf", "iwae")
 
 
 MUTANTS = (
@@ -183,13 +215,73 @@ MUTANTS = (
     Mutant(
         "the log-determinant not differentiated in the ELBO",
         (Edit("elbo:posterior_elbo_backward", "np.full_like(loglik, -beta / rows)", "np.zeros_like(loglik)"),),
-        (_model("planar", "joint"),),
-        _model("planar", "joint"),
+        (PLANAR_JOINT,),
+        PLANAR_JOINT,
     ),
     Mutant(
         "the log-determinant not differentiated in the bound of several samples",
-        (Edit("objectives:objective_backward", "-beta * share)", "0 * share)"),),
-        (_model("iaf", "iwae"),),
-        _model("iaf", "iwae"),
+        (Edit("objectives:objective_backward", "else -beta * share", "else 0 * share"),),
+        (IAF_IWAE,),
+        IAF_IWAE,
+    ),
+    Mutant(
+        "∂ log q/∂z of a planar flow without the slope of its log-determinant",
+        (Edit("posteriors.planar:Planar.slope_of_log_q", "2 * t * h * step.m", "0 * t * h * step.m"),),
+        (PLANAR_STL,),
+        PLANAR_STL,
+    ),
+    Mutant(
+        "∂ log q/∂z of a planar flow by Jᵀ where J⁻ᵀ is due",
+        (
+            Edit(
+                "posteriors.planar:Planar.slope_of_log_q",
+                "slope - (h * along / stretch)",
+                "slope + (h * along)",
+            ),
+        ),
+        (PLANAR_DREG,),
+        PLANAR_DREG,
+    ),
+    Mutant(
+        "L⁻¹ ε where L⁻ᵀ ε is due",
+        (
+            Edit(
+                "posteriors.full:Full.slope_of_log_q",
+                "np.swapaxes(self.lower(logvar, below), 1, 2)",
+                "self.lower(logvar, below)",
+            ),
+        ),
+        (FULL_STL,),
+        FULL_STL,
+    ),
+    Mutant(
+        "log q's own way into the heads kept along the path",
+        (Edit("objectives:objective_backward", "np.zeros_like(share) if of_path else -beta * share", "-beta * share"),),
+        (PLANAR_STL,),
+        PLANAR_STL,
+    ),
+    Mutant(
+        "the bend of tanh forgotten in the gradient's change",
+        (Edit("curvature:_tanh_bend", "-2 * y * (1 - y * y)", "0 * y"),),
+        (CHANGE,),
+        REFINED,
+    ),
+    Mutant(
+        "logvar's second way into z forgotten",
+        (Edit("curvature:change_of_gradient", "+ 0.5 * d * half * logvar_along", ""),),
+        (CHANGE,),
+        REFINED,
+    ),
+    Mutant(
+        "steps on λ followed back without what they owe to θ",
+        (Edit("refinement:refine_backward", "gradients[name][...] -= change", "pass"),),
+        (REFINED,),
+        REFINED,
+    ),
+    Mutant(
+        "the variance in a step on mu taken for a constant",
+        (Edit("refinement:refine_backward", "- rate * variance * visit.dmu * dmu", ""),),
+        (REFINED,),
+        REFINED,
     ),
 )

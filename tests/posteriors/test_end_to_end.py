@@ -1,6 +1,6 @@
 """Each family through the command line, a checkpoint, an evaluation and the Python API; old files load unchanged.
 
-Budget: about 10 s.
+Budget: about 15 s.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from commandline import good, vae_np
 
 from vae_np import VAE, checkpoint, data
 from vae_np.config import Config
+from vae_np.elbo import elbo_forward
 from vae_np.errors import ConfigError, InputError
 from vae_np.evaluation.annealing import Annealing
-from vae_np.model import Architecture
+from vae_np.model import Architecture, decode_forward
 
 SMALL = ("--data", "bars", "--hidden", 12, "--latent", 3, "--epochs", 2, "--batch-size", 50, "--backend", "numpy")
 FAMILIES = {"full": {}, "planar": {"flow_steps": 3}, "iaf": {"flow_steps": 2, "flow_hidden": 9}}
@@ -58,6 +59,15 @@ def test_the_dry_run_and_info_say_that_nothing_is_fused() -> None:
     ("words", "says"),
     [
         (["--posterior", "iaf", "--objective", "dreg"], "objective: got 'dreg' with posterior 'iaf'"),
+        (
+            ["--posterior", "full", "--objective", "score", "--samples", 2],
+            "objective: got 'score' with posterior 'full'",
+        ),
+        (["--posterior", "full", "--refine-steps", 2], "refine_steps: got 2 with posterior 'full'"),
+        (["--inference", "local", "--refine-steps", 2], "refine_steps: got 2 with inference 'local'"),
+        (["--objective", "iwae", "--refine-steps", 2], "objective: got 'iwae' with refine_steps 2"),
+        (["--refine-rate", 0.1], "refine_rate: got 0.1 with refine_steps 0"),
+        (["--refine-gradient", "stopped"], "refine_gradient: got stopped with refine_steps 0"),
         (["--posterior", "full", "--inference", "local"], "posterior: got 'full' with inference 'local'"),
         (["--posterior", "full", "--flow-steps", 2], "flow_steps: got 2 with posterior 'full'"),
         (["--posterior", "full", "--latent", 1], "posterior: got 'full' with latent 1"),
@@ -87,8 +97,56 @@ def test_a_model_is_saved_loaded_and_trained_on_from_python(posterior: str, tmp_
     assert mu.shape == logvar.shape == (5, 3)
     assert np.isfinite(vae.log_likelihood(x[:5], samples=10).log_likelihood).all()
     assert np.isfinite(vae.annealed_log_likelihood(x[:2], Annealing(2, 5)).log_likelihood).all()
+    if posterior != "full":
+        for give in (vae.to_torch, lambda: vae.to_onnx(tmp_path)):
+            with pytest.raises(InputError, match=f"got a model with posterior '{posterior}', expected 'diagonal' or"):
+                give()
+
+
+def test_a_full_covariance_goes_to_pytorch_and_onnx(tmp_path: Path) -> None:
+    """The same draw and the same KL from what the module returns, and the same heads from the ONNX file."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: an extra, not needed for the package")
+    vae = VAE(16, hidden=(8,), latent=3, posterior="full", backend="numpy", dtype="float64")
+    x = data.load("bars").train[:5]
+    eps = np.random.default_rng(0).standard_normal((5, 3))
+    terms, passed = elbo_forward(*vae.model, x, eps)
+    theirs = vae.to_torch()(torch.tensor(x.astype(float)), torch.tensor(eps))
+    out, mu, logvar, below = (part.detach() for part in theirs)
+    assert torch.allclose(out, torch.tensor(decode_forward(*vae.model, passed.z)[0]), rtol=1e-12)
+    lower = torch.diag_embed(torch.exp(logvar / 2))
+    lower[:, [1, 2, 2], [0, 0, 1]] = below
+    q, prior = (
+        torch.distributions.MultivariateNormal(mean, scale_tril=scale)
+        for mean, scale in ((mu, lower), (0 * mu, torch.eye(3, dtype=torch.float64).expand(5, 3, 3)))
+    )
+    np.testing.assert_allclose(torch.distributions.kl_divergence(q, prior).numpy(), terms.kl, rtol=1e-12)
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    encoder = runtime.InferenceSession(vae.to_onnx(tmp_path)[0])
+    found = encoder.run(["mu", "logvar", "below"], {"x": x.astype(float)})
+    for ours, theirs in zip(found, (mu, logvar, below), strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-12, atol=1e-14)
+
+
+def test_a_refined_run_is_trained_resumed_and_evaluated(tmp_path: Path) -> None:
+    words = ("--refine-steps", 2, "--refine-rate", 0.2)
+    whole, parts, other = tmp_path / "whole", tmp_path / "parts", tmp_path / "stopped"
+    said = good("train", *SMALL, *words, "--out", whole, "--no-plots").out
+    assert "q refined by 2 steps of 0.2, gradient through them: " in said
+    good("train", *SMALL, *words, "--epochs", 1, "--out", parts, "--no-plots")
+    good("train", "--resume", parts, "--epochs", 2, "--no-plots")
+    ours, theirs = (checkpoint.load_weights(folder) for folder in (whole, parts))
+    assert ours.architecture == theirs.architecture
+    refined = {name: value for name, value in ours.architecture.items() if name.startswith("refine")}
+    assert refined == {"refine_steps": 2, "refine_rate": 0.2, "refine_gradient": "through"}
+    assert all((ours.parameters[name] == theirs.parameters[name]).all() for name in ours.parameters)
+    good("train", *SMALL, *words, "--refine-gradient", "stopped", "--out", other, "--no-plots")
+    assert any((ours.parameters[n] != checkpoint.load_weights(other).parameters[n]).any() for n in ours.parameters)
+    found = json.loads(good("eval", whole, "--samples", 20, "--no-plots", "--json", "-").out)["test"]
+    assert found["log_likelihood"]["mean"] > found["elbo"]["mean"] - 3 * found["elbo"]["stderr"]
+    vae = VAE.load(whole, backend="numpy")
     for give in (vae.to_torch, lambda: vae.to_onnx(tmp_path)):
-        with pytest.raises(InputError, match=f"got a model with posterior '{posterior}', expected 'diagonal'"):
+        with pytest.raises(InputError, match="got a model with refine_steps 2, expected 0: the encoder's output is"):
             give()
 
 

@@ -492,6 +492,17 @@ _AMORTISATION = (
         (25,),
     ),
     Mistake(
+        "steps on λ that go down the bound",
+        edit("refinement:refine_forward", "mu - rate * np.exp(logvar) * dmu, logvar -",
+             "mu + rate * np.exp(logvar) * dmu, logvar +"),
+        (24,),
+    ),
+    Mistake(
+        "steps on λ that are thrown away",
+        edit("refinement:refine_forward", "return (mu, logvar), visits", "return q, visits"),
+        (24,),
+    ),
+    Mistake(
         "an encoder that passes twice",
         edit(
             "model:encode_forward",

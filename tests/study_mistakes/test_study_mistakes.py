@@ -17,7 +17,7 @@ from vae_np.study.claims import CLAIMS
 # differences are blind to both.
 EVIDENCE_TURNS = {1: 1, 3: 2, 4: 8, 5: 2, 6: 3, 8: 1, 9: 5, 10: 1, 12: 1, 16: 2, 19: 1, 22: 1, 23: 2, 24: 4, 29: 2}
 LIKELIHOOD_TURNS = {1: 1, 3: 2, 4: 8, 5: 6, 6: 3, 7: 3, 8: 1, 9: 10, 10: 1, 11: 1, 12: 3, 13: 1, 16: 3, 17: 1, 18: 4}
-LIKELIHOOD_TURNS |= {19: 3, 20: 2, 22: 1, 23: 2, 24: 1, 26: 2, 27: 1, 29: 1, 30: 3}
+LIKELIHOOD_TURNS |= {19: 3, 20: 2, 22: 1, 23: 2, 24: 2, 26: 2, 27: 1, 29: 1, 30: 3}
 
 
 def _quick(mistake: Mistake) -> Mistake | None:

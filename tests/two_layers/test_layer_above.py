@@ -333,6 +333,7 @@ def test_backends_agree_where_they_compose() -> None:
         ({"top_hidden": (3,)}, "top_hidden: got 3 without top_latent, expected both"),
         ({"top_latent": 2, "posterior": "full"}, "top_latent: got 2 with posterior 'full', expected posterior 'diagon"),
         ({"top_latent": 2, "posterior": "iaf"}, "top_latent: got 2 with posterior 'iaf', expected posterior 'diagona"),
+        ({"top_latent": 2, "refine_steps": 3}, "top_latent: got 2 with refine_steps 3, expected refine_steps 0"),
         ({"top_latent": 2, "inference": "local"}, "top_latent: got 2 with inference 'local', expected inference 'a"),
         ({"top_latent": 0}, "top_latent: got 0, expected a whole number"),
     ],

@@ -63,6 +63,7 @@ def test_the_dry_run_and_info_say_what_is_fused() -> None:
     [
         (["--objective", "dreg"], "objective: got 'dreg' with top_latent 2, expected one of elbo, iwae"),
         (["--posterior", "full"], "top_latent: got 2 with posterior 'full', expected posterior 'diagonal'"),
+        (["--refine-steps", "3"], "top_latent: got 2 with refine_steps 3, expected refine_steps 0"),
         (["--inference", "local"], "top_latent: got 2 with inference 'local', expected inference 'amortized'"),
         (["--top-latent", "none"], "top_hidden: got 7 without top_latent, expected both"),
         (["--precision", "bf16", "--backend", "numpy"], "precision: got 'bf16', but"),

@@ -7,6 +7,7 @@ from typing import Any
 from vae_np import backends, data
 from vae_np.cli.output import Output
 from vae_np.config import Config
+from vae_np.display import counted_text
 from vae_np.elbo import Terms
 from vae_np.evaluation.held_out import mean_and_stderr
 from vae_np.model import Architecture
@@ -21,7 +22,12 @@ def describe_values(values: data.Values, span: data.Span | None, settings: Confi
 
 
 def describe_posterior(arch: Architecture) -> str:
-    """`, q iaf of 2 steps`, or the two layers, to stand behind the likelihood; nothing for a diagonal normal."""
+    """`, q iaf of 2 steps`, `, q refined by 5 steps of 0.1, gradient through them`, or the two layers, to stand behind
+    the likelihood; nothing for the encoder's diagonal normal."""
+    if arch.refine_steps:
+        gradient = "through them" if arch.refine_gradient == "through" else "stopped"
+        steps = f"{counted_text(arch.refine_steps, 'step')} of {arch.refine_rate:g}"
+        return f", q refined by {steps}, gradient {gradient}"
     if arch.top_latent is not None:
         return f", stochastic layers of {arch.latent} and {arch.top_latent}"
     if arch.posterior == "diagonal":

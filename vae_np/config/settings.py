@@ -24,7 +24,7 @@ from vae_np.data import Values
 from vae_np.display import settings_text
 from vae_np.errors import ConfigError, DataError, InputError
 from vae_np.optim import STAGES, stage_of, staged_epochs
-from vae_np.posteriors import check_objective
+from vae_np.posteriors import check_objective, check_posterior, refine_settings
 from vae_np.posteriors import settings as flow_settings
 from vae_np.precision import FULL
 from vae_np.two_layers import check_combination
@@ -125,6 +125,22 @@ class Config:
     flow_steps: int | None = _option(None, Integer(1), "N", "Steps of a flow; by default 4 planar or 2 iaf ones.")
     flow_hidden: int | None = _option(
         None, Integer(1), "N", "Hidden units of each iaf step, and the width of its context; by default 64."
+    )
+    refine_steps: int = _option(
+        0,
+        Integer(0),
+        "N",
+        "Steps on the mean and log-variance of q(z|x) from where the encoder puts them, in training and in evaluation.",
+    )
+    refine_rate: float | None = _option(
+        None, Real(above=0), "X", "Length of such a step, where 1 is a natural-gradient step; by default 0.1."
+    )
+    refine_gradient: choices.RefineGradient | None = _option(
+        None,
+        Choice(choices.REFINE_GRADIENTS),
+        "NAME",
+        "How training takes these steps: with the gradient through them, which is the default, or stopped, as "
+        "constants.",
     )
     top_latent: int | None = _option(
         None,
@@ -257,22 +273,21 @@ class Config:
             )
 
     def _check_posterior(self) -> None:
-        """Families and layers that do not go with the rest, and their own numbers in place of None."""
-        if self.inference == "local" and self.posterior != "diagonal":
-            raise ConfigError(
-                f"posterior: got {self.posterior!r} with inference 'local', expected 'diagonal': without an encoder "
-                "every datapoint has a mean and a variance"
-            )
+        """Families, steps on λ and layers that do not go with the rest, and their own numbers in place of None."""
         try:
-            check_objective(self.posterior, self.objective)
+            check_posterior(self.posterior, self.inference, self.refine_steps)
+            check_objective(self.posterior, self.objective, self.refine_steps)
             check_layers(self.top_latent, self.objective)
-            check_combination(self.top_latent, self.posterior, self.inference)
+            check_combination(self.top_latent, self.posterior, self.inference, self.refine_steps)
             top_hidden = top_widths(self.top_latent, self.top_hidden, self.hidden)
             steps, hidden = flow_settings(self.posterior, self.flow_steps, self.flow_hidden)
+            rate, gradient = refine_settings(self.refine_steps, self.refine_rate, self.refine_gradient)
         except InputError as error:
             raise ConfigError(str(error)) from None
         object.__setattr__(self, "flow_steps", steps)
         object.__setattr__(self, "flow_hidden", hidden)
+        object.__setattr__(self, "refine_rate", rate)
+        object.__setattr__(self, "refine_gradient", gradient)
         object.__setattr__(self, "top_hidden", top_hidden)
 
     def _check_blocks(self) -> None:

@@ -27,6 +27,7 @@ from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, Bidirection
 from vae_np.evaluation.importance import AnyEstimate, Estimate
 from vae_np.model import Architecture, Model, encode_forward
 from vae_np.posteriors import Posterior
+from vae_np.refinement import refine_forward
 from vae_np.training import per_datapoint
 
 ESTIMATORS = ("is", "ais", "bdmc")
@@ -83,14 +84,28 @@ class Examples:
 
 
 def posterior(model: Model, x: Array, places: Array, *, seed: int) -> Posterior:
-    """mu and logvar of q for x (B, D), (B, K) each: the encoder's, or optimised where there is none. [D11] [D19]
+    """mu and logvar of q for x (B, D), (B, K) each: the encoder's, refined where the model does that, or optimised
+    where there is no encoder. [D11] [D19] [D66]
 
     What else describes q in the model's family follows them. [D53]
     """
     if model.arch.inference == "amortized":
-        return encode_forward(*model, x)[0]
+        q = encode_forward(*model, x)[0]
+        return _refined(model, x, q, places, seed=seed) if model.arch.refine_steps else q
     found = per_datapoint.infer(model, x, places, steps=HELD_OUT_STEPS, seed=seed)
     return found.mu, found.logvar
+
+
+def _refined(model: Model, x: Array, q: Posterior, places: Array, *, seed: int) -> Posterior:
+    """q after the model's steps, each with an ε of its own: from EVAL_EPS, whose step 0 is the bound's. [D66]"""
+    eps = [
+        model.ops.philox_normal(
+            places, model.arch.latent, seed=seed, stream=noise.EVAL_EPS, step=1 + step, dtype=model.parameters.dtype
+        )
+        for step in range(model.arch.refine_steps)
+    ]
+    mu, logvar = q
+    return refine_forward(*model, x, (mu, logvar), np.concatenate(eps))[0]
 
 
 def _of_all(

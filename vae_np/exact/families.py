@@ -7,7 +7,7 @@ of complex steps through it. [D54] [D57]
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +79,23 @@ def member(family: Family, mu: Array, logvar: Array, *, spread: float = 0.0, see
     tensors["mu"][...], tensors["logvar"][...] = mu, logvar
     family.start(tensors)
     return Member(family, tensors)
+
+
+def encoded(family: Family, q: Sequence[Array], networks: Mapping[str, Array]) -> Member:
+    """The q that an encoder returned for one x: mu, logvar and the family's heads (1, ·), in float64, and the networks
+    of its draw among the model's parameters."""
+    tensors = member(family, *np.zeros((2, family.latent))).tensors
+    for name, part in zip(("mu", "logvar", *family.heads()), q, strict=True):
+        tensors[name][...] = part
+    for name in family.shapes():
+        tensors[name][...] = networks[name]
+    return Member(family, tensors)
+
+
+def without_tails(rule: Rule, below: float = 1e-8) -> Rule:
+    """The rule without the points that weigh next to nothing, three quarters of them in two latents."""
+    heavy = rule.weights > below
+    return Rule(rule.eps[heavy], rule.weights[heavy] / rule.weights[heavy].sum())
 
 
 def bound(decoder: Decoder, x: Array, at: Member, rule: Rule) -> float:

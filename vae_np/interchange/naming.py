@@ -121,3 +121,22 @@ def _architecture(
 def _had(tensors: Mapping[str, Array]) -> str:
     names = list(tensors)
     return "got " + (", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "") if names else "no tensor")
+
+
+def check_encoder(library: str, arch: Architecture) -> None:
+    """Raise InputError, which begins with `library`, unless an encoder and a normal are all that q is.
+
+    A flow has networks or steps behind the encoder, refined inference climbs from there, and a second stochastic layer
+    has an encoder of its own.
+    """
+    if arch.inference != "amortized":
+        raise InputError(f"{library}: got a model with inference {arch.inference!r}, expected one that has an encoder")
+    if not arch.family.analytic:
+        raise InputError(f"{library}: got a model with posterior {arch.posterior!r}, expected 'diagonal' or 'full'")
+    if arch.refine_steps:
+        raise InputError(
+            f"{library}: got a model with refine_steps {arch.refine_steps}, expected 0: the encoder's output is only "
+            "where its steps begin"
+        )
+    if arch.top_latent is not None:
+        raise InputError(f"{library}: got a model with top_latent {arch.top_latent}, expected one stochastic layer")

@@ -1,4 +1,5 @@
-"""Both halves of a model as ONNX files: the encoder x → (mu, logvar), the decoder z → logits or mean."""
+"""Both halves of a model as ONNX files: the encoder x → (mu, logvar), or (mu, logvar, below) of a full covariance, and
+the decoder z → logits or mean."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import numpy as np
 from vae_np import storage
 from vae_np._types import Array
 from vae_np.errors import InputError, WriteError
+from vae_np.interchange.naming import check_encoder
 from vae_np.model import Architecture
 
 # From 7 on Gemm adds a bias of one row without being told to.
@@ -25,15 +27,10 @@ def write_onnx(
     """Write `encoder.onnx` and `decoder.onnx` into `folder`, batch sizes left open; returns their paths.
 
     The encoder takes x (B, D) as the model sees it, binary or grey in [0, 1] or standardised; the decoder z (B, K).
-    Raises InputError where the package onnx is missing, for an opset that is too old, and for a model without an
-    encoder, and WriteError where a file cannot be written.
+    Raises InputError where the package onnx is missing, for an opset that is too old, and for a model whose q is not
+    what an encoder of normals says, and WriteError where a file cannot be written.
     """
-    if arch.inference != "amortized":
-        raise InputError(f"onnx: got a model with inference {arch.inference!r}, expected one that has an encoder")
-    if arch.posterior != "diagonal":
-        raise InputError(f"onnx: got a model with posterior {arch.posterior!r}, expected 'diagonal'")
-    if arch.top_latent is not None:
-        raise InputError(f"onnx: got a model with top_latent {arch.top_latent}, expected one stochastic layer")
+    check_encoder("onnx", arch)
     if opset < OLDEST:
         raise InputError(f"opset: got {opset}, expected {OLDEST} or more")
     try:
@@ -43,9 +40,10 @@ def write_onnx(
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:
         raise InputError(f"opset: got {opset}, expected {newest} or less, which onnx {onnx.__version__} knows")
+    heads = {"mu": arch.latent, "logvar": arch.latent, **arch.family.heads()}
     output = "logits" if arch.is_bernoulli else "mean"
     halves = {
-        "encoder": ("x", arch.features, {"mu": arch.latent, "logvar": arch.latent}, {"mu": "mu", "logvar": "logvar"}),
+        "encoder": ("x", arch.features, heads, {name: name for name in heads}),
         "decoder": ("z", arch.latent, {output: arch.features}, {output: "out"}),
     }
     files = {}

@@ -10,20 +10,18 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.errors import InputError
+from vae_np.interchange.naming import check_encoder
 from vae_np.model import Architecture
 
 
 def to_module(arch: Architecture, parameters: Mapping[str, Array]) -> Any:
     """An nn.Module with `encode(x)` → (mu, logvar), `decode(z)` → logits or mean, and `forward(x, eps)` → all three.
 
-    Its state_dict has our names. Raises InputError where PyTorch is missing, and for a model without an encoder.
+    With a full covariance `encode` and `forward` end with a third output of the encoder, `below`. Its state_dict has
+    our names. Raises InputError where PyTorch is missing, and for a model whose q is not what an encoder of normals
+    says.
     """
-    if arch.inference != "amortized":
-        raise InputError(f"torch: got a model with inference {arch.inference!r}, expected one that has an encoder")
-    if arch.posterior != "diagonal":
-        raise InputError(f"torch: got a model with posterior {arch.posterior!r}, expected 'diagonal'")
-    if arch.top_latent is not None:
-        raise InputError(f"torch: got a model with top_latent {arch.top_latent}, expected one stochastic layer")
+    check_encoder("torch", arch)
     try:
         import torch
     except ImportError:
@@ -48,25 +46,31 @@ def to_module(arch: Architecture, parameters: Mapping[str, Array]) -> Any:
     class VAEModule(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.encoder = Half((arch.features, *arch.hidden), {"mu": arch.latent, "logvar": arch.latent})
+            ends = {"mu": arch.latent, "logvar": arch.latent, **arch.family.heads()}
+            self.encoder = Half((arch.features, *arch.hidden), ends)
             self.decoder = Half((arch.latent, *arch.decoder_widths), {"out": arch.features})
             if "likelihood.logvar" in parameters:
                 self.likelihood = nn.Module()
                 self.likelihood.logvar = nn.Parameter(torch.zeros(parameters["likelihood.logvar"].shape))
 
         def encode(self, x: Any) -> tuple[Any, ...]:
-            """x (B, D) → mu (B, K), log σ² (B, K)."""
-            mu, logvar = self.encoder(x)
-            return mu, logvar
+            """x (B, D) → mu (B, K), log σ² (B, K), and of a full covariance what is below L's diagonal."""
+            return tuple(self.encoder(x))
 
         def decode(self, z: Any) -> Any:
             """z (B, K) → logits or mean (B, D)."""
             return self.decoder(z)[0]
 
         def forward(self, x: Any, eps: Any) -> tuple[Any, ...]:
-            """x (B, D), ε (B, K) → logits or mean of x given z = μ + σ ε, mu, log σ²."""
-            mu, logvar = self.encode(x)
-            return self.decode(mu + torch.exp(0.5 * logvar) * eps), mu, logvar
+            """x (B, D), ε (B, K) → logits or mean of x given z = μ + σ ε, or μ + L ε, and what `encode` returns."""
+            mu, logvar, *below = q = self.encode(x)
+            z = mu + torch.exp(0.5 * logvar) * eps
+            for entries in below:
+                lower = eps.new_zeros(len(eps), arch.latent, arch.latent)
+                rows, columns = np.tril_indices(arch.latent, -1)
+                lower[:, rows, columns] = entries
+                z = z + (lower @ eps[..., None])[..., 0]
+            return self.decode(z), *q
 
     module = VAEModule().to(torch.float64 if next(iter(parameters.values())).dtype == np.float64 else torch.float32)
     module.load_state_dict(

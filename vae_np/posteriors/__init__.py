@@ -10,7 +10,9 @@ Each is one file, forward beside backward, and composed of the contract's operat
 
 from __future__ import annotations
 
-from vae_np.choices import Objective, PosteriorFamily
+import math
+
+from vae_np.choices import REFINE_GRADIENTS, Inference, Objective, PosteriorFamily, RefineGradient
 from vae_np.errors import InputError
 from vae_np.posteriors.autoregressive import Autoregressive
 from vae_np.posteriors.diagonal import Diagonal
@@ -18,7 +20,17 @@ from vae_np.posteriors.family import Draw, Family, Posterior
 from vae_np.posteriors.full import Full
 from vae_np.posteriors.planar import Planar
 
-__all__ = ["FAMILIES", "Draw", "Family", "Posterior", "check_objective", "settings"]
+__all__ = [
+    "FAMILIES",
+    "FAMILIES_OF",
+    "Draw",
+    "Family",
+    "Posterior",
+    "check_objective",
+    "check_posterior",
+    "refine_settings",
+    "settings",
+]
 
 FAMILIES: dict[PosteriorFamily, type[Family]] = {
     "diagonal": Diagonal,
@@ -26,8 +38,17 @@ FAMILIES: dict[PosteriorFamily, type[Family]] = {
     "planar": Planar,
     "iaf": Autoregressive,
 }
-# What has a gradient for every family; the others take ∂ log q/∂z at fixed parameters, which only the diagonal has.
-_OBJECTIVES = ("elbo", "iwae")
+# Which objectives have a gradient for which families: stl and dreg take ∂ log q/∂z at fixed parameters, which is in
+# closed form where a step's Jacobian is quickly inverted; score takes ∂ log q/∂(mu, logvar) at a fixed z. [D68]
+FAMILIES_OF: dict[Objective, tuple[PosteriorFamily, ...]] = {
+    "elbo": tuple(FAMILIES),
+    "iwae": tuple(FAMILIES),
+    "stl": ("diagonal", "full", "planar"),
+    "dreg": ("diagonal", "full", "planar"),
+    "score": ("diagonal",),
+}
+#: Natural-gradient steps of a tenth: each example's noise is that of one draw.
+REFINE_RATE = 0.1
 
 
 def settings(posterior: PosteriorFamily, steps: int | None, hidden: int | None) -> tuple[int | None, int | None]:
@@ -50,10 +71,55 @@ def settings(posterior: PosteriorFamily, steps: int | None, hidden: int | None) 
     return found[0], found[1]
 
 
-def check_objective(posterior: PosteriorFamily, objective: Objective) -> None:
-    """Raise InputError, which names both, where an objective has no gradient for a family."""
-    if posterior != "diagonal" and objective not in _OBJECTIVES:
+def refine_settings(
+    steps: int, rate: float | None, gradient: RefineGradient | None
+) -> tuple[float | None, RefineGradient | None]:
+    """The rate and the gradient of the steps on λ, with the usual ones in place of None; None where there are none.
+
+    Raises InputError for a number that is none, and for either without steps. [D66]
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise InputError(f"refine_steps: got {steps!r}, expected a whole number >= 0")
+    if rate is not None and not (rate > 0 and math.isfinite(rate)):
+        raise InputError(f"refine_rate: got {rate!r}, expected a finite number > 0")
+    if gradient is not None and gradient not in REFINE_GRADIENTS:
+        raise InputError(f"refine_gradient: got {gradient!r}, expected one of {', '.join(REFINE_GRADIENTS)}")
+    if not steps:
+        for name, given in (("refine_rate", rate), ("refine_gradient", gradient)):
+            if given is not None:
+                raise InputError(f"{name}: got {given} with refine_steps 0, expected none, or refine_steps > 0")
+        return None, None
+    return REFINE_RATE if rate is None else float(rate), gradient or "through"
+
+
+def check_posterior(posterior: PosteriorFamily, inference: Inference, refine_steps: int) -> None:
+    """Raise InputError, which names both, where the family of q, the way it is found and steps on it do not go
+    together."""
+    if inference == "local" and posterior != "diagonal":
         raise InputError(
-            f"objective: got {objective!r} with posterior {posterior!r}, expected one of {', '.join(_OBJECTIVES)}: "
-            "stl, dreg and score have a gradient for posterior 'diagonal' alone"
+            f"posterior: got {posterior!r} with inference 'local', expected 'diagonal': without an encoder "
+            "every datapoint has a mean and a variance"
+        )
+    if refine_steps and inference == "local":
+        raise InputError(
+            f"refine_steps: got {refine_steps} with inference 'local', expected 0: they begin at an encoder's output"
+        )
+    if refine_steps and posterior != "diagonal":
+        raise InputError(
+            f"refine_steps: got {refine_steps} with posterior {posterior!r}, expected 0, or posterior 'diagonal': the "
+            "steps are on a mean and a variance for each latent"
+        )
+
+
+def check_objective(posterior: PosteriorFamily, objective: Objective, refine_steps: int = 0) -> None:
+    """Raise InputError, which names both, where an objective has no gradient for a family, or for steps on its q."""
+    if posterior not in FAMILIES_OF[objective]:
+        having = ", ".join(name for name, families in FAMILIES_OF.items() if posterior in families)
+        raise InputError(
+            f"objective: got {objective!r} with posterior {posterior!r}, expected one of {having}: {objective} has a "
+            f"gradient for posterior {', '.join(map(repr, FAMILIES_OF[objective]))} alone"
+        )
+    if refine_steps and objective != "elbo":
+        raise InputError(
+            f"objective: got {objective!r} with refine_steps {refine_steps}, expected 'elbo': the steps climb the ELBO"
         )

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from vae_np._types import Array
-from vae_np.posteriors.family import Draw, Family, Posterior
+from vae_np.posteriors.family import Draw, Family, Posterior, over_sigma
 
 
 class Diagonal(Family):
@@ -31,6 +31,10 @@ class Diagonal(Family):
         """dmu and dlogvar (B, K). [D17] [D22]"""
         dz, dkl, _ = dout
         return ops.reparam_kl_backward((dz, dkl), cache)
+
+    def slope_of_log_q(self, logvar: Array, eps: Array, cache: Any) -> Array:
+        """−ε / σ. [D43]"""
+        return -over_sigma(eps, logvar)
 
     def moments(self, q: Posterior) -> tuple[Array, Array]:
         """mu and logvar themselves."""

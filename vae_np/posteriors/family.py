@@ -81,9 +81,21 @@ class Family:
         """
         raise NotImplementedError
 
+    def slope_of_log_q(self, logvar: Array, eps: Array, cache: Any) -> Array:
+        """∂ log q/∂z (S·B, K) at the draws of eps (S·B, K) that left `cache`, q's own numbers held still. [D43] [D68]
+
+        A family without it has no gradient for the objectives stl and dreg, which are refused before this.
+        """
+        raise NotImplementedError
+
     def moments(self, q: Posterior) -> tuple[Array, Array] | None:
         """The mean and log-variance of each z_j under q, (B, K) each; None where they are no closed form."""
         return None
+
+
+def over_sigma(eps: Array, logvar: Array) -> Array:
+    """ε / σ, shaped as eps (S·B, K): ∂ log q₀/∂mu at fixed z₀, and −∂ log q₀/∂z₀, of the first normal. [D43] [D45]"""
+    return (eps.reshape(-1, *logvar.shape) * np.exp(-0.5 * logvar)).reshape(eps.shape)
 
 
 def stacked(rows: Array, batch: int) -> Array:

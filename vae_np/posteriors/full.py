@@ -47,10 +47,30 @@ class Full(Family):
         outer = np.einsum("sbi,sbj->bij", stacked(dz, len(below)), noise)
         return dmu, dlogvar, outer[:, rows, columns] + dkl[:, None] * below
 
+    def slope_of_log_q(self, logvar: Array, eps: Array, cache: Any) -> Array:
+        """−L⁻ᵀ ε, by solving with Lᵀ, which is triangular. [D68]"""
+        _, below, noise = cache
+        upper = np.swapaxes(self.lower(logvar, below), 1, 2)
+        # (B, K, S) and back to rows that are sample-major.
+        solved = np.linalg.solve(upper, np.moveaxis(noise, 0, -1))
+        return -np.moveaxis(solved, -1, 0).reshape(eps.shape)
+
     def moments(self, q: Posterior) -> tuple[Array, Array]:
         """mu, and the logarithms of (L Lᵀ)'s diagonal."""
         mu, logvar, below = q
         return mu, np.log(np.exp(logvar) + (self.strictly_lower(below) ** 2).sum(axis=-1))
+
+    def covariance(self, logvar: Array, below: Array) -> Array:
+        """L Lᵀ, (B, K, K)."""
+        lower = self.lower(logvar, below)
+        return lower @ np.swapaxes(lower, 1, 2)
+
+    def lower(self, logvar: Array, below: Array) -> Array:
+        """L, (B, K, K)."""
+        lower = self.strictly_lower(below)
+        every = np.arange(self.latent)
+        lower[:, every, every] = np.exp(0.5 * logvar)
+        return lower
 
     def strictly_lower(self, below: Array) -> Array:
         """L without its diagonal, (B, K, K), from `below` (B, K (K − 1) / 2)."""

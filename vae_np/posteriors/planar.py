@@ -11,7 +11,7 @@ import numpy as np
 
 from vae_np._types import Array
 from vae_np.layers import sigmoid
-from vae_np.posteriors.family import Draw, Family, Posterior, stacked
+from vae_np.posteriors.family import Draw, Family, Posterior, over_sigma, stacked
 
 _E = math.e
 
@@ -118,3 +118,18 @@ class Planar(Family):
             dz = dz + dpre[..., None] * step.w
         dmu, dlogvar = ops.reparam_kl_backward((dz.reshape(dout[0].shape), dkl), of_normal)
         return dmu, dlogvar, np.concatenate(of_head, axis=1)
+
+    def slope_of_log_q(self, logvar: Array, eps: Array, cache: Any) -> Array:
+        """−ε / σ of the first normal, carried through the steps: J⁻ᵀ (slope − ∂ log |det J|/∂z) at each. [D68]
+
+        J = I + û h wᵀ with h = 1 − t², so J⁻ᵀ r = r − w h (ûᵀ r) / (1 + h m).
+        """
+        _, steps, states = cache
+        slope = -stacked(over_sigma(eps, logvar), len(logvar))
+        for step, (_, t) in zip(steps, states, strict=True):
+            h = 1 - t * t
+            stretch = 1 + h * step.m
+            slope = slope + (2 * t * h * step.m / stretch)[..., None] * step.w
+            along = (slope * step.direction).sum(axis=-1)
+            slope = slope - (h * along / stretch)[..., None] * step.w
+        return slope.reshape(eps.shape)

@@ -10,7 +10,7 @@ import numpy as np
 from vae_np._types import Array
 from vae_np.choices import PosteriorFamily
 from vae_np.exact.decoder import Decoder
-from vae_np.exact.families import Member, best, bound, divergence, family_of, member
+from vae_np.exact.families import Member, best, bound, divergence, family_of, member, without_tails
 from vae_np.exact.inference import Rule
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
 from vae_np.model import Architecture, initialise
@@ -76,15 +76,9 @@ def _folded(steepness: float, left: float, right: float, second: float) -> Decod
     return Decoder.of(arch, parameters)
 
 
-def _without_tails(rule: Rule) -> Rule:
-    """The rule without the points that weigh next to nothing, three quarters of them."""
-    heavy = rule.weights > 1e-8
-    return Rule(rule.eps[heavy], rule.weights[heavy] / rule.weights[heavy].sum())
-
-
 def _solved(name: str, decoder: Decoder, x: Array, seed: int) -> Posterior:
     log_prob = float(plain.log_evidence(decoder, x[None])[0])
-    climbed, fine = _without_tails(Rule.trapezoid(2, CLIMBED)), Rule.trapezoid(2, FINE)
+    climbed, fine = without_tails(Rule.trapezoid(2, CLIMBED)), Rule.trapezoid(2, FINE)
     eps, weights = plain.panels(np.full(2, -REACH), np.full(2, REACH), PANELS)
     found, bounds, left = {}, {}, {}
     for kind, (_, steps, hidden) in FAMILIES.items():

@@ -71,6 +71,9 @@ def architecture(config: Config, features: int) -> Architecture:
         posterior=config.posterior,
         flow_steps=config.flow_steps,
         flow_hidden=config.flow_hidden,
+        refine_steps=config.refine_steps,
+        refine_rate=config.refine_rate,
+        refine_gradient=config.refine_gradient,
         top_latent=config.top_latent,
         top_hidden=config.top_hidden,
     )
@@ -177,6 +180,11 @@ class Trainer:
             )
         self.arch = architecture(self.config, self.rows.shape[1])
         memory.check("samples", self.config.samples, self.config.samples * self.config.batch_size * self._row_bytes())
+        of_steps = self.arch.refine_steps * (3 * self.arch.latent + self.config.samples * self.arch.latent)
+        memory.check(
+            "refine_steps", self.arch.refine_steps,
+            of_steps * self.config.batch_size * np.dtype(self.config.dtype).itemsize,
+        )  # fmt: skip
         if from_state is not None:
             self.state = from_state
         else:

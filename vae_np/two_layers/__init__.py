@@ -38,11 +38,15 @@ def settings(
     return None
 
 
-def check_combination(top_latent: int | None, posterior: str, inference: str) -> None:
-    """Raise InputError, which names both, for another q(z₁|x) than an encoder's diagonal normal."""
+def check_combination(top_latent: int | None, posterior: str, inference: str, refine_steps: int = 0) -> None:
+    """Raise InputError, which names both, for another q(z₁|x) than an encoder's diagonal normal as it comes."""
     if top_latent is None:
         return
-    for name, value, expected in (("posterior", posterior, "diagonal"), ("inference", inference, "amortized")):
+    for name, value, expected in (
+        ("posterior", posterior, "diagonal"),
+        ("inference", inference, "amortized"),
+        ("refine_steps", refine_steps, 0),
+    ):
         if value != expected:
             raise InputError(
                 f"top_latent: got {top_latent} with {name} {value!r}, expected {name} {expected!r}: with two "

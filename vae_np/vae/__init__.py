@@ -32,7 +32,9 @@ class VAE(Fitting, Inference, Stored, Exchange):
     mean the same pixels. It is a kind (`binary`, `byte`, `unit`, `real`) or a `vae_np.data.Values`.
 
     `posterior` is the family of q(z|x): a normal with a `diagonal` or a `full` covariance, or a flow of `flow_steps`
-    steps, `planar` or `iaf`, whose networks have `flow_hidden` units. [D53] [D55] [D56]
+    steps, `planar` or `iaf`, whose networks have `flow_hidden` units. [D53] [D55] [D56] A diagonal one may begin where
+    the encoder puts it and be refined by `refine_steps` steps of `refine_rate`; in `fit` the gradient goes `through`
+    them, or is `stopped`. [D66]
 
     The model's computations use at most `threads` threads, by default what NUMBA_NUM_THREADS or OMP_NUM_THREADS say, or
     as many as the process may use; results do not depend on their number. Raises InputError (a ValueError) where an

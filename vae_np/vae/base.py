@@ -17,6 +17,7 @@ from vae_np.choices import (
     Likelihood,
     PosteriorFamily,
     Precision,
+    RefineGradient,
     ValuesKind,
 )
 from vae_np.config import Config
@@ -54,6 +55,9 @@ class Base:
         posterior: PosteriorFamily = "diagonal",
         flow_steps: int | None = None,
         flow_hidden: int | None = None,
+        refine_steps: int = 0,
+        refine_rate: float | None = None,
+        refine_gradient: RefineGradient | None = None,
         top_latent: int | None = None,
         top_hidden: Widths | None = None,
         init: Initialisation = "uniform",
@@ -75,6 +79,9 @@ class Base:
             posterior=posterior,
             flow_steps=flow_steps,
             flow_hidden=flow_hidden,
+            refine_steps=refine_steps,
+            refine_rate=refine_rate,
+            refine_gradient=refine_gradient,
             top_latent=top_latent,
             top_hidden=cast(tuple[int, ...] | None, top_hidden),
             init=init,

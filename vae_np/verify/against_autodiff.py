@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ import numpy as np
 from vae_np import ops
 from vae_np._types import Array
 from vae_np.errors import InputError
-from vae_np.model import Architecture
-from vae_np.verify.catalogue import RICH, TWO_LAYERS, example, loss_of, samples_of
+from vae_np.model import Architecture, encode_forward
+from vae_np.verify.catalogue import REFINED, RICH, TWO_LAYERS, example, loss_of, samples_of
+from vae_np.verify.frozen import slope_by_complex_steps
 
 # Each library and the extra that brings it.
 LIBRARIES = {"torch": "bench", "jax": "bench", "autograd": "dev"}
@@ -25,6 +27,7 @@ ARCHITECTURES = (
     Architecture(12, 3, (8,), "relu", "bernoulli"),
     Architecture(6, 2, (5, 4, 3), "softplus", "normal-diagonal", 0.7),
     *RICH,
+    *REFINED,
     *TWO_LAYERS,
 )
 
@@ -44,12 +47,16 @@ def gradients(library: str, arch: Architecture, what: str, seed: int, beta: floa
     """d loss / d parameter by automatic differentiation in float64, for the model of `catalogue.loss_of`."""
     point = loss_of(ops, arch, what, seed, beta).point
     x, eps = (np.asarray(a, dtype=np.float64) for a in example(arch, seed, samples_of(what)))
+    slope = np.zeros_like(eps)
+    if what in ("stl", "dreg") and arch.posterior != "diagonal":
+        # Nobody has log q at a given z in closed form, for a flow; its slope there is a number to these objectives.
+        slope = slope_by_complex_steps(arch, point, encode_forward(ops, arch, point, x)[0], eps)
     by_library = {"torch": _torch_gradients, "jax": _jax_gradients, "autograd": _autograd_gradients}
-    return by_library[library](arch, what, point, x, eps, beta)
+    return by_library[library](arch, what, point, (x, eps, slope), beta)
 
 
 def _torch_gradients(
-    arch: Architecture, what: str, point: dict[str, Array], x: Array, eps: Array, beta: float
+    arch: Architecture, what: str, point: dict[str, Array], data: tuple[Array, ...], beta: float
 ) -> dict[str, Array]:
     torch: Any = importlib.import_module("torch")
     functional = torch.nn.functional
@@ -59,33 +66,38 @@ def _torch_gradients(
     def log_bernoulli(target: Any, logits: Any) -> Any:
         return -functional.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
 
-    data = torch.tensor(x), torch.tensor(eps)
-    tools = torch, torch.Tensor.detach, activation, log_bernoulli
-    _loss(*tools, tensors, arch, what, *data, beta).backward()
+    def differentiate(f: Any, *at: Any) -> Any:
+        return torch.autograd.grad(f(*at), at, create_graph=True)
+
+    tools = torch, torch.Tensor.detach, differentiate, activation, log_bernoulli
+    _loss(*tools, tensors, arch, what, [torch.tensor(part) for part in data], beta).backward()
     return {name: tensor.grad.numpy() for name, tensor in tensors.items()}
 
 
 def _jax_gradients(
-    arch: Architecture, what: str, point: dict[str, Array], x: Array, eps: Array, beta: float
+    arch: Architecture, what: str, point: dict[str, Array], data: tuple[Array, ...], beta: float
 ) -> dict[str, Array]:
     jax: Any = importlib.import_module("jax")
     jax.config.update("jax_enable_x64", True)
     jnp: Any = importlib.import_module("jax.numpy")
     activation = {"tanh": jnp.tanh, "relu": jax.nn.relu, "softplus": jax.nn.softplus}[arch.activation]
 
+    def differentiate(f: Any, *at: Any) -> Any:
+        return jax.grad(f, argnums=tuple(range(len(at))))(*at)
+
     def log_bernoulli(target: Any, logits: Any) -> Any:
         return (target * jax.nn.log_sigmoid(logits) + (1 - target) * jax.nn.log_sigmoid(-logits)).sum(-1)
 
     def loss(values: dict[str, Any]) -> Any:
-        tools = jnp, jax.lax.stop_gradient, activation, log_bernoulli
-        return _loss(*tools, values, arch, what, jnp.asarray(x), jnp.asarray(eps), beta)
+        tools = jnp, jax.lax.stop_gradient, differentiate, activation, log_bernoulli
+        return _loss(*tools, values, arch, what, [jnp.asarray(part) for part in data], beta)
 
     found = jax.grad(loss)({name: jnp.asarray(value) for name, value in point.items()})
     return {name: np.asarray(value) for name, value in found.items()}
 
 
 def _autograd_gradients(
-    arch: Architecture, what: str, point: dict[str, Array], x: Array, eps: Array, beta: float
+    arch: Architecture, what: str, point: dict[str, Array], data: tuple[Array, ...], beta: float
 ) -> dict[str, Array]:
     autograd: Any = importlib.import_module("autograd")
     anp: Any = importlib.import_module("autograd.numpy")
@@ -99,8 +111,11 @@ def _autograd_gradients(
     def log_bernoulli(target: Any, logits: Any) -> Any:
         return (target * logits - softplus(logits)).sum(-1)
 
+    def differentiate(f: Any, *at: Any) -> Any:
+        return autograd.grad(f, argnum=tuple(range(len(at))))(*at)
+
     def loss(values: dict[str, Any]) -> Any:
-        return _loss(anp, getval, activation, log_bernoulli, values, arch, what, x, eps, beta)
+        return _loss(anp, getval, differentiate, activation, log_bernoulli, values, arch, what, data, beta)
 
     found: dict[str, Array] = autograd.grad(loss)(point)
     return found
@@ -109,18 +124,22 @@ def _autograd_gradients(
 def _loss(
     xp: Any,
     constant: Any,
+    differentiate: Any,
     activation: Any,
     log_bernoulli: Any,
     values: Any,
     arch: Architecture,
     what: str,
-    x: Any,
-    eps: Any,
+    data: Sequence[Any],
     beta: float,
 ) -> Any:
     """−mean of an objective in an array library `xp` that differentiates by itself, from the densities and nothing of
-    ours; `constant` is what the library has to keep a value from being differentiated.
+    ours; `constant` is what the library has to keep a value from being differentiated, and `differentiate` returns the
+    gradients of a scalar function at some arrays so that they can be differentiated once more.
+
+    `data` are x, ε and the slope (S·B, K), ∂ log q/∂z at the draws of a family, which stl and dreg take for a number.
     """
+    x, eps, slope = data
 
     def affine(h: Any, name: str) -> Any:
         return h @ values[f"{name}.weight"] + values[f"{name}.bias"]
@@ -141,6 +160,29 @@ def _loss(
         return log_normal(x_s, out, arch.sigma_logvar + 0 * out[:1] if learned is None else learned)
 
     h = hidden(x, "encoder")
+    if what == "refined":
+        samples = len(eps) // ((1 + arch.refine_steps) * len(x))
+        x_s = xp.concatenate([x] * samples)
+        rate = arch.refine_rate or 0
+        of_bound, *of_steps = eps.reshape(1 + arch.refine_steps, -1, arch.latent)
+
+        def mean_loss(mu: Any, logvar: Any, noise: Any) -> Any:
+            z = xp.concatenate([mu] * samples) + xp.concatenate([xp.exp(logvar / 2)] * samples) * noise
+            kl = 0.5 * (mu**2 + xp.exp(logvar) - 1 - logvar).sum(-1)
+            return -(log_likelihood(z).mean() - beta * kl.mean())
+
+        mu, logvar = affine(h, "encoder.mu"), affine(h, "encoder.logvar")
+        for noise in of_steps:
+
+            def of_examples(mu: Any, logvar: Any, noise: Any = noise) -> Any:
+                return len(x) * mean_loss(mu, logvar, noise)
+
+            dmu, dlogvar = differentiate(of_examples, mu, logvar)
+            mu, logvar = (
+                mu - rate * xp.exp(logvar) * dmu,
+                logvar - 2 * rate * dlogvar,
+            )
+        return mean_loss(mu, logvar, of_bound)
     if arch.posterior != "diagonal":
         samples = len(eps) // len(x)
         heads = [affine(h, f"encoder.{name}") for name in ("mu", "logvar", *arch.family.heads())]
@@ -152,6 +194,12 @@ def _loss(
             kl = 0.5 * ((mu**2 + xp.exp(logvar) - 1 - logvar).sum(-1) + (below**2).sum(-1))
             return -(loglik.mean() - beta * kl.mean())
         w = (loglik + beta * (log_p - log_q)).reshape(samples, -1)
+        if what in ("stl", "dreg"):
+            weights = constant(xp.exp(w) / xp.exp(w).sum(0))
+            z = _scaled(constant, z, weights, beta) if what == "dreg" else z
+            of_q = (slope * (z - constant(z))).sum(-1)
+            w = log_likelihood(z) + beta * (log_normal(z, 0 * z, 0 * z) - of_q)
+            return -(weights * w.reshape(samples, -1)).sum(0).mean()
         return -w.mean() if what == "joint" else -(xp.log(xp.exp(w).mean(0))).mean()
     mu, logvar = affine(h, "encoder.mu"), affine(h, "encoder.logvar")
     samples = len(eps) // len(x)
@@ -193,10 +241,13 @@ def _loss(
         return -(xp.log(xp.exp(w).mean(0))).mean()
     weights = constant(xp.exp(w) / xp.exp(w).sum(0))
     if what == "dreg":
-        # z itself, but what comes back through it is scaled: the decoder below has Σ w̃ ∂ log w all the same.
-        factor = (1 - beta + beta * weights).reshape(-1, 1)
-        z = constant(z) + factor * (z - constant(z))
+        z = _scaled(constant, z, weights, beta)
     return -(weights * log_w(z, constant(mu_s), constant(logvar_s))).sum(0).mean()
+
+
+def _scaled(constant: Any, z: Any, weights: Any, beta: float) -> Any:
+    """z itself, but what comes back through it is scaled for dreg: the decoder has Σ w̃ ∂ log w all the same. [D44]"""
+    return constant(z) + (1 - beta + beta * weights).reshape(-1, 1) * (z - constant(z))
 
 
 def _drawn(xp: Any, activation: Any, values: Any, arch: Architecture, heads: list[Any], eps: Any) -> tuple[Any, Any]:

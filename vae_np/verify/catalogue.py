@@ -14,17 +14,11 @@ from vae_np import distributions, layers, ops
 from vae_np._types import Array
 from vae_np.choices import LIKELIHOODS, OBJECTIVES, POSTERIORS, Activation
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
-from vae_np.model import (
-    Architecture,
-    Parameters,
-    decode_forward,
-    encode_forward,
-    initialise,
-    loglik_forward,
-)
+from vae_np.model import Architecture, Parameters, initialise
 from vae_np.objectives import objective_backward, objective_forward
-from vae_np.posteriors import Family
+from vae_np.posteriors import FAMILIES_OF, Family
 from vae_np.two_layers import UpperLayer
+from vae_np.verify.frozen import frozen_loss, frozen_loss_of_any_family
 
 ACTIVATIONS: tuple[Activation, ...] = ("tanh", "softplus", "relu")
 _B, _D, _K, _H, _S = 3, 7, 2, 5, 2
@@ -36,6 +30,11 @@ RICH = tuple(
     Architecture(_D, 3, (_H,), "tanh", "bernoulli", posterior=name, flow_hidden=_H if name == "iaf" else None)
     for name in POSTERIORS
     if name != "diagonal"
+)
+# Two steps on λ after the encoder, of one draw each.
+REFINED = (
+    Architecture(_D, _K, (_H,), "tanh", "bernoulli", refine_steps=2, refine_rate=0.4),
+    Architecture(_D, _K, (_H, 4), "softplus", "normal-diagonal", 0.7, refine_steps=2, refine_rate=0.2),
 )
 # Two stochastic layers, of different widths so that none can stand for another.
 TWO_LAYERS = (
@@ -315,12 +314,14 @@ def _draw_backward(
 
 
 def losses_of(arch: Architecture) -> tuple[str, ...]:
-    """Those of LOSSES that the architecture's family of q, or its layers, have."""
+    """Those of LOSSES that the architecture's family of q, or its layers, have; `refined` alone where steps on λ follow
+    the encoder."""
+    if arch.refine_steps:
+        return ("refined",)
     if arch.top_latent is not None:
         return "joint", "iwae"
-    if arch.posterior == "diagonal":
-        return LOSSES
-    return ("analytic", "joint", "iwae") if arch.family.analytic else ("joint", "iwae")
+    forms = FORMS if arch.family.analytic else ("joint",)
+    return (*forms, *(name for name in OBJECTIVES if name != "elbo" and arch.posterior in FAMILIES_OF[name]))
 
 
 def models(backend: ModuleType, seed: int, *, full: bool) -> Iterator[Scalar]:
@@ -335,7 +336,7 @@ def models(backend: ModuleType, seed: int, *, full: bool) -> Iterator[Scalar]:
                 if full or (activation == "tanh" and likelihood in ("bernoulli", "normal-diagonal")):
                     for objective in LOSSES[len(FORMS) :]:
                         yield objective_loss(backend, arch, objective, seed)
-    for arch in (*RICH, *TWO_LAYERS):
+    for arch in (*RICH, *REFINED, *TWO_LAYERS):
         for what in losses_of(arch):
             yield loss_of(backend, arch, what, seed)
 
@@ -359,13 +360,15 @@ def model_loss(backend: ModuleType, arch: Architecture, form: str, seed: int, be
     return _of_parameters(arch, f"{form} form", loss, gradient, seed)
 
 
-def objective_loss(backend: ModuleType, arch: Architecture, objective: str, seed: int, beta: float = 0.7) -> Scalar:
-    """−mean(objective) of one model at random data, and the gradient by hand. [D42]
+def objective_loss(backend: ModuleType, arch: Architecture, what: str, seed: int, beta: float = 0.7) -> Scalar:
+    """−mean(objective) of one model at random data, and the gradient by hand; `refined` is the ELBO after steps on λ.
+    [D42] [D67]
 
     For stl, dreg and score it is the scalar that has their estimate as its derivative: what they take for numbers is
-    frozen at the point, and each density is the general normal's. [D43] [D44] [D45]
+    frozen at the point. [D43] [D44] [D45] [D68]
     """
-    x, eps = example(arch, seed, samples_of(objective))
+    objective = "elbo" if what == "refined" else what
+    x, eps = example(arch, seed, samples_of(what))
     parameters = initialise(arch, seed=seed, dtype=np.float64)
 
     def loss(values: Any) -> Any:
@@ -379,50 +382,11 @@ def objective_loss(backend: ModuleType, arch: Architecture, objective: str, seed
         objective_backward(backend, arch, cache, gradients)
         return dict(gradients)
 
-    judged = loss if objective == "iwae" else _frozen_loss(backend, arch, parameters, x, eps, objective, beta)
-    return _of_parameters(arch, objective, judged, gradient, seed)
-
-
-def _frozen_loss(
-    backend: ModuleType, arch: Architecture, point: Parameters, x: Array, eps: Array, objective: str, beta: float
-) -> Callable[[Any], Any]:
-    batch, samples = len(x), len(eps) // len(x)
-
-    def log_p(values: Any, z: Array) -> Array:
-        out, _ = decode_forward(backend, arch, values, z)
-        return loglik_forward(backend, arch, values, x, out)[0].reshape(samples, batch)
-
-    def log_q(z: Array, mu: Array, logvar: Array) -> Array:
-        q = np.concatenate([mu] * samples), np.concatenate([logvar] * samples)
-        return distributions.normal_log_prob_forward(z, *q)[0].reshape(samples, batch)
-
-    def log_w(z: Array, mu: Array, logvar: Array) -> Array:
-        return log_p(point, z) + beta * (log_q(z, 0 * mu, 0 * logvar) - log_q(z, mu, logvar))
-
-    def sample(mu: Array, logvar: Array) -> Array:
-        return distributions.normal_sample(mu, logvar, eps.reshape(samples, *mu.shape)).reshape(eps.shape)
-
-    (mu0, logvar0), _ = encode_forward(backend, arch, point, x)
-    z0 = sample(mu0, logvar0)
-    if objective == "score":
-        f = log_p(point, z0)
-        weights = np.full_like(f, 1 / samples)
-        signal = (f - (f.sum(axis=0) - f) / (samples - 1)) / samples
-    else:
-        w = np.exp(log_w(z0, mu0, logvar0))
-        weights = w / w.sum(axis=0)
-        signal = weights if objective == "stl" else (1 - beta) * weights + beta * weights**2
-
-    def loss(values: Any) -> Any:
-        (mu, logvar), _ = encode_forward(backend, arch, values, x)
-        if objective == "score":
-            kl, _ = distributions.normal_kl_forward(mu, logvar)
-            of_encoder = (signal * log_q(z0, mu, logvar)).sum() - beta * kl.sum()
-        else:
-            of_encoder = (signal * log_w(sample(mu, logvar), mu0, logvar0)).sum()
-        return -((weights * log_p(values, z0)).sum() + of_encoder) / batch
-
-    return loss
+    judged: Callable[[Any], Any] = loss
+    if objective in ("stl", "dreg", "score"):
+        frozen = frozen_loss if arch.posterior == "diagonal" else frozen_loss_of_any_family
+        judged = frozen(backend, arch, parameters, x, eps, objective, beta)
+    return _of_parameters(arch, what, judged, gradient, seed)
 
 
 def _of_parameters(
@@ -446,7 +410,7 @@ def loss_of(backend: ModuleType, arch: Architecture, what: str, seed: int, beta:
 
 
 def samples_of(what: str) -> int:
-    """How many samples per example the losses of `loss_of` have."""
+    """How many samples per example the losses of `loss_of` have; `refined` one for the bound and one for each step."""
     return _S if what in FORMS else _OBJECTIVE_SAMPLES
 
 
