@@ -75,6 +75,8 @@ class Backend:
             return f"{self.name} has nothing fused"
         if arch.posterior != "diagonal":
             return f"nothing is fused for posterior {arch.posterior}"
+        if arch.observation is not None and not arch.is_composed:
+            return "nothing is fused for data with missing cells"
         why: str | None = self.ops.unsupported(arch)
         return why
 

@@ -34,6 +34,11 @@ def write_onnx(
         raise InputError(f"onnx: got a model with posterior {arch.posterior!r}, expected 'diagonal'")
     if arch.top_latent is not None:
         raise InputError(f"onnx: got a model with top_latent {arch.top_latent}, expected one stochastic layer")
+    if arch.observation is not None:
+        raise InputError(
+            f"onnx: got a model with likelihood {arch.likelihood!r} and missing {arch.missing!r}, expected a "
+            "Bernoulli or normal one without missing cells"
+        )
     if opset < OLDEST:
         raise InputError(f"opset: got {opset}, expected {OLDEST} or more")
     try:

@@ -24,6 +24,11 @@ def to_module(arch: Architecture, parameters: Mapping[str, Array]) -> Any:
         raise InputError(f"torch: got a model with posterior {arch.posterior!r}, expected 'diagonal'")
     if arch.top_latent is not None:
         raise InputError(f"torch: got a model with top_latent {arch.top_latent}, expected one stochastic layer")
+    if arch.observation is not None:
+        raise InputError(
+            f"torch: got a model with likelihood {arch.likelihood!r} and missing {arch.missing!r}, expected a "
+            "Bernoulli or normal one without missing cells"
+        )
     try:
         import torch
     except ImportError:

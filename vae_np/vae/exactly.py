@@ -48,7 +48,7 @@ class Exact:
         """log p(x) (N,) in nats with its error, whether that is below `tolerance`, and p(z|x)'s moments. [D3]"""
         decoder, seen, examples = self._prepared(x, seed, binarize, values)
         found = quadrature.log_likelihood(decoder, seen, tolerance=tolerance)
-        return replace(found, log_prob=found.log_prob + examples.values.log_det_jacobian)
+        return replace(found, log_prob=found.log_prob + examples.values.log_det_of(seen))
 
     def posterior(
         self,
@@ -62,7 +62,7 @@ class Exact:
         """p(z|x) of a few examples as weights on one set of nodes, which the examples share. [D10]"""
         decoder, seen, examples = self._prepared(x, seed, binarize, values)
         found = quadrature.posterior(decoder, seen, tolerance=tolerance)
-        return replace(found, log_prob=found.log_prob + examples.values.log_det_jacobian)
+        return replace(found, log_prob=found.log_prob + examples.values.log_det_of(seen))
 
     def gap(
         self,
@@ -93,7 +93,7 @@ class Exact:
             tolerance=tolerance,
             agreement=_AGREEMENT,
         )
-        return replace(found, log_prob=found.log_prob + examples.values.log_det_jacobian)
+        return replace(found, log_prob=found.log_prob + examples.values.log_det_of(seen))
 
     def _prepared(
         self,
