@@ -183,8 +183,8 @@ def test_each_figure_of_a_chapter_is_there_twice_and_is_shown() -> None:
     assert [name for name in sorted(shown) if f'"{name}"' not in tests] == []
 
 
-def test_there_are_sixteen_chapters() -> None:
-    assert [path.name[:2] for path in CHAPTERS] == [f"{n:02d}" for n in range(1, 17)]
+def test_there_are_seventeen_chapters() -> None:
+    assert [path.name[:2] for path in CHAPTERS] == [f"{n:02d}" for n in range(1, 18)]
 
 
 def test_marks_are_found_with_and_without_a_source() -> None:

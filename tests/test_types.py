@@ -74,7 +74,7 @@ def wrong(vae: VAE, line: Metrics) -> None:
     vae.fit([[0, 1]], values="bytes")  # type: ignore[arg-type]
     vae.fit([[0, 1]], on_metrics=len)  # type: ignore[arg-type]
     print(line["elbow"])  # type: ignore[typeddict-item]
-    Architecture(2, likelihood="poisson")  # type: ignore[arg-type]
+    Architecture(2, likelihood="gamma")  # type: ignore[arg-type]
     Config(schedule="cosine")  # type: ignore[arg-type]
 
 

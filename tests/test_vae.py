@@ -546,7 +546,7 @@ def test_what_cannot_be_used_is_named(call: Callable[[VAE], Any], message: str) 
         ({"latent": 0}, r"latent: got 0, expected a whole number >= 1"),
         ({"hidden": (4, -1)}, r"hidden: got 4,-1, expected sizes >= 1"),
         ({"activation": "gelu"}, r"activation: got 'gelu', expected one of relu, tanh, softplus"),
-        ({"likelihood": "poisson"}, r"likelihood: got 'poisson', expected one of bernoulli, "),
+        ({"likelihood": "gamma"}, r"likelihood: got 'gamma', expected one of bernoulli, "),
         ({"sigma": 0}, r"sigma: got 0, expected a number > 0"),
         ({"dtype": "float16"}, r"dtype: got 'float16', expected one of float32, float64"),
         ({"init": "zeros"}, r"init: got 'zeros', expected one of uniform, glorot"),

@@ -77,6 +77,8 @@ class Backend:
             return f"nothing is fused for posterior {arch.posterior}"
         if arch.refine_steps:
             return "nothing is fused for refined inference"
+        if arch.observation is not None and not arch.is_composed:
+            return "nothing is fused for data with missing cells"
         why: str | None = self.ops.unsupported(arch)
         return why
 

@@ -10,7 +10,23 @@ Binarization = Literal["dynamic", "fixed", "threshold", "none"]
 Dtype = Literal["float32", "float64"]
 Inference = Literal["amortized", "local"]
 Initialisation = Literal["uniform", "glorot"]
-Likelihood = Literal["bernoulli", "bernoulli-grey", "normal", "normal-fixed", "normal-diagonal"]
+ContractLikelihood = Literal["bernoulli", "bernoulli-grey", "normal", "normal-fixed", "normal-diagonal"]
+# Of one family for every cell, or with a family for each column.
+ComposedLikelihood = Literal[
+    "continuous-bernoulli", "poisson", "negative-binomial", "discretized-logistic", "student-t", "columns"
+]
+Likelihood = ContractLikelihood | ComposedLikelihood
+ColumnFamily = Literal[
+    "bernoulli",
+    "normal",
+    "continuous-bernoulli",
+    "categorical",
+    "poisson",
+    "negative-binomial",
+    "discretized-logistic",
+    "student-t",
+]
+Missing = Literal["zero", "mask"]
 Objective = Literal["elbo", "iwae", "stl", "dreg", "score"]
 OptimizerName = Literal["adam", "adagrad"]
 PosteriorFamily = Literal["diagonal", "full", "planar", "iaf"]
@@ -26,7 +42,10 @@ BINARIZATIONS: tuple[Binarization, ...] = get_args(Binarization)
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 INFERENCES: tuple[Inference, ...] = get_args(Inference)
 INITIALISATIONS: tuple[Initialisation, ...] = get_args(Initialisation)
-LIKELIHOODS: tuple[Likelihood, ...] = get_args(Likelihood)
+# Those that are operations of the contract, and those that are composed on every backend.
+LIKELIHOODS: tuple[ContractLikelihood, ...] = get_args(ContractLikelihood)
+COMPOSED_LIKELIHOODS: tuple[ComposedLikelihood, ...] = get_args(ComposedLikelihood)
+MISSINGS: tuple[Missing, ...] = get_args(Missing)
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 POSTERIORS: tuple[PosteriorFamily, ...] = get_args(PosteriorFamily)

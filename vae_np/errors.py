@@ -63,5 +63,9 @@ class NonFiniteError(ArithmeticError):
     """A value stopped being finite during training; the message names the tensor and the step."""
 
 
+class NothingObservedWarning(UserWarning):
+    """Rows are filled in of which no cell was observed: their answer is the prior's."""
+
+
 class UnverifiedWarning(UserWarning):
     """A checkpoint without checksums is used: an older version or another program wrote it."""

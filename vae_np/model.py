@@ -9,27 +9,32 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_np import layers, noise, posteriors, two_layers
+from vae_np import layers, likelihoods, noise, posteriors, two_layers
 from vae_np._types import Array
 from vae_np.choices import (
+    COMPOSED_LIKELIHOODS,
     INFERENCES,
     LIKELIHOODS,
+    MISSINGS,
     POSTERIORS,
     Activation,
     Inference,
     Initialisation,
     Likelihood,
+    Missing,
     PosteriorFamily,
     RefineGradient,
 )
 from vae_np.display import counted_text, settings_text
 from vae_np.errors import InputError
+from vae_np.likelihoods import Columns, Observation
 from vae_np.posteriors import Family, Posterior, check_posterior, refine_settings
 from vae_np.two_layers import UpperLayer
 
@@ -47,7 +52,9 @@ class Architecture:
     networks of its own, `flow_hidden`, where None is the family's own number. The encoder's q is where `refine_steps`
     steps of `refine_rate` begin; training follows them back where `refine_gradient` is `through`. [D66] With
     `top_latent` there is a second stochastic layer of so many latents above z, and `top_hidden` are the widths from z
-    to it, in reverse on the way down; None are those of `hidden`. [D58]
+    to it, in reverse on the way down; None are those of `hidden`. [D58] With likelihood `columns` each column has a
+    family of its own, in `columns`. [D70] `missing` says how cells without a value, NaN in x, reach the encoder: as
+    `zero`, or so and with a `mask` that tells it which they are; with None there are no such cells. [D71]
     """
 
     features: int = 784
@@ -66,6 +73,8 @@ class Architecture:
     refine_gradient: RefineGradient | None = None
     top_latent: int | None = None
     top_hidden: tuple[int, ...] | None = None
+    columns: Columns | None = None
+    missing: Missing | None = None
 
     def __post_init__(self) -> None:
         # One model has one description.
@@ -80,12 +89,14 @@ class Architecture:
                 raise InputError(f"{name}: got {value!r}, expected a whole number > 0")
         for name, text, known in (
             ("activation", self.activation, sorted(layers.ACTIVATIONS)),
-            ("likelihood", self.likelihood, LIKELIHOODS),
+            ("likelihood", self.likelihood, (*LIKELIHOODS, *COMPOSED_LIKELIHOODS)),
             ("inference", self.inference, INFERENCES),
             ("posterior", self.posterior, POSTERIORS),
         ):
             if text not in known:
                 raise InputError(f"{name}: got {text!r}, expected one of {', '.join(known)}")
+        if self.missing is not None and self.missing not in MISSINGS:
+            raise InputError(f"missing: got {self.missing!r}, expected one of {', '.join(MISSINGS)}")
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise InputError(f"sigma: got {self.sigma!r}, expected a finite number > 0")
         if self.posterior == "full" and self.latent == 1:
@@ -99,6 +110,10 @@ class Architecture:
         object.__setattr__(self, "refine_gradient", gradient)
         two_layers.check_combination(self.top_latent, self.posterior, self.inference, self.refine_steps)
         object.__setattr__(self, "top_hidden", two_layers.settings(self.top_latent, self.top_hidden, self.hidden))
+        if self.columns is not None:
+            object.__setattr__(self, "columns", likelihoods.columns_of(self.columns))
+        likelihoods.check_refinement(self.likelihood, self.missing, self.refine_gradient)
+        _ = self.observation
 
     def __repr__(self) -> str:
         return settings_text(self, always=("features", "latent", "hidden"))
@@ -107,6 +122,26 @@ class Architecture:
     def is_bernoulli(self) -> bool:
         """Whether the decoder's output is logits (otherwise it is the mean of a normal)."""
         return self.likelihood in ("bernoulli", "bernoulli-grey")
+
+    @cached_property
+    def observation(self) -> Observation | None:
+        """How rows are read where the contract's operations do not do it by themselves; else None. [D70] [D71]"""
+        return likelihoods.observation_of(self.likelihood, self.features, self.sigma, self.columns, self.missing)
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether p(x|z) is none of the contract's likelihoods, so that `observation` alone knows means and draws."""
+        return self.likelihood in COMPOSED_LIKELIHOODS
+
+    @property
+    def inputs(self) -> int:
+        """The encoder's inputs: the features, unless columns or a mask need more."""
+        return self.features if self.observation is None else self.observation.inputs
+
+    @property
+    def outputs(self) -> int:
+        """The decoder's outputs: the features, unless a family needs more."""
+        return self.features if self.observation is None else self.observation.outputs
 
     @property
     def family(self) -> Family:
@@ -167,7 +202,7 @@ class Architecture:
             shapes[f"{name}.bias"] = (outputs,)
 
         if self.inference == "amortized":
-            widths = (self.features, *self.hidden)
+            widths = (self.inputs, *self.hidden)
             for index, (inputs, outputs) in enumerate(pairwise(widths)):
                 affine(f"encoder.hidden.{index}", inputs, outputs)
             affine("encoder.mu", widths[-1], self.latent)
@@ -175,19 +210,24 @@ class Architecture:
         widths = (self.latent, *self.decoder_widths)
         for index, (inputs, outputs) in enumerate(pairwise(widths)):
             affine(f"decoder.hidden.{index}", inputs, outputs)
-        affine("decoder.out", widths[-1], self.features)
-        if self.likelihood == "normal":
-            shapes["likelihood.logvar"] = (1,)
-        elif self.likelihood == "normal-diagonal":
-            shapes["likelihood.logvar"] = (self.features,)
+        affine("decoder.out", widths[-1], self.outputs)
+        shapes |= {name: shape for name, (shape, _) in self.likelihood_tensors().items()}
         if self.inference == "amortized":
             # Behind the decoder, so that all else starts the same whatever the family.
             for name, width in self.family.heads().items():
-                affine(f"encoder.{name}", (self.features, *self.hidden)[-1], width)
+                affine(f"encoder.{name}", (self.inputs, *self.hidden)[-1], width)
             shapes |= self.family.shapes()
         if self.upper is not None:
             shapes |= self.upper.shapes()
         return shapes
+
+    def likelihood_tensors(self) -> dict[str, tuple[tuple[int, ...], float]]:
+        """What p(x|z) learns beside the decoder's outputs: shape and starting value by name."""
+        if self.observation is not None:
+            return self.observation.tensors()
+        widths = {"normal": 1, "normal-diagonal": self.features}
+        width = widths.get(self.likelihood)
+        return {} if width is None else {"likelihood.logvar": ((width,), self.sigma_logvar)}
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data, for a checkpoint; `decoder_hidden` only where the decoder has widths of its own.
@@ -199,9 +239,11 @@ class Architecture:
         if self.top_hidden is not None:
             fields["top_hidden"] = list(self.top_hidden)
         of_q = "posterior", "flow_steps", "flow_hidden", "refine_steps", "refine_rate", "refine_gradient"
-        for name in (*of_q, "top_latent", "top_hidden"):
+        for name in (*of_q, "top_latent", "top_hidden", "columns", "missing"):
             if fields[name] in (None, "diagonal", 0):
                 del fields[name]
+        if "columns" in fields:
+            fields["columns"] = [list(column) for column in fields["columns"]]
         own = fields.pop("decoder_hidden")
         return fields if own is None else {**fields, "decoder_hidden": list(own)}
 
@@ -316,9 +358,10 @@ def initialise(
     parameters = Parameters(arch.shapes(), dtype)
     # Counted with the encoder's tensors, so that a decoder starts the same with an encoder and without one.
     places = {name: place for place, name in enumerate(replace(arch, inference="amortized").shapes())}
+    starts = arch.likelihood_tensors()
     for name, view in parameters.items():
-        if name == "likelihood.logvar":
-            view[...] = arch.sigma_logvar
+        if name in starts:
+            view[...] = starts[name][1]
             continue
         weight = parameters[name.rsplit(".", 1)[0] + ".weight"]
         inputs, outputs = weight.shape
@@ -367,6 +410,8 @@ def encode_forward(
     A family with a head of its own has a third array, which `arch.family` reads. [D53] [D55] [D56]
     """
     weight = parameters["encoder.mu.weight"]
+    if arch.observation is not None:
+        x = arch.observation.seen(x)
     # Bytes are for the binary first layer; without hidden layers there is none.
     x = _in_precision(x, weight) if arch.hidden else x.astype(weight.dtype, copy=False)
     h, hidden_cache = layers.mlp_forward(ops, x, _hidden(arch, parameters, "encoder"), arch.activation)
@@ -406,7 +451,7 @@ def encode_backward(
 def decode_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], z: Array
 ) -> tuple[Array, Any]:
-    """p(x|z): logits (Bernoulli) or mean (normal), (B, D), from z (B, K). [D3] [D27]"""
+    """p(x|z): logits (Bernoulli), mean (normal) or what a family takes, (B, outputs), from z (B, K). [D3] [D27]"""
     h, hidden_cache = layers.mlp_forward(ops, z, _hidden(arch, parameters, "decoder"), arch.activation)
     out, out_cache = ops.affine_act_forward(
         h, parameters["decoder.out.weight"], parameters["decoder.out.bias"], "identity"
@@ -435,7 +480,9 @@ def decode_backward(ops: ModuleType, dout: Array, cache: Any, gradients: Paramet
 def loglik_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], x: Array, out: Array
 ) -> tuple[Array, Any]:
-    """log p(x|z) (S·B,) in nats, from x (B, D) and the decoder's output (S·B, D). [D4] [D5]"""
+    """log p(x|z) (S·B,) in nats, from x (B, D) and the decoder's output (S·B, outputs). [D4] [D5] [D71]"""
+    if arch.observation is not None:
+        return arch.observation.log_prob_forward(parameters, x, out)
     x = _in_precision(x, out)
     if arch.is_bernoulli:
         return ops.bernoulli_loglik_forward(x, out)
@@ -449,10 +496,12 @@ def loglik_forward(
 def loglik_backward(
     ops: ModuleType, arch: Architecture, dloglik: Array, cache: Any, gradients: Parameters | None
 ) -> Array:
-    """Returns dout (S·B, D) from dloglik (S·B,), and writes the gradient of a learned logvar. [D4] [D5]
+    """Returns dout (S·B, outputs) from dloglik (S·B,), and writes the gradients of what p(x|z) learns. [D4] [D5] [D71]
 
     With None for `gradients` nothing is written.
     """
+    if arch.observation is not None:
+        return arch.observation.log_prob_backward(dloglik, cache, gradients)
     if arch.is_bernoulli:
         return ops.bernoulli_loglik_backward(dloglik, cache)
     dout, dlogvar = ops.normal_loglik_backward(dloglik, cache)

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from vae_np._types import Array
 from vae_np.errors import InputError
 
-INIT, ORDER, BINARIZE, EPS, EVAL_BINARIZE, EVAL_EPS, PRIOR, FIXED_BINARIZE, AIS = range(9)
+INIT, ORDER, BINARIZE, EPS, EVAL_BINARIZE, EVAL_EPS, PRIOR, FIXED_BINARIZE, AIS, IMPUTE = range(10)
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

@@ -18,7 +18,8 @@ from sklearn.utils.validation import (  # type: ignore[import-untyped,import-not
 )
 
 from vae_np._types import Array
-from vae_np.choices import Activation, BackendChoice, Likelihood, Objective
+from vae_np.choices import Activation, BackendChoice, Likelihood, Missing, Objective
+from vae_np.likelihoods import is_measured
 from vae_np.vae import VAE, History
 from vae_np.vae.base import Widths
 
@@ -29,11 +30,12 @@ _DTYPES = (np.float64, np.float32)
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Latent means of a VAE: `transform` gives mu of q(z|x), `inverse_transform` E[x|z], `score` the mean ELBO.
 
-    X is (N, D), finite numbers in float64 or float32; results have its precision. `fit` starts afresh, `partial_fit`
-    goes on. With likelihood "auto" it is "bernoulli" where X has only 0 and 1, and "normal" otherwise, with one learned
-    sigma, each column brought to mean 0 and standard deviation 1. `batch_size` "auto" is 128, or N where X has fewer
-    rows. `random_state` None, an int or a RandomState gives the seed. The other parameters are those of `VAE` and of
-    `VAE.fit`. Raises ValueError where they cannot be used.
+    X is (N, D), finite numbers in float64 or float32, and NaN for what has no value where `missing` is "zero" or
+    "mask"; results have its precision. `fit` starts afresh, `partial_fit` goes on. With likelihood "auto" it is
+    "bernoulli" where X has only 0 and 1, and "normal" otherwise, with one learned sigma, each column brought to mean 0
+    and standard deviation 1. `batch_size` "auto" is 128, or N where X has fewer rows. `random_state` None, an int or a
+    RandomState gives the seed. The other parameters are those of `VAE` and of `VAE.fit`. Raises ValueError where they
+    cannot be used.
 
     After `fit` it has `vae_`, the model, `history_`, its metrics lines, and `n_features_in_`.
     """
@@ -52,6 +54,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         beta: float = 1.0,
         objective: Objective = "elbo",
         samples: int = 1,
+        missing: Missing | None = None,
         backend: BackendChoice = "auto",
         threads: int | None = None,
         random_state: Any = None,
@@ -67,6 +70,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.beta = beta
         self.objective = objective
         self.samples = samples
+        self.missing = missing
         self.backend = backend
         self.threads = threads
         self.random_state = random_state
@@ -99,9 +103,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self.vae_.arch.latent
 
     def _trained(self, X: Any, fresh: bool) -> VAETransformer:
-        rows = validate_data(self, X, dtype=_DTYPES, reset=fresh)
+        rows = validate_data(self, X, dtype=_DTYPES, reset=fresh, ensure_all_finite=self._finite)
         if fresh:
-            binary = bool(((rows == 0) | (rows == 1)).all())
+            binary = bool(((rows == 0) | (rows == 1) | np.isnan(rows)).all())
             likelihood = ("bernoulli" if binary else "normal") if self.likelihood == "auto" else self.likelihood
             self.vae_ = VAE(
                 rows.shape[1],
@@ -110,6 +114,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 decoder_hidden=self.decoder_hidden,
                 activation=self.activation,
                 likelihood=likelihood,
+                missing=self.missing,
                 dtype=rows.dtype.name,
                 backend=self.backend,
                 threads=self.threads,
@@ -119,7 +124,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         size = self.batch_size
         batch = min(_BATCH, len(rows)) if isinstance(size, str) and size == "auto" else size
         # What the numbers mean is decided once.
-        real = fresh and not self.vae_.arch.is_bernoulli
+        real = fresh and is_measured(self.vae_.arch.likelihood)
         kinds: dict[str, Any] = {"values": "real", "standardize": True} if real else {}
         lines = self.vae_.fit(
             rows,
@@ -136,10 +141,16 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _rows(self, X: Any) -> Array:
         check_is_fitted(self)
-        rows: Array = validate_data(self, X, dtype=_DTYPES, reset=False)
+        rows: Array = validate_data(self, X, dtype=_DTYPES, reset=False, ensure_all_finite=self._finite)
         return rows
+
+    @property
+    def _finite(self) -> bool | Literal["allow-nan"]:
+        """What scikit-learn is to ask of X."""
+        return True if self.missing is None else "allow-nan"
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing is not None
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -78,6 +78,10 @@ FIRST = {
         "Take fewer nodes: from how few on is the ELBO, a square in the noise, no longer exact?",
         "chapter.NODES = 3  # try 1",
     ),
+    "17-missing-data-and-tables": (
+        "Take fewer draws of z: from how few on does the error bar itself mislead?",
+        "chapter.SAMPLES = 2000  # try 20",
+    ),
 }
 
 # What any chapter can be asked.

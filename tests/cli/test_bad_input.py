@@ -121,7 +121,7 @@ def refused(place: Path, *arguments: object) -> str:
 SETTINGS = [
     ("--activation gelu", "activation: got 'gelu', expected one of relu, tanh, softplus"),
     ("--backend torch", "backend: got 'torch', expected one of auto, numpy, numba, cupy"),
-    ("--likelihood poisson", "likelihood: got 'poisson', expected one of bernoulli, bernoulli-grey, normal, "),
+    ("--likelihood gamma", "likelihood: got 'gamma', expected one of bernoulli, bernoulli-grey, normal, "),
     ("--binarize coin", "binarize: got 'coin', expected one of dynamic, fixed, threshold, none"),
     ("--optimizer sgd", "optimizer: got 'sgd', expected one of adam, adagrad"),
     ("--init zeros", "init: got 'zeros', expected one of uniform, glorot"),

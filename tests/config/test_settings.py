@@ -23,6 +23,7 @@ from vae_np.config import Config
 from vae_np.data import BINARY, BYTE, REAL, Values
 from vae_np.errors import ConfigError, MissingFileError
 from vae_np.layers import ACTIVATIONS as LAYER_ACTIVATIONS
+from vae_np.likelihoods import FAMILIES
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
@@ -44,7 +45,8 @@ CONFIGS = st.builds(
     latent=SIZE,
     activation=st.sampled_from(choices.ACTIVATIONS),
     init=st.sampled_from(choices.INITIALISATIONS),
-    likelihood=st.sampled_from(LIKELIHOODS),
+    likelihood=st.sampled_from((*LIKELIHOODS, "poisson", "student-t")),
+    missing=st.none() | st.sampled_from(choices.MISSINGS),
     sigma=POSITIVE,
     binarize=st.sampled_from(BINARIZATIONS),
     epochs=st.integers(1, 3280),
@@ -101,6 +103,7 @@ def test_defaults_are_the_documented_ones() -> None:
     absent = (
         *("test_data", "labels", "image_shape", "values", "scale", "binarize", "validation"),
         *("flow_steps", "flow_hidden", "refine_rate", "refine_gradient", "top_latent", "top_hidden"),
+        *("columns", "missing"),
     )
     assert [getattr(Config(), name) for name in absent] == [None] * len(absent)
 
@@ -220,8 +223,11 @@ BAD_VALUES = [
         "likelihood",
         "bernouli",
         "likelihood: got 'bernouli', expected one of bernoulli, bernoulli-grey, normal, normal-fixed, "
-        "normal-diagonal (did you mean 'bernoulli'?)",
+        "normal-diagonal, continuous-bernoulli, poisson, negative-binomial, discretized-logistic, student-t, columns "
+        "(did you mean 'bernoulli'?)",
     ),
+    ("columns", {"a": "gamma"}, f"columns: 'a' has the family 'gamma', expected one of {', '.join(FAMILIES)}"),
+    ("missing", "fill", "missing: got 'fill', expected one of zero, mask, or none"),
     (
         "binarize",
         "static",

@@ -73,7 +73,11 @@ def test_what_is_rows_itself_is_no_batches() -> None:
             "x: batch 1 has rows of shape (16,) in float64, expected (16,) in uint8, as batch 0 has",
         ),
         ([np.array([["a", "b"]])], "x: got <U1, expected numbers"),
-        ([np.full((2, 16), np.nan)], "x: got nan at row 0, column 0 (counted from 0), expected finite numbers"),
+        (
+            [np.full((2, 16), np.nan)],
+            "x: got nan at row 0, column 0 (counted from 0), expected finite numbers; cells without a value need "
+            "missing 'zero' or 'mask'",
+        ),
         ([np.ones((2, 5))], "x: got shape (2, 5), expected (N, 16)"),
     ],
 )

@@ -218,6 +218,15 @@ def test_onnx_runs_elsewhere_to_the_same_outputs(tmp_path: Path, activation: str
     np.testing.assert_allclose(sigmoid(out) if likelihood == "bernoulli" else out, vae.decode(Z), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("settings", [{"missing": "mask"}, {"likelihood": "poisson"}], ids=str)
+def test_what_other_libraries_do_not_say_is_refused(tmp_path: Path, settings: dict[str, str]) -> None:
+    vae = VAE(30, hidden=(12,), latent=3, backend="numpy", **settings)
+    says = r": got a model with likelihood '\w+' and missing .*, expected a Bernoulli or normal one"
+    for library, export in (("torch", vae.to_torch), ("onnx", lambda: vae.to_onnx(tmp_path))):
+        with pytest.raises(InputError, match=library + says):
+            export()
+
+
 def test_onnx_refuses_an_opset_that_is_too_old(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     vae = VAE(30, hidden=(12,), latent=3, backend="numpy")

@@ -122,22 +122,22 @@ _DATA = (
     _one(
         "the ELBO of standardised data for that of the data",
         "evaluation.held_out:elbo_terms",
-        " + examples.values.log_det_jacobian",
-        "",
+        "shifted(found.reconstruction, examples.values.log_det_of(x))",
+        "found.reconstruction",
         SCALED,
     ),
     _one(
         "log p(x) of standardised data for that of the data",
         "evaluation.held_out:_in_batches",
-        "of_batch.shifted(examples.values.log_det_jacobian)",
-        "of_batch",
+        "estimate(x, places).shifted(examples.values.log_det_of(x))",
+        "estimate(x, places)",
         SCALED,
     ),
     _one(
         "columns divided by their variance",
         "data.values:Standardisation.of",
-        "np.sqrt(squares / len(rows))",
-        "squares / len(rows)",
+        "np.sqrt(squares / count)",
+        "squares / count",
         SCALED,
     ),
     _one(

@@ -239,6 +239,8 @@ def test_without_steps_nothing_changes() -> None:
         ({"refine_gradient": "through"}, "refine_gradient: got through with refine_steps 0, expected none"),
         ({"refine_steps": 1, "refine_rate": 0.0}, "refine_rate: got 0.0, expected a"),
         ({"refine_steps": 1, "refine_gradient": "half"}, "refine_gradient: got 'half', expected one of through, "),
+        ({"refine_steps": 1, "likelihood": "poisson"}, "refine_gradient: got 'through' with likelihood 'poisson' and"),
+        ({"refine_steps": 1, "missing": "mask"}, "refine_gradient: got 'through' with likelihood 'bernoulli' and miss"),
         ({"refine_steps": -1}, "refine_steps: got -1, expected a whole number >= 0"),
     ],
 )
@@ -247,6 +249,25 @@ def test_what_does_not_go_together_is_one_line_that_names_both(settings: dict[st
         with pytest.raises(InputError) as raised:
             make(**settings)
         assert str(raised.value).startswith(says)
+
+
+@pytest.mark.parametrize("settings", [{"likelihood": "student-t"}, {"missing": "zero"}], ids=str)
+def test_stopped_steps_need_no_tangent_of_the_likelihood(settings: dict[str, Any]) -> None:
+    p = problem(refine_gradient="stopped", **settings)
+    assert not p.arch.is_bernoulli or p.arch.missing
+    (mu, logvar), _ = model.encode_forward(ops, p.arch, p.parameters, p.x)
+    refined, visits = refine_forward(ops, p.arch, p.parameters, p.x, (mu, logvar), p.eps[3:])
+    # The first step, by a central difference of the loss that it goes down.
+    each = np.zeros((3, 3))
+    for at in range(3):
+        for sign in (1, -1):
+            moved = mu.copy()
+            moved[at, 0] += sign * 1e-6
+            terms, _ = posterior_elbo_forward(ops, p.arch, p.parameters, p.x, moved, logvar, visits[0].eps)
+            each[at, at] += sign * terms.loss(1.0) / 2e-6
+    after = mu[:, 0] - 0.3 * 3 * np.exp(logvar[:, 0]) * each.diagonal()
+    np.testing.assert_allclose(visits[1].mu[:, 0], after, rtol=1e-6)
+    assert (refined[0] != visits[1].mu).all()
 
 
 def test_another_objective_than_the_elbo_is_refused() -> None:

@@ -724,6 +724,46 @@ _TWO_LAYERS = (
     ),
 )
 
+_MISSING = (
+    Mistake(
+        "missing cells counted as zeros",
+        edit(
+            "likelihoods.observation:Observation.log_prob_forward",
+            "np.where(absent, 0, log_prob)",
+            "log_prob",
+        ),
+        (34,),
+    ),
+    Mistake(
+        "holes filled in with equal weights",
+        edit(
+            "evaluation.imputation:_impute",
+            "_, weights = ops.log_mean_exp_weights(log_w)",
+            "weights = np.full_like(log_w, 1 / samples)",
+        ),
+        (34,),
+    ),
+    Mistake(
+        "the spread of what fills a hole without Var[x|z]",
+        edit("likelihoods.family:Family.features", "self.variance(out, tensors) + mean * mean", "mean * mean"),
+        (34,),
+    ),
+    Mistake(
+        "a gradient from cells that are missing",
+        edit(
+            "likelihoods.observation:Observation.log_prob_backward",
+            "dout if absent is None else np.where(absent[..., None], 0, dout)",
+            "group.family.log_prob_backward(upstream, of_family)[0]",
+        ),
+        (34,),
+    ),
+    Mistake(
+        "log weights in which the prior is forgotten",
+        edit("evaluation.importance:log_weights", "loglik + log_prior", "loglik"),
+        (34,),
+    ),
+)
+
 MISTAKES = (
     EVIDENCE,
     LIKELIHOOD,
@@ -738,4 +778,5 @@ MISTAKES = (
     *_OBJECTIVE,
     *_PERSPECTIVES,
     *_TWO_LAYERS,
+    *_MISSING,
 )

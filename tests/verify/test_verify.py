@@ -56,7 +56,7 @@ def test_smooth_functions_agree_with_the_complex_step_to_1e_12(rows: list[runner
             for form in ("analytic", "joint"):
                 assert f"model 7-5-4-2 {activation}, {likelihood}, {form} form" in models
     by_complex_step = {row.name for row in smooth}
-    for family in (catalogue.layer_pairs, catalogue.distribution_pairs):
+    for family in (catalogue.layer_pairs, catalogue.distribution_pairs, catalogue.likelihood_pairs):
         assert {pair.name for pair in family(0) if pair.smooth} <= by_complex_step
 
 
@@ -86,11 +86,12 @@ def test_every_closed_form_is_a_row(rows: list[runner.Row]) -> None:
 
 def test_full_checks_more_points_and_depths() -> None:
     full = list(catalogue.models(ops, 0, full=True))
-    assert {scalar.name.split()[1] for scalar in full} == {
-        "7-5-4-2", "7-2", "7-5-2", "7-5-3", "7-5-3/4-2", "7-5-4-2/3",
-    }  # fmt: skip
+    observed = {arch.sizes for arch in catalogue.OBSERVED}
+    sizes = {"7-5-4-2", "7-2", "7-5-2", "7-5-3", "7-5-3/4-2", "7-5-4-2/3", *observed}
+    assert {scalar.name.split()[1] for scalar in full} == sizes
     beside = (*catalogue.RICH, *catalogue.REFINED, *catalogue.TWO_LAYERS)
     of_families = sum(len(catalogue.losses_of(arch)) for arch in beside)
+    of_families += len(catalogue.OBSERVED) * len(catalogue.OBSERVED_LOSSES)
     assert len(full) == 3 * 3 * 5 * len(catalogue.LOSSES) + of_families
     few = [scalar.name for scalar in catalogue.models(ops, 0, full=False)]
     for objective in ("iwae", "stl", "dreg", "score"):

@@ -6,7 +6,16 @@ import platform
 from typing import Any
 
 from vae_np import __version__, backends
-from vae_np.choices import LIKELIHOODS, OBJECTIVES, POSTERIORS, PRECISIONS, Likelihood, Objective, PosteriorFamily
+from vae_np.choices import (
+    COMPOSED_LIKELIHOODS,
+    LIKELIHOODS,
+    OBJECTIVES,
+    POSTERIORS,
+    PRECISIONS,
+    Likelihood,
+    Objective,
+    PosteriorFamily,
+)
 from vae_np.cli import machine
 from vae_np.cli.options import JsonFile
 from vae_np.cli.output import Output
@@ -31,6 +40,7 @@ def command(json_file: JsonFile = None) -> int:
             ]
     chosen = backends.choose("auto")
     here["composed_posteriors"] = [name for name in POSTERIORS if chosen.unfused(_of(name)) is not None]
+    here["composed_likelihoods"] = list(COMPOSED_LIKELIHOODS)
     here["vector_bits"] = chosen.vector_bits
     here["missing_precisions"] = {
         name: why for name in PRECISIONS if (why := chosen.precision_problem(name)) is not None
@@ -48,6 +58,7 @@ def command(json_file: JsonFile = None) -> int:
         output.table("Backend and objective × likelihood", ("", *heads), rows)
         output.say(f"posterior diagonal in the table; {', '.join(here['composed_posteriors'])}: composed everywhere")
         output.say("one stochastic layer in the table; two: as in the table with numba, composed with numpy and cupy")
+        output.say(f"{', '.join(COMPOSED_LIKELIHOODS)}, and missing cells: composed everywhere")
         for name in backends.NAMES:
             why = backends.missing(name)
             output.say(f"{name:<6} {_present(name) if why is None else why}")

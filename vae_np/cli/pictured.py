@@ -18,11 +18,14 @@ from vae_np.errors import InputError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Examples
 from vae_np.exact.decoder import Decoder
-from vae_np.pictures import plots
+from vae_np.likelihoods.columns import own_numbers
+from vae_np.pictures import plots, tables
 from vae_np.vae import VAE
 
 # Points of the plane that are drawn, the lattice of a density, and the z whose p(x|z) it is the mean of, about so many.
 POINTS, SIDE, PLACES = 1000, 81, 4000
+# The level that is white.
+_WHITE = 255.0
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,9 @@ def points_of(dataset: data.Dataset) -> Array | None:
 def density_around(vae: VAE, points: Array, seed: int) -> tuple[Array, Array, Array] | None:
     """p(x) on a lattice around points (n, 2): both axes (side,) and the density (side, side), second axis downwards.
 
-    None for a Bernoulli likelihood, which has no density. [D9]
+    None for a Bernoulli likelihood, which has no density, and for families whose cells are no points of a plane. [D9]
     """
-    if vae.arch.is_bernoulli:
+    if vae.arch.is_bernoulli or vae.arch.is_composed:
         return None
     low, high = points.min(axis=0), points.max(axis=0)
     room = 0.15 * (high - low) + 1e-12
@@ -133,4 +136,20 @@ def reconstruction_picture(vae: VAE, examples: Examples, dataset: data.Dataset) 
     originals: Array = examples.batch(slice(0, len(examples)))[0]
     mu, _ = held_out.posterior_moments(vae.model, examples)
     shown = examples.values.from_model(np.asarray(originals, dtype=np.float64))
-    return plots.reconstructions(shown, vae.decode(mu), dataset.image_shape)
+    return plots.reconstructions(as_grey(vae, shown), as_grey(vae, vae.decode(mu)), dataset.image_shape)
+
+
+def as_grey(vae: VAE, x: Array) -> Array:
+    """Rows as pictures show them: levels of grey on [0, 1], and all else as it is."""
+    return x / _WHITE if vae.arch.likelihood == "discretized-logistic" else x
+
+
+def sample_picture(vae: VAE, samples: Array, dataset: data.Dataset, title: str, *, pairs: bool = False) -> Any:
+    """Samples as images or points; where columns have families of their own, beside the data, singly or in pairs."""
+    columns = vae.arch.columns
+    if columns is None:
+        points = points_of(dataset)
+        return plots.samples(as_grey(vae, samples), dataset.image_shape, title=title, data=points)
+    own = own_numbers(columns, np.asarray(dataset.train, dtype=np.float64))
+    draw, what = (tables.pairs, "Pairs of columns") if pairs else (tables.marginals, "Columns")
+    return draw(own, samples, columns, title=f"{what} of the data, and of the model's samples")

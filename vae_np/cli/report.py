@@ -101,6 +101,11 @@ def _target(out: str | None, default: Path, overwrite: bool) -> Path:
 def _report(evaluation: Evaluation, result: evaluating.Result, shortened: str | None, steps: int) -> Report:
     """The page's content: what was evaluated, the pictures that the data allow, and the explorer."""
     vae, folder = evaluation.vae, evaluation.folder
+    if vae.arch.observation is not None:
+        raise InputError(
+            f"run: {folder}: has likelihood {vae.arch.likelihood!r} and missing {vae.arch.missing!r}, which the page's "
+            "explorer does not know; vae-np eval has the figures"
+        )
     examples = evaluation.data.examples
     dataset = runs.load_data(evaluation.settings, examples.values, vae.arch.features)
     shape = dataset.image_shape

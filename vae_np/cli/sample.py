@@ -11,8 +11,7 @@ import typer
 from vae_np import storage
 from vae_np.cli.options import JsonFile, Overwrite, Quiet, Run, RunSeed, whole
 from vae_np.cli.output import writing
-from vae_np.cli.pictured import OpenRun, file_to_write, points_of, prior_text, save_picture
-from vae_np.pictures import plots
+from vae_np.cli.pictured import OpenRun, file_to_write, prior_text, sample_picture, save_picture
 
 
 def command(
@@ -31,7 +30,8 @@ def command(
     default = opened.folder / f"samples-n{count}-seed{opened.seed}{'-draws' if draws else ''}.png"
     target = file_to_write(out, default, (".png", ".npy"), overwrite)
     opened.output.say(f"run      {opened.folder}")
-    images = opened.vae.sample(count, opened.seed, mean=not draws)
+    # Of a table's columns a mean is no row: those are always drawn.
+    images = opened.vae.sample(count, opened.seed, mean=not (draws or opened.vae.arch.columns))
     if target.suffix == ".npy":
         content = io.BytesIO()
         np.save(content, images)
@@ -39,8 +39,7 @@ def command(
             target.parent.mkdir(parents=True, exist_ok=True)
             storage.write_atomic(target, content.getvalue())
     else:
-        dataset = opened.dataset()
         title = f"Samples: {'x ~ p(x|z)' if draws else 'E[x|z]'}, {prior_text(opened.vae)}"
-        save_picture(plots.samples(images, dataset.image_shape, title=title, data=points_of(dataset)), target)
+        save_picture(sample_picture(opened.vae, images, opened.dataset(), title), target)
     opened.report("sample", [target], {"n": count})
     return 0

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from vae_np import backends, checkpoint, config, data, distributed, memory, runs
@@ -25,7 +26,7 @@ from vae_np.cli.describe import (
 from vae_np.cli.interrupts import INTERRUPTED, asking_to_stop
 from vae_np.cli.options import JsonFile, Quiet, Threads, runs_here, whole, with_config_options, words
 from vae_np.cli.output import Output, with_error
-from vae_np.cli.pictured import points_of, prior_text, reconstruction_picture
+from vae_np.cli.pictured import prior_text, reconstruction_picture, sample_picture
 from vae_np.config import Config
 from vae_np.errors import (
     CheckpointError,
@@ -39,6 +40,7 @@ from vae_np.errors import (
 )
 from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Examples
+from vae_np.likelihoods import measured_columns
 from vae_np.optim import staged_epochs
 from vae_np.pictures import plots
 from vae_np.training import loop
@@ -54,6 +56,8 @@ _PICTURE_EXAMPLES = 32
 # What may differ when a run is resumed; the data have to hold the same rows.
 _RESUMED = ("epochs", "data", "test_data", "labels")
 _PICTURE_SAMPLES = 64
+# As many rows of a table as its pictures need for a histogram.
+_TABLE_SAMPLES = 2000
 # Names of a table's columns that the first lines show, at most.
 _COLUMNS = 6
 
@@ -87,6 +91,13 @@ def command(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the settings as a TOML file, and do nothing.")
     ] = False,
+    propose_columns: Annotated[
+        bool,
+        typer.Option(
+            "--propose-columns",
+            help="Print a guess of each column's family in the table --data, to edit for --columns, and do nothing.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -112,6 +123,9 @@ def command(
                 if communicator.is_first:
                     held.enter_context(runs.hold(folder))
             settings = _resumed_settings(overrides, stages, folder)
+        if propose_columns:
+            output.say(data.propose_columns(settings.data).rstrip())
+            return 0
         if print_config:
             output.say(settings.to_toml().rstrip())
             return 0
@@ -238,7 +252,9 @@ def _trainer(settings: Config, backend: backends.Backend, dataset: data.Dataset)
     """A fresh trainer, and the data as it reads them: standardised, if they are to be, by the rows it trains on."""
     rows, kept_back = data.split_validation(len(dataset.train), validation_rows(settings, len(dataset.train)))
     if settings.standardize and dataset.values.standardisation is None:
-        values = dataset.values.standardised(dataset.train[:rows], f"data {dataset.name!r}")
+        values = dataset.values.standardised(
+            dataset.train[:rows], f"data {dataset.name!r}", measured_columns(settings.columns)
+        )
         dataset = replace(dataset, values=values)
     validation = None
     if kept_back:
@@ -282,7 +298,7 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset) -> None:
         output.say("note     bernoulli-grey is a cross-entropy on grey values: its ELBO bounds no likelihood")
     if settings.shortened() is not None:
         output.say(f"note     shortened: {settings.shortened()}")
-    note_no_image(output, dataset)
+    note_no_image(output, dataset, is_table=arch.columns is not None)
     tell_of_compilation(output, trainer.backend)
     # Compiled now, so that it counts as no step's time.
     with trainer.communicator.node.first_before_others():
@@ -313,6 +329,9 @@ def _tell_which_rows(output: Output, dataset: data.Dataset, trained: int) -> Non
     else:
         parts.append("test rows of their own")
     output.say(f"rows     {', '.join(parts)}")
+    missing = float(np.isnan(dataset.train).mean()) if dataset.train.dtype.kind == "f" else 0.0
+    if missing:
+        output.say(f"missing  {missing:.1%} of the training rows' cells have no value")
     if dataset.columns is not None:
         labels = "" if dataset.label_column is None else f"; labels from {dataset.label_column!r}"
         shown = ", ".join(dataset.columns[:_COLUMNS]) + (", ..." if len(dataset.columns) > _COLUMNS else "")
@@ -327,10 +346,10 @@ def _tell_which_rows(output: Output, dataset: data.Dataset, trained: int) -> Non
         output.say("note     a model starts from numbers near 0 and 1: --standardize brings these columns there")
 
 
-def note_no_image(output: Output, dataset: data.Dataset) -> None:
+def note_no_image(output: Output, dataset: data.Dataset, *, is_table: bool = False) -> None:
     """Say that rows which form no image are not drawn as images."""
     columns = dataset.train.shape[1]
-    if dataset.image_shape is None and columns != 2:
+    if dataset.image_shape is None and columns != 2 and not is_table:
         output.say(f"note     {columns} columns form no square: pictures are heat maps unless --image-shape is given")
 
 
@@ -445,11 +464,15 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
 
 
 def draw_pictures(folder: Path, vae: VAE, examples: Examples, dataset: data.Dataset) -> None:
-    """Write `samples.png`, `reconstructions.png` and `curves.png` into the run's folder."""
-    samples = vae.sample(_PICTURE_SAMPLES, vae.config.seed, mean=dataset.image_shape is not None)
+    """Write `samples.png`, `reconstructions.png` and `curves.png` into the run's folder; a table has `pairs.png`."""
+    is_table = vae.arch.columns is not None
+    count = _TABLE_SAMPLES if is_table else _PICTURE_SAMPLES
+    samples = vae.sample(count, vae.config.seed, mean=dataset.image_shape is not None)
     title = f"Samples: E[x|z], {prior_text(vae)}" if dataset.image_shape is not None else "Samples from the model"
-    points = points_of(dataset)
-    plots.save(plots.samples(samples, dataset.image_shape, title=title, data=points), folder / "samples.png")
-    first = replace(examples, rows=examples.rows[:_PICTURE_EXAMPLES])
-    plots.save(reconstruction_picture(vae, first, dataset), folder / "reconstructions.png")
+    plots.save(sample_picture(vae, samples, dataset, title), folder / "samples.png")
+    if is_table:
+        plots.save(sample_picture(vae, samples, dataset, title, pairs=True), folder / "pairs.png")
+    else:
+        first = replace(examples, rows=examples.rows[:_PICTURE_EXAMPLES])
+        plots.save(reconstruction_picture(vae, first, dataset), folder / "reconstructions.png")
     plots.save(plots.curves(runs.read_metrics(folder)), folder / "curves.png")

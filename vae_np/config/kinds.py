@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vae_np.errors import InputError
+from vae_np.likelihoods import columns_of, read_columns
 
 
 class Kind(ABC):
@@ -190,6 +191,24 @@ class Sizes(Kind):
         if min(sizes, default=1) < 1 or (self.count is not None and len(sizes) != self.count):
             raise ValueError
         return sizes
+
+
+@dataclass(frozen=True)
+class ColumnFamilies(Kind):
+    """A family for each column of a table, by name; as text, the file that says so. [D70]
+
+    What is wrong within it is said by the error that it raises itself, an InputError.
+    """
+
+    @property
+    def expected(self) -> str:
+        return "a TOML or JSON file that names each column's family"
+
+    def read(self, text: str) -> Any:
+        return read_columns(text)
+
+    def check(self, value: Any) -> Any:
+        return columns_of(value)
 
 
 def did_you_mean(value: Any, choices: tuple[str, ...]) -> str:

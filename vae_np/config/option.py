@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vae_np.config.kinds import Choice, Flag, Kind, Sizes, shown, typed
-from vae_np.errors import ConfigError
+from vae_np.errors import ConfigError, InputError
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Option:
             return None
         try:
             return self.kind.check(value)
+        except InputError as error:
+            raise ConfigError(str(error)) from None
         # a whole number too large for a float raises OverflowError
         except (ValueError, TypeError, OverflowError):
             raise ConfigError(self._message(value)) from None
@@ -68,6 +70,8 @@ class Option:
             return None
         try:
             value = self.kind.read(text)
+        except InputError as error:
+            raise ConfigError(str(error)) from None
         except ValueError:
             raise ConfigError(self._message(text)) from None
         return self.check(value)

@@ -18,11 +18,12 @@ from functools import cache
 from typing import Any
 
 from vae_np import choices
-from vae_np.config.kinds import Choice, Flag, Integer, Kind, Real, Sizes, Text, did_you_mean, shown
+from vae_np.config.kinds import Choice, ColumnFamilies, Flag, Integer, Kind, Real, Sizes, Text, did_you_mean, shown
 from vae_np.config.option import Option
 from vae_np.data import Values
 from vae_np.display import settings_text
 from vae_np.errors import ConfigError, DataError, InputError
+from vae_np.likelihoods import Columns, check_refinement, is_measured
 from vae_np.optim import STAGES, stage_of, staged_epochs
 from vae_np.posteriors import check_objective, check_posterior, refine_settings
 from vae_np.posteriors import settings as flow_settings
@@ -157,10 +158,24 @@ class Config:
     )
     likelihood: choices.Likelihood = _option(
         "bernoulli",
-        Choice(choices.LIKELIHOODS),
+        Choice((*choices.LIKELIHOODS, *choices.COMPOSED_LIKELIHOODS)),
         "NAME",
         "Decoder: bernoulli; normal with one learned sigma, a fixed one or one per dimension; "
-        "bernoulli-grey is the cross-entropy on grey values, which is not a likelihood.",
+        "bernoulli-grey is the cross-entropy on grey values, which is not a likelihood; those for numbers in [0, 1], "
+        "counts, levels of grey or outliers; columns is what a --columns file makes of it.",
+    )
+    columns: Columns | None = _option(
+        None,
+        ColumnFamilies(),
+        "FILE",
+        "A family for each column of a table, by name, in a TOML or JSON file; --propose-columns prints one to edit.",
+    )
+    missing: choices.Missing | None = _option(
+        None,
+        Choice(choices.MISSINGS),
+        "NAME",
+        "Take data with cells that have no value: the likelihood is that of the others, and the encoder sees a zero in "
+        "their place, or so and with a mask that tells which they are. By default such data are refused.",
     )
     sigma: float = _option(
         1.0,
@@ -249,6 +264,7 @@ class Config:
             object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
         if self.decoder_hidden == tuple(reversed(self.hidden)):
             object.__setattr__(self, "decoder_hidden", None)
+        self._check_columns()
         self._check_values()
         self._check_blocks()
         if self.objective == "score" and self.samples < 2:
@@ -282,6 +298,7 @@ class Config:
             top_hidden = top_widths(self.top_latent, self.top_hidden, self.hidden)
             steps, hidden = flow_settings(self.posterior, self.flow_steps, self.flow_hidden)
             rate, gradient = refine_settings(self.refine_steps, self.refine_rate, self.refine_gradient)
+            check_refinement(self.likelihood, self.missing, gradient)
         except InputError as error:
             raise ConfigError(str(error)) from None
         object.__setattr__(self, "flow_steps", steps)
@@ -289,6 +306,17 @@ class Config:
         object.__setattr__(self, "refine_rate", rate)
         object.__setattr__(self, "refine_gradient", gradient)
         object.__setattr__(self, "top_hidden", top_hidden)
+
+    def _check_columns(self) -> None:
+        """Columns with families of their own are a likelihood by themselves."""
+        if self.columns is not None:
+            if self.likelihood not in ("bernoulli", "columns"):
+                raise ConfigError(
+                    f"likelihood: got {self.likelihood!r} with columns, expected none: each column has its family"
+                )
+            object.__setattr__(self, "likelihood", "columns")
+        elif self.likelihood == "columns":
+            raise ConfigError("columns: got none, expected a file that names each column's family (--columns FILE)")
 
     def _check_blocks(self) -> None:
         if self.batch_size % self.gradient_blocks:
@@ -309,7 +337,7 @@ class Config:
                 raise ConfigError(str(error)) from None
         if not self.standardize:
             return
-        if not self.likelihood.startswith("normal"):
+        if self.columns is None and not is_measured(self.likelihood):
             raise ConfigError(
                 f"standardize: got true with likelihood {self.likelihood!r}, expected a normal one: its data are real"
             )
@@ -346,7 +374,7 @@ class Config:
     def to_mapping(self) -> dict[str, Any]:
         """The settings as plain values for TOML and JSON: tuples as lists, None left out."""
         values = ((option.name, getattr(self, option.name)) for option in options())
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in values if v is not None}
+        return {name: _plain(value) for name, value in values if value is not None}
 
     def to_toml(self) -> str:
         """The settings as TOML; `load_toml` reads the very same values back."""
@@ -382,6 +410,11 @@ def parse_stages(text: str) -> int:
     if text == last or not last.isdecimal() or not 1 <= int(last) <= STAGES:
         raise ConfigError(f"stages: got {shown(text)}, expected 1-N with N from 1 to {STAGES}, such as 1-5")
     return int(last)
+
+
+def _plain(value: Any) -> Any:
+    """A value as TOML and JSON have it: tuples, and tuples in them, as lists."""
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
 
 
 def _known(name: Any) -> Option:

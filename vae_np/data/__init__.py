@@ -16,6 +16,7 @@ from vae_np.data.dataset import (
 )
 from vae_np.data.formats import Parts, read
 from vae_np.data.mapped import check_length
+from vae_np.data.named_columns import propose_columns, rows_of
 from vae_np.data.synthetic import bars, rings, xor
 from vae_np.data.values import (
     BINARY,
@@ -28,7 +29,9 @@ from vae_np.data.values import (
     decide,
     flatten,
     scan,
+    takes_grey,
     unmasked,
+    with_holes,
 )
 
 __all__ = [
@@ -60,10 +63,14 @@ __all__ = [
     "load",
     "mnist",
     "prepare",
+    "propose_columns",
     "read",
     "rings",
+    "rows_of",
     "scan",
     "split_validation",
+    "takes_grey",
     "unmasked",
+    "with_holes",
     "xor",
 ]

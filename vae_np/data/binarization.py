@@ -6,8 +6,8 @@ import numpy as np
 
 from vae_np import noise
 from vae_np._types import Array
-from vae_np.choices import BINARIZATIONS
-from vae_np.data.values import Values
+from vae_np.choices import BINARIZATIONS, COMPOSED_LIKELIHOODS
+from vae_np.data.values import Values, takes_grey
 from vae_np.errors import ConfigError, DataError
 
 
@@ -19,10 +19,15 @@ def check_values(what: str, values: Values, likelihood: str, binarize: str) -> N
     DataError.
     """
     _check_mode(binarize)
+    if values.kind != "real" and likelihood in COMPOSED_LIKELIHOODS and not takes_grey(likelihood):
+        raise DataError(
+            f"{what}: likelihood {likelihood!r} takes numbers as they are, but values {values.kind!r} were named; use "
+            "values 'real'"
+        )
     if values.kind == "binary":
         return
     if values.kind == "real":
-        if likelihood.startswith("bernoulli"):
+        if takes_grey(likelihood):
             raise DataError(f"{what}: {_not_grey(values, likelihood)}")
         if binarize != "none":
             raise DataError(f"{what}: real values cannot be binarised by {binarize!r}; use binarize 'none'")
@@ -58,7 +63,7 @@ def prepare(
     places in their data set; `fixed` does the same, except that training rows (stream BINARIZE) always get their one
     FIXED_BINARIZE draw of step 0; `threshold` is grey >= 1/2; `none` gives grey as float32 in [0, 1], real values as
     they are or standardised. Binary data stay as they are in every mode and draw nothing. Raises DataError if real
-    values are to be binarised.
+    values are to be binarised. A cell without a value, NaN, stays one, and the others are drawn as without it.
     """
     _check_mode(mode)
     batch = np.asarray(batch)  # or a memory-mapped slice would pass its class on to all that follows
@@ -66,12 +71,16 @@ def prepare(
         raise DataError(f"binarize: got {mode!r} for real values, expected 'none'")
     if mode == "none" or not values.is_grey:
         return values.to_model(batch)
+    if batch.dtype.kind == "f" and (missing := np.isnan(batch)).any():
+        whole = np.where(missing, 0, batch)
+        drawn = prepare(whole, values, mode, rows=rows, seed=seed, step=step, stream=stream)
+        return np.where(missing, np.float32(np.nan), drawn.astype(np.float32))
     if mode == "threshold":
         return (values.to_model(batch) >= 0.5).astype(np.uint8)
     if mode == "fixed" and stream == noise.BINARIZE:
         stream, step = noise.FIXED_BINARIZE, 0
     # Bytes are compared as bytes, by the one division that every backend makes.
-    grey = batch if values.kind == "byte" else values.to_model(batch)
+    grey = batch if batch.dtype == np.uint8 and values.kind == "byte" else values.to_model(batch)
     return noise.bernoulli(grey, seed=seed, stream=stream, step=step, rows=rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,14 @@ from vae_np._types import Array
 from vae_np.data import builtin
 from vae_np.data.batches import Rows
 from vae_np.data.binarization import check_values
-from vae_np.data.formats import Parts, read
+from vae_np.data.formats import Parts
+from vae_np.data.formats import read as read_file
 from vae_np.data.formats.tables import as_labels, names_of
 from vae_np.data.mapped import chunks
+from vae_np.data.named_columns import read_rows
 from vae_np.data.values import Span, Values, decide, decide_as_before, flatten, scan, unmasked
 from vae_np.errors import DataError, MissingFileError
+from vae_np.likelihoods import Columns
 
 BUILT_IN = builtin.BUILT_IN
 
@@ -83,6 +86,8 @@ def load(
     features: int | None = None,
     as_before: bool = False,
     labels: str | None = None,
+    columns: Columns | None = None,
+    missing: bool = False,
 ) -> Dataset:
     """A built-in data set (`BUILT_IN`), a data file of one of the formats in `vae_np.data.formats`, or a folder.
 
@@ -90,8 +95,8 @@ def load(
     a column named `label`, `labels` or `class` does. `test` names the file of the test rows; without it they come from
     the file itself (`test` or `x_test` in an `.npz`), from the `t10k-` or `test-` file beside `train-` IDX images, or
     else are the last tenth of the rows, at least one. `seed` draws the synthetic sets. A built-in name wins over a file
-    of that name; write `./mnist` for the file. The other arguments are those of `from_arrays`. Raises MissingFileError
-    or DataError.
+    of that name; write `./mnist` for the file. `columns` are the families of a table's columns, by name. [D70] The
+    other arguments are those of `from_arrays`. Raises MissingFileError or DataError.
     """
     if name_or_path in BUILT_IN:
         if test is not None:
@@ -100,10 +105,12 @@ def load(
             )
         if labels is not None:
             raise DataError(f"labels: got {labels!r}, but data set {name_or_path!r} is no table with named columns")
+        if columns is not None:
+            raise DataError(f"columns: got some, but data set {name_or_path!r} is no table with named columns")
         parts, name = builtin.built_in(name_or_path, seed), name_or_path
     else:
-        parts, name = _read_parts(name_or_path, test, labels), Path(name_or_path).name
-    return from_arrays(
+        parts, name = _read_parts(name_or_path, test, labels, columns, missing), Path(name_or_path).name
+    found = from_arrays(
         parts.train,
         parts.test,
         train_labels=parts.train_labels,
@@ -117,10 +124,18 @@ def load(
         as_before=as_before,
         columns=parts.columns,
         label_column=parts.label_column,
+        missing=missing,
     )
+    # Columns of a table are no pixels, even where their number is a square.
+    return found if columns is None else replace(found, image_shape=image_shape)
 
 
-def _read_parts(path: str, test: str | None, labels: str | None) -> Parts:
+def _read_parts(path: str, test: str | None, labels: str | None, columns: Columns | None, missing: bool) -> Parts:
+    def read(path: Path, *, siblings: bool, labels: str | None) -> Parts:
+        if columns is None and not missing:
+            return read_file(path, siblings=siblings, labels=labels)
+        return read_rows(str(path), columns, labels, siblings=siblings)
+
     if not os.path.exists(path):
         raise MissingFileError(f"data: got {path!r}, expected an existing file or one of {', '.join(BUILT_IN)}")
     parts = read(Path(path), siblings=test is None, labels=labels)
@@ -153,6 +168,7 @@ def from_arrays(
     as_before: bool = False,
     columns: tuple[str, ...] | None = None,
     label_column: str | None = None,
+    missing: bool = False,
 ) -> Dataset:
     """A checked data set from arrays (N, D), (N, H, W), (N, 1, H, W) or (N, H, W, 1) of numbers, or batches of such.
 
@@ -161,9 +177,10 @@ def from_arrays(
     Where a model knows already what the numbers mean, `values` says it. Otherwise it is decided from the training rows
     for a `likelihood`, as far as `values` (a kind) and `scale` do not name it; `as_before` decides by the rule of the
     versions that kept no record of it. `features` is the number of columns that a model needs. An array whose dtype
-    fits already is not copied, and stays memory-mapped if it was. Without `test` the last tenth of the rows, at least
-    one, is the test set. Raises DataError for a wrong shape, non-numbers, masked cells, no rows, NaN or infinity,
-    values that do not fit, columns or labels that do not agree, and an `image_shape` that is not D.
+    fits already is not copied, and stays memory-mapped if it was. With `missing` NaN is a cell without a value. Without
+    `test` the last tenth of the rows, at least one, is the test set. Raises DataError for a wrong shape, non-numbers,
+    masked cells, no rows, NaN or infinity, values that do not fit, columns or labels that do not agree, and an
+    `image_shape` that is not D.
     """
     if columns is None:
         columns = names_of(train)
@@ -171,13 +188,13 @@ def from_arrays(
     if features is not None:
         check_columns(train_rows, features, f"data {name!r}: train")
     train_labels = _check_labels(train_labels, len(train_rows), f"{name}: train labels")
-    span = scan(train_rows, f"{name}: train")
+    span = scan(train_rows, f"{name}: train", missing=missing)
     test_span = span
     if test is not None:
         test_rows, _ = flatten(test, f"{name}: test")
         check_columns(test_rows, train_rows.shape[1], f"{name}: test")
         test_labels = _check_labels(test_labels, len(test_rows), f"{name}: test labels")
-        test_span = scan(test_rows, f"{name}: test")
+        test_span = scan(test_rows, f"{name}: test", missing=missing)
     if isinstance(values, Values):
         values.check(span, f"data {name!r}")
     elif as_before:

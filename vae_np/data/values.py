@@ -12,15 +12,15 @@ decided from all training rows together, or named, and every later array is read
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.choices import COMPOSED_LIKELIHOODS, ValuesKind
 from vae_np.choices import VALUES_KINDS as KINDS
-from vae_np.choices import ValuesKind
 from vae_np.data.batches import are_batches, gathered
 from vae_np.data.mapped import chunks
 from vae_np.display import shapes_text
@@ -61,22 +61,32 @@ class Standardisation:
         return shapes_text(type(self).__name__, [("mean", self.mean), ("sigma", self.sigma)])
 
     @classmethod
-    def of(cls, rows: Array, what: str = "data") -> Standardisation:
-        """Mean and standard deviation (over N) of each column of rows (N, D); a constant column keeps σ = 1."""
+    def of(cls, rows: Array, what: str = "data", measured: Sequence[bool] | None = None) -> Standardisation:
+        """Mean and standard deviation (over N) of each column of rows (N, D); a constant column keeps σ = 1.
+
+        Cells without a value, NaN, count for neither. Columns that are not `measured` keep mean 0 and σ = 1.
+        """
         features = rows.shape[1]
         total, low, high = np.zeros(features), np.full(features, np.inf), np.full(features, -np.inf)
-        squares = np.zeros(features)
+        squares, count = np.zeros(features), np.zeros(features)
         # What float64 cannot hold is reported below, with its column.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for _, part in chunks(rows, what):
-                total += part.sum(axis=0, dtype=np.float64)
-                low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
+                present = ~np.isnan(part)
+                count += present.sum(axis=0)
+                total += np.where(present, part, 0).sum(axis=0, dtype=np.float64)
+                low, high = np.fmin(low, np.fmin.reduce(part)), np.fmax(high, np.fmax.reduce(part))
+            if not count.all():
+                column = int(np.argmin(count))
+                raise DataError(f"{what}: column {column} (counted from 0) has no value in any row, expected some")
             # The rounded mean of equal numbers need not be that number, and a constant column has to become zero.
             constant = low == high
-            mean = np.where(constant, low, total / len(rows))
+            mean = np.where(constant, low, total / count)
             for _, part in chunks(rows, what):
-                squares += ((part - mean) ** 2).sum(axis=0)
-            sigma = np.where(constant, 1.0, np.sqrt(squares / len(rows)))
+                squares += np.where(np.isnan(part), 0, (part - mean) ** 2).sum(axis=0)
+            sigma = np.where(constant, 1.0, np.sqrt(squares / count))
+        if measured is not None:
+            mean, sigma = np.where(measured, mean, 0), np.where(measured, sigma, 1)
         lost = ~(np.isfinite(mean) & np.isfinite(sigma) & (sigma > 0))
         if lost.any():
             column = int(np.argmax(lost))
@@ -112,6 +122,12 @@ class Values:
     def log_det_jacobian(self) -> float:
         """−Σ log σ, which turns a log-density of standardised x into one of the data, in nats; else 0. [D51]"""
         return 0.0 if self.standardisation is None else -float(np.log(self.standardisation.sigma).sum())
+
+    def log_det_of(self, x: Array) -> Any:
+        """`log_det_jacobian` of the cells that rows x (B, D) have: (B,) where some have no value, else one number."""
+        if self.standardisation is None or x.dtype.kind != "f" or not (missing := np.isnan(x)).any():
+            return self.log_det_jacobian
+        return -(np.where(missing, 0, np.log(self.standardisation.sigma)).sum(axis=1))
 
     @property
     def expected(self) -> str:
@@ -160,7 +176,8 @@ class Values:
             # float32 only where it holds every value of the stored type.
             dtype = np.dtype(np.float32 if np.can_cast(rows.dtype, np.float32) else np.float64)
         else:
-            dtype = np.dtype(np.float32 if self.kind == "unit" else np.uint8)
+            holes = rows.dtype.kind == "f" and bool(np.isnan(rows).any())
+            dtype = np.dtype(np.float32 if self.kind == "unit" or holes else np.uint8)
         return rows.astype(dtype, copy=False)
 
     def to_model(self, rows: Array) -> Array:
@@ -181,11 +198,11 @@ class Values:
             return x
         return (x * self.standardisation.sigma + self.standardisation.mean).astype(x.dtype, copy=False)
 
-    def standardised(self, rows: Array, what: str = "data") -> Values:
-        """The same values, standardised by the columns of these rows. [D51]"""
+    def standardised(self, rows: Array, what: str = "data", measured: Sequence[bool] | None = None) -> Values:
+        """The same values, standardised by the columns of these rows, or by those that are `measured`. [D51]"""
         if self.kind != "real":
             raise DataError(f"standardize: {what} holds {self}, expected real values (values 'real')")
-        return replace(self, standardisation=Standardisation.of(rows, what))
+        return replace(self, standardisation=Standardisation.of(rows, what, measured))
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain data, for a checkpoint; `from_mapping` reads the very same numbers back."""
@@ -288,18 +305,50 @@ def unmasked(array: Any, what: str) -> Array:
         raise DataError(f"{what}: got rows of several lengths or no array, expected (N, D) ({error})") from None
 
 
-def scan(rows: Array, what: str) -> Span:
-    """The span of all values, a chunk at a time; DataError naming the first NaN or infinity, in row order."""
+def with_holes(array: Any, mask: Any, what: str) -> Array:
+    """An array-like, or batches of rows, whose cells may have no value: NaN there, in float32 or float64.
+
+    No value has what is NaN, masked (NumPy's masked arrays), or False in `mask`, shaped as the array. Raises DataError
+    as `unmasked` does, and for a mask of another shape or kind.
+    """
+    hidden = np.ma.getmaskarray(array) if isinstance(array, np.ma.MaskedArray) else None
+    held = np.asarray(array.data) if isinstance(array, np.ma.MaskedArray) else unmasked(array, what)
+    if mask is not None:
+        given = np.asarray(mask)
+        if given.dtype != np.bool_ or given.shape != held.shape:
+            raise DataError(
+                f"mask: got {given.dtype} of shape {given.shape}, expected bool of shape {held.shape}, True where "
+                f"{what} has a value"
+            )
+        hidden = ~given if hidden is None else hidden | ~given
+    if hidden is None or not hidden.any() or held.dtype.kind not in "biuf":
+        return held
+    dtype = np.dtype(np.float32 if np.can_cast(held.dtype, np.float32) else np.float64)
+    return np.where(hidden, dtype.type(np.nan), held.astype(dtype, copy=False))
+
+
+def scan(rows: Array, what: str, *, missing: bool = False) -> Span:
+    """The span of all values, a chunk at a time; DataError naming the first NaN or infinity, in row order.
+
+    With `missing` NaN is a cell without a value, and only where there is no value at all that is an error.
+    """
     low, high, whole = math.inf, -math.inf, True
+    least, most = (np.fmin, np.fmax) if missing else (np.minimum, np.maximum)
     for start, part in chunks(rows, what):
         if part.dtype.kind == "f":
-            finite = np.isfinite(part)
-            if not finite.all():
-                row, column = np.argwhere(~finite)[0]
+            absent = np.isnan(part) if missing else np.zeros(1, dtype=bool)
+            wrong = ~(np.isfinite(part) | absent)
+            if wrong.any():
+                row, column = np.argwhere(wrong)[0]
                 where = f"row {start + row}, column {column} (counted from 0)"
-                raise DataError(f"{what}: got {part[row, column]} at {where}, expected finite numbers")
-            whole = whole and bool((part == np.rint(part)).all())
-        low, high = min(low, float(part.min())), max(high, float(part.max()))
+                remedy = "; cells without a value need missing 'zero' or 'mask'" if np.isnan(part[row, column]) else ""
+                raise DataError(f"{what}: got {part[row, column]} at {where}, expected finite numbers{remedy}")
+            whole = whole and bool(((part == np.rint(part)) | absent).all())
+            if absent.all():
+                continue
+        low, high = min(low, float(least.reduce(part, axis=None))), max(high, float(most.reduce(part, axis=None)))
+    if low > high:
+        raise DataError(f"{what}: no cell has a value, expected some")
     return Span(low, high, whole)
 
 
@@ -327,7 +376,14 @@ def decide(
         named = Values.named(kind, scale)
         named.check(span, what)
         return replace(named, span=span)
-    return replace(_decided(span, dtype, likelihood.startswith("bernoulli"), what), span=span)
+    if likelihood in COMPOSED_LIKELIHOODS and not takes_grey(likelihood):
+        return replace(REAL, span=span)
+    return replace(_decided(span, dtype, takes_grey(likelihood), what), span=span)
+
+
+def takes_grey(likelihood: str) -> bool:
+    """Whether a likelihood is one of numbers in [0, 1], as grey is."""
+    return likelihood.startswith("bernoulli") or likelihood == "continuous-bernoulli"
 
 
 def _decided(span: Span, dtype: np.dtype[Any], bernoulli: bool, what: str) -> Values:

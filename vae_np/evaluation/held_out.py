@@ -146,11 +146,16 @@ def elbo_terms(
         eps = _noise(model, places, z_samples, seed)
         mu, logvar, *more = posterior(model, x, places, seed=seed)
         found, _ = posterior_elbo_forward(*model, x, mu, logvar, eps, more=tuple(more))
-        return found.reconstruction, found.kl
+        # What the model sees may be standardised; a log-density of the data differs from one of that by what its cells
+        # were divided by. [D51]
+        return shifted(found.reconstruction, examples.values.log_det_of(x)), found.kl
 
-    reconstruction, kl = _of_all(communicator, examples, terms)
-    # What the model sees may be standardised; a log-density of the data differs from one of that by a constant. [D51]
-    return Terms(reconstruction + examples.values.log_det_jacobian, kl)
+    return Terms(*_of_all(communicator, examples, terms))
+
+
+def shifted(log_prob: Array, by: float | Array) -> Array:
+    """Log-densities (B,) with nats added to all, or to each its own, in their own precision."""
+    return (log_prob + by).astype(log_prob.dtype, copy=False)
 
 
 def validation(
@@ -242,9 +247,9 @@ def _in_batches(
     for first in range(0, len(starts), communicator.size):
         own: list[Array] = []
         for start in starts[first + communicator.rank : first + communicator.rank + 1]:
-            of_batch = estimate(*examples.batch(slice(start, start + size)))
-            shifted = of_batch.shifted(examples.values.log_det_jacobian)
-            own = [getattr(shifted, field.name) for field in fields(kind)]
+            x, places = examples.batch(slice(start, start + size))
+            of_data = estimate(x, places).shifted(examples.values.log_det_of(x))
+            own = [getattr(of_data, field.name) for field in fields(kind)]
         parts += [kind(*arrays) for arrays in communicator.gather_arrays(own) if arrays]
         if on_batch is not None:
             on_batch(importance.concatenate(parts))

@@ -16,6 +16,7 @@ from vae_np import ops
 from vae_np._types import Array
 from vae_np.choices import Likelihood
 from vae_np.distributions import LOG_2PI, bernoulli_sample, normal_sample
+from vae_np.errors import InputError
 from vae_np.exact.latent_model import NODES, LatentModel, bernoulli_matrix
 from vae_np.layers import sigmoid
 from vae_np.model import (
@@ -59,6 +60,11 @@ class Decoder(LatentModel):
         return self.arch.latent
 
     @property
+    def may_miss(self) -> bool:
+        """Whether cells of x may be NaN."""
+        return self.arch.missing is not None
+
+    @property
     def features(self) -> int:
         """D, the number of features."""
         return self.arch.features
@@ -86,14 +92,27 @@ class Decoder(LatentModel):
 
     def sample(self, z: Array, noise: Array) -> Array:
         """x ~ p(x|z), (M, D): `noise` are uniforms (Bernoulli: bytes come back) or standard normals. [D6]"""
+        if self.arch.is_composed:
+            raise InputError(f"likelihood: got {self.arch.likelihood!r}, whose draws take no noise; see VAE.sample")
         if self.arch.is_bernoulli:
             return bernoulli_sample(self.output(z), noise)
         return normal_sample(self.output(z), self.logvar(), noise)
 
     def loglik_block(self, x: Array, z: Array) -> Array:
-        """log p(x_b | z_m) for every pair, (B, M) in nats, for a few thousand z (M, K). [D4] [D5]"""
+        """log p(x_b | z_m) for every pair, (B, M) in nats, for a few thousand z (M, K). [D4] [D5] [D71]"""
         out = self.output(z)
+        if self.arch.observation is not None:
+            return self._observed_block(x, out)
         return bernoulli_matrix(x, out) if self.is_bernoulli else self._normal_block(x, out)
+
+    def _observed_block(self, x: Array, out: Array) -> Array:
+        """The same for families and missing cells, which no matrix product knows: every pair by itself."""
+        nodes = max(1, NODES // len(x))
+        parts = []
+        for start in range(0, len(out), nodes):
+            every = np.repeat(out[start : start + nodes], len(x), axis=0)
+            parts.append(loglik_forward(*self.model, x, every)[0].reshape(-1, len(x)))
+        return np.concatenate(parts).T
 
     def _normal_block(self, x: Array, mean: Array) -> Array:
         logvar = np.broadcast_to(self.logvar(), x.shape[1:])
@@ -110,6 +129,8 @@ class Decoder(LatentModel):
         With p(z_m|x_b) as weights this is ∇_θ Σ_b log p(x_b) (Fisher's identity), p(z) having no θ. The sum over b is
         taken first, as Wᵀ x, so that backward runs once a node.
         """
+        if self.arch.observation is not None:
+            return self._observed_gradient(x, z, weights)
         total, part_of = self.gradients(), self.gradients()
         for start in range(0, len(z), NODES):
             part = slice(start, start + NODES)
@@ -127,6 +148,17 @@ class Decoder(LatentModel):
                     own = part_of["likelihood.logvar"]
                     own[...] = dlogvar.sum() if own.size == 1 else dlogvar.sum(axis=0)
             decode_backward(self.model.ops, dout, cache, part_of)
+            total.flat[...] += part_of.flat
+        return total
+
+    def _observed_gradient(self, x: Array, z: Array, weights: Array) -> Parameters:
+        """The same, every pair of a row and a node by itself."""
+        total, part_of = self.gradients(), self.gradients()
+        nodes = max(1, NODES // len(x))
+        for start in range(0, len(z), nodes):
+            part = slice(start, start + nodes)
+            _, cache = self.loglik_forward(x, np.repeat(z[part], len(x), axis=0))
+            self.loglik_backward(weights[:, part].T.reshape(-1), cache, part_of)
             total.flat[...] += part_of.flat
         return total
 

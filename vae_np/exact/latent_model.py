@@ -57,6 +57,11 @@ class LatentModel(ABC):
         """The family of p(x|z)."""
 
     @property
+    def may_miss(self) -> bool:
+        """Whether cells of x may be NaN, of which log p(x|z) takes no notice. [D71]"""
+        return False
+
+    @property
     def is_bernoulli(self) -> bool:
         """Whether x is 0 and 1 (otherwise it is real)."""
         return self.likelihood.startswith("bernoulli")
@@ -82,9 +87,10 @@ class LatentModel(ABC):
         wide = np.asarray(x, dtype=np.float64)
         if wide.ndim != 2 or wide.shape[1] != self.features:
             raise InputError(f"x: got shape {wide.shape}, expected (B, {self.features})")
-        if not np.isfinite(wide).all():
+        missing = np.isnan(wide) if self.may_miss else np.zeros((1, 1), dtype=bool)
+        if not (np.isfinite(wide) | missing).all():
             raise InputError("x: got a value that is not finite, expected finite numbers")
-        if self.is_bernoulli and not ((wide == 0) | (wide == 1)).all():
+        if self.is_bernoulli and not ((wide == 0) | (wide == 1) | missing).all():
             raise InputError("x: got grey values, expected 0 or 1: only those have a Bernoulli log-likelihood")
         return wide
 

@@ -126,8 +126,8 @@ def _had(tensors: Mapping[str, Array]) -> str:
 def check_encoder(library: str, arch: Architecture) -> None:
     """Raise InputError, which begins with `library`, unless an encoder and a normal are all that q is.
 
-    A flow has networks or steps behind the encoder, refined inference climbs from there, and a second stochastic layer
-    has an encoder of its own.
+    A flow has networks or steps behind the encoder, refined inference climbs from there, a second stochastic layer has
+    an encoder of its own, and columns and missing cells are read in a way of their own.
     """
     if arch.inference != "amortized":
         raise InputError(f"{library}: got a model with inference {arch.inference!r}, expected one that has an encoder")
@@ -140,3 +140,8 @@ def check_encoder(library: str, arch: Architecture) -> None:
         )
     if arch.top_latent is not None:
         raise InputError(f"{library}: got a model with top_latent {arch.top_latent}, expected one stochastic layer")
+    if arch.observation is not None:
+        raise InputError(
+            f"{library}: got a model with likelihood {arch.likelihood!r} and missing {arch.missing!r}, expected a "
+            "Bernoulli or normal one without missing cells"
+        )

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from vae_np import checkpoint, data, storage
+from vae_np.choices import COMPOSED_LIKELIHOODS
 from vae_np.config import Config, load_toml
 from vae_np.distributed import Communicator
 from vae_np.errors import CheckpointError, DataError, InputError, MissingFileError, WriteError
 from vae_np.evaluation import partial_results
+from vae_np.likelihoods import observation_of
 from vae_np.runs import replaced
 from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import CONFIG_FILE, architecture_of, save_state, values_of
@@ -229,9 +231,23 @@ def load_data(
         scale=config.scale,
         likelihood=config.likelihood,
         features=features,
+        columns=config.columns,
+        missing=config.missing is not None,
     )
     data.check_for(dataset, config.likelihood, config.binarization)
+    _check_cells(config, dataset)
     return dataset
+
+
+def _check_cells(config: Config, dataset: data.Dataset) -> None:
+    """Raise DataError where a likelihood that is composed has no density for a cell."""
+    if config.likelihood not in COMPOSED_LIKELIHOODS:
+        return
+    features = dataset.train.shape[1]
+    observation = observation_of(config.likelihood, features, config.sigma, config.columns, config.missing)
+    assert observation is not None
+    for part in ("train", "test"):
+        observation.check(getattr(dataset, part), f"data {dataset.name!r}: {part}")
 
 
 def load_values(folder: Path, config: Config) -> data.Values | None:

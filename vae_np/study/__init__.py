@@ -34,6 +34,7 @@ CHAPTERS = (
     "13-objectives",
     "14-annealing",
     "16-two-stochastic-layers",
+    "17-missing-data-and-tables",
 )
 
 

@@ -140,8 +140,11 @@ def _read(trainer: Trainer, steps: Any, part: _Part) -> list[Metrics]:
     if objective is None:
         beta = [trainer.beta(part.queued.first + number) for number in range(len(terms.kl))]
         objective = terms.reconstruction - np.array(beta) * terms.kl
-    for means in zip(terms.reconstruction.tolist(), terms.kl.tolist(), objective.tolist(), strict=True):
-        trainer.add(*means)
+    log_det = trainer.values.log_det_jacobian
+    for reconstruction, kl, value in zip(
+        terms.reconstruction.tolist(), terms.kl.tolist(), objective.tolist(), strict=True
+    ):
+        trainer.add(reconstruction + log_det, kl, value + log_det)
     # Steps beyond this part may be on their way.
     return [trainer.train_line(part.end)] if trainer.line_is_due(part.end) else []
 

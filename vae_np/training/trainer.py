@@ -76,6 +76,8 @@ def architecture(config: Config, features: int) -> Architecture:
         refine_gradient=config.refine_gradient,
         top_latent=config.top_latent,
         top_hidden=config.top_hidden,
+        columns=config.columns,
+        missing=config.missing,
     )
     widths = {name: max(getattr(arch, name) or (0,)) for name in ("hidden", "decoder_hidden")}
     largest = "latent" if arch.latent >= max(widths.values()) else max(widths, key=widths.__getitem__)
@@ -191,7 +193,9 @@ class Trainer:
             how: dict[str, Any] = {"seed": self.config.seed, "dtype": self.config.dtype, "scheme": self.config.init}
             self.state = TrainingState(initialise(self.arch, **how))
         if self.config.init == "glorot" and self.state.step == 0:
-            mean = self.values.to_model(self.rows.mean(axis=0, dtype=np.float64))
+            whole = self.arch.missing is None
+            mean = (np.mean if whole else np.nanmean)(self.rows, axis=0, dtype=np.float64)
+            mean = self.values.to_model(np.asarray(mean))
             start_at_mean(self.arch, self.state.parameters, mean)
         if self.arch.inference == "local":
             self.local = LocalPosterior.prior(len(self.rows), self.arch.latent, self.config.dtype)
@@ -225,7 +229,7 @@ class Trainer:
 
     def _row_bytes(self) -> int:
         """The bytes that a step holds at least per row of the decoder: z, each hidden layer, and the logits."""
-        widths = self.arch.latent + sum(self.arch.decoder_widths) + self.arch.features
+        widths = self.arch.latent + sum(self.arch.decoder_widths) + self.arch.outputs
         return widths * np.dtype(self.config.dtype).itemsize
 
     @cached_property
@@ -285,15 +289,18 @@ class Trainer:
         if bad is not None:
             raise self.not_finite(self.state.step, bad)
         reconstruction, kl = _mean(terms.reconstruction), _mean(terms.kl)
-        self.add(reconstruction, kl, reconstruction - beta * kl if terms.bound is None else _mean(terms.bound))
+        log_det = self.values.log_det_jacobian
+        if self.arch.missing is not None:
+            log_det = float(np.mean(self.values.log_det_of(self._take(rows))))
+        objective = reconstruction - beta * kl if terms.bound is None else _mean(terms.bound)
+        self.add(reconstruction + log_det, kl, objective + log_det)
         self.owes_line = self.line_is_due(self.state.step)
         # What is shared lies in parts until `settle`.
         self.settled = self.blocks is None
 
     def add(self, reconstruction: float, kl: float, objective: float) -> None:
-        """Count a step's means into the next metrics line, as log-densities of the data themselves. [D51]"""
-        log_det = self.values.log_det_jacobian
-        self.running.add(reconstruction + log_det, kl, objective + log_det)
+        """Count a step's means, those of log-densities of the data themselves, into the next metrics line. [D51]"""
+        self.running.add(reconstruction, kl, objective)
 
     def not_finite(self, step: int, what: str) -> NonFiniteError:
         """What to raise where `what` is not finite after `step`, from 1; the data's scale may be named as the cause."""

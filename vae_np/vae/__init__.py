@@ -5,13 +5,14 @@ from __future__ import annotations
 from vae_np.vae.exchange import Exchange
 from vae_np.vae.fitting import Fitting
 from vae_np.vae.history import History
+from vae_np.vae.imputation import Imputation
 from vae_np.vae.inference import Inference
 from vae_np.vae.stored import CONFIG_FILE, Stored, architecture_of, save_state, values_of
 
 __all__ = ["CONFIG_FILE", "VAE", "History", "architecture_of", "save_state", "values_of"]
 
 
-class VAE(Fitting, Inference, Stored, Exchange):
+class VAE(Fitting, Inference, Imputation, Stored, Exchange):
     """A variational autoencoder: encoder q(z|x), decoder p(x|z), prior N(0, I).
 
     Inputs `x` are (N, D) or (N, H, W), array-likes or `vae_np.data.Batches` of them. What their numbers mean is a
@@ -35,6 +36,11 @@ class VAE(Fitting, Inference, Stored, Exchange):
     steps, `planar` or `iaf`, whose networks have `flow_hidden` units. [D53] [D55] [D56] A diagonal one may begin where
     the encoder puts it and be refined by `refine_steps` steps of `refine_rate`; in `fit` the gradient goes `through`
     them, or is `stopped`. [D66]
+
+    `columns` are the families of a table's columns, by name: `{"age": "poisson", "colour": {"family": "categorical",
+    "levels": ["red", "green"]}}`; x may then be a DataFrame, or a mapping of names to cells. [D70] `missing` takes x
+    with cells that have no value, NaN or masked, and says how they reach the encoder: as `zero`, or so and with a
+    `mask` that tells it which they are. [D71]
 
     The model's computations use at most `threads` threads, by default what NUMBA_NUM_THREADS or OMP_NUM_THREADS say, or
     as many as the process may use; results do not depend on their number. Raises InputError (a ValueError) where an

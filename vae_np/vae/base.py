@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from vae_np import backends, data, display, model, noise
+from vae_np import backends, data, display, likelihoods, model, noise
+from vae_np._types import Array
 from vae_np.choices import (
     Activation,
     BackendChoice,
@@ -15,14 +17,16 @@ from vae_np.choices import (
     Inference,
     Initialisation,
     Likelihood,
+    Missing,
     PosteriorFamily,
     Precision,
     RefineGradient,
     ValuesKind,
 )
 from vae_np.config import Config
-from vae_np.errors import DataError
+from vae_np.errors import DataError, InputError
 from vae_np.evaluation import held_out
+from vae_np.likelihoods.columns import own_numbers
 from vae_np.model import Architecture, Model, Parameters
 from vae_np.precision import FULL
 from vae_np.step import TrainingState
@@ -37,13 +41,17 @@ Widths = int | tuple[int, ...] | list[int]
 as_usual = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 
 
+# What `features` is unless it is given: MNIST's pixels.
+_FEATURES = 784
+
+
 class Base:
     """Construction, parameters and values of a `VAE`, whose docstring says what the arguments are."""
 
     @as_usual
     def __init__(
         self,
-        features: int = 784,
+        features: int = _FEATURES,
         *,
         hidden: Widths = (400,),
         decoder_hidden: Widths | None = None,
@@ -60,6 +68,8 @@ class Base:
         refine_gradient: RefineGradient | None = None,
         top_latent: int | None = None,
         top_hidden: Widths | None = None,
+        columns: Any = None,
+        missing: Missing | None = None,
         init: Initialisation = "uniform",
         dtype: Dtype = "float32",
         precision: Precision = FULL,
@@ -68,6 +78,11 @@ class Base:
         seed: noise.Seed = 0,
         values: data.Values | ValuesKind | None = None,
     ) -> None:
+        if columns is not None:
+            columns = likelihoods.columns_of(columns)
+            if features not in (_FEATURES, len(columns)):
+                raise InputError(f"features: got {features} with {len(columns)} columns, expected as many, or none")
+            features = len(columns)
         self.config = Config(
             hidden=cast(tuple[int, ...], hidden),  # (the configuration makes it one)
             decoder_hidden=cast(tuple[int, ...] | None, decoder_hidden),
@@ -84,6 +99,8 @@ class Base:
             refine_gradient=refine_gradient,
             top_latent=top_latent,
             top_hidden=cast(tuple[int, ...] | None, top_hidden),
+            columns=columns,
+            missing=missing,
             init=init,
             dtype=dtype,
             precision=precision,
@@ -126,6 +143,7 @@ class Base:
         rows = [
             ("architecture", f"{arch.sizes}, {arch.activation}"),
             ("likelihood", arch.likelihood),
+            *([] if arch.missing is None else [("missing cells", arch.missing)]),
             ("inference", arch.inference),
             ("data", "not fitted yet" if self._values is None else str(self.values)),
             ("trained", trained if epochs is None else f"{trained}, {display.counted_text(epochs, 'epoch')}"),
@@ -151,7 +169,7 @@ class Base:
         """What the numbers in the data mean to the model: kind, scale, the range it was fitted to, standardisation."""
         if self._values is not None:
             return self._values
-        return data.UNIT if self.arch.is_bernoulli else data.REAL
+        return data.UNIT if data.takes_grey(self.arch.likelihood) else data.REAL
 
     @property
     def parameters(self) -> Parameters:
@@ -184,21 +202,58 @@ class Base:
         return mode
 
     def _examples(
-        self, x: data.Rows, binarize: Binarization | None, seed: int, values: data.Values | ValuesKind | None = None
+        self,
+        x: data.Rows,
+        binarize: Binarization | None,
+        seed: int,
+        values: data.Values | ValuesKind | None = None,
+        mask: ArrayLike | None = None,
+        missing: bool = False,
     ) -> held_out.Examples:
-        array = data.unmasked(x, "x")
+        missing = missing or self.arch.missing is not None
+        array = self._array(x, "x", mask, missing)
         if values is None and array.dtype == np.bool_ and self.values.is_grey:
             # True and False are neither bytes nor grey levels.
             values = data.BINARY
-        return self._examples_of(self.values_as(values), array, binarize, seed, "x")
+        return self._examples_of(self.values_as(values), array, binarize, seed, "x", missing)
 
     def _examples_of(
-        self, values: data.Values, x: data.Rows, binarize: Binarization | None, seed: int, name: str
+        self,
+        values: data.Values,
+        x: Array,
+        binarize: Binarization | None,
+        seed: int,
+        name: str,
+        missing: bool,
     ) -> held_out.Examples:
+        """Examples of what `_array` returned."""
         rows, _ = data.flatten(x, name)
         data.check_columns(rows, self.arch.features, name)
-        values.check(data.scan(rows, name), name)
+        values.check(data.scan(rows, name, missing=missing), name)
+        self._check_cells(rows, name)
         return held_out.Examples(values.convert(rows), values, self._mode(values, binarize, name), seed)
+
+    def _array(self, x: Any, name: str, mask: ArrayLike | None, missing: bool) -> Array:
+        """x as an array, a table's columns as the model reads them, and NaN where there is no value. [D70] [D71]
+
+        Raises DataError for masked cells where the model takes none.
+        """
+        rows = x if self.arch.columns is None else data.rows_of(x, self.arch.columns, name)
+        if missing:
+            return data.with_holes(rows, mask, name)
+        if mask is not None:
+            raise InputError("mask: got one, but the model takes no missing cells; VAE(missing='zero') does")
+        return data.unmasked(rows, name)
+
+    def _check_cells(self, rows: Array, name: str) -> None:
+        """Raise DataError where a likelihood that is composed has no density for a cell."""
+        if self.arch.is_composed and self.arch.observation is not None:
+            self.arch.observation.check(rows, name)
+
+    def _own_numbers(self, x: Array) -> Array:
+        """The model's x (N, D) on the data's own scale, and with a table's own levels."""
+        rows = self.values.from_model(x)
+        return rows if self.arch.columns is None else own_numbers(self.arch.columns, rows)
 
 
 def named_values(values: data.Values | ValuesKind) -> data.Values:

@@ -53,7 +53,7 @@ class Exact:
         """log p(x) (N,) in nats with its error, whether that is below `tolerance`, and p(z|x)'s moments. [D3]"""
         decoder, seen, examples = self._prepared(x, seed, binarize, values)
         found = quadrature.log_likelihood(decoder, seen, tolerance=tolerance)
-        return replace(found, log_prob=found.log_prob + examples.values.log_det_jacobian)
+        return replace(found, log_prob=found.log_prob + examples.values.log_det_of(seen))
 
     def posterior(
         self,
@@ -67,7 +67,7 @@ class Exact:
         """p(z|x) of a few examples as weights on one set of nodes, which the examples share. [D10]"""
         decoder, seen, examples = self._prepared(x, seed, binarize, values)
         found = quadrature.posterior(decoder, seen, tolerance=tolerance)
-        return replace(found, log_prob=found.log_prob + examples.values.log_det_jacobian)
+        return replace(found, log_prob=found.log_prob + examples.values.log_det_of(seen))
 
     def gap(
         self,
@@ -102,7 +102,7 @@ class Exact:
         else:
             each = [encoded(family, [part[i : i + 1] for part in q], vae.parameters) for i in range(len(seen))]
             found = split_family_gap(decoder, seen, each, **how)
-        return replace(found, log_prob=found.log_prob + examples.values.log_det_jacobian)
+        return replace(found, log_prob=found.log_prob + examples.values.log_det_of(seen))
 
     def _prepared(
         self,

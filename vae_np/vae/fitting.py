@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vae_np import backends, data, distributed, noise
 from vae_np._types import Array
@@ -16,6 +17,7 @@ from vae_np.choices import Binarization, Objective, OptimizerName, Schedule, Val
 from vae_np.config import Config
 from vae_np.errors import ConfigError, DataError, InputError
 from vae_np.evaluation import held_out
+from vae_np.likelihoods import measured_columns
 from vae_np.log import LOGGER
 from vae_np.training import loop
 from vae_np.training.progress import Kept, Progress, StopTraining
@@ -33,6 +35,7 @@ class Fitting(Base):
         self,
         x: data.Rows,
         *,
+        mask: ArrayLike | None = None,
         validation: data.Rows | int | None = None,
         epochs: int = 10,
         batch_size: int = 128,
@@ -70,6 +73,9 @@ class Fitting(Base):
         `validation` is other data, or how many of the last rows of x are held out; after each epoch the model's ELBO on
         it is computed, with `z_samples` draws of ε. `seed` (the model's own unless given) draws order, pixels and ε.
 
+        Cells without a value are NaN, masked in one of NumPy's masked arrays, or False in `mask`, shaped as x: of them
+        the likelihood takes no notice, if the model was made with `missing`. [D71]
+
         With `init="glorot"` the first `fit` begins with the output's bias at the logit of x's mean, unless it has been
         set. [D40] The first `fit` decides what the numbers in x mean, as far as `values` and `scale` (the number that
         is white) do not name it; later ones read x by it. `standardize` brings each column of real data to mean 0 and
@@ -93,7 +99,8 @@ class Fitting(Base):
         """
         processes = distributed.of(communicator)
         kept_back = int(validation) if isinstance(validation, int | np.integer) else 0
-        rows, held, kept = self._fitted_rows(x, kept_back, values, scale, standardize)
+        takes = self.arch.missing is not None
+        rows, held, kept = self._fitted_rows(self._array(x, "x", mask, takes), kept_back, values, scale, standardize)
         mode = self._mode(held, binarize, "x", unless_named="dynamic")
         config = Config(
             **{
@@ -123,7 +130,8 @@ class Fitting(Base):
         if kept < len(rows):
             examples = held_out.Examples(rows[kept:], held, mode, config.seed, first=kept)
         elif validation is not None and not isinstance(validation, int | np.integer):
-            examples = self._examples_of(held, validation, mode, config.seed, "validation")
+            array = self._array(validation, "validation", None, takes)
+            examples = self._examples_of(held, array, mode, config.seed, "validation", takes)
         trainer = self._trainer(config, rows[:kept], held, examples, processes)
         return self._run(trainer, on_metrics, progress)
 
@@ -213,7 +221,7 @@ class Fitting(Base):
 
     def _fitted_rows(
         self,
-        x: data.Rows,
+        x: Array,
         kept_back: int,
         values: data.Values | ValuesKind | None,
         scale: float | None,
@@ -223,7 +231,8 @@ class Fitting(Base):
         of the rows are trained on, all but the last `kept_back`."""
         rows, _ = data.flatten(x, "x")
         data.check_columns(rows, self.arch.features, "x")
-        span = data.scan(rows, "x")
+        span = data.scan(rows, "x", missing=self.arch.missing is not None)
+        self._check_cells(rows, "x")
         kept, _ = data.split_validation(len(rows), kept_back)
         named = values.kind if isinstance(values, data.Values) else values
         scale = values.scale if isinstance(values, data.Values) and scale is None and values.is_grey else scale
@@ -241,7 +250,7 @@ class Fitting(Base):
         if standardize and held.standardisation is None:
             if known is not None and known.span is not None:
                 raise DataError("standardize: got True, but the model was fitted to data that are not standardized")
-            held = held.standardised(rows[:kept], "x")
+            held = held.standardised(rows[:kept], "x", measured_columns(self.arch.columns))
         return held.convert(rows), held, kept
 
 

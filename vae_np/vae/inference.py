@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vae_np import data, memory, model, noise
+from vae_np import data, likelihoods, memory, model, noise
 from vae_np._types import Array
 from vae_np.choices import Binarization, ValuesKind
 from vae_np.config import counted
@@ -36,11 +36,13 @@ class Inference(Base):
     def decode(self, z: ArrayLike) -> Array:
         """E[x|z] for z (N, K), (N, D): probabilities in [0, 1] (Bernoulli), or means on the data's scale (normal). [D3]
 
-        Grey is on the scale [0, 1], whatever that of the data was.
+        Grey is on the scale [0, 1], whatever that of the data was; a category is its likeliest level.
         """
         z = np.atleast_2d(np.asarray(data.unmasked(z, "z"), dtype=self.parameters.dtype))
         data.check_columns(z, self.arch.latent, "z")
         out, _ = model.decode_forward(*self.model, z)
+        if self.arch.is_composed and self.arch.observation is not None:
+            return self._own_numbers(self.arch.observation.mean(self.parameters, out))
         return sigmoid(out) if self.arch.is_bernoulli else self.values.from_model(out)
 
     @as_usual
@@ -57,6 +59,9 @@ class Inference(Base):
         rows, dtype = np.arange(n), self.parameters.dtype
         # x|z has the prior's stream too, as sample 1, so that it never shares a block with z.
         address = {"seed": seed, "stream": noise.PRIOR, "sample": 1}
+        if self.arch.is_composed and self.arch.observation is not None:
+            randoms = likelihoods.generators(rows, **address)
+            return self._own_numbers(self.arch.observation.draw(self.parameters, out, randoms))
         if self.arch.is_bernoulli:
             return bernoulli_sample(out, noise.uniform(rows, self.arch.features, **address))
         eps = noise.normal(rows, self.arch.features, dtype=dtype, **address)

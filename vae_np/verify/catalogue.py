@@ -14,17 +14,26 @@ from vae_np import distributions, layers, ops
 from vae_np._types import Array
 from vae_np.choices import LIKELIHOODS, OBJECTIVES, POSTERIORS, Activation
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
-from vae_np.model import Architecture, Parameters, initialise
+from vae_np.likelihoods import FAMILIES
+from vae_np.likelihoods import Family as Likelihood
+from vae_np.model import (
+    Architecture,
+    Parameters,
+    initialise,
+)
 from vae_np.objectives import objective_backward, objective_forward
 from vae_np.posteriors import FAMILIES_OF, Family
 from vae_np.two_layers import UpperLayer
 from vae_np.verify.frozen import frozen_loss, frozen_loss_of_any_family
+from vae_np.verify.observed import OBSERVED, cells_for, rows_for
 
 ACTIVATIONS: tuple[Activation, ...] = ("tanh", "softplus", "relu")
 _B, _D, _K, _H, _S = 3, 7, 2, 5, 2
 # The ELBO's forms, and what else can be maximised.
 LOSSES = (*FORMS, *(name for name in OBJECTIVES if name != "elbo"))
 _OBJECTIVE_SAMPLES = 3
+# Of those, what shows a likelihood's gradient with every sum that is made of it.
+OBSERVED_LOSSES = ("joint", "iwae")
 # Each family of q beside the diagonal one, with three latents: in two, a mask turned round is a mask.
 RICH = tuple(
     Architecture(_D, 3, (_H,), "tanh", "bernoulli", posterior=name, flow_hidden=_H if name == "iaf" else None)
@@ -292,6 +301,33 @@ def _log_prior_backward(
     return dz, *gradients.values()
 
 
+def likelihood_pairs(seed: int) -> Iterator[Pair]:
+    """The log-density of each family of p(x|z), cell by cell, in the decoder's outputs and in its own tensors."""
+    rng = np.random.default_rng(seed)
+    for name, kind in FAMILIES.items():
+        family = kind(_D, 4 if kind.default_levels != 0 else 0)
+        x = cells_for(family, (_B, _D), rng)
+        tensors = {key: start + 0.5 * rng.standard_normal(shape) for key, (shape, start) in family.tensors().items()}
+        wrt = ("out", *tensors)
+        yield Pair(
+            f"log p(x|z), {name}",
+            partial(_cells_forward, family, tuple(tensors), x),
+            partial(_cells_backward, family),
+            (rng.standard_normal((_S, _B, _D, family.outputs)), *tensors.values()),
+            wrt,
+            wrt,
+        )
+
+
+def _cells_forward(family: Likelihood, names: tuple[str, ...], x: Array, out: Array, *tensors: Array) -> Any:
+    return family.log_prob_forward(x, out, dict(zip(names, tensors, strict=True)))
+
+
+def _cells_backward(family: Likelihood, dcells: Array, cache: Any) -> tuple[Array, ...]:
+    dout, own = family.log_prob_backward(dcells, cache)
+    return dout, *own.values()
+
+
 def _draw_forward(backend: ModuleType, family: Family, names: tuple[str, ...], *inputs: Array) -> Any:
     *tensors, eps = inputs
     split = len(tensors) - len(names)
@@ -338,6 +374,9 @@ def models(backend: ModuleType, seed: int, *, full: bool) -> Iterator[Scalar]:
                         yield objective_loss(backend, arch, objective, seed)
     for arch in (*RICH, *REFINED, *TWO_LAYERS):
         for what in losses_of(arch):
+            yield loss_of(backend, arch, what, seed)
+    for arch in OBSERVED:
+        for what in OBSERVED_LOSSES:
             yield loss_of(backend, arch, what, seed)
 
 
@@ -396,6 +435,7 @@ def _of_parameters(
     return Scalar(
         f"model {arch.sizes} {arch.activation}, {arch.likelihood}, "
         + ("" if arch.posterior == "diagonal" else f"q {arch.posterior}, ")
+        + ("" if arch.missing is None else f"missing {arch.missing}, ")
         + what,
         loss,
         gradient,
@@ -417,6 +457,8 @@ def samples_of(what: str) -> int:
 def example(arch: Architecture, seed: int, samples: int = _S) -> tuple[Array, Array]:
     """Random data that suit the likelihood, x (B, D), and noise eps (S·B, K) of all latents."""
     rng = np.random.default_rng(seed)
+    if arch.observation is not None:
+        return rows_for(arch, _B, rng), rng.standard_normal((samples * _B, arch.latent))
     if arch.likelihood == "bernoulli":
         x: Array = rng.integers(0, 2, (_B, arch.features)).astype(np.uint8)
     elif arch.likelihood == "bernoulli-grey":

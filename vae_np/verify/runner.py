@@ -57,7 +57,8 @@ def rows(*, seed: int = 0, full: bool = False, library: str | None = None) -> It
         against_autodiff.check_present(library)
     seeds = range(seed, seed + (_FULL_SEEDS if full else 1))
     for point in seeds:
-        for pair in (*catalogue.layer_pairs(point), *catalogue.distribution_pairs(point)):
+        of_numpy = catalogue.layer_pairs, catalogue.distribution_pairs, catalogue.likelihood_pairs
+        for pair in (pair for pairs in of_numpy for pair in pairs(point)):
             yield _pair_row(pair, "numpy", point)
     for name in backends.present():
         backend = backends.choose(name).ops

@@ -12,18 +12,19 @@ import textwrap
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
-from vae_np.data.formats.columnar import read_arrow, read_parquet
+from vae_np.data.formats.columnar import cells_of_columns, read_arrow, read_parquet
 from vae_np.data.formats.hdf5 import read_hdf5
 from vae_np.data.formats.idx import TRAINING_IMAGES, read_idx, training_images
 from vae_np.data.formats.images import is_image, read_images
 from vae_np.data.formats.matlab import read_matlab
 from vae_np.data.formats.numpy_files import read_npy, read_npz
 from vae_np.data.formats.parts import Parts
-from vae_np.data.formats.text import looks_like_text, read_text
+from vae_np.data.formats.text import cells_of_text, looks_like_text, read_text
 from vae_np.errors import DataError, InputError, MissingFileError
 
-__all__ = ["EXPECTED", "Parts", "read"]
+__all__ = ["EXPECTED", "Parts", "read", "read_cells"]
 
 EXPECTED = ".npy, .npz, IDX, CSV or another text table, .mat, HDF5, Parquet, Arrow, or a folder of images"
 _HEAD = 4096
@@ -71,6 +72,31 @@ def read(path: Path, *, siblings: bool = True, labels: str | None = None) -> Par
         # On a damaged file the parsers of all these formats raise a dozen unrelated classes.
         reason = textwrap.shorten(str(error), 120, placeholder=" ...") or type(error).__name__
         raise DataError(f"{path}: cannot be read as a data file ({reason})") from error
+
+
+def read_cells(path: Path) -> tuple[list[str], list[list[Any]]] | None:
+    """The names of a table's columns and each one's cells, text or numbers; None where the file is no table.
+
+    Raises what `read` does.
+    """
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    try:
+        if head.startswith(b"PAR1"):
+            return cells_of_columns(path, "parquet")
+        if head.startswith(b"ARROW1"):
+            return cells_of_columns(path, "feather")
+        if head.startswith(_GZIP):
+            with gzip.open(path) as unpacked:
+                head = unpacked.read(_HEAD)
+        return cells_of_text(path) if not head.startswith(b"\x00\x00") and looks_like_text(head) else None
+    except InputError:
+        raise
+    except Exception as error:
+        reason = textwrap.shorten(str(error), 120, placeholder=" ...") or type(error).__name__
+        raise DataError(f"{path}: cannot be read as a table ({reason})") from error
 
 
 def _read_folder(folder: Path, siblings: bool) -> Parts:

@@ -22,6 +22,13 @@ def read_arrow(path: Path, labels: str | None = None) -> Parts:
     return _rows(table, labels, path)
 
 
+def cells_of_columns(path: Path, part: str) -> tuple[list[str], list[list[Any]]]:
+    """The names of the columns of a `parquet` or `feather` file, and each one's cells, None where there is no value."""
+    table = _library(path, part).read_table(path)
+    check_size(path, table.nbytes)
+    return list(table.column_names), [column.to_pylist() for column in table.columns]
+
+
 def _library(path: Path, part: str) -> Any:
     try:
         from importlib import import_module

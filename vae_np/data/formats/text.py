@@ -76,6 +76,15 @@ def read_text(path: Path, labels: str | None = None) -> Parts:
     )
 
 
+def cells_of_text(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The names of a table's columns, and each one's cells as they stand; raises DataError for lines of another length.
+    """
+    table = _Table.of(path)
+    table.check_widths()
+    rows = [cells for _, cells in table.cut()]
+    return list(table.names), [[cells[place] for cells in rows] for place in range(len(table.names))]
+
+
 @dataclass(frozen=True)
 class _Table:
     """Lines of text, how they are cut into cells, and what the columns are called: by place where nothing names them.
