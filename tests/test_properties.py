@@ -458,6 +458,15 @@ def test_config_round_trip_through_toml(tmp_path: Path, settings_: dict[str, Any
     posterior = settings_.get("posterior", "diagonal")
     if posterior != "diagonal" and settings_.get("objective", "elbo") not in ("elbo", "iwae"):
         settings_["objective"] = "iwae"
+    if settings_.get("top_latent") is not None:
+        settings_ |= {"prior": "standard", "given": None}
+    if settings_.get("prior", "standard") == "standard":
+        settings_["components"] = None
+    elif settings_.get("objective", "elbo") not in ("elbo", "iwae"):
+        settings_["objective"] = "elbo"
+    unfit = settings_.get("inference") == "local" or posterior != "diagonal" or settings_.get("given") is not None
+    if settings_.get("prior") == "vamp" and unfit:
+        settings_["prior"] = "mixture"
     if posterior not in ("planar", "iaf"):
         settings_["flow_steps"] = None
     if posterior != "iaf":

@@ -75,6 +75,10 @@ class Backend:
             return f"{self.name} has nothing fused"
         if arch.posterior != "diagonal":
             return f"nothing is fused for posterior {arch.posterior}"
+        if arch.prior != "standard":
+            return f"nothing is fused for prior {arch.prior}"
+        if arch.conditions:
+            return "nothing is fused for a conditional model"
         why: str | None = self.ops.unsupported(arch)
         return why
 

@@ -9,27 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_np import layers, noise, posteriors, two_layers
+from vae_np import layers, noise, posteriors, priors, two_layers
 from vae_np._types import Array
 from vae_np.choices import (
     INFERENCES,
     LIKELIHOODS,
     POSTERIORS,
+    PRIORS,
     Activation,
     Inference,
     Initialisation,
     Likelihood,
     PosteriorFamily,
+    PriorFamily,
 )
 from vae_np.display import counted_text, settings_text
 from vae_np.errors import InputError
 from vae_np.posteriors import Family, Posterior
+from vae_np.priors import Encoder, Prior
 from vae_np.two_layers import UpperLayer
 
 _ALIGNMENT = 64
@@ -45,7 +49,8 @@ class Architecture:
     logvar of its own, outside the model. [D11] `posterior` is the family of q(z|x); a flow has `flow_steps` and, with
     networks of its own, `flow_hidden`, where None is the family's own number. With `top_latent` there is a second
     stochastic layer of so many latents above z, and `top_hidden` are the widths from z to it, in reverse on the way
-    down; None are those of `hidden`. [D58]
+    down; None are those of `hidden`. [D58] `prior` is p(z), with `components` where it is learned. [D80] A conditional
+    model has `conditions` columns c, given to encoder and decoder beside x and z. [D83]
     """
 
     features: int = 784
@@ -61,6 +66,9 @@ class Architecture:
     flow_hidden: int | None = None
     top_latent: int | None = None
     top_hidden: tuple[int, ...] | None = None
+    prior: PriorFamily = "standard"
+    components: int | None = None
+    conditions: int = 0
 
     def __post_init__(self) -> None:
         # One model has one description.
@@ -78,6 +86,7 @@ class Architecture:
             ("likelihood", self.likelihood, LIKELIHOODS),
             ("inference", self.inference, INFERENCES),
             ("posterior", self.posterior, POSTERIORS),
+            ("prior", self.prior, PRIORS),
         ):
             if text not in known:
                 raise InputError(f"{name}: got {text!r}, expected one of {', '.join(known)}")
@@ -95,6 +104,12 @@ class Architecture:
         object.__setattr__(self, "flow_hidden", hidden)
         two_layers.check_combination(self.top_latent, self.posterior, self.inference)
         object.__setattr__(self, "top_hidden", two_layers.settings(self.top_latent, self.top_hidden, self.hidden))
+        if isinstance(self.conditions, bool) or not isinstance(self.conditions, int) or self.conditions < 0:
+            raise InputError(f"conditions: got {self.conditions!r}, expected a whole number >= 0")
+        priors.check_combination(
+            self.prior, self.posterior, self.inference, given=self.conditions > 0, top_latent=self.top_latent
+        )
+        object.__setattr__(self, "components", priors.settings(self.prior, self.components))
 
     def __repr__(self) -> str:
         return settings_text(self, always=("features", "latent", "hidden"))
@@ -125,7 +140,14 @@ class Architecture:
     @property
     def form(self) -> str:
         """The ELBO's form that the model has by itself: sampled where one of the densities has no closed KL. [D21]"""
-        return self.family.form if self.top_latent is None else "joint"
+        return self.family.form if self.top_latent is None and self.prior == "standard" else "joint"
+
+    @property
+    def learned_prior(self) -> Prior | None:
+        """The prior's tensors, density and draw; None where p(z) is N(0, I), or a layer above z makes it."""
+        if self.prior == "standard":
+            return None
+        return priors.LEARNED[self.prior](self.latent, self.components or 0, self.features, self.is_bernoulli)
 
     @property
     def sizes(self) -> str:
@@ -163,12 +185,12 @@ class Architecture:
             shapes[f"{name}.bias"] = (outputs,)
 
         if self.inference == "amortized":
-            widths = (self.features, *self.hidden)
+            widths = (self.features + self.conditions, *self.hidden)
             for index, (inputs, outputs) in enumerate(pairwise(widths)):
                 affine(f"encoder.hidden.{index}", inputs, outputs)
             affine("encoder.mu", widths[-1], self.latent)
             affine("encoder.logvar", widths[-1], self.latent)
-        widths = (self.latent, *self.decoder_widths)
+        widths = (self.latent + self.conditions, *self.decoder_widths)
         for index, (inputs, outputs) in enumerate(pairwise(widths)):
             affine(f"decoder.hidden.{index}", inputs, outputs)
         affine("decoder.out", widths[-1], self.features)
@@ -179,23 +201,24 @@ class Architecture:
         if self.inference == "amortized":
             # Behind the decoder, so that all else starts the same whatever the family.
             for name, width in self.family.heads().items():
-                affine(f"encoder.{name}", (self.features, *self.hidden)[-1], width)
+                affine(f"encoder.{name}", (self.features + self.conditions, *self.hidden)[-1], width)
             shapes |= self.family.shapes()
         if self.upper is not None:
             shapes |= self.upper.shapes()
-        return shapes
+        return shapes if self.learned_prior is None else shapes | self.learned_prior.shapes()
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data, for a checkpoint; `decoder_hidden` only where the decoder has widths of its own.
 
-        So is the family of q only where it is not diagonal, and a second layer only where there is one: earlier
-        versions read such a model.
+        So is the family of q only where it is not diagonal, and what else a model has only where it has it: earlier
+        versions read a model without.
         """
         fields = {**asdict(self), "hidden": list(self.hidden)}
         if self.top_hidden is not None:
             fields["top_hidden"] = list(self.top_hidden)
-        for name in ("posterior", "flow_steps", "flow_hidden", "top_latent", "top_hidden"):
-            if fields[name] in (None, "diagonal"):
+        layers_above = ("top_latent", "top_hidden")
+        for name in ("posterior", "flow_steps", "flow_hidden", *layers_above, "prior", "components", "conditions"):
+            if fields[name] in (None, "diagonal", "standard", 0):
                 del fields[name]
         own = fields.pop("decoder_hidden")
         return fields if own is None else {**fields, "decoder_hidden": list(own)}
@@ -315,6 +338,8 @@ def initialise(
         if name == "likelihood.logvar":
             view[...] = arch.sigma_logvar
             continue
+        if name.startswith("prior."):
+            continue
         weight = parameters[name.rsplit(".", 1)[0] + ".weight"]
         inputs, outputs = weight.shape
         if scheme == "uniform":
@@ -327,6 +352,8 @@ def initialise(
         view[...] = (bound * (2 * u.astype(np.float64) - 1)).reshape(view.shape)
     if arch.inference == "amortized":
         arch.family.start(parameters)
+    if arch.learned_prior is not None:
+        arch.learned_prior.start(parameters, seed=seed, places=places)
     if scheme == "glorot" and mean is not None:
         start_at_mean(arch, parameters, mean)
     return parameters
@@ -349,9 +376,14 @@ def _in_precision(x: Array, parameter: Array) -> Array:
     return x.astype(parameter.dtype, copy=False) if x.dtype.kind == "f" else x
 
 
-def _write(gradients: Parameters, name: str, dweight: Array, dbias: Array) -> None:
-    gradients[f"{name}.weight"][...] = dweight
-    gradients[f"{name}.bias"][...] = dbias
+def _write(gradients: Parameters, name: str, dweight: Array, dbias: Array, *, add: bool = False) -> None:
+    for part, value in ((f"{name}.weight", dweight), (f"{name}.bias", dbias)):
+        gradients[part][...] = gradients[part] + value if add else value
+
+
+def given_in(arch: Architecture, x: Array) -> Array | None:
+    """The conditions (B, C) that stand behind the D columns of a conditional model's x (B, D + C); else None. [D83]"""
+    return x[:, arch.features :] if arch.conditions else None
 
 
 def encode_forward(
@@ -359,7 +391,8 @@ def encode_forward(
 ) -> tuple[Posterior, Any]:
     """q(z|x): mu and logvar (B, K), from x (B, D); bytes go through the binary first layer. [D19] [D27]
 
-    A family with a head of its own has a third array, which `arch.family` reads. [D53] [D55] [D56]
+    A family with a head of its own has a third array, which `arch.family` reads. [D53] [D55] [D56] A conditional
+    model's x is (B, D + C). [D83]
     """
     weight = parameters["encoder.mu.weight"]
     # Bytes are for the binary first layer; without hidden layers there is none.
@@ -380,42 +413,72 @@ def encode_forward(
 
 
 def encode_backward(
-    ops: ModuleType, dmu: Array, dlogvar: Array, cache: Any, gradients: Parameters, more: Sequence[Array] = ()
-) -> None:
-    """Writes the encoder's gradients, from dmu and dlogvar (B, K), and from those of further heads. [D27] [D29]"""
+    ops: ModuleType,
+    dmu: Array,
+    dlogvar: Array,
+    cache: Any,
+    gradients: Parameters,
+    more: Sequence[Array] = (),
+    *,
+    add: bool = False,
+    input_gradient: bool = False,
+) -> Array | None:
+    """Writes the encoder's gradients, from dmu and dlogvar (B, K), and from those of further heads. [D27] [D29]
+
+    With `add` they are added to what is there: a prior has then been at the encoder before. With `input_gradient` it
+    returns dx (B, D), and else None. [D82]
+    """
     hidden_cache, mu_cache, logvar_cache, head_caches = cache
     dh_mu, *of_mu = ops.affine_act_backward(dmu, mu_cache)
     dh_logvar, *of_logvar = ops.affine_act_backward(dlogvar, logvar_cache)
-    _write(gradients, "encoder.mu", *of_mu)
-    _write(gradients, "encoder.logvar", *of_logvar)
+    _write(gradients, "encoder.mu", *of_mu, add=add)
+    _write(gradients, "encoder.logvar", *of_logvar, add=add)
     dh = dh_mu + dh_logvar
     for (name, head_cache), dhead in zip(head_caches.items(), more, strict=True):
         dh_head, *of_head = ops.affine_act_backward(dhead, head_cache)
-        _write(gradients, f"encoder.{name}", *of_head)
+        _write(gradients, f"encoder.{name}", *of_head, add=add)
         dh = dh + dh_head
-    _, of_hidden = layers.mlp_backward(ops, dh, hidden_cache, input_gradient=False)
+    dx, of_hidden = layers.mlp_backward(ops, dh, hidden_cache, input_gradient=input_gradient)
     for index, (dweight, dbias) in enumerate(of_hidden):
-        _write(gradients, f"encoder.hidden.{index}", dweight, dbias)
+        _write(gradients, f"encoder.hidden.{index}", dweight, dbias, add=add)
+    return dx if input_gradient else None
+
+
+def encoder_of(ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array]) -> Encoder:
+    """The encoder as a learned prior sees it. [D82]"""
+
+    def backward(dmu: Array, dlogvar: Array, cache: Any, gradients: Parameters) -> Array:
+        dx = encode_backward(ops, dmu, dlogvar, cache, gradients, input_gradient=True)
+        assert dx is not None
+        return dx
+
+    return Encoder(partial(encode_forward, ops, arch, parameters), backward)
 
 
 def decode_forward(
-    ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], z: Array
+    ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], z: Array, given: Array | None = None
 ) -> tuple[Array, Any]:
-    """p(x|z): logits (Bernoulli) or mean (normal), (B, D), from z (B, K). [D3] [D27]"""
+    """p(x|z): logits (Bernoulli) or mean (normal), (S·B, D), from z (S·B, K). [D3] [D27]
+
+    A conditional model's p(x|z, c) needs c as `given` (B, C), for every draw of an example the same. [D83]
+    """
+    latent = z.shape[1]
+    if given is not None:
+        z = np.concatenate([z, np.tile(given, (len(z) // len(given), 1)).astype(z.dtype, copy=False)], axis=1)
     h, hidden_cache = layers.mlp_forward(ops, z, _hidden(arch, parameters, "decoder"), arch.activation)
     out, out_cache = ops.affine_act_forward(
         h, parameters["decoder.out.weight"], parameters["decoder.out.bias"], "identity"
     )
-    return out, (hidden_cache, out_cache)
+    return out, (hidden_cache, out_cache, latent)
 
 
 def decode_backward(ops: ModuleType, dout: Array, cache: Any, gradients: Parameters | None) -> Array:
-    """Writes the decoder's gradients and returns dz (B, K), from dout (B, D). [D27] [D29]
+    """Writes the decoder's gradients and returns dz (S·B, K), from dout (S·B, D). [D27] [D29]
 
     With None for `gradients` those of the parameters are not computed, which saves a third of the products of both
     directions.
     """
-    hidden_cache, out_cache = cache
+    hidden_cache, out_cache, latent = cache
     wanted = gradients is not None
     dh, *of_out = ops.affine_act_backward(dout, out_cache, weight_gradient=wanted)
     dz, of_hidden = layers.mlp_backward(ops, dh, hidden_cache, input_gradient=True, weight_gradient=wanted)
@@ -424,13 +487,18 @@ def decode_backward(ops: ModuleType, dout: Array, cache: Any, gradients: Paramet
         for index, (dweight, dbias) in enumerate(of_hidden):
             _write(gradients, f"decoder.hidden.{index}", dweight, dbias)
     assert dz is not None
-    return dz
+    # Conditions are data and have no gradient.
+    return np.ascontiguousarray(dz[:, :latent])
 
 
 def loglik_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], x: Array, out: Array
 ) -> tuple[Array, Any]:
-    """log p(x|z) (S·B,) in nats, from x (B, D) and the decoder's output (S·B, D). [D4] [D5]"""
+    """log p(x|z) (S·B,) in nats, from x (B, D) and the decoder's output (S·B, D). [D4] [D5]
+
+    Of a conditional model's x (B, D + C) the D columns count. [D83]
+    """
+    x = np.ascontiguousarray(x[:, : arch.features]) if arch.conditions else x
     x = _in_precision(x, out)
     if arch.is_bernoulli:
         return ops.bernoulli_loglik_forward(x, out)

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import model
+from vae_np import model, priors
 from vae_np._types import Array
 from vae_np.choices import OBJECTIVES
 from vae_np.elbo import (
     Pass,
     Terms,
+    adds_to_encoder,
     elbo_backward,
     elbo_forward,
     posterior_log_prob,
@@ -51,12 +52,14 @@ def objective_forward(
     """The terms of x (B, D) with noise eps (S·B, K), sample-major, and what backward needs. [D41]
 
     The loss is `terms.loss(beta)`. Raises InputError for an unknown objective, for `score` with a single sample, and
-    for one of stl, dreg and score with another family of q than the diagonal one, or with two stochastic layers.
+    for one of stl, dreg and score with another family of q than the diagonal one, a learned prior, or two stochastic
+    layers.
     """
     if objective not in OBJECTIVES:
         raise InputError(f"objective: got {objective!r}, expected one of {', '.join(OBJECTIVES)}")
     check_objective(arch.posterior, objective)
     check_layers(arch.top_latent, objective)
+    priors.check_objective(arch.prior, objective)
     samples = len(eps) // len(x)
     if objective == "score" and samples < 2:
         raise InputError("samples: got 1, expected at least 2: score's baseline is the mean of the other samples")
@@ -100,7 +103,7 @@ def objective_backward(ops: ModuleType, arch: Architecture, cache: Any, gradient
         if objective == "iwae":
             # Apart from the path: log q, written in ε, has −½ logvar, and the weights sum to 1.
             dlogvar = dlogvar - 0.5 * beta / batch
-    model.encode_backward(ops, dmu, dlogvar, passed.encoder, gradients, more)
+    model.encode_backward(ops, dmu, dlogvar, passed.encoder, gradients, more, add=adds_to_encoder(arch))
 
 
 def _score_backward(ops: ModuleType, passed: Pass, eps: Array, beta: float) -> tuple[Array, Array]:

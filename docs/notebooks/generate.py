@@ -78,6 +78,10 @@ FIRST = {
         "Take fewer nodes: from how few on is the ELBO, a square in the noise, no longer exact?",
         "chapter.NODES = 3  # try 1",
     ),
+    "18-priors-and-conditions": (
+        "Bring the two heaps of z together: from which distance on does one normal do as well?",
+        "chapter.HEAPS = 4.0  # try 1.0",
+    ),
 }
 
 # What any chapter can be asked.

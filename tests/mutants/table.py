@@ -15,6 +15,7 @@ from . import (
     mistakes_layers,
     mistakes_objective,
     mistakes_posteriors,
+    mistakes_priors,
     mistakes_public,
     mistakes_two_layers,
 )
@@ -29,6 +30,7 @@ GROUPS = (
     ("Objectives of several samples, and stages", mistakes_bounds.MUTANTS),
     ("Families of q", mistakes_posteriors.MUTANTS),
     ("Two stochastic layers", mistakes_two_layers.MUTANTS),
+    ("Learned priors and conditions", mistakes_priors.MUTANTS),
     ("Exact answers, and inference one datapoint at a time", mistakes_inference.MUTANTS),
     ("Noise, data, training, evaluation and sampling", mistakes_conduct.MUTANTS),
     ("Annealed chains, and what an evaluation keeps and reports", mistakes_annealed.MUTANTS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutants.plant import Edit
 
+from .mistakes_priors import PRIORS
 from .planting import Mistake, edit
 
 # What moves every level by a constant. The rows that a claim of levels must lose are the point of these two.
@@ -614,8 +615,8 @@ _OBJECTIVE = (
         "every proposal drawn from the prior",
         edit(
             "evaluation.importance:log_weights",
-            "(z, _), _ = model.ops.reparam_kl_forward(mu, logvar, eps)",
-            "mu, logvar = 0 * mu, 0 * logvar\n    (z, _), _ = model.ops.reparam_kl_forward(mu, logvar, eps)",
+            "(z, _, log_det), _ = model.arch",
+            "mu, logvar = 0 * mu, 0 * logvar\n    (z, _, log_det), _ = model.arch",
         ),
         (30,),
     ),
@@ -626,8 +627,8 @@ _PERSPECTIVES = (
         "samples that start from the encoder's mean",
         edit(
             "vae.inference:Inference.sample",
-            "out, _ = model.decode_forward(*self.model, z)",
-            'z = z + self.parameters.get("encoder.mu.bias", 0)\n    out, _ = model.decode_forward(*self.model, z)',
+            "out, _ = model.decode_forward(*self.model, z,",
+            'z = z + self.parameters.get("encoder.mu.bias", 0)\n    out, _ = model.decode_forward(*self.model, z,',
         ),
         (29,),
     ),
@@ -727,4 +728,5 @@ MISTAKES = (
     *_OBJECTIVE,
     *_PERSPECTIVES,
     *_TWO_LAYERS,
+    *PRIORS,
 )

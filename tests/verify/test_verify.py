@@ -89,7 +89,8 @@ def test_full_checks_more_points_and_depths() -> None:
     assert {scalar.name.split()[1] for scalar in full} == {
         "7-5-4-2", "7-2", "7-5-2", "7-5-3", "7-5-3/4-2", "7-5-4-2/3",
     }  # fmt: skip
-    of_families = sum(len(catalogue.losses_of(arch)) for arch in (*catalogue.RICH, *catalogue.TWO_LAYERS))
+    others = (*catalogue.RICH, *catalogue.TWO_LAYERS, *catalogue.PRIORS_AND_CONDITIONS)
+    of_families = sum(len(catalogue.losses_of(arch)) for arch in others)
     assert len(full) == 3 * 3 * 5 * len(catalogue.LOSSES) + of_families
     few = [scalar.name for scalar in catalogue.models(ops, 0, full=False)]
     for objective in ("iwae", "stl", "dreg", "score"):

@@ -20,13 +20,18 @@ def describe_values(values: data.Values, span: data.Span | None, settings: Confi
     return f"{seen}, binarize {settings.binarization}" if values.is_grey and settings.binarization != "none" else seen
 
 
-def describe_posterior(arch: Architecture) -> str:
-    """`, q iaf of 2 steps`, or the two layers, to stand behind the likelihood; nothing for a diagonal normal."""
+def describe_kinds(arch: Architecture) -> str:
+    """The likelihood, and behind it what is not the usual: `, q iaf of 2 steps`, `, prior vamp of 500`, two layers."""
+    said: str = arch.likelihood
     if arch.top_latent is not None:
-        return f", stochastic layers of {arch.latent} and {arch.top_latent}"
-    if arch.posterior == "diagonal":
-        return ""
-    return f", q {arch.posterior}" + (f" of {arch.flow_steps} steps" if arch.flow_steps else "")
+        said += f", stochastic layers of {arch.latent} and {arch.top_latent}"
+    if arch.posterior != "diagonal":
+        said += f", q {arch.posterior}" + (f" of {arch.flow_steps} steps" if arch.flow_steps else "")
+    if arch.prior != "standard":
+        said += f", prior {arch.prior} of {arch.components}"
+    if arch.conditions:
+        said += f", {arch.conditions} conditions"
+    return said
 
 
 def tell_of_compilation(output: Output, backend: backends.Backend) -> None:

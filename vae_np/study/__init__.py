@@ -34,6 +34,7 @@ CHAPTERS = (
     "13-objectives",
     "14-annealing",
     "16-two-stochastic-layers",
+    "18-priors-and-conditions",
 )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
 from vae_np import backends, data, display, model, noise
+from vae_np._types import Array
 from vae_np.choices import (
     Activation,
     BackendChoice,
@@ -17,10 +19,11 @@ from vae_np.choices import (
     Likelihood,
     PosteriorFamily,
     Precision,
+    PriorFamily,
     ValuesKind,
 )
 from vae_np.config import Config
-from vae_np.errors import DataError
+from vae_np.errors import DataError, InputError
 from vae_np.evaluation import held_out
 from vae_np.model import Architecture, Model, Parameters
 from vae_np.precision import FULL
@@ -56,6 +59,9 @@ class Base:
         flow_hidden: int | None = None,
         top_latent: int | None = None,
         top_hidden: Widths | None = None,
+        prior: PriorFamily = "standard",
+        components: int | None = None,
+        conditions: int = 0,
         init: Initialisation = "uniform",
         dtype: Dtype = "float32",
         precision: Precision = FULL,
@@ -77,6 +83,8 @@ class Base:
             flow_hidden=flow_hidden,
             top_latent=top_latent,
             top_hidden=cast(tuple[int, ...] | None, top_hidden),
+            prior=prior,
+            components=components,
             init=init,
             dtype=dtype,
             precision=precision,
@@ -85,7 +93,7 @@ class Base:
         )
         self.backend = backends.choose(backend, threads)
         self.backend.check_precision(self.config.precision)
-        self.arch: Architecture = architecture(self.config, features)
+        self.arch: Architecture = architecture(self.config, features, conditions)
         self._seed = self.config.seed
         self._named_values = None if values is None else named_values(values)
         self.reset()
@@ -100,6 +108,7 @@ class Base:
         fresh = model.initialise(self.arch, seed=self._seed, dtype=self.config.dtype, scheme=self.config.init)
         if parameters:
             self._values = self._named_values
+            self._given: data.Given | None = None
         else:
             fresh.assign(self.parameters)
         self._state = TrainingState(fresh)
@@ -119,6 +128,8 @@ class Base:
         rows = [
             ("architecture", f"{arch.sizes}, {arch.activation}"),
             ("likelihood", arch.likelihood),
+            *([] if arch.prior == "standard" else [("prior", f"{arch.prior} of {arch.components}")]),
+            *([("given", str(self._given or arch.conditions))] if arch.conditions else []),
             ("inference", arch.inference),
             ("data", "not fitted yet" if self._values is None else str(self.values)),
             ("trained", trained if epochs is None else f"{trained}, {display.counted_text(epochs, 'epoch')}"),
@@ -176,14 +187,40 @@ class Base:
         data.check_values(name, values, self.arch.likelihood, mode)
         return mode
 
+    @property
+    def given(self) -> data.Given | None:
+        """What a conditional model's conditions are: the labels, or columns; None before `fit`, and without any. [D83]
+        """
+        return self._given
+
+    def _encoded(self, given: Any, rows: int) -> Array | None:
+        """Conditions as the model takes them, (rows, C); raises InputError where there are none, or too many. [D83]"""
+        if not self.arch.conditions:
+            if given is not None:
+                raise InputError(
+                    "given: got conditions for a model that has none, expected None; VAE(conditions=C) has them"
+                )
+            return None
+        if self._given is None:
+            raise InputError("given: the model's conditions are not known before fit")
+        if given is None:
+            raise InputError(f"given: got None for a conditional model, expected {self._given.expected}")
+        return self._given.encode(given, rows)
+
     def _examples(
-        self, x: data.Rows, binarize: Binarization | None, seed: int, values: data.Values | ValuesKind | None = None
+        self,
+        x: data.Rows,
+        binarize: Binarization | None,
+        seed: int,
+        values: data.Values | ValuesKind | None = None,
+        given: Any = None,
     ) -> held_out.Examples:
         array = data.unmasked(x, "x")
         if values is None and array.dtype == np.bool_ and self.values.is_grey:
             # True and False are neither bytes nor grey levels.
             values = data.BINARY
-        return self._examples_of(self.values_as(values), array, binarize, seed, "x")
+        examples = self._examples_of(self.values_as(values), array, binarize, seed, "x")
+        return replace(examples, given=self._encoded(given, len(examples)))
 
     def _examples_of(
         self, values: data.Values, x: data.Rows, binarize: Binarization | None, seed: int, name: str
