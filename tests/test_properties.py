@@ -460,11 +460,21 @@ def test_config_round_trip_through_toml(tmp_path: Path, settings_: dict[str, Any
     if posterior not in FAMILIES_OF[settings_.get("objective", "elbo")]:
         settings_["objective"] = "iwae"
     one_layer = settings_.get("top_latent") is None
-    refined = one_layer and posterior == "diagonal" and settings_.get("inference", "amortized") == "amortized"
+    if not one_layer:
+        settings_ |= {"prior": "standard", "given": None}
+    plain = posterior == "diagonal" and settings_.get("prior", "standard") == "standard" and one_layer
+    refined = plain and settings_.get("inference", "amortized") == "amortized" and settings_.get("given") is None
     if not refined or settings_.get("objective", "elbo") != "elbo":
         settings_["refine_steps"] = 0
     if not settings_.get("refine_steps", 0):
         settings_ |= {"refine_rate": None, "refine_gradient": None}
+    if settings_.get("prior", "standard") == "standard":
+        settings_["components"] = None
+    elif settings_.get("objective", "elbo") not in ("elbo", "iwae"):
+        settings_["objective"] = "elbo"
+    unfit = settings_.get("inference") == "local" or posterior != "diagonal" or settings_.get("given") is not None
+    if settings_.get("prior") == "vamp" and unfit:
+        settings_["prior"] = "mixture"
     if posterior not in ("planar", "iaf"):
         settings_["flow_steps"] = None
     if posterior != "iaf":

@@ -79,6 +79,10 @@ class Backend:
             return "nothing is fused for refined inference"
         if arch.observation is not None and not arch.is_composed:
             return "nothing is fused for data with missing cells"
+        if arch.prior != "standard":
+            return f"nothing is fused for prior {arch.prior}"
+        if arch.conditions:
+            return "nothing is fused for a conditional model"
         why: str | None = self.ops.unsupported(arch)
         return why
 

@@ -53,21 +53,23 @@ class Weights:
     """The parameters of a model, weights (in, out) as in memory, and the architecture they belong to.
 
     `values` says what the data mean to the model (`vae_np.data.Values.to_mapping`): None if the model was never fitted,
-    and empty if an earlier version kept no record of it.
+    and empty if an earlier version kept no record of it. `given` says what a conditional model's conditions are
+    (`vae_np.data.Given.to_mapping`); else it is None.
     """
 
     parameters: dict[str, Array]
     architecture: dict[str, Any]
     step: int
     values: dict[str, Any] | None
+    given: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class State:
     """All that resuming a run needs; weights (in, out) as in memory.
 
-    `values` is as in `Weights`; `fingerprint` identifies the run's data. `seconds` is the wall time of all sittings,
-    None where it is not known.
+    `values` and `given` are as in `Weights`; `fingerprint` identifies the run's data. `seconds` is the wall time of all
+    sittings, None where it is not known.
     """
 
     parameters: dict[str, Array]
@@ -79,6 +81,7 @@ class State:
     values: dict[str, Any] | None
     fingerprint: dict[str, Any]
     seconds: float | None
+    given: dict[str, Any] | None = None
 
     @property
     def from_python(self) -> bool:
@@ -98,6 +101,7 @@ def save(
     values: Mapping[str, Any] | None = None,
     fingerprint: Mapping[str, Any] | None = None,
     seconds: float | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> None:
     """Write both files of a checkpoint into `folder`, and with `seconds` the wall time beside them.
 
@@ -107,6 +111,8 @@ def save(
     """
     folder = Path(folder)
     about = {"step": int(step), "architecture": dict(architecture), "values": None if values is None else dict(values)}
+    if given is not None:
+        about["given"] = dict(given)
     state = {_PARAMETER + name: tensor for name, tensor in parameters.items()}
     state |= {_MOMENT + name: tensor for name, tensor in moments.items()}
     unusable = _first_non_finite(state)
@@ -146,7 +152,7 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
         path = path / WEIGHTS_FILE
     tensors, about = _decode("weights", path)
     parameters = {name: _transposed(name, tensor) for name, tensor in tensors.items()}
-    return Weights(parameters, about["architecture"], about["step"], about.get("values", {}))
+    return Weights(parameters, about["architecture"], about["step"], about.get("values", {}), about.get("given"))
 
 
 def load_state(folder: str | os.PathLike[str]) -> State:
@@ -166,6 +172,7 @@ def load_state(folder: str | os.PathLike[str]) -> State:
         values=about.get("values", {}),
         fingerprint=about.get("fingerprint", {}),
         seconds=_seconds(Path(folder) / TIME_FILE, about["extra"]),
+        given=about.get("given"),
     )
 
 

@@ -23,6 +23,7 @@ from vae_np.distributions import LOG_2PI
 from vae_np.errors import InputError
 from vae_np.model import Architecture, Parameters
 from vae_np.posteriors import Posterior
+from vae_np.priors import Components
 
 FORMS = ("analytic", "joint")
 
@@ -78,6 +79,17 @@ def standard_normal_log_prob(z: Array) -> Array:
     return -0.5 * ((z * z).sum(axis=-1) + z.shape[-1] * LOG_2PI)
 
 
+def prior_mixture(ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array]) -> Components | None:
+    """The components of a learned prior as they stand, for draws and densities; None for N(0, I). [D80]"""
+    prior = arch.learned_prior
+    return None if prior is None else prior.components_forward(parameters, model.encoder_of(ops, arch, parameters))[0]
+
+
+def adds_to_encoder(arch: Architecture) -> bool:
+    """Whether the prior has written gradients of the encoder, to which its own are to be added. [D82]"""
+    return arch.learned_prior is not None and arch.learned_prior.uses_encoder
+
+
 def posterior_log_prob(logvar: Array, eps: Array) -> Array:
     """log q(z|x) at z = mu + exp(logvar / 2) ε, written in ε: −½ Σ (ε² + logvar + log 2π); (S·B,) in nats. [D30]"""
     stacked = eps.reshape(-1, *logvar.shape)
@@ -92,8 +104,12 @@ def split_noise(arch: Architecture, eps: Array) -> tuple[Array, Array | None]:
 def prior_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], z: Array, eps: Array | None
 ) -> tuple[Array, Any]:
-    """log p(z) (S·B,) in nats at z (S·B, K), or its estimate by the noise eps of the layer above z. [D13] [D59]"""
-    upper = arch.upper
+    """log p(z) (S·B,) in nats at z (S·B, K), or its estimate by the noise eps of the layer above. [D13] [D59] [D80]"""
+    upper, learned = arch.upper, arch.learned_prior
+    if learned is not None:
+        encoder = model.encoder_of(ops, arch, parameters)
+        log_prior, cache = learned.log_prob_forward(ops, parameters, z, encoder)
+        return log_prior, (cache, encoder)
     if upper is None or eps is None:
         return standard_normal_log_prob(z), None
     return upper.log_prior_forward(ops, parameters, z, eps)
@@ -102,8 +118,15 @@ def prior_forward(
 def prior_backward(
     ops: ModuleType, arch: Architecture, dlog_prior: Array, cache: Pass, gradients: Parameters | None
 ) -> Array:
-    """Returns dz (S·B, K) from dlog_prior (S·B,), and writes the gradients of the layer above z, if any. [D30] [D59]"""
-    upper = arch.upper
+    """Returns dz (S·B, K) from dlog_prior (S·B,), and writes the gradients of the layer above z, or of a learned prior.
+
+    Where that prior `uses_encoder` it writes that one's gradients as well, to which `encode_backward` then adds. [D30]
+    [D59] [D80]
+    """
+    upper, learned = arch.upper, arch.learned_prior
+    if learned is not None:
+        of_prior, encoder = cache.prior
+        return learned.log_prob_backward(ops, dlog_prior, of_prior, encoder, gradients)
     if upper is None:
         return -dlog_prior[:, None] * cache.z
     return upper.log_prior_backward(ops, dlog_prior, cache.prior, gradients)
@@ -139,7 +162,8 @@ def posterior_elbo_forward(
 
     `more` is what else describes q in the family of `arch`. The noise eps is (S·B, K), sample-major, with the columns
     of the layer above z behind it. `form` is by default the one that the model has. Raises InputError for a `form` that
-    is neither `analytic` nor `joint`, and for `analytic` with a flow or two stochastic layers. [D54] [D59]
+    is neither `analytic` nor `joint`, and for `analytic` with a flow, a learned prior or two stochastic layers. [D54]
+    [D59] [D80]
     """
     family = arch.family
     form = arch.form if form is None else form
@@ -154,9 +178,13 @@ def posterior_elbo_forward(
         raise InputError(
             f"form: got 'analytic' with posterior {arch.posterior!r}, expected 'joint': a flow's KL has no closed form"
         )
+    if form == "analytic" and arch.prior != "standard":
+        raise InputError(
+            f"form: got 'analytic' with prior {arch.prior!r}, expected 'joint': a KL to a mixture has no closed form"
+        )
     lower, upper = split_noise(arch, eps)
     (z, kl, log_det), reparam_cache = family.draw_forward(ops, parameters, (mu, logvar, *more), lower)
-    out, decoder_cache = model.decode_forward(ops, arch, parameters, z)
+    out, decoder_cache = model.decode_forward(ops, arch, parameters, z, model.given_in(arch, x))
     loglik, loglik_cache = model.loglik_forward(ops, arch, parameters, x, out)
     log_prior, prior_cache = None, None
     if form == "joint":
@@ -175,7 +203,8 @@ def posterior_elbo_forward(
 def posterior_elbo_backward(
     ops: ModuleType, arch: Architecture, cache: Pass, gradients: Parameters | None, *, beta: float = 1.0
 ) -> Posterior:
-    """Writes the decoder's gradients of the loss into `gradients`, if any, and returns dmu, dlogvar (B, K). [D29] [D30]
+    """Writes the decoder's gradients of the loss, and a learned prior's, into `gradients`, if any, and returns dmu,
+    dlogvar (B, K). [D29] [D30] [D80]
 
     The gradients of what else describes q follow, and those of a flow's own networks are written, too. The loss is a
     mean, and this is where its 1/B (and the 1/S of the samples) enters, once. [D24]
@@ -185,7 +214,7 @@ def posterior_elbo_backward(
     dloglik = np.full_like(loglik, -1 / rows)
     dout = model.loglik_backward(ops, arch, dloglik, cache.likelihood, gradients)
     dz = model.decode_backward(ops, dout, cache.decoder, gradients)
-    # log q is the first normal's, less the log-determinant of what follows it.
+    # log q is the first normal's, less the log-determinant of what follows it; and log p(z) has the same share.
     dlog_det = np.full_like(loglik, -beta / rows)
     if cache.form == "analytic":
         dkl = np.full_like(kl, beta / batch)
@@ -225,4 +254,4 @@ def elbo_backward(
 ) -> None:
     """Writes the loss's gradient with respect to every parameter into `gradients`. [D29] [D30]"""
     dmu, dlogvar, *more = posterior_elbo_backward(ops, arch, cache, gradients, beta=beta)
-    model.encode_backward(ops, dmu, dlogvar, cache.encoder, gradients, more)
+    model.encode_backward(ops, dmu, dlogvar, cache.encoder, gradients, more, add=adds_to_encoder(arch))

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_np import layers, likelihoods, noise, posteriors, two_layers
+from vae_np import layers, likelihoods, noise, posteriors, priors, two_layers
 from vae_np._types import Array
 from vae_np.choices import (
     COMPOSED_LIKELIHOODS,
@@ -24,18 +24,21 @@ from vae_np.choices import (
     LIKELIHOODS,
     MISSINGS,
     POSTERIORS,
+    PRIORS,
     Activation,
     Inference,
     Initialisation,
     Likelihood,
     Missing,
     PosteriorFamily,
+    PriorFamily,
     RefineGradient,
 )
 from vae_np.display import counted_text, settings_text
 from vae_np.errors import InputError
 from vae_np.likelihoods import Columns, Observation
 from vae_np.posteriors import Family, Posterior, check_posterior, refine_settings
+from vae_np.priors import Encoder, Prior
 from vae_np.two_layers import UpperLayer
 
 _ALIGNMENT = 64
@@ -54,7 +57,9 @@ class Architecture:
     `top_latent` there is a second stochastic layer of so many latents above z, and `top_hidden` are the widths from z
     to it, in reverse on the way down; None are those of `hidden`. [D58] With likelihood `columns` each column has a
     family of its own, in `columns`. [D70] `missing` says how cells without a value, NaN in x, reach the encoder: as
-    `zero`, or so and with a `mask` that tells it which they are; with None there are no such cells. [D71]
+    `zero`, or so and with a `mask` that tells it which they are; with None there are no such cells. [D71] `prior` is
+    p(z), with `components` where it is learned. [D80] A conditional model has `conditions` columns c, given to encoder
+    and decoder beside x and z. [D83]
     """
 
     features: int = 784
@@ -73,6 +78,9 @@ class Architecture:
     refine_gradient: RefineGradient | None = None
     top_latent: int | None = None
     top_hidden: tuple[int, ...] | None = None
+    prior: PriorFamily = "standard"
+    components: int | None = None
+    conditions: int = 0
     columns: Columns | None = None
     missing: Missing | None = None
 
@@ -92,6 +100,7 @@ class Architecture:
             ("likelihood", self.likelihood, (*LIKELIHOODS, *COMPOSED_LIKELIHOODS)),
             ("inference", self.inference, INFERENCES),
             ("posterior", self.posterior, POSTERIORS),
+            ("prior", self.prior, PRIORS),
         ):
             if text not in known:
                 raise InputError(f"{name}: got {text!r}, expected one of {', '.join(known)}")
@@ -113,7 +122,18 @@ class Architecture:
         if self.columns is not None:
             object.__setattr__(self, "columns", likelihoods.columns_of(self.columns))
         likelihoods.check_refinement(self.likelihood, self.missing, self.refine_gradient)
-        _ = self.observation
+        if isinstance(self.conditions, bool) or not isinstance(self.conditions, int) or self.conditions < 0:
+            raise InputError(f"conditions: got {self.conditions!r}, expected a whole number >= 0")
+        priors.check_combination(
+            self.prior,
+            self.posterior,
+            self.inference,
+            given=self.conditions > 0,
+            top_latent=self.top_latent,
+            refine_steps=self.refine_steps,
+            composed=self.observation is not None,
+        )
+        object.__setattr__(self, "components", priors.settings(self.prior, self.components))
 
     def __repr__(self) -> str:
         return settings_text(self, always=("features", "latent", "hidden"))
@@ -135,8 +155,8 @@ class Architecture:
 
     @property
     def inputs(self) -> int:
-        """The encoder's inputs: the features, unless columns or a mask need more."""
-        return self.features if self.observation is None else self.observation.inputs
+        """The encoder's inputs: the features, unless columns or a mask need more, and behind them conditions."""
+        return self.conditions + (self.features if self.observation is None else self.observation.inputs)
 
     @property
     def outputs(self) -> int:
@@ -164,7 +184,14 @@ class Architecture:
     @property
     def form(self) -> str:
         """The ELBO's form that the model has by itself: sampled where one of the densities has no closed KL. [D21]"""
-        return self.family.form if self.top_latent is None else "joint"
+        return self.family.form if self.top_latent is None and self.prior == "standard" else "joint"
+
+    @property
+    def learned_prior(self) -> Prior | None:
+        """The prior's tensors, density and draw; None where p(z) is N(0, I), or a layer above z makes it."""
+        if self.prior == "standard":
+            return None
+        return priors.LEARNED[self.prior](self.latent, self.components or 0, self.features, self.is_bernoulli)
 
     @property
     def sizes(self) -> str:
@@ -207,7 +234,7 @@ class Architecture:
                 affine(f"encoder.hidden.{index}", inputs, outputs)
             affine("encoder.mu", widths[-1], self.latent)
             affine("encoder.logvar", widths[-1], self.latent)
-        widths = (self.latent, *self.decoder_widths)
+        widths = (self.latent + self.conditions, *self.decoder_widths)
         for index, (inputs, outputs) in enumerate(pairwise(widths)):
             affine(f"decoder.hidden.{index}", inputs, outputs)
         affine("decoder.out", widths[-1], self.outputs)
@@ -219,7 +246,7 @@ class Architecture:
             shapes |= self.family.shapes()
         if self.upper is not None:
             shapes |= self.upper.shapes()
-        return shapes
+        return shapes if self.learned_prior is None else shapes | self.learned_prior.shapes()
 
     def likelihood_tensors(self) -> dict[str, tuple[tuple[int, ...], float]]:
         """What p(x|z) learns beside the decoder's outputs: shape and starting value by name."""
@@ -232,15 +259,16 @@ class Architecture:
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data, for a checkpoint; `decoder_hidden` only where the decoder has widths of its own.
 
-        So are the family of q only where it is not diagonal, its refinement where there is one, and a second layer
-        where there is one: earlier versions read a model without them.
+        So is the family of q only where it is not diagonal, and what else a model has only where it has it: earlier
+        versions read a model without.
         """
         fields = {**asdict(self), "hidden": list(self.hidden)}
         if self.top_hidden is not None:
             fields["top_hidden"] = list(self.top_hidden)
         of_q = "posterior", "flow_steps", "flow_hidden", "refine_steps", "refine_rate", "refine_gradient"
-        for name in (*of_q, "top_latent", "top_hidden", "columns", "missing"):
-            if fields[name] in (None, "diagonal", 0):
+        of_p = "top_latent", "top_hidden", "prior", "components", "conditions", "columns", "missing"
+        for name in (*of_q, *of_p):
+            if fields[name] in (None, "diagonal", "standard", 0):
                 del fields[name]
         if "columns" in fields:
             fields["columns"] = [list(column) for column in fields["columns"]]
@@ -363,6 +391,8 @@ def initialise(
         if name in starts:
             view[...] = starts[name][1]
             continue
+        if name.startswith("prior."):
+            continue
         weight = parameters[name.rsplit(".", 1)[0] + ".weight"]
         inputs, outputs = weight.shape
         if scheme == "uniform":
@@ -375,6 +405,8 @@ def initialise(
         view[...] = (bound * (2 * u.astype(np.float64) - 1)).reshape(view.shape)
     if arch.inference == "amortized":
         arch.family.start(parameters)
+    if arch.learned_prior is not None:
+        arch.learned_prior.start(parameters, seed=seed, places=places)
     if scheme == "glorot" and mean is not None:
         start_at_mean(arch, parameters, mean)
     return parameters
@@ -397,9 +429,14 @@ def _in_precision(x: Array, parameter: Array) -> Array:
     return x.astype(parameter.dtype, copy=False) if x.dtype.kind == "f" else x
 
 
-def _write(gradients: Parameters, name: str, dweight: Array, dbias: Array) -> None:
-    gradients[f"{name}.weight"][...] = dweight
-    gradients[f"{name}.bias"][...] = dbias
+def _write(gradients: Parameters, name: str, dweight: Array, dbias: Array, *, add: bool = False) -> None:
+    for part, value in ((f"{name}.weight", dweight), (f"{name}.bias", dbias)):
+        gradients[part][...] = gradients[part] + value if add else value
+
+
+def given_in(arch: Architecture, x: Array) -> Array | None:
+    """The conditions (B, C) that stand behind the D columns of a conditional model's x (B, D + C); else None. [D83]"""
+    return x[:, arch.features :] if arch.conditions else None
 
 
 def encode_forward(
@@ -407,11 +444,14 @@ def encode_forward(
 ) -> tuple[Posterior, Any]:
     """q(z|x): mu and logvar (B, K), from x (B, D); bytes go through the binary first layer. [D19] [D27]
 
-    A family with a head of its own has a third array, which `arch.family` reads. [D53] [D55] [D56]
+    A family with a head of its own has a third array, which `arch.family` reads. [D53] [D55] [D56] A conditional
+    model's x is (B, D + C). [D83]
     """
     weight = parameters["encoder.mu.weight"]
     if arch.observation is not None:
+        x, given = x[:, : arch.features], given_in(arch, x)
         x = arch.observation.seen(x)
+        x = x if given is None else np.concatenate([x, given.astype(x.dtype, copy=False)], axis=1)
     # Bytes are for the binary first layer; without hidden layers there is none.
     x = _in_precision(x, weight) if arch.hidden else x.astype(weight.dtype, copy=False)
     h, hidden_cache = layers.mlp_forward(ops, x, _hidden(arch, parameters, "encoder"), arch.activation)
@@ -430,42 +470,72 @@ def encode_forward(
 
 
 def encode_backward(
-    ops: ModuleType, dmu: Array, dlogvar: Array, cache: Any, gradients: Parameters, more: Sequence[Array] = ()
-) -> None:
-    """Writes the encoder's gradients, from dmu and dlogvar (B, K), and from those of further heads. [D27] [D29]"""
+    ops: ModuleType,
+    dmu: Array,
+    dlogvar: Array,
+    cache: Any,
+    gradients: Parameters,
+    more: Sequence[Array] = (),
+    *,
+    add: bool = False,
+    input_gradient: bool = False,
+) -> Array | None:
+    """Writes the encoder's gradients, from dmu and dlogvar (B, K), and from those of further heads. [D27] [D29]
+
+    With `add` they are added to what is there: a prior has then been at the encoder before. With `input_gradient` it
+    returns dx (B, D), and else None. [D82]
+    """
     hidden_cache, mu_cache, logvar_cache, head_caches = cache
     dh_mu, *of_mu = ops.affine_act_backward(dmu, mu_cache)
     dh_logvar, *of_logvar = ops.affine_act_backward(dlogvar, logvar_cache)
-    _write(gradients, "encoder.mu", *of_mu)
-    _write(gradients, "encoder.logvar", *of_logvar)
+    _write(gradients, "encoder.mu", *of_mu, add=add)
+    _write(gradients, "encoder.logvar", *of_logvar, add=add)
     dh = dh_mu + dh_logvar
     for (name, head_cache), dhead in zip(head_caches.items(), more, strict=True):
         dh_head, *of_head = ops.affine_act_backward(dhead, head_cache)
-        _write(gradients, f"encoder.{name}", *of_head)
+        _write(gradients, f"encoder.{name}", *of_head, add=add)
         dh = dh + dh_head
-    _, of_hidden = layers.mlp_backward(ops, dh, hidden_cache, input_gradient=False)
+    dx, of_hidden = layers.mlp_backward(ops, dh, hidden_cache, input_gradient=input_gradient)
     for index, (dweight, dbias) in enumerate(of_hidden):
-        _write(gradients, f"encoder.hidden.{index}", dweight, dbias)
+        _write(gradients, f"encoder.hidden.{index}", dweight, dbias, add=add)
+    return dx if input_gradient else None
+
+
+def encoder_of(ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array]) -> Encoder:
+    """The encoder as a learned prior sees it. [D82]"""
+
+    def backward(dmu: Array, dlogvar: Array, cache: Any, gradients: Parameters) -> Array:
+        dx = encode_backward(ops, dmu, dlogvar, cache, gradients, input_gradient=True)
+        assert dx is not None
+        return dx
+
+    return Encoder(partial(encode_forward, ops, arch, parameters), backward)
 
 
 def decode_forward(
-    ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], z: Array
+    ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], z: Array, given: Array | None = None
 ) -> tuple[Array, Any]:
-    """p(x|z): logits (Bernoulli), mean (normal) or what a family takes, (B, outputs), from z (B, K). [D3] [D27]"""
+    """p(x|z): logits (Bernoulli), mean (normal) or what a family takes, (S·B, outputs), from z (S·B, K). [D3] [D27]
+
+    A conditional model's p(x|z, c) needs c as `given` (B, C), for every draw of an example the same. [D83]
+    """
+    latent = z.shape[1]
+    if given is not None:
+        z = np.concatenate([z, np.tile(given, (len(z) // len(given), 1)).astype(z.dtype, copy=False)], axis=1)
     h, hidden_cache = layers.mlp_forward(ops, z, _hidden(arch, parameters, "decoder"), arch.activation)
     out, out_cache = ops.affine_act_forward(
         h, parameters["decoder.out.weight"], parameters["decoder.out.bias"], "identity"
     )
-    return out, (hidden_cache, out_cache)
+    return out, (hidden_cache, out_cache, latent)
 
 
 def decode_backward(ops: ModuleType, dout: Array, cache: Any, gradients: Parameters | None) -> Array:
-    """Writes the decoder's gradients and returns dz (B, K), from dout (B, D). [D27] [D29]
+    """Writes the decoder's gradients and returns dz (S·B, K), from dout (S·B, D). [D27] [D29]
 
     With None for `gradients` those of the parameters are not computed, which saves a third of the products of both
     directions.
     """
-    hidden_cache, out_cache = cache
+    hidden_cache, out_cache, latent = cache
     wanted = gradients is not None
     dh, *of_out = ops.affine_act_backward(dout, out_cache, weight_gradient=wanted)
     dz, of_hidden = layers.mlp_backward(ops, dh, hidden_cache, input_gradient=True, weight_gradient=wanted)
@@ -474,13 +544,18 @@ def decode_backward(ops: ModuleType, dout: Array, cache: Any, gradients: Paramet
         for index, (dweight, dbias) in enumerate(of_hidden):
             _write(gradients, f"decoder.hidden.{index}", dweight, dbias)
     assert dz is not None
-    return dz
+    # Conditions are data and have no gradient.
+    return np.ascontiguousarray(dz[:, :latent])
 
 
 def loglik_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], x: Array, out: Array
 ) -> tuple[Array, Any]:
-    """log p(x|z) (S·B,) in nats, from x (B, D) and the decoder's output (S·B, outputs). [D4] [D5] [D71]"""
+    """log p(x|z) (S·B,) in nats, from x (B, D) and the decoder's output (S·B, outputs). [D4] [D5] [D71]
+
+    Of a conditional model's x (B, D + C) the D columns count. [D83]
+    """
+    x = np.ascontiguousarray(x[:, : arch.features]) if arch.conditions else x
     if arch.observation is not None:
         return arch.observation.log_prob_forward(parameters, x, out)
     x = _in_precision(x, out)

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import model
+from vae_np import model, priors
 from vae_np._types import Array
 from vae_np.choices import OBJECTIVES
 from vae_np.elbo import (
     Pass,
     Terms,
+    adds_to_encoder,
     elbo_backward,
     elbo_forward,
     posterior_log_prob,
@@ -53,13 +54,14 @@ def objective_forward(
     """The terms of x (B, D) with noise eps (S·B, K), sample-major, and what backward needs. [D41]
 
     The loss is `terms.loss(beta)`. An architecture that refines q in N steps takes (1 + N) times as much noise. [D66]
-    Raises InputError for an unknown objective, for `score` with a single sample, and for one that has no gradient for
-    the architecture's family of q [D68], or for two stochastic layers.
+    Raises InputError for an unknown objective, for `score` with a single sample, for one that has no gradient for the
+    architecture's family of q [D68], and for one of stl, dreg and score with a learned prior or two stochastic layers.
     """
     if objective not in OBJECTIVES:
         raise InputError(f"objective: got {objective!r}, expected one of {', '.join(OBJECTIVES)}")
     check_objective(arch.posterior, objective, arch.refine_steps)
     check_layers(arch.top_latent, objective)
+    priors.check_objective(arch.prior, objective)
     if arch.refine_steps:
         terms, refined = refined_elbo_forward(ops, arch, parameters, x, eps, beta=beta)
         return terms, ("refined", refined, None, None, beta)
@@ -113,7 +115,7 @@ def objective_backward(ops: ModuleType, arch: Architecture, cache: Any, gradient
         if objective == "iwae":
             # Apart from the path: log q, written in ε, has −½ logvar, and the weights sum to 1.
             dlogvar = dlogvar - 0.5 * beta / batch
-    model.encode_backward(ops, dmu, dlogvar, passed.encoder, gradients, more)
+    model.encode_backward(ops, dmu, dlogvar, passed.encoder, gradients, more, add=adds_to_encoder(arch))
 
 
 def _score_backward(ops: ModuleType, passed: Pass, eps: Array, beta: float) -> tuple[Array, Array]:

@@ -82,6 +82,10 @@ FIRST = {
         "Take fewer draws of z: from how few on does the error bar itself mislead?",
         "chapter.SAMPLES = 2000  # try 20",
     ),
+    "18-priors-and-conditions": (
+        "Bring the two heaps of z together: from which distance on does one normal do as well?",
+        "chapter.HEAPS = 4.0  # try 1.0",
+    ),
 }
 
 # What any chapter can be asked.

@@ -79,6 +79,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "inference": "amortized",
         "posterior": "diagonal",
         "refine_steps": 0,
+        "prior": "standard",
         "likelihood": "bernoulli",
         "sigma": 1.0,
         "epochs": 10,
@@ -104,6 +105,7 @@ def test_defaults_are_the_documented_ones() -> None:
         *("test_data", "labels", "image_shape", "values", "scale", "binarize", "validation"),
         *("flow_steps", "flow_hidden", "refine_rate", "refine_gradient", "top_latent", "top_hidden"),
         *("columns", "missing"),
+        *("components", "given"),
     )
     assert [getattr(Config(), name) for name in absent] == [None] * len(absent)
 
@@ -219,6 +221,9 @@ BAD_VALUES = [
     ),
     ("top_latent", 0, f"top_latent: got 0, {WHOLE}, or none"),
     ("top_hidden", (100, 0), "top_hidden: got 100,0, expected sizes >= 1, such as 100 or 100,100"),
+    ("prior", "vampp", "prior: got 'vampp', expected one of standard, mixture, vamp (did you mean 'vamp'?)"),
+    ("components", 0, f"components: got 0, {WHOLE}, or none"),
+    ("given", "", "given: got '', expected labels, or the path of a file, or none"),
     (
         "likelihood",
         "bernouli",

@@ -207,11 +207,11 @@ def test_a_trajectory_keeps_volume() -> None:
 
 def test_the_energy_error_falls_with_the_square_of_the_step() -> None:
     target, start, momentum = start_of(*decoder_problem())
-    before = annealing.energy(start, momentum, 0.8)
+    before = annealing.energy(target, start, momentum, 0.8)
     errors = []
     for steps in (20, 40):
         end, final = annealing.leapfrog(target, start, momentum, 0.8, np.full((5, 1), 1.0 / steps), steps)
-        errors.append(np.abs(annealing.energy(end, final, 0.8) - before).sum())
+        errors.append(np.abs(annealing.energy(target, end, final, 0.8) - before).sum())
     assert 3.5 < errors[0] / errors[1] < 4.5
     assert errors[1] < 0.1
 

@@ -71,7 +71,7 @@ def a_trajectory_turned_round_comes_back() -> None:
 def energy_is_minus_the_log_density() -> None:
     target = _target(np.repeat(_X, 2, axis=0))
     z, momentum = np.array([[0.0], [0.4]]), np.array([[1.0], [-0.3]])
-    energies = annealing.energy(State(z, *target(z)), momentum, 0.3)
+    energies = annealing.energy(target, State(z, *target(z)), momentum, 0.3)
     loglik = _MODEL.log_joint(_X, z) + 0.5 * (z[:, 0] ** 2 + math.log(2 * math.pi))
     close(energies, 0.5 * z[:, 0] ** 2 - 0.3 * loglik + 0.5 * momentum[:, 0] ** 2, 1e-13)
 

@@ -47,8 +47,8 @@ MUTANTS = (
     _one(
         "the momentum left out of the energy",
         "evaluation.annealing:energy",
-        "((z * z).sum(axis=1) + (momentum * momentum).sum(axis=1))",
-        "(z * z).sum(axis=1)",
+        "(target.potential(state.z) + kinetic)",
+        "target.potential(state.z)",
         checks.energy_is_minus_the_log_density,
         FORWARD,
     ),

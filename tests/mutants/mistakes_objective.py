@@ -40,8 +40,8 @@ _MODEL = (
     _one(
         "gradients added to those of the step before",
         "model:_write",
-        'gradients[f"{name}.weight"][...] = dweight',
-        'gradients[f"{name}.weight"][...] += dweight',
+        "value if add else value",
+        "value",
         exact.a_second_backward_gives_the_same_gradient,
         MODEL,
     ),
@@ -123,8 +123,8 @@ _ELBO = (
     _one(
         "the decoder reads mu, not z",
         "elbo:posterior_elbo_forward",
-        "model.decode_forward(ops, arch, parameters, z)",
-        "model.decode_forward(ops, arch, parameters, np.concatenate([mu] * (len(z) // len(mu))))",
+        "arch, parameters, z, model.given_in(arch, x))",
+        "arch, parameters, np.concatenate([mu] * (len(z) // len(mu))))",
         MODEL,
         MODEL,
     ),

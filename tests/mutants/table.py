@@ -16,6 +16,7 @@ from . import (
     mistakes_likelihoods,
     mistakes_objective,
     mistakes_posteriors,
+    mistakes_priors,
     mistakes_public,
     mistakes_two_layers,
 )
@@ -31,6 +32,7 @@ GROUPS = (
     ("Families of q", mistakes_posteriors.MUTANTS),
     ("Two stochastic layers", mistakes_two_layers.MUTANTS),
     ("Families of p(x|z), and missing cells", mistakes_likelihoods.MUTANTS),
+    ("Learned priors and conditions", mistakes_priors.MUTANTS),
     ("Exact answers, and inference one datapoint at a time", mistakes_inference.MUTANTS),
     ("Noise, data, training, evaluation and sampling", mistakes_conduct.MUTANTS),
     ("Annealed chains, and what an evaluation keeps and reports", mistakes_annealed.MUTANTS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutants.plant import Edit
 
+from .mistakes_priors import PRIORS
 from .planting import Mistake, edit
 
 # What moves every level by a constant. The rows that a claim of levels must lose are the point of these two.
@@ -637,8 +638,8 @@ _PERSPECTIVES = (
         "samples that start from the encoder's mean",
         edit(
             "vae.inference:Inference.sample",
-            "out, _ = model.decode_forward(*self.model, z)",
-            'z = z + self.parameters.get("encoder.mu.bias", 0)\n    out, _ = model.decode_forward(*self.model, z)',
+            "out, _ = model.decode_forward(*self.model, z,",
+            'z = z + self.parameters.get("encoder.mu.bias", 0)\n    out, _ = model.decode_forward(*self.model, z,',
         ),
         (29,),
     ),
@@ -779,4 +780,5 @@ MISTAKES = (
     *_PERSPECTIVES,
     *_TWO_LAYERS,
     *_MISSING,
+    *PRIORS,
 )

@@ -50,7 +50,8 @@ def models() -> list[Any]:
         first = arch is against_autodiff.ARCHITECTURES[0] and what == catalogue.LOSSES[0]
         marks = [pytest.mark.slow] if library == "jax" and not first else []
         layers_of = "" if arch.top_latent is None else "-two-layers"
-        name = f"{library}-{arch.activation}-{arch.likelihood}-{arch.posterior}{layers_of}-{what}"
+        kinds = f"{arch.posterior}-{arch.prior}-{arch.conditions}{layers_of}"
+        name = f"{library}-{arch.activation}-{arch.likelihood}-{kinds}-{what}"
         found.append(pytest.param(library, arch, what, id=name, marks=marks))
     return found
 
@@ -83,10 +84,12 @@ def test_a_wrong_backward_fails_upstream_of_it_and_nowhere_else(monkeypatch: pyt
     rows = list(runner._autodiff_rows("autograd", SEED))
     for row in rows:
         # The score function sends nothing through the decoder: the encoder's heads have no tanh below them. Where λ has
-        # been refined by gradients, all of it has. Of two stochastic layers the heads of p(z₁|z₂) are an output, too.
+        # been refined by gradients, all of it has. Of two stochastic layers the heads of p(z₁|z₂) are an output, too,
+        # and so is what a mixture's density depends on.
         heads = "mu" in row.name or "logvar" in row.name
         of_heads = heads and ("score" in row.name or ": top.decoder" in row.name)
         seen = ("decoder.out" in row.name and "refined" not in row.name) or of_heads
+        seen = seen or any(name in row.name for name in ("prior.logits", "prior.means", "prior.logvars"))
         assert row.passed == ("tanh" not in row.name or seen), row
         assert row.backend == "numpy"
         assert row.method == "autodiff (autograd)"

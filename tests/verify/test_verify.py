@@ -89,7 +89,8 @@ def test_full_checks_more_points_and_depths() -> None:
     observed = {arch.sizes for arch in catalogue.OBSERVED}
     sizes = {"7-5-4-2", "7-2", "7-5-2", "7-5-3", "7-5-3/4-2", "7-5-4-2/3", *observed}
     assert {scalar.name.split()[1] for scalar in full} == sizes
-    beside = (*catalogue.RICH, *catalogue.REFINED, *catalogue.TWO_LAYERS)
+    layers = (*catalogue.TWO_LAYERS, *catalogue.PRIORS_AND_CONDITIONS)
+    beside = (*catalogue.RICH, *catalogue.REFINED, *layers)
     of_families = sum(len(catalogue.losses_of(arch)) for arch in beside)
     of_families += len(catalogue.OBSERVED) * len(catalogue.OBSERVED_LOSSES)
     assert len(full) == 3 * 3 * 5 * len(catalogue.LOSSES) + of_families

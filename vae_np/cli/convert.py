@@ -11,7 +11,7 @@ import typer
 from vae_np import config, runs
 from vae_np.checkpoint import STATE_FILE, TIME_FILE, WEIGHTS_FILE
 from vae_np.choices import ACTIVATIONS, LIKELIHOODS
-from vae_np.cli.describe import describe_posterior
+from vae_np.cli.describe import describe_kinds
 from vae_np.cli.options import JsonFile, Quiet, words
 from vae_np.cli.output import Output
 from vae_np.errors import InputError
@@ -63,7 +63,7 @@ def command(
 
     def tell() -> None:
         arch = vae.arch
-        kinds = f"{arch.activation}, {arch.likelihood}{describe_posterior(arch)}"
+        kinds = f"{arch.activation}, {describe_kinds(arch)}"
         output.say(f"model    {arch.sizes} {kinds}: {vae.parameters.count} parameters")
         for path in files:
             output.say(f"wrote    {path}")

@@ -21,18 +21,25 @@ def describe_values(values: data.Values, span: data.Span | None, settings: Confi
     return f"{seen}, binarize {settings.binarization}" if values.is_grey and settings.binarization != "none" else seen
 
 
-def describe_posterior(arch: Architecture) -> str:
-    """`, q iaf of 2 steps`, `, q refined by 5 steps of 0.1, gradient through them`, or the two layers, to stand behind
-    the likelihood; nothing for the encoder's diagonal normal."""
+def describe_kinds(arch: Architecture) -> str:
+    """The likelihood, and behind it what is not the usual.
+
+    Such as `, q iaf of 2 steps`, `, q refined by 5 steps of 0.1, gradient through them`, `, prior vamp of 500`.
+    """
+    said: str = arch.likelihood
     if arch.refine_steps:
         gradient = "through them" if arch.refine_gradient == "through" else "stopped"
         steps = f"{counted_text(arch.refine_steps, 'step')} of {arch.refine_rate:g}"
-        return f", q refined by {steps}, gradient {gradient}"
+        said += f", q refined by {steps}, gradient {gradient}"
     if arch.top_latent is not None:
-        return f", stochastic layers of {arch.latent} and {arch.top_latent}"
-    if arch.posterior == "diagonal":
-        return ""
-    return f", q {arch.posterior}" + (f" of {arch.flow_steps} steps" if arch.flow_steps else "")
+        said += f", stochastic layers of {arch.latent} and {arch.top_latent}"
+    if arch.posterior != "diagonal":
+        said += f", q {arch.posterior}" + (f" of {arch.flow_steps} steps" if arch.flow_steps else "")
+    if arch.prior != "standard":
+        said += f", prior {arch.prior} of {arch.components}"
+    if arch.conditions:
+        said += f", {arch.conditions} conditions"
+    return said
 
 
 def tell_of_compilation(output: Output, backend: backends.Backend) -> None:

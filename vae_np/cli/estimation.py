@@ -131,7 +131,9 @@ def facts(evaluation: Evaluation) -> dict[str, str]:
 def _key(evaluation: Evaluation) -> dict[str, Any]:
     """All that the estimates depend on."""
     estimation, examples = evaluation.estimation, evaluation.data.examples
+    conditions = {} if examples.given is None else {"given": digest(examples.given)}
     return {
+        **conditions,
         "version": __version__,
         "estimator": estimation.estimator,
         "samples": estimation.samples,

@@ -173,7 +173,7 @@ def resolve(
     if how.estimator == "bdmc":
         if data_file is not None:
             raise InputError("data: cannot be given together with --estimator bdmc, which simulates its own")
-        evaluated = _simulated(vae, images or _SIMULATED, settings.seed)
+        evaluated = _simulated(vae, images or _SIMULATED, settings)
     else:
         evaluated = _test_examples(folder, vae, settings, data_file, images, named)
     return Evaluation(folder, vae, settings, settings.z_samples if z_samples is None else z_samples, how, evaluated)
@@ -211,8 +211,13 @@ def _open(
     return vae, replace(vae.config, **given)
 
 
-def _simulated(vae: VAE, count: int, seed: int) -> EvaluationData:
-    examples, latents = vae.simulated(count, seed)
+def _simulated(vae: VAE, count: int, settings: Config) -> EvaluationData:
+    given = None
+    if vae.arch.conditions:
+        dataset = runs.load_data(settings, None if vae.config.values is None else vae.values, vae.arch.features)
+        conditions = runs.conditions_of(vae, settings, dataset)
+        given = None if conditions is None else conditions.of_draws(count)
+    examples, latents = vae.simulated(count, settings.seed, given=given)
     return EvaluationData(examples, count, f"simulated: {count} draws from the model itself", latents)
 
 
@@ -231,7 +236,9 @@ def _test_examples(
     if data_file is None and settings.data not in data.BUILT_IN:
         again = "to evaluate on what is there now, name it: --data FILE"
         runs.check_unchanged(folder, dataset, ("test",), again)
-    examples = Examples(dataset.test[:images], dataset.values, settings.binarization, settings.seed)
+    conditions = runs.conditions_of(vae, settings, dataset)
+    encoded = None if conditions is None else conditions.encoded_test[:images]
+    examples = Examples(dataset.test[:images], dataset.values, settings.binarization, settings.seed, given=encoded)
     first = len(dataset.train)
     place = f" (rows {first}-{first + len(examples) - 1}, from the last tenth)" if dataset.was_split else ""
     name = f"{dataset.name}: {len(examples)} test rows{place}"
@@ -280,8 +287,8 @@ def introduce(output: Output, evaluation: Evaluation, shortened: str | None, dat
 class Result:
     """What was computed: per example the ELBO's terms, its surgery and log p(x); per latent the KL and its activity.
 
-    The surgery takes a mixture of diagonal normals: there is none of another family, nor of two stochastic layers. The
-    latents of two layers are those of the lower one, then those of the upper one.
+    The surgery takes a mixture of diagonal normals and the prior N(0, I): there is none of another family or prior, nor
+    of two stochastic layers. The latents of two layers are those of the lower one, then those of the upper one.
     """
 
     terms: Terms
@@ -326,7 +333,7 @@ def compute(output: Output, evaluation: Evaluation) -> Result:
     if vae.arch.top_latent is None:
         mu, logvar = held_out.posterior_moments(vae.model, examples, communicator=ranks.communicator())
         kl = held_out.kl_per_dimension(mu, logvar)
-        if vae.arch.posterior == "diagonal":
+        if vae.arch.posterior == "diagonal" and vae.arch.prior == "standard":
             surgery = held_out.elbo_surgery(vae.backend.ops, mu, logvar, seed=seed)
     else:
         shares, mu = held_out.layers_kl_and_means(
@@ -373,24 +380,37 @@ def _tell(output: Output, evaluation: Evaluation, result: Result, shortened: str
     output.table(table_title(evaluation, shortened), ("", "mean"), table_rows(evaluation, result))
     for note in estimation.doubts(result.estimate, evaluation.estimation):
         output.say(note)
-    if result.surgery is None:
-        output.say(_of_moments(evaluation.vae.arch))
+    for note in _of_latents(evaluation.vae.arch, evaluation.z_samples):
+        output.say(note)
     output.say("KL per latent dimension, largest first (* active):")
     cells = [f"{j:>5}: {kl[j]:.2f}{'*' if result.active[j] else ' '}" for j in kl.argsort()[::-1]]
     for start in range(0, len(cells), _CELLS_PER_LINE):
         output.say("".join(cells[start : start + _CELLS_PER_LINE]).rstrip())
 
 
-def _of_moments(arch: Architecture) -> str:
-    """What the KL of a latent means where q is no product over latents."""
+def _of_latents(arch: Architecture, z_samples: int) -> list[str]:
+    """What the KL, and that of a latent, mean where the prior is learned, or q is no product over latents."""
+    said = []
     if arch.top_latent is not None:
         last = arch.latent + arch.top_latent - 1
-        return (
+        said.append(
             f"note     latents 0-{arch.latent - 1} are z₁, whose KL is to p(z₁|z₂), and {arch.latent}-{last} are z₂: "
             "they add up to the KL, but for the noise of one draw"
         )
-    what = "its own marginal" if arch.family.analytic else f"a normal with the moments of {held_out.MOMENT_DRAWS} draws"
-    return f"note     q is {arch.posterior}: the KL of a latent is that of {what}, and they do not add up to the KL"
+    if arch.prior != "standard":
+        draws = "one draw" if z_samples == 1 else f"{z_samples} draws"
+        said.append(
+            f"note     prior {arch.prior}: the KL is sampled, log q − log p at {draws} of z per example; its ± has the "
+            "draws' error too"
+        )
+        said.append("note     the KL of a latent is that to N(0, 1), and they do not add up to the KL")
+    if arch.posterior != "diagonal":
+        what = "its own marginal"
+        what = what if arch.family.analytic else f"a normal with the moments of {held_out.MOMENT_DRAWS} draws"
+        said.append(
+            f"note     q is {arch.posterior}: the KL of a latent is that of {what}, and they do not add up to the KL"
+        )
+    return said
 
 
 def _as_json(evaluation: Evaluation, result: Result) -> dict[str, Any]:

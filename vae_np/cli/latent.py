@@ -11,7 +11,7 @@ import typer
 
 from vae_np._types import Array
 from vae_np.cli.options import JsonFile, Overwrite, Quiet, Run, RunSeed, whole
-from vae_np.cli.pictured import OpenRun, density_around, file_to_write, points_of, save_picture
+from vae_np.cli.pictured import OpenRun, density_around, file_to_write, points_of, refuse_conditional, save_picture
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Examples
@@ -39,6 +39,7 @@ def command(
     count = whole("n", n, 8)
     opened = OpenRun.of(run, seed, json_file, quiet=quiet)
     output, settings, vae = opened.output, opened.settings, opened.vae
+    refuse_conditional(vae, "latent")
     place = opened.folder if out is None else Path(out)
     if place.exists() and not place.is_dir():
         raise InputError(f"out: {place}: is a file, expected a folder")
@@ -63,6 +64,8 @@ def command(
         grid = plots.manifold_grid(_MANIFOLD_SIDE)
         makers.append(lambda: plots.manifold(vae.decode(grid), _MANIFOLD_SIDE, shape, data=points))
         makers.append(lambda: plots.latent_scatter(mu, labels))
+        if vae.arch.prior != "standard":
+            output.say(f"note     lattice and circles are those of N(0, I), and not of prior {vae.arch.prior}")
     else:
         held = str(vae.arch.latent) if vae.arch.top_latent is None else f"{vae.arch.latent} below {vae.arch.top_latent}"
         output.say(f"note     the manifold and the scatter need 2 latent dimensions; this run has {held}")

@@ -56,6 +56,10 @@ class OpenRun:
             runs.check_unchanged(self.folder, dataset, ("test",), "the pictures of a run show the rows that it had")
         return dataset
 
+    def conditions(self, dataset: data.Dataset) -> runs.Conditions | None:
+        """Those of the run's data, for a conditional model; else None."""
+        return runs.conditions_of(self.vae, self.settings, dataset)
+
     def report(self, command: str, written: list[Path], numbers: dict[str, int]) -> None:
         """Say which files were written, and write the JSON."""
 
@@ -71,6 +75,15 @@ class OpenRun:
             "run": str(self.folder),
         }
         self.output.result(command, content, tell)
+
+
+def refuse_conditional(vae: VAE, command: str) -> None:
+    """Raise InputError for a conditional model: the places in z that `command` decodes have no conditions."""
+    if vae.arch.conditions:
+        raise InputError(
+            f"{command}: got a run with {vae.arch.conditions} conditions, expected one without: the places in z that "
+            "it decodes have none; sample --given shows such a model"
+        )
 
 
 def save_picture(figure: Any, path: Path) -> None:
@@ -94,6 +107,8 @@ def file_to_write(out: str | None, default: Path, suffixes: tuple[str, ...], ove
 
 def prior_text(vae: VAE) -> str:
     """How z is drawn, for a picture's title."""
+    if vae.arch.prior != "standard":
+        return f"z ~ p(z), {vae.arch.prior}"
     return "z ~ N(0, I)" if vae.arch.top_latent is None else "z ~ p(z|z₂), z₂ ~ N(0, I)"
 
 
@@ -116,7 +131,10 @@ def density_around(vae: VAE, points: Array, seed: int) -> tuple[Array, Array, Ar
     room = 0.15 * (high - low) + 1e-12
     first, second = (np.linspace(low[j] - room[j], high[j] + room[j], SIDE) for j in range(2))
     places = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
-    z = vae.lifted(_prior_places(vae.arch.noise_columns, seed))
+    if vae.arch.prior == "standard":
+        z = vae.lifted(_prior_places(vae.arch.noise_columns, seed))
+    else:
+        z = vae.prior(PLACES, seed).astype(np.float64)
     log_prob = Decoder.of(vae.arch, vae.parameters).prior_monte_carlo(vae.values.to_model(places), z)
     # Of standardised data the density is off by a constant, which shades do not show.
     return first, second, np.exp(log_prob - log_prob.max()).reshape(SIDE, SIDE)
@@ -131,12 +149,13 @@ def _prior_places(latent: int, seed: int) -> Array:
     return np.stack(np.meshgrid(*[axis] * latent, indexing="ij"), axis=-1).reshape(-1, latent)
 
 
-def reconstruction_picture(vae: VAE, examples: Examples, dataset: data.Dataset) -> Any:
-    """Examples above their reconstructions E[x|z] at the posterior mean."""
-    originals: Array = examples.batch(slice(0, len(examples)))[0]
+def reconstruction_picture(vae: VAE, examples: Examples, dataset: data.Dataset, given: Array | None = None) -> Any:
+    """Examples above their reconstructions E[x|z] at the posterior mean; `given` are a conditional model's conditions.
+    """
+    originals: Array = examples.batch(slice(0, len(examples)))[0][:, : vae.arch.features]
     mu, _ = held_out.posterior_moments(vae.model, examples)
     shown = examples.values.from_model(np.asarray(originals, dtype=np.float64))
-    return plots.reconstructions(as_grey(vae, shown), as_grey(vae, vae.decode(mu)), dataset.image_shape)
+    return plots.reconstructions(as_grey(vae, shown), as_grey(vae, vae.decode(mu, given=given)), dataset.image_shape)
 
 
 def as_grey(vae: VAE, x: Array) -> Array:
@@ -144,12 +163,15 @@ def as_grey(vae: VAE, x: Array) -> Array:
     return x / _WHITE if vae.arch.likelihood == "discretized-logistic" else x
 
 
-def sample_picture(vae: VAE, samples: Array, dataset: data.Dataset, title: str, *, pairs: bool = False) -> Any:
-    """Samples as images or points; where columns have families of their own, beside the data, singly or in pairs."""
+def sample_picture(
+    vae: VAE, samples: Array, dataset: data.Dataset, title: str, *, pairs: bool = False, in_a_row: int | None = None
+) -> Any:
+    """Samples as images, `in_a_row` of them, or points; where columns have families of their own, beside the data,
+    singly or in pairs."""
     columns = vae.arch.columns
     if columns is None:
-        points = points_of(dataset)
-        return plots.samples(as_grey(vae, samples), dataset.image_shape, title=title, data=points)
+        grey, points = as_grey(vae, samples), points_of(dataset)
+        return plots.samples(grey, dataset.image_shape, columns=in_a_row, title=title, data=points)
     own = own_numbers(columns, np.asarray(dataset.train, dtype=np.float64))
     draw, what = (tables.pairs, "Pairs of columns") if pairs else (tables.marginals, "Columns")
     return draw(own, samples, columns, title=f"{what} of the data, and of the model's samples")

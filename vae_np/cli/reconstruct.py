@@ -27,7 +27,10 @@ def command(
     target = file_to_write(out, opened.folder / f"reconstructions-n{count}-seed{opened.seed}.png", (".png",), overwrite)
     opened.output.say(f"run      {opened.folder}")
     dataset = opened.dataset()
-    examples = Examples(dataset.test[:count], dataset.values, settings.binarization, opened.seed)
-    save_picture(reconstruction_picture(vae, examples, dataset), target)
+    conditions = opened.conditions(dataset)
+    encoded = None if conditions is None else conditions.encoded_test
+    examples = Examples(dataset.test[:count], dataset.values, settings.binarization, opened.seed, given=encoded)
+    given = None if conditions is None else conditions.test[: len(examples)]
+    save_picture(reconstruction_picture(vae, examples, dataset, given), target)
     opened.report("reconstruct", [target], {"n": len(examples)})
     return 0

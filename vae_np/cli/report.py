@@ -16,7 +16,7 @@ from vae_np.cli.describe import describe_values
 from vae_np.cli.estimation import Evaluation
 from vae_np.cli.options import JsonFile, Overwrite, Run, RunBackend, RunSeed, Threads, setting, whole
 from vae_np.cli.output import Output, check_target, writing
-from vae_np.cli.pictured import density_around, points_of
+from vae_np.cli.pictured import density_around, points_of, refuse_conditional
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Examples
@@ -66,6 +66,7 @@ def command(
         threads=whole("threads", threads, None),
         seed=setting("seed", seed),
     )
+    refuse_conditional(evaluation.vae, "report")
     trained = evaluating.trained_for(folder)
     shortened = evaluating.shortened_to(evaluation.vae.config, trained["steps"])
     evaluating.introduce(output, evaluation, shortened, data_file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -18,6 +18,15 @@ def command(
     run: Run = None,
     n: Annotated[str | None, typer.Option("-n", metavar="N", help="How many. [default: 64]")] = None,
     draws: Annotated[bool, typer.Option("--draws", help="Draw x ~ p(x|z) instead of showing E[x|z].")] = False,
+    given: Annotated[
+        str | None,
+        typer.Option(
+            "--given",
+            metavar="LABELS",
+            help="What a conditional run's draws are given: a label, or several, separated by commas, in turn; or the "
+            "numbers of one row.",
+        ),
+    ] = None,
     out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="A .png, or a .npy for the values.")] = None,
     overwrite: Overwrite = False,
     seed: RunSeed = None,
@@ -27,11 +36,14 @@ def command(
     """Sample from a run's model: z from the prior, then x given z."""
     count = whole("n", n, 64)
     opened = OpenRun.of(run, seed, json_file, quiet=quiet)
-    default = opened.folder / f"samples-n{count}-seed{opened.seed}{'-draws' if draws else ''}.png"
+    conditions, columns = _conditions(opened, given, count)
+    named = f"{'-draws' if draws else ''}{'' if given is None else '-given'}"
+    default = opened.folder / f"samples-n{count}-seed{opened.seed}{named}.png"
     target = file_to_write(out, default, (".png", ".npy"), overwrite)
     opened.output.say(f"run      {opened.folder}")
     # Of a table's columns a mean is no row: those are always drawn.
-    images = opened.vae.sample(count, opened.seed, mean=not (draws or opened.vae.arch.columns))
+    mean = not (draws or opened.vae.arch.columns)
+    images = opened.vae.sample(count, opened.seed, mean=mean, given=conditions)
     if target.suffix == ".npy":
         content = io.BytesIO()
         np.save(content, images)
@@ -40,6 +52,19 @@ def command(
             storage.write_atomic(target, content.getvalue())
     else:
         title = f"Samples: {'x ~ p(x|z)' if draws else 'E[x|z]'}, {prior_text(opened.vae)}"
-        save_picture(sample_picture(opened.vae, images, opened.dataset(), title), target)
+        title += "" if given is None else f", given {given}"
+        save_picture(sample_picture(opened.vae, images, opened.dataset(), title, in_a_row=columns), target)
     opened.report("sample", [target], {"n": count})
     return 0
+
+
+def _conditions(opened: OpenRun, given: str | None, count: int) -> tuple[Any, int | None]:
+    """What each of the draws is given, and how many pictures stand in a row: one of each of several labels."""
+    known = opened.vae.given
+    if given is None or known is None:
+        # What is missing, or too much, the model says.
+        return given, None
+    told = known.parse(given)
+    if known.names is None:
+        return told, None
+    return told[np.arange(count) % len(told)], len(told) if len(told) > 1 else None

@@ -17,7 +17,7 @@ from vae_np import backends, checkpoint, config, data, distributed, memory, runs
 from vae_np.cli import ranks
 from vae_np.cli.describe import (
     TERM_NAMES,
-    describe_posterior,
+    describe_kinds,
     describe_values,
     tell_of_compilation,
     term_figures,
@@ -256,15 +256,22 @@ def _trainer(settings: Config, backend: backends.Backend, dataset: data.Dataset)
             dataset.train[:rows], f"data {dataset.name!r}", measured_columns(settings.columns)
         )
         dataset = replace(dataset, values=values)
-    validation = None
+    validation, conditions = None, runs.load_given(settings, dataset)
+    encoded = None if conditions is None else conditions.encoded_train
     if kept_back:
-        examples = Examples(dataset.train[rows:], dataset.values, settings.binarization, settings.seed, first=rows)
+        examples = Examples(
+            dataset.train[rows:], dataset.values, settings.binarization, settings.seed, first=rows,
+            given=None if encoded is None else encoded[rows:],
+        )  # fmt: skip
         validation = held_out.validation(
             examples, seed=settings.seed, z_samples=settings.z_samples, communicator=ranks.communicator()
         )
     trainer = Trainer(
-        settings, backend, dataset.train[:rows], dataset.values, validation, runs.fingerprint(dataset),
+        settings, backend, dataset.train[:rows], dataset.values, validation,
+        runs.fingerprint(dataset) | ({} if conditions is None else conditions.fingerprint()),
         communicator=ranks.communicator(),
+        given=None if encoded is None else encoded[:rows],
+        given_as=None if conditions is None else conditions.given,
     )  # fmt: skip
     return dataset, trainer
 
@@ -279,9 +286,9 @@ def _introduce(output: Output, trainer: Trainer, dataset: data.Dataset) -> None:
     output.say(f"values   {describe_values(dataset.values, dataset.values.span, settings)}")
     _tell_which_rows(output, dataset, len(trainer.rows))
     count = trainer.state.parameters.count
-    output.say(
-        f"model    {arch.sizes} {arch.activation}, {arch.likelihood}{describe_posterior(arch)}: {count} parameters"
-    )
+    if trainer.given_as is not None:
+        output.say(f"given    {trainer.given_as}; p(z) does not depend on it, as a prior p(z|c) with a network would")
+    output.say(f"model    {arch.sizes} {arch.activation}, {describe_kinds(arch)}: {count} parameters")
     products = trainer.backend.describe_precision(settings.precision)
     output.say(
         f"backend  {trainer.backend.name} ({trainer.backend.reason}), {settings.dtype}, "
@@ -422,8 +429,9 @@ def _run(trainer: Trainer, folder: Path, output: Output) -> bool:
 
 
 def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path, *, draw: bool) -> None:
-    settings = trainer.config
-    examples = Examples(dataset.test, dataset.values, settings.binarization, settings.seed)
+    settings, conditions = trainer.config, runs.load_given(trainer.config, dataset, trainer.given_as)
+    encoded = None if conditions is None else conditions.encoded_test
+    examples = Examples(dataset.test, dataset.values, settings.binarization, settings.seed, given=encoded)
     terms = held_out.elbo_terms(
         trainer.model, examples, seed=settings.seed, z_samples=settings.z_samples, communicator=trainer.communicator
     )
@@ -458,21 +466,28 @@ def _close(output: Output, trainer: Trainer, dataset: data.Dataset, folder: Path
         if draw:
             threads = trainer.backend.threads
             vae = VAE.load(folder, backend=settings.backend, threads=threads, seed=settings.seed, moments=False)
-            draw_pictures(folder, vae, examples, dataset)
+            draw_pictures(folder, vae, examples, dataset, conditions)
     finally:
         output.result("train", content, tell)
 
 
-def draw_pictures(folder: Path, vae: VAE, examples: Examples, dataset: data.Dataset) -> None:
-    """Write `samples.png`, `reconstructions.png` and `curves.png` into the run's folder; a table has `pairs.png`."""
+def draw_pictures(
+    folder: Path, vae: VAE, examples: Examples, dataset: data.Dataset, conditions: runs.Conditions | None = None
+) -> None:
+    """Write `samples.png`, `reconstructions.png` and `curves.png` into the run's folder; a table has `pairs.png`.
+
+    A conditional model's samples are given every label in turn, or what the test rows are.
+    """
     is_table = vae.arch.columns is not None
     count = _TABLE_SAMPLES if is_table else _PICTURE_SAMPLES
-    samples = vae.sample(count, vae.config.seed, mean=dataset.image_shape is not None)
+    given = None if conditions is None else conditions.of_draws(count)
+    samples = vae.sample(count, vae.config.seed, mean=dataset.image_shape is not None, given=given)
     title = f"Samples: E[x|z], {prior_text(vae)}" if dataset.image_shape is not None else "Samples from the model"
     plots.save(sample_picture(vae, samples, dataset, title), folder / "samples.png")
     if is_table:
         plots.save(sample_picture(vae, samples, dataset, title, pairs=True), folder / "pairs.png")
     else:
         first = replace(examples, rows=examples.rows[:_PICTURE_EXAMPLES])
-        plots.save(reconstruction_picture(vae, first, dataset), folder / "reconstructions.png")
+        shown = None if conditions is None else conditions.test[: len(first)]
+        plots.save(reconstruction_picture(vae, first, dataset, shown), folder / "reconstructions.png")
     plots.save(plots.curves(runs.read_metrics(folder)), folder / "curves.png")

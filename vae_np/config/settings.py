@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from vae_np import choices
+from vae_np import choices, priors
 from vae_np.config.kinds import Choice, ColumnFamilies, Flag, Integer, Kind, Real, Sizes, Text, did_you_mean, shown
 from vae_np.config.option import Option
 from vae_np.data import Values
@@ -62,7 +62,8 @@ class Config:
         None,
         Text("the name of a column"),
         "COLUMN",
-        "The column of a table that holds labels, which only colour pictures; by default label, labels or class.",
+        "The column of a table that holds labels, for colours and for --given labels; by default label, labels or "
+        "class.",
     )
     image_shape: tuple[int, int] | None = _option(
         None,
@@ -155,6 +156,23 @@ class Config:
         "N[,N...]",
         "Sizes of the hidden layers from z to the second stochastic layer, and in reverse on the way down; by default "
         "those of hidden.",
+    )
+    prior: choices.PriorFamily = _option(
+        "standard",
+        Choice(choices.PRIORS),
+        "NAME",
+        "Prior p(z): N(0, I); a learned mixture of normals; or vamp, the mean of q(z|u) over learned pseudo-inputs u, "
+        "which begin at training rows. The KL to a learned one is sampled.",
+    )
+    components: int | None = _option(
+        None, Integer(1), "N", "Components of a learned prior; by default 10 of a mixture, or 500 of vamp."
+    )
+    given: str | None = _option(
+        None,
+        Text("labels, or the path of a file"),
+        "labels|FILE",
+        "What encoder and decoder are given beside x and z, for a conditional model: the labels of the data, one-hot, "
+        "or the columns of a file with a row for each row of the data, standardized. p(z) does not depend on it.",
     )
     likelihood: choices.Likelihood = _option(
         "bernoulli",
@@ -289,7 +307,8 @@ class Config:
             )
 
     def _check_posterior(self) -> None:
-        """Families, steps on λ and layers that do not go with the rest, and their own numbers in place of None."""
+        """Families of q, steps on λ, priors and layers that do not go with the rest, and their own numbers in place of
+        None."""
         try:
             check_posterior(self.posterior, self.inference, self.refine_steps)
             check_objective(self.posterior, self.objective, self.refine_steps)
@@ -299,6 +318,17 @@ class Config:
             steps, hidden = flow_settings(self.posterior, self.flow_steps, self.flow_hidden)
             rate, gradient = refine_settings(self.refine_steps, self.refine_rate, self.refine_gradient)
             check_refinement(self.likelihood, self.missing, gradient)
+            priors.check_combination(
+                self.prior,
+                self.posterior,
+                self.inference,
+                given=self.given is not None,
+                top_latent=self.top_latent,
+                refine_steps=self.refine_steps,
+                composed=self.likelihood not in choices.LIKELIHOODS or self.missing is not None,
+            )
+            priors.check_objective(self.prior, self.objective)
+            components = priors.settings(self.prior, self.components)
         except InputError as error:
             raise ConfigError(str(error)) from None
         object.__setattr__(self, "flow_steps", steps)
@@ -306,6 +336,7 @@ class Config:
         object.__setattr__(self, "refine_rate", rate)
         object.__setattr__(self, "refine_gradient", gradient)
         object.__setattr__(self, "top_hidden", top_hidden)
+        object.__setattr__(self, "components", components)
 
     def _check_columns(self) -> None:
         """Columns with families of their own are a likelihood by themselves."""

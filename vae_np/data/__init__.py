@@ -15,6 +15,7 @@ from vae_np.data.dataset import (
     split_validation,
 )
 from vae_np.data.formats import Parts, read
+from vae_np.data.given import Given, beside
 from vae_np.data.mapped import check_length
 from vae_np.data.named_columns import propose_columns, rows_of
 from vae_np.data.synthetic import bars, rings, xor
@@ -44,6 +45,7 @@ __all__ = [
     "UNIT",
     "Batches",
     "Dataset",
+    "Given",
     "Parts",
     "Rows",
     "Span",
@@ -51,6 +53,7 @@ __all__ = [
     "Values",
     "ValuesKind",
     "bars",
+    "beside",
     "built_in",
     "check_columns",
     "check_for",

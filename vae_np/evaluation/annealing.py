@@ -5,13 +5,15 @@ and gather their weights on the way. No encoder is needed, so the estimate does 
 chains of all examples of a batch move at once: rows are chain-major, c·B + b. (Neal 2001, 2011; Wu et al. 2017)
 
 What moves are the standard normals of which the model makes its latents: z itself where the prior is N(0, I), and with
-two stochastic layers u = (u₁, z₂), of which z₁ is a function. So the prior is N(0, I) for every model. [D60]
+two stochastic layers u = (u₁, z₂), of which z₁ is a function. So the prior is N(0, I) for both. [D60] A learned mixture
+is no such function of normals: there z itself moves, and p(z) is drawn from and differentiated. [D80]
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -19,11 +21,12 @@ import numpy as np
 from vae_np import noise
 from vae_np._types import Array
 from vae_np.config import counted
-from vae_np.elbo import prior_draw_backward, prior_draw_forward
+from vae_np.elbo import prior_draw_backward, prior_draw_forward, prior_mixture
 from vae_np.errors import InputError
 from vae_np.evaluation import importance
 from vae_np.evaluation.importance import Estimate
-from vae_np.model import Model, decode_backward, decode_forward, loglik_backward, loglik_forward
+from vae_np.model import Model, decode_backward, decode_forward, given_in, loglik_backward, loglik_forward
+from vae_np.priors import Components, components
 
 # What a chain's draws are for: the number of its noise is 3 · chain + one of these, so that no two share a draw.
 _PILOT, _FORWARD, _REVERSE = range(3)
@@ -103,7 +106,7 @@ class BidirectionalEstimate(AnnealedEstimate):
 
 @dataclass(frozen=True)
 class Target:
-    """log p(x|z) of some examples and its gradient in z: all that the chains need to know of a model."""
+    """log p(x|z) of some examples and its gradient in z, and the prior: all that the chains need to know of a model."""
 
     model: Model
     x: Array
@@ -111,11 +114,31 @@ class Target:
     def __call__(self, z: Array) -> tuple[Array, Array]:
         """log p(x_b | z_cb), (C·B,) in nats, and its gradient (C·B, K) by hand, for z (C·B, K). [D29] [D60]"""
         lowest, prior_cache = prior_draw_forward(*self.model, z)
-        out, decoder_cache = decode_forward(*self.model, lowest)
+        out, decoder_cache = decode_forward(*self.model, lowest, given_in(self.model.arch, self.x))
         loglik, loglik_cache = loglik_forward(*self.model, self.x, out)
         dout = loglik_backward(self.model.ops, self.model.arch, np.ones_like(loglik), loglik_cache, None)
         dlowest = decode_backward(self.model.ops, dout, decoder_cache, None)
         return loglik, prior_draw_backward(self.model.ops, self.model.arch, dlowest, prior_cache)
+
+    @cached_property
+    def mixture(self) -> Components | None:
+        """A learned prior's components; None where p(z) is N(0, I)."""
+        return prior_mixture(*self.model)
+
+    def pull(self, z: Array) -> Array:
+        """−∂ log p(z)/∂z, (C·B, K): z itself for N(0, I). [D80]"""
+        if self.mixture is None:
+            return z
+        log_prob, cache = components.log_prob_forward(self.model.ops, z, self.mixture)
+        ones = np.ones_like(log_prob)
+        return -components.log_prob_backward(self.model.ops, ones, cache, component_gradient=False)[0]
+
+    def potential(self, z: Array) -> Array:
+        """−2 log p(z) but for a constant, (C·B,) in float64: |z|² for N(0, I). [D80]"""
+        z = z.astype(np.float64)
+        if self.mixture is None:
+            return (z * z).sum(axis=1)
+        return -2 * components.log_prob_forward(self.model.ops, z, self.mixture)[0]
 
 
 @dataclass
@@ -135,19 +158,21 @@ def leapfrog(
     It is reversible and keeps volume: from its end, with the momentum reversed, it comes back to where it began.
     """
     z, loglik, gradient = state.z, state.loglik, state.gradient
-    momentum = momentum + 0.5 * step * (beta * gradient - z)
+    momentum = momentum + 0.5 * step * (beta * gradient - target.pull(z))
     for number in range(steps):
         z = z + step * momentum
         loglik, gradient = target(z)
         # Between two steps their half kicks make a whole one.
-        momentum = momentum + (step if number < steps - 1 else 0.5 * step) * (beta * gradient - z)
+        momentum = momentum + (step if number < steps - 1 else 0.5 * step) * (beta * gradient - target.pull(z))
     return State(z, loglik, gradient), momentum
 
 
-def energy(state: State, momentum: Array, beta: float) -> Array:
-    """½ |z|² − τ log p(x|z) + ½ |momentum|², (C·B,) in float64: what a trajectory of small steps keeps. [D47]"""
-    z, momentum = state.z.astype(np.float64), momentum.astype(np.float64)
-    return 0.5 * ((z * z).sum(axis=1) + (momentum * momentum).sum(axis=1)) - beta * state.loglik.astype(np.float64)
+def energy(target: Target, state: State, momentum: Array, beta: float) -> Array:
+    """−log p(z) − τ log p(x|z) + ½ |momentum|² but for a constant, (C·B,) in float64: what a trajectory of small steps
+    keeps. [D47]"""
+    momentum = momentum.astype(np.float64)
+    kinetic = (momentum * momentum).sum(axis=1)
+    return 0.5 * (target.potential(state.z) + kinetic) - beta * state.loglik.astype(np.float64)
 
 
 def transition(
@@ -164,7 +189,7 @@ def transition(
     # A trajectory that runs away overflows, and is rejected: its energy is then infinite or NaN.
     with np.errstate(over="ignore", invalid="ignore"):
         end, final = leapfrog(target, state, momentum, beta, size, steps)
-        change = energy(end, final, beta) - energy(state, momentum, beta)
+        change = energy(target, end, final, beta) - energy(target, state, momentum, beta)
         chance = np.nan_to_num(np.exp(np.minimum(-change, 0)), nan=0.0)
     # −log of a uniform number, as half the squared length of two normals.
     threshold = 0.5 * (decision.astype(np.float64) ** 2).sum(axis=1)
@@ -197,6 +222,16 @@ class _Chains:
             dtype=self.target.model.parameters.dtype,
         )
 
+    def start(self) -> Array:
+        """Exact draws of the prior, (C·B, K): the noise itself for N(0, I). [D80]"""
+        latent = self.target.model.arch.noise_columns
+        if self.target.mixture is None:
+            return self.normals(0, latent)
+        drawn = self.normals(0, latent + 2)
+        # Half the squared length of two normals is −log of a uniform number.
+        u = np.exp(-0.5 * (drawn[:, latent:].astype(np.float64) ** 2).sum(axis=1))
+        return components.sample(self.target.mixture, drawn[:, :latent], u)
+
     def at(self, z: Array) -> State:
         """The state of chains that stand at z (C·B, K)."""
         return State(z, *self.target(z))
@@ -213,9 +248,9 @@ def adapt_steps(target: Target, rows: Array, annealing: Annealing, *, seed: int)
 
     The pilot's noise is its own. Adapting the chains that are weighed would spoil their weights.
     """
-    columns, betas = target.model.arch.noise_columns, annealing.schedule()
+    betas = annealing.schedule()
     pilot = _Chains(target, rows, np.arange(_PILOT_CHAINS), seed=seed, role=_PILOT)
-    state = pilot.at(pilot.normals(0, columns))
+    state = pilot.at(pilot.start())
     log_step = np.full(len(rows), np.log(_FIRST_STEP))
     found = np.empty((annealing.temperatures - 1, len(rows)))
     visits = -(-_PILOT_TRANSITIONS // annealing.temperatures)
@@ -248,8 +283,7 @@ def log_weights(
     runs = _Chains(target, rows, chains, seed=seed, role=_FORWARD if forward else _REVERSE)
     betas = annealing.schedule() if forward else annealing.schedule()[::-1]
     steps = steps if forward else steps[::-1]
-    columns = target.model.arch.noise_columns
-    state = runs.at(runs.normals(0, columns) if start is None else np.tile(start, (len(chains), 1)))
+    state = runs.at(runs.start() if start is None else np.tile(start, (len(chains), 1)))
     log_w, chances = np.zeros(state.loglik.shape), np.zeros(len(rows))
     for number in range(annealing.temperatures):
         # Weighed before it moves: where it stands is a draw of the temperature that is being left.

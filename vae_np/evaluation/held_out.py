@@ -51,7 +51,8 @@ class Examples:
     """Rows of a data set as a model sees them at evaluation: as they are, or grey pixels drawn once from EVAL_BINARIZE.
 
     `rows` (N, D) as stored, `first` the place of the first one in its data set, `values` and `mode` as in
-    `vae_np.data.prepare`. A batch is prepared when it is asked for, so a memory-mapped file is never held whole.
+    `vae_np.data.prepare`. A conditional model's examples have their encoded conditions as `given` (N, C). [D83] A batch
+    is prepared when it is asked for, so a memory-mapped file is never held whole.
     """
 
     rows: Array
@@ -59,6 +60,7 @@ class Examples:
     mode: str
     seed: int
     first: int = 0
+    given: Array | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,7 +70,7 @@ class Examples:
         return f"<Examples: {rows}, {self.values}, binarize {self.mode}, seed {self.seed}>"
 
     def batch(self, part: slice) -> tuple[Array, Array]:
-        """x (B, D) and the places (B,) of its rows in their data set."""
+        """x (B, D), or (B, D + C) with conditions, and the places (B,) of its rows in their data set."""
         data.check_length(self.rows, "data")
         places = self.first + np.arange(len(self.rows))[part]
         x = data.prepare(
@@ -80,7 +82,7 @@ class Examples:
             step=0,
             rows=places,
         )
-        return x, places
+        return data.beside(x, None if self.given is None else self.given[places - self.first]), places
 
 
 def posterior(model: Model, x: Array, places: Array, *, seed: int) -> Posterior:

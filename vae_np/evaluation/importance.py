@@ -15,7 +15,7 @@ from vae_np.display import Shown
 from vae_np.elbo import posterior_log_prob, prior_forward, split_noise
 from vae_np.errors import InputError
 from vae_np.evaluation import pareto
-from vae_np.model import Model, decode_forward, encode_forward, loglik_forward
+from vae_np.model import Model, decode_forward, encode_forward, given_in, loglik_forward
 from vae_np.posteriors import Posterior
 
 # Rows (samples × examples) decoded at once: their logits and temporaries then take tens of megabytes, whatever the
@@ -63,7 +63,7 @@ def log_weights(model: Model, x: Array, mu: Array, logvar: Array, eps: Array, mo
     """
     lower, upper = split_noise(model.arch, eps)
     (z, _, log_det), _ = model.arch.family.draw_forward(model.ops, model.parameters, (mu, logvar, *more), lower)
-    out, _ = decode_forward(*model, z)
+    out, _ = decode_forward(*model, z, given_in(model.arch, x))
     loglik, _ = loglik_forward(*model, x, out)
     log_prior, _ = prior_forward(*model, z, upper)
     log_w = loglik + log_prior - posterior_log_prob(logvar, lower)

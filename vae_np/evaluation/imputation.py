@@ -14,9 +14,9 @@ import numpy as np
 from vae_np import noise
 from vae_np._types import Array
 from vae_np.display import Shown
-from vae_np.elbo import posterior_log_prob, standard_normal_log_prob
+from vae_np.elbo import posterior_log_prob, prior_forward
 from vae_np.likelihoods import Observation, generators
-from vae_np.model import Model, decode_forward, loglik_forward
+from vae_np.model import Model, decode_forward, given_in, loglik_forward
 from vae_np.posteriors import Posterior
 
 # Rows (samples × examples) decoded at once.
@@ -57,7 +57,8 @@ def impute(
 ) -> Imputed:
     """x (B, D), NaN where nothing was observed, filled in by `samples` draws of z from q for each row. [D75]
 
-    `places` (B,) are the rows' in their data set, of which alone, and of the seed, their noise depends.
+    A conditional model's x is (B, D + C). [D83] `places` (B,) are the rows' in their data set, of which alone, and of
+    the seed, their noise depends.
     """
     size = max(1, _CHUNK_ROWS // samples)
     parts = [
@@ -86,14 +87,16 @@ def _impute(
         every, arch.latent, seed=seed, stream=noise.EVAL_EPS, step=0, sample=sample, dtype=parameters.dtype
     )
     (z, _, log_det), _ = arch.family.draw_forward(ops, parameters, q, eps)
-    missing = np.isnan(x) if x.dtype.kind == "f" else np.zeros(x.shape, dtype=bool)
+    rows, given = x[:, : arch.features], given_in(arch, x)
+    missing = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(rows.shape, dtype=bool)
     unobserved = np.asarray(missing.all(axis=1))
-    # Where nothing was observed the posterior is the prior, and its draws are the noise itself.
-    alone = np.tile(unobserved, samples)
+    # Where nothing was observed the posterior is the prior, and the draws of N(0, I) are the noise itself.
+    alone = np.tile(unobserved, samples) & (arch.prior == "standard")
     z = np.where(alone[:, None], eps, z)
-    out, _ = decode_forward(ops, arch, parameters, z)
+    out, _ = decode_forward(ops, arch, parameters, z, given)
     loglik, _ = loglik_forward(ops, arch, parameters, x, out)
-    log_w = loglik + standard_normal_log_prob(z) - posterior_log_prob(q[1], eps)
+    log_prior, _ = prior_forward(ops, arch, parameters, z, None)
+    log_w = loglik + log_prior - posterior_log_prob(q[1], eps)
     log_w = np.where(alone, 0, log_w if log_det is None else log_w + log_det).reshape(samples, -1)
     _, weights = ops.log_mean_exp_weights(log_w)
     value, spread, stderr = _averaged(observation, parameters, out.reshape(samples, len(x), -1), weights)
@@ -102,7 +105,7 @@ def _impute(
         chosen = _resampled(z.reshape(samples, len(x), -1), weights, places, draws, seed)
         repeated = _drawn(model, observation, x, missing, chosen, places, seed)
     return Imputed(
-        mean=np.where(missing, value, x).astype(value.dtype, copy=False),
+        mean=np.where(missing, value, rows).astype(value.dtype, copy=False),
         spread=np.where(missing, spread, 0),
         stderr=np.where(missing, stderr, 0),
         draws=repeated,
@@ -136,10 +139,10 @@ def _drawn(
     model: Model, observation: Observation, x: Array, missing: Array, z: Array, places: Array, seed: int
 ) -> Array:
     """x (draws, B, D) whose missing cells are draws of p(x|z), for z (draws, B, K). [D6]"""
-    filled = []
+    filled, rows, given = [], x[:, : model.arch.features], given_in(model.arch, x)
     for number, of_draw in enumerate(z):
-        out, _ = decode_forward(*model, of_draw)
+        out, _ = decode_forward(*model, of_draw, given)
         randoms = generators(places, seed=seed, stream=noise.IMPUTE, sample=1 + number)
         drawn = observation.draw(model.parameters, out, randoms)
-        filled.append(np.where(missing, drawn, x).astype(drawn.dtype, copy=False))
+        filled.append(np.where(missing, drawn, rows).astype(drawn.dtype, copy=False))
     return np.stack(filled)

@@ -1,5 +1,6 @@
 """A run's folder: where it lies, what is in it, and how a training fills it."""
 
+from vae_np.runs.conditions import LABELS, Conditions, conditions_of, load_given
 from vae_np.runs.folder import (
     CONFIG,
     METRICS,
@@ -31,14 +32,17 @@ from vae_np.runs.folder import (
 
 __all__ = [
     "CONFIG",
+    "LABELS",
     "METRICS",
     "PICTURES",
     "REPORT",
     "ROOT",
+    "Conditions",
     "MetricsFile",
     "bring_back",
     "check_unchanged",
     "claim",
+    "conditions_of",
     "drop_metrics_after",
     "every",
     "find",
@@ -46,6 +50,7 @@ __all__ = [
     "hold",
     "load_config",
     "load_data",
+    "load_given",
     "load_values",
     "newest",
     "read_metrics",

@@ -22,6 +22,7 @@ from vae_np.errors import CheckpointError, DataError, InputError, MissingFileErr
 from vae_np.evaluation import partial_results
 from vae_np.likelihoods import observation_of
 from vae_np.runs import replaced
+from vae_np.runs.conditions import LABELS
 from vae_np.training.trainer import Metrics, Trainer, validation_rows
 from vae_np.vae import CONFIG_FILE, architecture_of, save_state, values_of
 
@@ -194,6 +195,7 @@ def start_again(folder: Path, trainer: Trainer) -> None:
 def with_absolute_paths(config: Config) -> Config:
     """The same configuration with its data files named in full, so that the run can be used from any folder."""
     paths = {name: getattr(config, name) for name in ("data", "test_data")}
+    paths["given"] = None if config.given == LABELS else config.given
     return replace(
         config,
         **{
@@ -295,6 +297,7 @@ def save(folder: Path, trainer: Trainer) -> None:
         seconds=trainer.seconds,
         values=trainer.values,
         fingerprint=trainer.fingerprint,
+        given=trainer.given_as,
     )
 
 
@@ -339,6 +342,8 @@ def resume(folder: Path, trainer: Trainer) -> None:
                 f"{name}: {folder / CONFIG} has {wanted.get(name)!r}, but the checkpoint beside it was trained with "
                 f"{trained.get(name)!r}"
             )
+    if state.fingerprint.get("given") != trainer.fingerprint.get("given"):
+        raise DataError(f"given: the conditions have changed since {folder} was trained; a resumed run needs the same")
     arch = architecture_of(state, folder / checkpoint.STATE_FILE)
     if arch != trainer.arch:
         raise CheckpointError(f"resume: {folder}: holds {arch}, but its {CONFIG} and data give {trainer.arch}")

@@ -35,6 +35,7 @@ CHAPTERS = (
     "14-annealing",
     "16-two-stochastic-layers",
     "17-missing-data-and-tables",
+    "18-priors-and-conditions",
 )
 
 

@@ -54,8 +54,8 @@ class Metrics(TypedDict):
     seconds: float
 
 
-def architecture(config: Config, features: int) -> Architecture:
-    """The architecture that `config` describes, for data of `features` columns.
+def architecture(config: Config, features: int, conditions: int = 0) -> Architecture:
+    """The architecture that `config` describes, for data of `features` columns and so many conditions.
 
     Raises InputError for one that does not fit into memory with its gradients and moments.
     """
@@ -76,6 +76,9 @@ def architecture(config: Config, features: int) -> Architecture:
         refine_gradient=config.refine_gradient,
         top_latent=config.top_latent,
         top_hidden=config.top_hidden,
+        prior=config.prior,
+        components=config.components,
+        conditions=conditions,
         columns=config.columns,
         missing=config.missing,
     )
@@ -145,7 +148,8 @@ class Trainer:
 
     `rows` (N, D) are the training rows as stored, and `values` what they mean; `validation` gives the ELBO's terms of
     what is held out, as `vae_np.evaluation.held_out.validation` does. Where there is no encoder, `local` has every
-    training row's mu and logvar. `state`, `local`, `running` and `seconds`, the wall time of all sittings together, are
+    training row's mu and logvar. A conditional model has its conditions, encoded, as `given` (N, C); `given_as` says
+    what they are. [D83] `state`, `local`, `running` and `seconds`, the wall time of all sittings together, are
     all that changes. `fingerprint` is what a checkpoint keeps to know the data again.
 
     `from_state`, where it is given, is trained on, in place. Where earlier steps were on other data, `origin`
@@ -173,6 +177,8 @@ class Trainer:
     # Whether a step has been made whose metrics line nobody has been told yet.
     owes_line: bool = field(init=False, default=False)
     communicator: Communicator = ALONE
+    given: Array | None = None
+    given_as: data.Given | None = None
     from_state: InitVar[TrainingState | None] = None
 
     def __post_init__(self, from_state: TrainingState | None) -> None:
@@ -180,7 +186,7 @@ class Trainer:
             raise ConfigError(
                 f"batch_size: got {self.config.batch_size}, expected at most the {len(self.rows)} training rows"
             )
-        self.arch = architecture(self.config, self.rows.shape[1])
+        self.arch = architecture(self.config, self.rows.shape[1], 0 if self.given is None else self.given.shape[1])
         memory.check("samples", self.config.samples, self.config.samples * self.config.batch_size * self._row_bytes())
         of_steps = self.arch.refine_steps * (3 * self.arch.latent + self.config.samples * self.arch.latent)
         memory.check(
@@ -197,6 +203,8 @@ class Trainer:
             mean = (np.mean if whole else np.nanmean)(self.rows, axis=0, dtype=np.float64)
             mean = self.values.to_model(np.asarray(mean))
             start_at_mean(self.arch, self.state.parameters, mean)
+        if self.state.step == 0:
+            self._start_prior()
         if self.arch.inference == "local":
             self.local = LocalPosterior.prior(len(self.rows), self.arch.latent, self.config.dtype)
         self.fused: FusedStep | None = None
@@ -226,6 +234,20 @@ class Trainer:
             return HostBuffers(self.backend.ops, self.state, self.communicator)
         self.fused = shared
         return shared.buffers
+
+    def _start_prior(self) -> None:
+        """What of a learned prior's initial values depends on the training rows. [D82]"""
+        prior = self.arch.learned_prior
+        if prior is None:
+            return
+        if prior.uses_encoder and prior.components > len(self.rows):
+            raise ConfigError(
+                f"components: got {prior.components}, expected at most the {len(self.rows)} training rows, at which "
+                "pseudo-inputs begin"
+            )
+        prior.start_at_rows(
+            self.state.parameters, lambda places: self.values.to_model(self._take(places)), len(self.rows)
+        )
 
     def _row_bytes(self) -> int:
         """The bytes that a step holds at least per row of the decoder: z, each hidden layer, and the logits."""
@@ -365,7 +387,7 @@ class Trainer:
         return self.rows[rows]
 
     def _prepare(self, rows: Array) -> Array:
-        return data.prepare(
+        x = data.prepare(
             self._take(rows),
             self.values,
             self.config.binarization,
@@ -374,6 +396,7 @@ class Trainer:
             step=self.state.step,
             rows=rows,
         )
+        return data.beside(x, None if self.given is None else self.given[rows])
 
     def line_is_due(self, step: int) -> bool:
         """Whether a metrics line follows `step`, from 1: an epoch has equal parts of about METRICS_STEPS
@@ -424,7 +447,8 @@ class Trainer:
 
     def facts(self) -> dict[str, str]:
         """What processes that share the training have to agree on, for `vae_np.distributed.check_agreement`."""
-        known = json.dumps([self.fingerprint, data.digest_of_rows(self.rows)])
+        given = [] if self.given is None else [data.digest_of_rows(self.given, "given")]
+        known = json.dumps([self.fingerprint, data.digest_of_rows(self.rows), *given])
         state = (array.tobytes() for array in (self.state.parameters.flat, *self.moments().values()))
         return {
             "configuration": digest(self.config.to_toml().encode()),

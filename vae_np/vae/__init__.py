@@ -13,7 +13,7 @@ __all__ = ["CONFIG_FILE", "VAE", "History", "architecture_of", "save_state", "va
 
 
 class VAE(Fitting, Inference, Imputation, Stored, Exchange):
-    """A variational autoencoder: encoder q(z|x), decoder p(x|z), prior N(0, I).
+    """A variational autoencoder: encoder q(z|x), decoder p(x|z), prior p(z), N(0, I) unless it is learned.
 
     Inputs `x` are (N, D) or (N, H, W), array-likes or `vae_np.data.Batches` of them. What their numbers mean is a
     property of the model, `values`: decided by `fit` from all rows that it is given, or named, and kept with the model.
@@ -35,7 +35,13 @@ class VAE(Fitting, Inference, Imputation, Stored, Exchange):
     `posterior` is the family of q(z|x): a normal with a `diagonal` or a `full` covariance, or a flow of `flow_steps`
     steps, `planar` or `iaf`, whose networks have `flow_hidden` units. [D53] [D55] [D56] A diagonal one may begin where
     the encoder puts it and be refined by `refine_steps` steps of `refine_rate`; in `fit` the gradient goes `through`
-    them, or is `stopped`. [D66]
+    them, or is `stopped`. [D66] `prior` is p(z): `standard`, or
+    a learned `mixture` of normals, or `vamp`, the mean of q(z|u) over learned pseudo-inputs u; the learned ones have
+    `components` of them. [D81] [D82]
+
+    A model with `conditions` C > 0 is conditional: `fit`, and the methods that take or draw x, need `given`, which is
+    labels (N,) of C categories, whole numbers or text, or C columns of numbers (N, C); one label or one row stands for
+    all. [D83]
 
     `columns` are the families of a table's columns, by name: `{"age": "poisson", "colour": {"family": "categorical",
     "levels": ["red", "green"]}}`; x may then be a DataFrame, or a mapping of names to cells. [D70] `missing` takes x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from vae_np.choices import (
     Missing,
     PosteriorFamily,
     Precision,
+    PriorFamily,
     RefineGradient,
     ValuesKind,
 )
@@ -68,6 +70,9 @@ class Base:
         refine_gradient: RefineGradient | None = None,
         top_latent: int | None = None,
         top_hidden: Widths | None = None,
+        prior: PriorFamily = "standard",
+        components: int | None = None,
+        conditions: int = 0,
         columns: Any = None,
         missing: Missing | None = None,
         init: Initialisation = "uniform",
@@ -99,6 +104,8 @@ class Base:
             refine_gradient=refine_gradient,
             top_latent=top_latent,
             top_hidden=cast(tuple[int, ...] | None, top_hidden),
+            prior=prior,
+            components=components,
             columns=columns,
             missing=missing,
             init=init,
@@ -109,7 +116,7 @@ class Base:
         )
         self.backend = backends.choose(backend, threads)
         self.backend.check_precision(self.config.precision)
-        self.arch: Architecture = architecture(self.config, features)
+        self.arch: Architecture = architecture(self.config, features, conditions)
         self._seed = self.config.seed
         self._named_values = None if values is None else named_values(values)
         self.reset()
@@ -124,6 +131,7 @@ class Base:
         fresh = model.initialise(self.arch, seed=self._seed, dtype=self.config.dtype, scheme=self.config.init)
         if parameters:
             self._values = self._named_values
+            self._given: data.Given | None = None
         else:
             fresh.assign(self.parameters)
         self._state = TrainingState(fresh)
@@ -143,6 +151,8 @@ class Base:
         rows = [
             ("architecture", f"{arch.sizes}, {arch.activation}"),
             ("likelihood", arch.likelihood),
+            *([] if arch.prior == "standard" else [("prior", f"{arch.prior} of {arch.components}")]),
+            *([("given", str(self._given or arch.conditions))] if arch.conditions else []),
             *([] if arch.missing is None else [("missing cells", arch.missing)]),
             ("inference", arch.inference),
             ("data", "not fitted yet" if self._values is None else str(self.values)),
@@ -201,12 +211,33 @@ class Base:
         data.check_values(name, values, self.arch.likelihood, mode)
         return mode
 
+    @property
+    def given(self) -> data.Given | None:
+        """What a conditional model's conditions are: the labels, or columns; None before `fit`, and without any. [D83]
+        """
+        return self._given
+
+    def _encoded(self, given: Any, rows: int) -> Array | None:
+        """Conditions as the model takes them, (rows, C); raises InputError where there are none, or too many. [D83]"""
+        if not self.arch.conditions:
+            if given is not None:
+                raise InputError(
+                    "given: got conditions for a model that has none, expected None; VAE(conditions=C) has them"
+                )
+            return None
+        if self._given is None:
+            raise InputError("given: the model's conditions are not known before fit")
+        if given is None:
+            raise InputError(f"given: got None for a conditional model, expected {self._given.expected}")
+        return self._given.encode(given, rows)
+
     def _examples(
         self,
         x: data.Rows,
         binarize: Binarization | None,
         seed: int,
         values: data.Values | ValuesKind | None = None,
+        given: Any = None,
         mask: ArrayLike | None = None,
         missing: bool = False,
     ) -> held_out.Examples:
@@ -215,7 +246,8 @@ class Base:
         if values is None and array.dtype == np.bool_ and self.values.is_grey:
             # True and False are neither bytes nor grey levels.
             values = data.BINARY
-        return self._examples_of(self.values_as(values), array, binarize, seed, "x", missing)
+        examples = self._examples_of(self.values_as(values), array, binarize, seed, "x", missing)
+        return replace(examples, given=self._encoded(given, len(examples)))
 
     def _examples_of(
         self,

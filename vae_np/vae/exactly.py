@@ -36,6 +36,10 @@ class Exact:
     """
 
     def __init__(self, vae: Base) -> None:
+        if vae.arch.prior != "standard":
+            raise InputError(f"exact: got a model with prior {vae.arch.prior!r}, expected 'standard'")
+        if vae.arch.conditions:
+            raise InputError(f"exact: got a model with {vae.arch.conditions} conditions, expected one without")
         self._vae = vae
 
     def __repr__(self) -> str:

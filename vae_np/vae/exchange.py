@@ -11,6 +11,7 @@ import numpy as np
 
 from vae_np import data, interchange, noise
 from vae_np.choices import Activation, BackendChoice, Likelihood, ValuesKind
+from vae_np.errors import InputError
 from vae_np.vae.base import Base, as_usual
 
 
@@ -83,14 +84,24 @@ class Exchange(Base):
 
     def to_torch(self) -> Any:
         """A plain PyTorch module with the model's weights; see `vae_np.interchange.torch.to_module`."""
+        self._check_plain("torch")
         from vae_np.interchange.torch import to_module
 
         return to_module(self.arch, self.parameters)
 
     def to_jax(self) -> dict[str, Any]:
         """The parameters as a nested dictionary of arrays, `kernel` (in, out) and `bias` per layer."""
+        self._check_plain("jax")
         return interchange.to_tree(self.parameters)
 
     def to_onnx(self, folder: str | os.PathLike[str], *, opset: int = 17) -> tuple[Path, ...]:
         """Write `encoder.onnx` and `decoder.onnx` into `folder`; see `vae_np.interchange.onnx.write_onnx`."""
+        self._check_plain("onnx")
         return interchange.write_onnx(Path(folder), self.arch, self.parameters, opset=opset)
+
+    def _check_plain(self, target: str) -> None:
+        """Raise InputError for what others' formats have no place for: a learned prior, and conditions."""
+        if self.arch.prior != "standard":
+            raise InputError(f"{target}: got a model with prior {self.arch.prior!r}, expected 'standard'")
+        if self.arch.conditions:
+            raise InputError(f"{target}: got a model with {self.arch.conditions} conditions, expected one without")

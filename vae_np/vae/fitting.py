@@ -36,6 +36,7 @@ class Fitting(Base):
         x: data.Rows,
         *,
         mask: ArrayLike | None = None,
+        given: Any = None,
         validation: data.Rows | int | None = None,
         epochs: int = 10,
         batch_size: int = 128,
@@ -82,6 +83,9 @@ class Fitting(Base):
         standard deviation 1, over the rows that are trained on; samples and log-densities stay on the data's own scale.
         [D51]
 
+        A conditional model's first `fit` decides what the conditions are: `given` has a label, or C numbers, for each
+        row of x. [D83] The pseudo-inputs of a prior `vamp` begin at rows of x, unless they have been set. [D82]
+
         The processes of `communicator`, one of mpi4py, share the steps: each calls `fit` with the same arguments on the
         same model, and has the same model afterwards. Each computes some of the `gradient_blocks` into which a batch is
         cut, at least one; the result depends on their number, and not on that of the processes. Raises InputError, on
@@ -101,6 +105,9 @@ class Fitting(Base):
         kept_back = int(validation) if isinstance(validation, int | np.integer) else 0
         takes = self.arch.missing is not None
         rows, held, kept = self._fitted_rows(self._array(x, "x", mask, takes), kept_back, values, scale, standardize)
+        given_as, encoded = self._fitted_given(given, len(rows))
+        if given_as is not None and validation is not None and not isinstance(validation, int | np.integer):
+            raise InputError("validation: got rows for a conditional model, expected how many of the last rows of x")
         mode = self._mode(held, binarize, "x", unless_named="dynamic")
         config = Config(
             **{
@@ -128,11 +135,13 @@ class Fitting(Base):
         )
         examples = None
         if kept < len(rows):
-            examples = held_out.Examples(rows[kept:], held, mode, config.seed, first=kept)
+            judged = None if encoded is None else encoded[kept:]
+            examples = held_out.Examples(rows[kept:], held, mode, config.seed, first=kept, given=judged)
         elif validation is not None and not isinstance(validation, int | np.integer):
             array = self._array(validation, "validation", None, takes)
             examples = self._examples_of(held, array, mode, config.seed, "validation", takes)
-        trainer = self._trainer(config, rows[:kept], held, examples, processes)
+        trained_on = None if encoded is None else encoded[:kept]
+        trainer = self._trainer(config, rows[:kept], held, examples, processes, trained_on, given_as)
         return self._run(trainer, on_metrics, progress)
 
     def _trainer(
@@ -142,6 +151,8 @@ class Fitting(Base):
         values: data.Values,
         examples: held_out.Examples | None,
         processes: distributed.Communicator,
+        given: Array | None,
+        given_as: data.Given | None,
     ) -> Trainer:
         """A trainer that goes on from where the model stands, in the model's own buffers."""
         trained_with = self.config.optimizer
@@ -175,6 +186,8 @@ class Fitting(Base):
             seconds=progress.seconds,
             origin=progress.origin,
             communicator=processes,
+            given=given,
+            given_as=given_as,
         )
         distributed.check_agreement(processes, trainer.facts() if processes.size > 1 else {})
         if progress.local is not None and trainer.local_rows == progress.local_rows:
@@ -217,7 +230,22 @@ class Fitting(Base):
             LOGGER.info("fit: ended at step %d of %d", trainer.state.step, trainer.total_steps)
             kept.give_back()
             self._progress, self.config, self._values = Progress.after(trainer), trainer.config, trainer.values
+            self._given = trainer.given_as
         return lines
+
+    def _fitted_given(self, given: Any, rows: int) -> tuple[data.Given | None, Array | None]:
+        """What the conditions are, decided here if they were not before, and they themselves, encoded (rows, C)."""
+        if self.arch.conditions and self._given is None and given is not None:
+            found = data.Given.of(given)
+            if found.width != self.arch.conditions:
+                raise InputError(
+                    f"given: got {found}, but the model has {self.arch.conditions} conditions; "
+                    f"VAE(conditions={found.width}) takes them"
+                )
+            return found, found.encode(given, rows)
+        if self.arch.conditions and given is None:
+            raise InputError(f"given: got None, but the model has {self.arch.conditions} conditions, expected them")
+        return self._given, self._encoded(given, rows)
 
     def _fitted_rows(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,6 +28,7 @@ class Imputation(Base):
         self,
         x: data.Rows,
         *,
+        given: Any = None,
         mask: ArrayLike | None = None,
         draws: int = 0,
         samples: int = 1000,
@@ -43,7 +45,8 @@ class Imputation(Base):
 
         A model that was trained on complete rows will do: its encoder then sees zeros, of which it has learned nothing,
         so `ess` may be low. A row of which nothing was observed gets the prior's answer, and NothingObservedWarning
-        says so, once. Raises InputError where x or an argument cannot be used.
+        says so, once. A conditional model fills in from p(x_mis | x_obs, given). [D83] Raises InputError where x or an
+        argument cannot be used.
         """
         if self.arch.top_latent is not None:
             top = self.arch.top_latent
@@ -52,7 +55,7 @@ class Imputation(Base):
         count, more = counted("samples", samples, bits=24), 0 if draws == 0 else counted("draws", draws, bits=16)
         arch = self.arch if self.arch.missing is not None else replace(self.arch, missing="zero")
         model = self.model._replace(arch=arch)
-        examples = self._examples(x, binarize, seed, values, mask, missing=True)
+        examples = self._examples(x, binarize, seed, values, given, mask=mask, missing=True)
         cells = self.arch.features * self.parameters.dtype.itemsize
         memory.check("samples", count, 4 * count * cells)
         memory.check("draws", max(more, 1), more * len(examples) * cells)

@@ -44,7 +44,7 @@ class Stored(Base):
         extra = {**self._progress.to_mapping(), "source": checkpoint.PYTHON}
         with storage.hold(folder):
             how = self.arch, self.config, self._state, moments, extra
-            save_state(folder, *how, seconds=self._progress.seconds, values=self._values)
+            save_state(folder, *how, seconds=self._progress.seconds, values=self._values, given=self._given)
             storage.write_atomic(folder / CONFIG_FILE, self.config.to_toml())
         LOGGER.info("saved: %s, at step %d", folder, self._state.step)
 
@@ -84,6 +84,8 @@ class Stored(Base):
             "seed": config.seed if seed is None else noise.seed_of(seed),
         }
         vae = cls(own.pop("features"), threads=threads, **own)
+        own.pop("conditions", None)
+        vae._given = given_of(weights, run)
         vae._values = values_of(weights, of_run, run) if values is None else named_values(values)
         vae.config = replace(config, **own)
         if vae._values is not None:
@@ -144,6 +146,22 @@ def values_of(
     return implied.values
 
 
+def given_of(
+    stored: checkpoint.Weights | checkpoint.State, source: str | os.PathLike[str]
+) -> data.Given | None:
+    """What a stored model's conditions are; None where it has none, or was not fitted.
+
+    Raises CheckpointError, which names `source`, where the record is damaged.
+    """
+    conditions = int(stored.architecture.get("conditions", 0))
+    if stored.given is None or not conditions:
+        return None
+    try:
+        return data.Given.from_mapping(stored.given, conditions)
+    except DataError as error:
+        raise CheckpointError(f"{os.fspath(source)}: {error}") from None
+
+
 def architecture_of(weights: checkpoint.Weights | checkpoint.State, source: str | os.PathLike[str]) -> Architecture:
     """The architecture that a checkpoint names, checked against the shapes it holds.
 
@@ -183,6 +201,7 @@ def save_state(
     seconds: float,
     values: data.Values | None = None,
     fingerprint: Mapping[str, Any] | None = None,
+    given: data.Given | None = None,
 ) -> None:
     """Write a checkpoint, and its wall time; `moments` and `extra` are what resuming needs besides the parameters."""
     checkpoint.save(
@@ -196,4 +215,5 @@ def save_state(
         values=None if values is None else values.to_mapping(),
         fingerprint=fingerprint,
         seconds=seconds,
+        given=None if given is None else given.to_mapping(),
     )

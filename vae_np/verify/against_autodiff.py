@@ -17,7 +17,7 @@ from vae_np import ops
 from vae_np._types import Array
 from vae_np.errors import InputError
 from vae_np.model import Architecture, encode_forward
-from vae_np.verify.catalogue import REFINED, RICH, TWO_LAYERS, example, loss_of, samples_of
+from vae_np.verify.catalogue import PRIORS_AND_CONDITIONS, REFINED, RICH, TWO_LAYERS, example, loss_of, samples_of
 from vae_np.verify.frozen import slope_by_complex_steps
 
 # Each library and the extra that brings it.
@@ -29,6 +29,7 @@ ARCHITECTURES = (
     *RICH,
     *REFINED,
     *TWO_LAYERS,
+    *PRIORS_AND_CONDITIONS,
 )
 
 
@@ -153,11 +154,26 @@ def _loss(
         return -0.5 * (math.log(2 * math.pi) + logvar + (value - mean) ** 2 / xp.exp(logvar)).sum(-1)
 
     def log_likelihood(z: Any) -> Any:
+        if arch.conditions:
+            z = xp.concatenate([z, xp.concatenate([given] * (len(z) // len(x)))], 1)
         out = affine(hidden(z, "decoder"), "decoder.out")
         if arch.is_bernoulli:
             return log_bernoulli(x_s, out)
         learned = values.get("likelihood.logvar")
         return log_normal(x_s, out, arch.sigma_logvar + 0 * out[:1] if learned is None else learned)
+
+    def log_prior(z: Any) -> Any:
+        if arch.prior == "standard":
+            return log_normal(z, 0 * z, 0 * z)
+        if arch.prior == "vamp":
+            inputs = values["prior.pseudo_inputs"]
+            h = hidden(xp.clip(inputs, 0, 1) if arch.is_bernoulli else inputs, "encoder")
+            means, logvars = affine(h, "encoder.mu"), affine(h, "encoder.logvar")
+            weights = [1 / len(inputs)] * len(inputs)
+        else:
+            means, logvars = values["prior.means"], values["prior.logvars"]
+            weights = xp.exp(values["prior.logits"]) / xp.exp(values["prior.logits"]).sum()
+        return xp.log(sum(w * xp.exp(log_normal(z, m, v)) for w, m, v in zip(weights, means, logvars, strict=True)))
 
     h = hidden(x, "encoder")
     if what == "refined":
@@ -183,12 +199,13 @@ def _loss(
                 logvar - 2 * rate * dlogvar,
             )
         return mean_loss(mu, logvar, of_bound)
+    x, given = x[:, : arch.features], x[:, arch.features :]
     if arch.posterior != "diagonal":
         samples = len(eps) // len(x)
         heads = [affine(h, f"encoder.{name}") for name in ("mu", "logvar", *arch.family.heads())]
         heads_s, x_s = [xp.concatenate([a] * samples) for a in heads], xp.concatenate([x] * samples)
         z, log_q = _drawn(xp, activation, values, arch, heads_s, eps)
-        loglik, log_p = log_likelihood(z), log_normal(z, 0 * z, 0 * z)
+        loglik, log_p = log_likelihood(z), log_prior(z)
         if what == "analytic":
             mu, logvar, below = heads
             kl = 0.5 * ((mu**2 + xp.exp(logvar) - 1 - logvar).sum(-1) + (below**2).sum(-1))
@@ -231,7 +248,7 @@ def _loss(
         return -(f + constant(f - others) * log_q).mean() + beta * kl.mean()
 
     def log_w(z: Any, mean: Any, logvar: Any) -> Any:
-        log_ratio = log_normal(z, 0 * z, 0 * z) - log_normal(z, mean, logvar)
+        log_ratio = log_prior(z) - log_normal(z, mean, logvar)
         return (log_likelihood(z) + beta * log_ratio).reshape(samples, -1)
 
     w = log_w(z, mu_s, logvar_s)

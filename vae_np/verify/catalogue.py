@@ -19,6 +19,7 @@ from vae_np.likelihoods import Family as Likelihood
 from vae_np.model import (
     Architecture,
     Parameters,
+    encoder_of,
     initialise,
 )
 from vae_np.objectives import objective_backward, objective_forward
@@ -49,6 +50,15 @@ REFINED = (
 TWO_LAYERS = (
     Architecture(_D, 3, (_H,), "tanh", "bernoulli", top_latent=2, top_hidden=(4,)),
     Architecture(_D, 2, (_H, 4), "softplus", "normal-diagonal", 0.7, top_latent=3, top_hidden=()),
+)
+_C = 4
+# Each learned prior, one beside a flow, and a conditional model.
+PRIORS_AND_CONDITIONS = (
+    Architecture(_D, 3, (_H,), "tanh", "bernoulli", prior="mixture", components=_C),
+    Architecture(_D, 3, (_H,), "tanh", "bernoulli", prior="vamp", components=_C),
+    Architecture(_D, 3, (_H,), "softplus", "normal", prior="vamp", components=_C),
+    Architecture(_D, 3, (_H,), "tanh", "bernoulli", posterior="planar", flow_steps=2, prior="mixture", components=_C),
+    Architecture(_D, 3, (_H,), "tanh", "bernoulli", conditions=_C),
 )
 
 
@@ -349,12 +359,53 @@ def _draw_backward(
     return *dq, *gradients.values()
 
 
+def prior_pairs(backend: ModuleType, seed: int) -> Iterator[Pair]:
+    """The log-density of each learned prior in z and in its own tensors, composed of what `backend` has."""
+    rng = np.random.default_rng(seed)
+    for arch in PRIORS_AND_CONDITIONS:
+        prior = arch.learned_prior
+        if prior is None or arch.posterior != "diagonal":
+            continue
+        names = tuple(arch.shapes()) if prior.uses_encoder else tuple(prior.shapes())
+        tensors = [0.6 * rng.standard_normal(arch.shapes()[name]) for name in names]
+        yield Pair(
+            f"log p(z), {arch.prior}, {arch.likelihood}",
+            partial(_log_mixture_forward, backend, arch, names),
+            partial(_log_mixture_backward, backend, arch, names),
+            (rng.standard_normal((_S * _B, arch.latent)), *tensors),
+            ("z", *names),
+            ("z", *names),
+        )
+
+
+def _log_mixture_forward(
+    backend: ModuleType, arch: Architecture, names: tuple[str, ...], z: Array, *tensors: Array
+) -> Any:
+    values = dict(zip(names, tensors, strict=True))
+    assert arch.learned_prior is not None
+    encoder = encoder_of(backend, arch, values)
+    log_prob, cache = arch.learned_prior.log_prob_forward(backend, values, z, encoder)
+    return log_prob, (cache, encoder)
+
+
+def _log_mixture_backward(
+    backend: ModuleType, arch: Architecture, names: tuple[str, ...], dlog_prob: Array, cache: Any
+) -> tuple[Array, ...]:
+    of_prior, encoder = cache
+    assert arch.learned_prior is not None
+    gradients = Parameters(arch.shapes(), np.float64)
+    dz = arch.learned_prior.log_prob_backward(backend, dlog_prob, of_prior, encoder, gradients)
+    return dz, *(gradients[name] for name in names)
+
+
 def losses_of(arch: Architecture) -> tuple[str, ...]:
-    """Those of LOSSES that the architecture's family of q, or its layers, have; `refined` alone where steps on λ follow
-    the encoder."""
+    """Those of LOSSES that the architecture's family of q, its prior, or its layers, have.
+
+    `refined` stands alone where steps on λ follow the encoder.
+    """
     if arch.refine_steps:
         return ("refined",)
-    if arch.top_latent is not None:
+    if arch.top_latent is not None or arch.prior != "standard":
         return "joint", "iwae"
     forms = FORMS if arch.family.analytic else ("joint",)
     return (*forms, *(name for name in OBJECTIVES if name != "elbo" and arch.posterior in FAMILIES_OF[name]))
@@ -372,7 +423,7 @@ def models(backend: ModuleType, seed: int, *, full: bool) -> Iterator[Scalar]:
                 if full or (activation == "tanh" and likelihood in ("bernoulli", "normal-diagonal")):
                     for objective in LOSSES[len(FORMS) :]:
                         yield objective_loss(backend, arch, objective, seed)
-    for arch in (*RICH, *REFINED, *TWO_LAYERS):
+    for arch in (*RICH, *REFINED, *TWO_LAYERS, *PRIORS_AND_CONDITIONS):
         for what in losses_of(arch):
             yield loss_of(backend, arch, what, seed)
     for arch in OBSERVED:
@@ -431,15 +482,22 @@ def objective_loss(backend: ModuleType, arch: Architecture, what: str, seed: int
 def _of_parameters(
     arch: Architecture, what: str, loss: Callable[[Any], Any], gradient: Callable[[Any], Any], seed: int
 ) -> Scalar:
-    """The scalar at the model's initial parameters."""
+    """The scalar at the model's initial parameters; a learned prior's begin alike, and are drawn at random."""
+    point = {name: value.copy() for name, value in initialise(arch, seed=seed, dtype=np.float64).items()}
+    if arch.learned_prior is not None:
+        rng = np.random.default_rng(seed)
+        # Pseudo-inputs on both sides of 0, and some above 1.
+        point |= {name: 0.4 + 0.6 * rng.standard_normal(shape) for name, shape in arch.learned_prior.shapes().items()}
     return Scalar(
         f"model {arch.sizes} {arch.activation}, {arch.likelihood}, "
         + ("" if arch.posterior == "diagonal" else f"q {arch.posterior}, ")
         + ("" if arch.missing is None else f"missing {arch.missing}, ")
+        + ("" if arch.prior == "standard" else f"prior {arch.prior}, ")
+        + ("conditional, " if arch.conditions else "")
         + what,
         loss,
         gradient,
-        {name: value.copy() for name, value in initialise(arch, seed=seed, dtype=np.float64).items()},
+        point,
         smooth=arch.activation != "relu" or not (arch.hidden or arch.decoder_widths),
     )
 
@@ -455,7 +513,7 @@ def samples_of(what: str) -> int:
 
 
 def example(arch: Architecture, seed: int, samples: int = _S) -> tuple[Array, Array]:
-    """Random data that suit the likelihood, x (B, D), and noise eps (S·B, K) of all latents."""
+    """Random data that suit the likelihood, x (B, D), with conditions (B, D + C), and noise eps (S·B, K) for all z."""
     rng = np.random.default_rng(seed)
     if arch.observation is not None:
         return rows_for(arch, _B, rng), rng.standard_normal((samples * _B, arch.latent))
@@ -465,4 +523,6 @@ def example(arch: Architecture, seed: int, samples: int = _S) -> tuple[Array, Ar
         x = rng.random((_B, arch.features))
     else:
         x = rng.standard_normal((_B, arch.features))
+    if arch.conditions:
+        x = np.concatenate([x, np.eye(arch.conditions, dtype=x.dtype)[rng.permutation(arch.conditions)[:_B]]], axis=1)
     return x, rng.standard_normal((samples * _B, arch.noise_columns))

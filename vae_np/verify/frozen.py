@@ -15,7 +15,7 @@ import numpy as np
 from vae_np import distributions, ops
 from vae_np._types import Array
 from vae_np.elbo import posterior_log_prob, standard_normal_log_prob
-from vae_np.model import Architecture, Parameters, decode_forward, encode_forward, loglik_forward
+from vae_np.model import Architecture, Parameters, decode_forward, encode_forward, given_in, loglik_forward
 from vae_np.posteriors import Posterior
 
 _STEP = 1e-30
@@ -28,7 +28,7 @@ def frozen_loss(
     batch, samples = len(x), len(eps) // len(x)
 
     def log_p(values: Any, z: Array) -> Array:
-        out, _ = decode_forward(backend, arch, values, z)
+        out, _ = decode_forward(backend, arch, values, z, given_in(arch, x))
         return loglik_forward(backend, arch, values, x, out)[0].reshape(samples, batch)
 
     def log_q(z: Array, mu: Array, logvar: Array) -> Array:
@@ -76,7 +76,7 @@ def frozen_loss_of_any_family(
     slope = slope_by_complex_steps(arch, point, q0, eps)
 
     def log_p(values: Any, z: Array) -> Array:
-        out, _ = decode_forward(backend, arch, values, z)
+        out, _ = decode_forward(backend, arch, values, z, given_in(arch, x))
         return loglik_forward(backend, arch, values, x, out)[0].reshape(samples, batch)
 
     def log_w(z: Array) -> Array:

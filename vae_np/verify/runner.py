@@ -63,7 +63,11 @@ def rows(*, seed: int = 0, full: bool = False, library: str | None = None) -> It
     for name in backends.present():
         backend = backends.choose(name).ops
         for point in seeds:
-            composed = *catalogue.posterior_pairs(backend, point), *catalogue.layer_above_pairs(backend, point)
+            composed = (
+                *catalogue.posterior_pairs(backend, point),
+                *catalogue.layer_above_pairs(backend, point),
+                *catalogue.prior_pairs(backend, point),
+            )
             for pair in (*catalogue.operation_pairs(backend, point), *composed):
                 yield _pair_row(pair, name, point)
             yield from _parity_rows(backend, name, point)
