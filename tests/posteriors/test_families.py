@@ -127,7 +127,7 @@ def test_dreg_of_a_planar_flow_has_the_mean_of_the_bound_s_gradient_and_stl_has_
     weights = np.outer(stats.norm.pdf(points), stats.norm.pdf(points)).reshape(-1) * (points[1] - points[0]) ** 2
     arrived: list[Any] = []
 
-    def listening(ops_: Any, dmu: Any, dlogvar: Any, cache: Any, gradients: Any, more: Any = ()) -> None:
+    def listening(ops_: Any, dmu: Any, dlogvar: Any, cache: Any, gradients: Any, more: Any, **_: Any) -> None:
         arrived.append(weights @ np.hstack([dmu, dlogvar, *more]) * len(x))
 
     monkeypatch.setattr(model, "encode_backward", listening)
