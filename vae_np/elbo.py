@@ -95,7 +95,7 @@ def prior_forward(
     """log p(z) (S·B,) in nats at z (S·B, K), or its estimate by the noise eps of the layer above z. [D13] [D59]"""
     upper = arch.upper
     if upper is None or eps is None:
-        return standard_normal_log_prob(z), z
+        return standard_normal_log_prob(z), None
     return upper.log_prior_forward(ops, parameters, z, eps)
 
 

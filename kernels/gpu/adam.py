@@ -11,6 +11,15 @@ from ._arrays import blocks, launch, precision, put
 from ._device import device
 
 
+def constants(step: int, lr: float, beta1: float, beta2: float, eps: float) -> tuple[float, ...]:
+    """What a kernel's Adam takes: β₁, 1−β₁, β₂, 1−β₂, lr / (1−β₁ᵗ), 1 / √(1−β₂ᵗ), eps. [D31]
+
+    They are rounded to the kernel's precision once, where it is launched: the same numbers as in the fused step.
+    """
+    step_size, inverse_root = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
+    return float(beta1), 1 - beta1, float(beta2), 1 - beta2, step_size, inverse_root, float(eps)
+
+
 def adam_update(
     parameters: Array,
     gradient: Array,
@@ -28,12 +37,10 @@ def adam_update(
     check_adam_buffers(parameters, gradient, first_moment, second_moment)
     buffers = parameters, first_moment, second_moment
     work = [put(buffer, dtype) for buffer in buffers]
-    # Floats are rounded to the kernel's precision once, here: the same numbers as in the fused step.
-    step_size, inverse_root = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
     launch(
         "adam_update", dtype, (blocks(gradient.size, 256),), (256,),
         work[0], put(gradient, dtype), work[1], work[2], gradient.size,
-        float(beta1), 1 - beta1, float(beta2), 1 - beta2, step_size, inverse_root, float(eps),
+        *constants(step, lr, beta1, beta2, eps),
     )  # fmt: skip
     for buffer, updated in zip(buffers, work, strict=True):
         if updated is not buffer:

@@ -6,7 +6,6 @@ updated after it are flat buffers. `vae_np.training.gradient_blocks` says in whi
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from vae_np.step import Optimiser, TrainingState
 from ._arrays import blocks as grid_of
 from ._arrays import launch
 from ._device import device
+from .adam import constants
 from .exchange import DeviceExchange
 from .fused import FusedStep, Steps
 
@@ -71,14 +71,11 @@ class DeviceBuffers:
         state = self._steps.state
         state.step += 1
         buffers = [buffer[part] for buffer in (self.parameters, *self.moments)]
-        beta1, beta2 = optimiser.beta1, optimiser.beta2
-        # As `adam_update` rounds them.
-        step_size, inverse_root = optimiser.lr / (1 - beta1**state.step), 1 / math.sqrt(1 - beta2**state.step)
+        adam = constants(state.step, optimiser.lr, optimiser.beta1, optimiser.beta2, optimiser.eps)
         device().write(self._flag, np.zeros(1, np.uint32))
         launch(
             "update_part", self._steps.dtype, (grid_of(total.size, 256),), (256,),
-            self.gradients[part], total, 1 / blocks, *buffers, total.size,
-            float(beta1), 1 - beta1, float(beta2), 1 - beta2, step_size, inverse_root, float(optimiser.eps), self._flag,
+            self.gradients[part], total, 1 / blocks, *buffers, total.size, *adam, self._flag,
         )  # fmt: skip
         return not device().get(self._flag)[0]
 

@@ -129,8 +129,8 @@ def test_reduced_steps_stand_beside_each_other() -> None:
          "profile"),
         (
             ["--workload", "big"],
-            "workload: got 'big', expected one of pt, kingma, iwae, iwae50, wide, pt-grey, two-layers, "
-            "two-layers-iwae5, kingma-grey",
+            "workload: got 'big', expected one of pt, kingma, iwae, iwae50, wide, pt-grey, kingma-grey, "
+            "two-layers, two-layers-iwae5",
         ),
         (["--peers", "tinygrad"], "peers: got 'tinygrad', expected one of torch, jax"),
         (["--rounds", "0"], "rounds: got 0, expected a whole number >= 1"),

@@ -121,7 +121,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[InTurns]:
     # The models here are so small that a whole one would be a single part.
     monkeypatch.setattr(gradient_blocks, "_PIECE", 16)
     with _device.use(InTurns()) as door:
-        yield door  # type: ignore[misc]
+        yield door  # type: ignore[misc]  # (what `use` gives is a Device)
 
 
 def trained(communicator: Communicator = ALONE, backend: str = "cupy", **changes: Any) -> Trainer:
@@ -169,7 +169,7 @@ def test_what_has_no_fused_step_goes_through_the_hosts_memory(device: InTurns) -
     """Adagrad's update and composed steps: the same bits, and nothing for NCCL to do."""
     for changes in ({"optimizer": "adagrad", "gradient_blocks": 2}, {"objective": "dreg", "gradient_blocks": 2}):
         expected = bits(trained(epochs=1, **changes))
-        found = results(2, lambda them, changes=changes: bits(trained(them, epochs=1, **changes)))  # type: ignore[misc]
+        found = results(2, lambda them, changes=changes: bits(trained(them, epochs=1, **changes)))  # type: ignore[misc]  # early binding
         assert found == [expected, expected]
     assert device.library.made == []
 

@@ -63,13 +63,6 @@ STEP_TOLERANCE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _threads_restored() -> Any:
-    before = cpu.threads()
-    yield
-    cpu.set_threads(before)
-
-
 @njit()
 def _product(
     address: int, a: Any, row_a: int, step_a: int, b: Any, row_b: int, step_b: int, c: Any, ldc: int, m: int, n: int,

@@ -41,13 +41,6 @@ NAMES = [pytest.param(name, marks=pytest.mark.slow) if name == "wide" else name 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
 
-@pytest.fixture(autouse=True)
-def _threads_restored() -> Any:
-    before = cpu.threads()
-    yield
-    cpu.set_threads(before)
-
-
 def grey_rows(arch: Architecture, count: int) -> Any:
     if arch.features == 784:
         return data.load("mnist").train[:count]

@@ -32,13 +32,6 @@ MODELS = {
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
 
-@pytest.fixture(autouse=True)
-def _threads_restored() -> Any:
-    before = cpu.threads()
-    yield
-    cpu.set_threads(before)
-
-
 def batch_of(arch: Architecture, batch: int, step: int) -> tuple[Any, Any]:
     """Grey bytes and the places of a batch."""
     rng = np.random.default_rng(step)

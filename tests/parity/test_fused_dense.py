@@ -35,13 +35,6 @@ TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 SIGMA = 0.4
 
 
-@pytest.fixture(autouse=True)
-def _threads_restored() -> Any:
-    before = cpu.threads()
-    yield
-    cpu.set_threads(before)
-
-
 def made(name: str, likelihood: str, dtype: Any = np.float32) -> tuple[Architecture, int, TrainingState]:
     sizes, batch = MODELS[name]
     arch = Architecture(likelihood=likelihood, sigma=SIGMA, **sizes)

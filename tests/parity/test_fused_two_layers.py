@@ -33,13 +33,6 @@ MODELS = {
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
 
-@pytest.fixture(autouse=True)
-def _threads_restored() -> Any:
-    before = cpu.threads()
-    yield
-    cpu.set_threads(before)
-
-
 def batch_of(arch: Architecture, batch: int, step: int) -> tuple[Any, Any]:
     """A batch that suits the likelihood, and its places."""
     rng = np.random.default_rng(step)

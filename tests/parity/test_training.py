@@ -5,7 +5,6 @@ Budget: about 6 s once compiled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,13 +27,6 @@ from vae_np.model import Model
 
 BITS = bars(4, 90, 0)[0]
 GREY = np.where(BITS == 1, 230, 25).astype(np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def _threads_restored() -> Iterator[None]:
-    before = cpu.threads()
-    yield
-    cpu.set_threads(before)
 
 
 def trained(backend: str, rows: Any = GREY, values: Any = data.BYTE, **settings: Any) -> Trainer:

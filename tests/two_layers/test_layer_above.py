@@ -78,7 +78,7 @@ def test_gradients_of_other_depths_and_a_second_backward(top_hidden: tuple[int, 
         _, cache = passed(p, "elbo", p.parameters, 1.0)
         elbo_backward(ops, p.arch, cache[1], gradients)
     for name in ("top.encoder.mu.weight", "top.decoder.logvar.bias", "encoder.logvar.bias"):
-        loss = lambda v, name=name: passed(p, "elbo", {**p.parameters, name: v}, 1.0)[0].loss()  # noqa: E731
+        loss = lambda v, name=name: passed(p, "elbo", {**p.parameters, name: v}, 1.0)[0].loss()  # noqa: E731 (early binding)
         check_gradient(loss, p.parameters[name], gradients[name])
 
 

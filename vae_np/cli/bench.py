@@ -33,7 +33,7 @@ def command(
         typer.Option(
             "--workload",
             metavar="NAME",
-            help="pt, kingma, iwae, iwae50, wide, pt-grey, two-layers, two-layers-iwae5 or kingma-grey.",
+            help="pt, kingma, iwae, iwae50, wide, pt-grey, kingma-grey, two-layers or two-layers-iwae5.",
         ),
     ] = "pt",
     backend: Backend = "auto",

@@ -142,12 +142,13 @@ def forward_rows(buffers: Buffers, part: int, first: int, last: int, is_sparse: 
             sample_row(
                 work, mu + at_row, work, logvar + at_row, work, plan.eps + at_sample, work, plan.z + at_sample, latent
             )
-    kl_terms(work, mu + at, work, logvar + at, work, plan.kl_terms + at, (last - first) * latent)
-    for i in range(first, last):
-        buffers.kl[i] = 0.5 * sum_range(work, plan.kl_terms + i * latent, latent)
     if plan.top != 0:
-        # The KL is then the sampled one, which `weigh_samples` puts in its place.
+        # The KL is then the sampled one, which `weigh_samples` computes.
         forward_above(buffers, part, first_row, last_row)
+    else:
+        kl_terms(work, mu + at, work, logvar + at, work, plan.kl_terms + at, (last - first) * latent)
+        for i in range(first, last):
+            buffers.kl[i] = 0.5 * sum_range(work, plan.kl_terms + i * latent, latent)
 
     for number in range(plan.decoder, plan.output + 1):
         affine_rows(plan, layers[number], first_row, last_row, parameters, work, scratch)
