@@ -45,7 +45,7 @@ def main() -> None:
         vae.fit(mnist.train, **masks, epochs=EPOCHS, objective="iwae", samples=5)
         found = vae.impute(test, mask=seen, samples=1000)
         filled[name] = found.mean
-        # An encoder that has only seen holes is far off for complete images, and so are its weights; annealing needs none.
+        # An encoder that has only seen holes is far off for complete images; annealing needs none.
         annealed = vae.annealed_log_likelihood(test[:50], Annealing(8, 1000))
         bounds[name] = {
             "log p of complete test images": vae.log_likelihood(test[:200], samples=1000).log_likelihood,

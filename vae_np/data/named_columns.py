@@ -6,7 +6,7 @@ is no value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from vae_np._types import Array
 from vae_np.data.formats import Parts, read, read_cells
 from vae_np.data.formats.tables import as_labels, label_column, names_of
 from vae_np.data.values import flatten, with_holes
-from vae_np.errors import DataError
+from vae_np.errors import DataError, MissingFileError
 from vae_np.likelihoods.columns import Columns, numbers, places_of, proposed
 
 
@@ -28,7 +28,7 @@ def rows_of(x: Any, columns: Columns, what: str, mask: Any = None) -> Array:
     """
     names = list(map(str, x)) if isinstance(x, Mapping) else names_of(x)
     if names is not None:
-        cells = [_cells(x, name) for name in x] if isinstance(x, Mapping) else _columns_of_frame(x)
+        cells = [_cells(x, name, what) for name in x] if isinstance(x, Mapping) else _columns_of_frame(x)
         lengths = {len(column) for column in cells}
         if len(lengths) > 1:
             raise DataError(
@@ -66,7 +66,11 @@ def read_rows(path: str, columns: Columns | None, labels: str | None, *, sibling
     if not kept:
         raise DataError(f"{path}: has no column but the labels")
     own = columns or tuple((names[place], "normal") for place in kept)
-    rows = _converted(own, [names[place] for place in kept], [cells[place] for place in kept], path)
+    try:
+        rows = _converted(own, [names[place] for place in kept], [cells[place] for place in kept], path)
+    except DataError as error:
+        remedy = "; columns of text need families of their own, which --columns names" if columns is None else ""
+        raise DataError(f"{error}{remedy}") from None
     return Parts(
         rows,
         train_labels=found,
@@ -83,6 +87,8 @@ def propose_columns(table: Any) -> str:
     names = None if isinstance(table, str | Path) else names_of(table)
     if names is not None:
         return proposed(names, _columns_of_frame(table))
+    if isinstance(table, str | Path) and not Path(table).exists():
+        raise MissingFileError(f"columns: got {str(table)!r}, expected an existing table: CSV, Parquet or Arrow")
     found = read_cells(Path(table)) if isinstance(table, str | Path) else None
     if found is None:
         raise DataError(f"columns: {table!r} is no table with named columns: CSV, another text, Parquet or Arrow")
@@ -99,8 +105,10 @@ def _columns_of_frame(frame: Any) -> list[Any]:
     return [_listed(np.asarray(frame[name])) for name in frame.columns]
 
 
-def _cells(mapping: Mapping[Any, Any], name: Any) -> Any:
+def _cells(mapping: Mapping[Any, Any], name: Any, what: str) -> Any:
     held = mapping[name]
+    if isinstance(held, str) or not isinstance(held, Iterable):
+        raise DataError(f"{what}: column {str(name)!r} got {held!r}, expected its cells, one per row")
     return _listed(held) if isinstance(held, np.ndarray) else list(held)
 
 
