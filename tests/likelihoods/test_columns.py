@@ -74,8 +74,13 @@ def test_numbers_go_there_and_back() -> None:
     rows = data.rows_of(own, columns(), "x")
     assert rows.tolist() == [[3, 2, 1.5, 2, 0], [0, 0, 2.5, 0, 15]]
     assert named.own_numbers(columns(), rows).tolist() == own.tolist()
-    assert named.words(columns()[1], own[:, 1]).tolist() == ["blue", "red"]
-    assert named.words(columns()[3], own[:, 3]).tolist() == [5, 1]
+    cells = data.cells_of(np.vstack([own, np.full((1, 5), np.nan)]), columns())
+    assert cells["colour"] == ["blue", "red", None]
+    assert cells["rooms"] == [5, 1, None]
+    assert cells["height"] == [1.5, 2.5, None]
+    assert np.array_equal(data.rows_of(cells, columns(), "x")[:2], rows)
+    with pytest.raises(DataError, match=r"rows: got shape \(2, 3\), expected \(N, 5\)"):
+        data.cells_of(own[:, :3], columns())
 
 
 @pytest.mark.parametrize("suffix", ["toml", "json"])

@@ -65,6 +65,11 @@ def test_a_table_is_trained_resumed_evaluated_and_sampled(table: tuple[Path, Pat
     drawn = np.load(tmp_path / "drawn.npy")
     assert drawn.shape == (20, 3)
     assert set(drawn[:, 2]) <= {0, 1, 2}
+    good("sample", whole, "-n", 20, "--out", tmp_path / "drawn.csv")
+    lines = (tmp_path / "drawn.csv").read_text().splitlines()
+    assert lines[0] == "count,size,kind"
+    assert [line.split(",")[2] for line in lines[1:]] == [("red", "green", "blue")[int(place)] for place in drawn[:, 2]]
+    assert [int(line.split(",")[0]) for line in lines[1:]] == drawn[:, 0].tolist()
     refused = vae_np("report", whole)
     assert refused.code == 2
     assert "has likelihood 'columns'" in refused.err

@@ -17,7 +17,7 @@ from vae_np.data.formats import Parts, read, read_cells
 from vae_np.data.formats.tables import as_labels, label_column, names_of
 from vae_np.data.values import flatten, with_holes
 from vae_np.errors import DataError, MissingFileError
-from vae_np.likelihoods.columns import Columns, numbers, places_of, proposed
+from vae_np.likelihoods.columns import Columns, numbers, places_of, proposed, words
 
 
 def rows_of(x: Any, columns: Columns, what: str, mask: Any = None) -> Array:
@@ -79,6 +79,20 @@ def read_rows(path: str, columns: Columns | None, labels: str | None, *, sibling
     )
 
 
+def cells_of(rows: Any, columns: Columns) -> dict[str, list[Any]]:
+    """What `VAE.sample`, `decode` or `impute` returned, rows (N, D), as a mapping of names to cells. [D70]
+
+    A category's levels are words again, whole numbers are whole, and None stands where there is no value (NaN). A
+    DataFrame can be made of it, and `rows_of` reads it back. Raises DataError for rows of another shape.
+    """
+    held, _ = flatten(rows, "rows")
+    if held.shape[1] != len(columns):
+        raise DataError(f"rows: got shape {held.shape}, expected (N, {len(columns)})")
+    return {
+        column[0]: [_cell(cell) for cell in words(column, own)] for column, own in zip(columns, held.T, strict=True)
+    }
+
+
 def propose_columns(table: Any) -> str:
     """A TOML file with a family for every column of a file or a DataFrame, to edit and to give as `columns`. [D70]
 
@@ -114,6 +128,13 @@ def _cells(mapping: Mapping[Any, Any], name: Any, what: str) -> Any:
 
 def _listed(column: Array) -> Any:
     return column if column.dtype.kind in "biuf" else column.tolist()
+
+
+def _cell(cell: Any) -> Any:
+    """A cell as a table writes it."""
+    if not isinstance(cell, float | np.floating):
+        return cell if cell is None else str(cell)
+    return None if np.isnan(cell) else int(cell) if float(cell).is_integer() else float(cell)
 
 
 def _narrow(cells: list[Any]) -> Array:

@@ -219,11 +219,11 @@ def own_numbers(columns: Columns, rows: Array) -> Array:
 
 def words(column: Column, values: Array) -> Array:
     """A column of the table's own numbers (N,) as the table has it: the names of a category's levels, where they are
-    words, else the numbers."""
+    words, and None for what is missing; else the numbers."""
     _, family, *levels = column
     if family != "categorical" or _are_numbers(levels):
         return values
-    return np.array([levels[int(value)] for value in values])
+    return np.array([None if np.isnan(value) else levels[int(value)] for value in values], dtype=object)
 
 
 def proposed(names: Sequence[str], cells: Sequence[Sequence[Any]]) -> str:
