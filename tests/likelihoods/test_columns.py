@@ -78,6 +78,7 @@ def test_numbers_go_there_and_back() -> None:
     assert cells["colour"] == ["blue", "red", None]
     assert cells["rooms"] == [5, 1, None]
     assert cells["height"] == [1.5, 2.5, None]
+    assert data.cells_of(np.full((1, 5), np.float32(0.1)), columns())["height"] == [0.1], "float32's own digits"
     assert np.array_equal(data.rows_of(cells, columns(), "x")[:2], rows)
     with pytest.raises(DataError, match=r"rows: got shape \(2, 3\), expected \(N, 5\)"):
         data.cells_of(own[:, :3], columns())

@@ -134,7 +134,8 @@ def _cell(cell: Any) -> Any:
     """A cell as a table writes it."""
     if not isinstance(cell, float | np.floating):
         return cell if cell is None else str(cell)
-    return None if np.isnan(cell) else int(cell) if float(cell).is_integer() else float(cell)
+    # As few digits as tell it from its neighbours in its own precision: 119.6 and not 119.5999984741211.
+    return None if np.isnan(cell) else int(cell) if float(cell).is_integer() else float(str(cell))
 
 
 def _narrow(cells: list[Any]) -> Array:
