@@ -1,6 +1,6 @@
 """The error of a sampled KL that comes from its draws alone, against the exact KL of two normals. [D85]
 
-Budget: about 2 s.
+Budget: about 1 s.
 """
 
 from __future__ import annotations
