@@ -32,7 +32,8 @@ FORMS = ("analytic", "joint")
 class Terms(Shown):
     """The ELBO's parts, one value per example, in nats: `reconstruction` = E_q log p(x|z) and `kl`, each (B,).
 
-    `bound` (B,) is the objective that was maximised, where that is not the ELBO but another of `vae_np.objectives`.
+    `bound` (B,) is the objective that was maximised, where that is not the ELBO but another of `vae_np.objectives`. At
+    evaluation a KL that is sampled has each example's standard error over its draws as `kl_stderr` (B,). [D85]
     """
 
     _shown: ClassVar[tuple[str, ...]] = ("elbo", "reconstruction", "kl", "bound")
@@ -40,6 +41,18 @@ class Terms(Shown):
     reconstruction: Array
     kl: Array
     bound: Array | None = None
+    kl_stderr: Array | None = None
+
+    @property
+    def kl_sampling_stderr(self) -> float | None:
+        """The standard error of the mean KL over the examples that comes from the draws of z alone, in nats. [D85]
+
+        None where the KL is in closed form.
+        """
+        if self.kl_stderr is None:
+            return None
+        errors = self.kl_stderr.astype(np.float64)
+        return float(np.sqrt((errors * errors).sum()) / len(errors))
 
     @property
     def elbo(self) -> Array:
@@ -94,6 +107,15 @@ def posterior_log_prob(logvar: Array, eps: Array) -> Array:
     """log q(z|x) at z = mu + exp(logvar / 2) ε, written in ε: −½ Σ (ε² + logvar + log 2π); (S·B,) in nats. [D30]"""
     stacked = eps.reshape(-1, *logvar.shape)
     return -0.5 * (stacked * stacked + logvar + LOG_2PI).sum(axis=-1).reshape(-1)
+
+
+def sampled_kl(logvar: Array, eps: Array, log_prior: Array, log_det: Array | None) -> Array:
+    """log q(z|x) − log p(z), (S·B,) in nats, at the draws z that eps (S·B, K) and logvar (B, K) made. [D21] [D54]
+
+    Its mean over ε is the KL. `log_prior` is log p(z), `log_det` that of what follows the normal, both (S·B,).
+    """
+    sampled = posterior_log_prob(logvar, eps) - log_prior
+    return sampled if log_det is None else sampled - log_det
 
 
 def split_noise(arch: Architecture, eps: Array) -> tuple[Array, Array | None]:
@@ -189,9 +211,7 @@ def posterior_elbo_forward(
     log_prior, prior_cache = None, None
     if form == "joint":
         log_prior, prior_cache = prior_forward(ops, arch, parameters, z, upper)
-        sampled = posterior_log_prob(logvar, lower) - log_prior
-        sampled = sampled if log_det is None else sampled - log_det
-        kl = sampled.reshape(-1, len(x)).mean(axis=0)
+        kl = sampled_kl(logvar, lower, log_prior, log_det).reshape(-1, len(x)).mean(axis=0)
     reconstruction = loglik.reshape(-1, len(x)).mean(axis=0)
     cache = Pass(
         reparam_cache, decoder_cache, loglik_cache, loglik, kl, z, logvar, form, log_det,

@@ -205,7 +205,7 @@ MUTANTS = (
     Mutant(
         "the log-determinant left out of log q, backward pass and all",
         (
-            Edit("elbo:posterior_elbo_forward", "sampled if log_det is None else sampled - log_det", "sampled"),
+            Edit("elbo:sampled_kl", "sampled if log_det is None else sampled - log_det", "sampled"),
             Edit("elbo:posterior_elbo_backward", "np.full_like(loglik, -beta / rows)", "np.zeros_like(loglik)"),
             Edit("evaluation.importance:log_weights", "log_w if log_det is None else log_w + log_det", "log_w"),
         ),

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from vae_np import ops
+from vae_np import data, ops
 from vae_np.elbo import elbo_forward, posterior_log_prob, prior_forward, prior_mixture
+from vae_np.evaluation import held_out
 from vae_np.evaluation.annealing import Annealing, annealed_log_likelihood
 from vae_np.exact.linear_gaussian import LinearGaussian
-from vae_np.model import Architecture, Model, Parameters, initialise
+from vae_np.model import Architecture, Model, Parameters, encode_forward, initialise
 from vae_np.priors import components
 from vae_np.priors.components import Components
 from vae_np.study import plain
@@ -164,12 +165,30 @@ def _model(what: str, said: str, **kind: object) -> Check:
     return Check(f"gradient of the model ({said}, {what})", "gradient", run)
 
 
+def _sampling_error() -> None:
+    """With one component the KL is that of two normals: over seeds, the mean's distance from it is as large as told."""
+    arch = Architecture(4, 2, (), prior="mixture", components=1)
+    parameters, random = initialise(arch, seed=1, dtype=np.float64), np.random.default_rng(2)
+    for name, view in parameters.items():
+        view[...] = random.normal(0, 0.3 if name.endswith("logvars") else 1.0, view.shape)
+    x = random.integers(0, 2, (12, 4)).astype(np.uint8)
+    (mu, logvar), _ = encode_forward(ops, arch, parameters, x.astype(float))
+    mean, spread = parameters["prior.means"][0], parameters["prior.logvars"][0]
+    kl = 0.5 * (np.exp(logvar - spread) + (mu - mean) ** 2 * np.exp(-spread) - 1 + spread - logvar).sum(axis=1)
+    model, examples = Model(ops, arch, parameters), held_out.Examples(x, data.BINARY, "none", 0)
+    found = [held_out.elbo_terms(model, examples, seed=seed, z_samples=4) for seed in range(150)]
+    off = [terms.kl.mean() - kl.mean() for terms in found]
+    told = [terms.kl_sampling_stderr for terms in found]
+    assert 0.7 < np.mean(np.square(off)) / np.mean(np.square(told)) < 1.4
+
+
 DENSITY = Check("a mixture's density by definition", "exact", _density)
 DRAWS = Check("a mixture's draws", "statistic", _draws)
 NORMALISED = Check("a mixture's weights", "exact", _normalised)
 STARTS = Check("where chains with a mixture start", "exact", _starts)
 CHAINS = Check("chains with a mixture", "exact", _chains)
 KL = Check("the KL to a mixture, draw by draw", "exact", _sampled_kl)
+SAMPLING = Check("the error of a sampled KL, over seeds", "statistic", _sampling_error)
 BOX = Check("pseudo-inputs' box", "exact", _vamp_box)
 CONDITIONAL = Check("ELBO given c at the posterior", "exact", _conditional)
 MIXTURE, VAMP = map(_prior_gradient, ("mixture", "vamp"))
@@ -262,6 +281,21 @@ MUTANTS = (
         "log_prior, cache = standard_normal_log_prob(z), learned.log_prob_forward(ops, parameters, z, encoder)[1]",
         KL,
         WITH_MIXTURE,
+    ),
+    Mutant(
+        "the error of a sampled KL from draws and examples at once",
+        (Edit("evaluation.sampled_kl:stderr", "std(axis=0, ddof=1)", "std(ddof=1) * np.ones(len(q[0]))"),),
+        (SAMPLING,),
+    ),
+    Mutant(
+        "the spread of one draw for the error of the mean",
+        (Edit("evaluation.sampled_kl:stderr", " / np.sqrt(samples)", ""),),
+        (SAMPLING,),
+    ),
+    Mutant(
+        "errors of examples averaged, where their squares add up",
+        (Edit("elbo:Terms.kl_sampling_stderr", "np.sqrt((errors * errors).sum()) / len(errors)", "errors.mean()"),),
+        (SAMPLING,),
     ),
     _one(
         "pseudo-inputs that leave [0, 1]",

@@ -1,6 +1,6 @@
 """Conditional models: gradients, the closed form with a linear shift, conditions of every kind, and every door.
 
-Budget: about 6 s.
+Budget: about 4 s.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ def test_at_the_posterior_the_elbo_is_log_p_of_x_given_c_in_closed_form() -> Non
     assert error(averaged, exact) < 1e-12
 
 
+@pytest.mark.slow
 def test_training_reaches_log_p_of_x_given_c() -> None:
     """The trained ELBO, and the trained decoder's log p(x|c) in closed form, against the best that there is."""
     random = np.random.default_rng(0)
@@ -341,16 +342,22 @@ def test_missing_labels_other_rows_and_unknown_categories_are_one_line(tmp_path:
     found, _ = files(tmp_path)
     np.savez(tmp_path / "short.npz", train=np.zeros((150, 2)), test=np.zeros((40, 2)))
     np.save(tmp_path / "bare.npy", digits(40)[0])
+    (tmp_path / "words.csv").write_text("where\n" + "left\n" * 200)
     good("train", "--data", found, "--given", "labels", *SMALL, "--out", tmp_path / "run", "--no-plots")
+    good("train", "--data", found, *SMALL, "--out", tmp_path / "plain", "--no-plots")
     other = tmp_path / "other.npz"
     x, _ = digits(40)
     np.savez(other, train=x, train_labels=np.full(40, "left"))
     for words, says in (
         (("train", "--data", tmp_path / "bare.npy", "--given", "labels"), "given: got 'labels', but data 'bare.npy'"),
         (("train", "--data", found, "--given", tmp_path / "short.npz"), "given: 'short.npz' has 150 training rows"),
-        (("train", "--data", found, "--given", tmp_path / "none.npz"), "data: got"),
+        (("train", "--data", found, "--given", tmp_path / "none.npz"), "given: got '"),
+        (("train", "--data", found, "--given", tmp_path / "words.csv"), "given: "),
         (("sample", tmp_path / "run", "--given", "left"), "given: got 'left' in row 0 (counted from 0), which the"),
+        (("sample", tmp_path / "run", "-n", 2, "--given", "low,mid,top"), "given: got 3 labels for -n 2, expected"),
+        (("sample", tmp_path / "plain", "--given", "low"), "given: got 'low' for a run without conditions, expected"),
         (("eval", tmp_path / "run", "--data", other), "given: test: got 'left' in row"),
+        (("eval", tmp_path / "run", "--data", tmp_path / "bare.npy"), "given: got 'labels', but data 'bare.npy' has"),
     ):
         refused = vae_np(*words, *((*SMALL, "--out", tmp_path / "new") if words[0] == "train" else ()))
         assert refused.code == 2, words

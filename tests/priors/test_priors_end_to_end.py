@@ -1,6 +1,6 @@
 """Learned priors through the command line, checkpoints, evaluation and Python; files without them are as they were.
 
-Budget: about 5 s.
+Budget: about 3 s.
 """
 
 from __future__ import annotations

@@ -306,6 +306,7 @@ class Result:
         """Means over the examples, with their standard errors, as in the JSON; log p(x) from so many draws each."""
         return {
             **term_figures(self.terms),
+            "kl_sampling_stderr": self.terms.kl_sampling_stderr,
             **self._surgery_figures(),
             **estimation.figures(self.estimate, samples),
         }
@@ -362,10 +363,11 @@ def table_rows(evaluation: Evaluation, result: Result) -> list[tuple[str, str]]:
     """The table: what each figure is called, and the figure."""
     figures = result.figures(evaluation.estimation.samples)
     layers = np.split(result.active, [evaluation.vae.arch.latent])
-    parts = []
+    sampling = result.terms.kl_sampling_stderr
+    parts = [] if sampling is None else [("  error of sampling alone", f"± {sampling:.4f}")]
     if result.surgery is not None:
         ceiling = f"{with_error(figures['mutual_information'])} of at most {result.surgery.ceiling:.2f}"
-        parts = [("  mutual information", ceiling), ("  marginal KL", with_error(figures["marginal_kl"]))]
+        parts += [("  mutual information", ceiling), ("  marginal KL", with_error(figures["marginal_kl"]))]
     return [
         *((name, with_error(figures[key])) for name, key in TERM_NAMES),
         *parts,
@@ -400,8 +402,8 @@ def _of_latents(arch: Architecture, z_samples: int) -> list[str]:
     if arch.prior != "standard":
         draws = "one draw" if z_samples == 1 else f"{z_samples} draws"
         said.append(
-            f"note     prior {arch.prior}: the KL is sampled, log q − log p at {draws} of z per example; its ± has the "
-            "draws' error too"
+            f"note     prior {arch.prior}: the KL is sampled, log q − log p at {draws} of z per example; its ± over "
+            "examples has the error of sampling in it"
         )
         said.append("note     the KL of a latent is that to N(0, 1), and they do not add up to the KL")
     if arch.posterior != "diagonal":

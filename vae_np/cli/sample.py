@@ -13,6 +13,7 @@ from vae_np import data, storage
 from vae_np.cli.options import JsonFile, Overwrite, Quiet, Run, RunSeed, whole
 from vae_np.cli.output import writing
 from vae_np.cli.pictured import OpenRun, file_to_write, prior_text, sample_picture, save_picture
+from vae_np.errors import InputError
 
 
 def command(
@@ -72,10 +73,14 @@ def command(
 def _conditions(opened: OpenRun, given: str | None, count: int) -> tuple[Any, int | None]:
     """What each of the draws is given, and how many pictures stand in a row: one of each of several labels."""
     known = opened.vae.given
+    if given is not None and not opened.vae.arch.conditions:
+        raise InputError(f"given: got {given!r} for a run without conditions, expected none; train --given makes one")
     if given is None or known is None:
-        # What is missing, or too much, the model says.
+        # What is missing the model says.
         return given, None
     told = known.parse(given)
     if known.names is None:
         return told, None
+    if len(told) > count:
+        raise InputError(f"given: got {len(told)} labels for -n {count}, expected at most one for each of the draws")
     return told[np.arange(count) % len(told)], len(told) if len(told) > 1 else None

@@ -22,7 +22,7 @@ from vae_np.distributed import ALONE, Communicator, share
 from vae_np.distributions import LOG_2PI, normal_kl_forward, normal_sample
 from vae_np.elbo import Terms, posterior_elbo_forward, posterior_log_prob
 from vae_np.errors import InputError, NonFiniteError
-from vae_np.evaluation import annealing, importance
+from vae_np.evaluation import annealing, importance, sampled_kl
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
 from vae_np.evaluation.importance import AnyEstimate, Estimate
 from vae_np.model import Architecture, Model, encode_forward
@@ -111,15 +111,16 @@ def _refined(model: Model, x: Array, q: Posterior, places: Array, *, seed: int) 
 
 
 def _of_all(
-    communicator: Communicator, examples: Examples, compute: Callable[[slice], tuple[Array, Array]]
-) -> tuple[Array, Array]:
-    """`compute` of every batch, each by the process whose share it is in; the two arrays of all examples."""
+    communicator: Communicator, examples: Examples, compute: Callable[[slice], tuple[Array, ...]]
+) -> tuple[Array, ...]:
+    """`compute` of every batch, each by the process whose share it is in; its arrays for all examples."""
     starts = range(0, len(examples), _BATCH)
     mine = share(len(starts), communicator.rank, communicator.size)
     own = [compute(slice(starts[number], starts[number] + _BATCH)) for number in mine]
-    said = communicator.gather_arrays([array for pair in own for array in pair])
+    said = communicator.gather_arrays([array for of_batch in own for array in of_batch])
     found = [array for arrays in said for array in arrays]
-    return np.concatenate(found[::2]), np.concatenate(found[1::2])
+    count = len(found) // len(starts)
+    return tuple(np.concatenate(found[which::count]) for which in range(count))
 
 
 def _noise(model: Model, places: Array, samples: int, seed: int) -> Array:
@@ -139,20 +140,28 @@ def _noise(model: Model, places: Array, samples: int, seed: int) -> Array:
 def elbo_terms(
     model: Model, examples: Examples, *, seed: int, z_samples: int = 1, communicator: Communicator = ALONE
 ) -> Terms:
-    """The ELBO's terms of every example, (N,) each in nats, with `z_samples` draws of ε from EVAL_EPS. [D21]"""
+    """The ELBO's terms of every example, (N,) each in nats, with `z_samples` draws of ε from EVAL_EPS. [D21]
+
+    A KL that is sampled has its error, for which a single draw is compared with the next one. [D85]
+    """
     rows = z_samples * min(len(examples), _BATCH)
     memory.check("z_samples", z_samples, rows * model.arch.features * model.parameters.dtype.itemsize)
 
-    def terms(part: slice) -> tuple[Array, Array]:
+    def terms(part: slice) -> tuple[Array, ...]:
         x, places = examples.batch(part)
         eps = _noise(model, places, z_samples, seed)
         mu, logvar, *more = posterior(model, x, places, seed=seed)
         found, _ = posterior_elbo_forward(*model, x, mu, logvar, eps, more=tuple(more))
         # What the model sees may be standardised; a log-density of the data differs from one of that by what its cells
         # were divided by. [D51]
-        return shifted(found.reconstruction, examples.values.log_det_of(x)), found.kl
+        of_data = shifted(found.reconstruction, examples.values.log_det_of(x))
+        if model.arch.form == "analytic":
+            return of_data, found.kl
+        eps = eps if z_samples > 1 else _noise(model, places, 2, seed)
+        return of_data, found.kl, sampled_kl.stderr(model, (mu, logvar, *more), eps, z_samples)
 
-    return Terms(*_of_all(communicator, examples, terms))
+    reconstruction, kl, *errors = _of_all(communicator, examples, terms)
+    return Terms(reconstruction, kl, kl_stderr=errors[0] if errors else None)
 
 
 def shifted(log_prob: Array, by: float | Array) -> Array:
@@ -181,7 +190,8 @@ def posterior_moments(
         q = posterior(model, x, places, seed=seed)
         return model.arch.family.moments(q) or _drawn_moments(model, q, places, seed=seed)
 
-    return _of_all(communicator, examples, moments)
+    mu, logvar = _of_all(communicator, examples, moments)
+    return mu, logvar
 
 
 def _drawn_moments(model: Model, q: Posterior, places: Array, *, seed: int) -> tuple[Array, Array]:
@@ -218,7 +228,8 @@ def layers_kl_and_means(
         kl, _ = normal_kl_forward(top_mu[..., None], top_logvar[..., None])
         return np.hstack([below, kl]), np.hstack([mu, top_mean])
 
-    return _of_all(communicator, examples, of_batch)
+    kl, mean = _of_all(communicator, examples, of_batch)
+    return kl, mean
 
 
 def check_estimator(arch: Architecture) -> None:

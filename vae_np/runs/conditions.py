@@ -9,7 +9,7 @@ import numpy as np
 from vae_np import data
 from vae_np._types import Array
 from vae_np.config import Config
-from vae_np.errors import DataError, InputError
+from vae_np.errors import DataError, InputError, MissingFileError
 from vae_np.vae import VAE
 
 LABELS = "labels"
@@ -59,7 +59,7 @@ def load_given(settings: Config, dataset: data.Dataset, known: data.Given | None
                 f"given: got 'labels', but data {dataset.name!r} has none; name a file with a row for each of its rows"
             )
     else:
-        found = data.load(settings.given, values="real", likelihood="normal")
+        found = _file(settings.given, dataset)
         train, test = found.train, found.test
         for part, own, of_data in (("training", train, dataset.train), ("test", test, dataset.test)):
             if len(own) != len(of_data):
@@ -68,6 +68,18 @@ def load_given(settings: Config, dataset: data.Dataset, known: data.Given | None
                     f"{dataset.name!r}"
                 )
     return Conditions(data.Given.of(train) if known is None else known, train, test)
+
+
+def _file(path: str, dataset: data.Dataset) -> data.Dataset:
+    try:
+        return data.load(path, values="real", likelihood="normal")
+    except MissingFileError:
+        raise MissingFileError(
+            f"given: got {path!r}, expected 'labels', or an existing file with a row for each row of data "
+            f"{dataset.name!r}"
+        ) from None
+    except DataError as error:
+        raise DataError(f"given: {error}") from None
 
 
 def conditions_of(vae: VAE, settings: Config, dataset: data.Dataset) -> Conditions | None:
