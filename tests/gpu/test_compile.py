@@ -1,7 +1,8 @@
 """Every CUDA source through NVRTC, which needs no device: registers within budget, nothing spilled, no warning.
 
 The default run compiles every source in both precisions and for both devices, but not in float64 for the older one,
-whose products are held to the same budget; that is slow. Budget: about 28 s. It proves syntax, types and resources, and nothing about results.
+whose products are held to the same budget; that is slow. It proves syntax, types and resources, and nothing about
+results. Budget: about 27 s.
 """
 
 from __future__ import annotations
