@@ -1,6 +1,6 @@
 """A model can be copied, pickled and sent to other processes and threads, and is the same model there.
 
-Budget: about 25 s, most of it processes that start and import; 5 s more where joblib is installed.
+Budget: about 10 s, most of it processes that start and import; 5 s more where joblib is installed.
 """
 
 from __future__ import annotations

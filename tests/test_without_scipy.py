@@ -37,7 +37,7 @@ def test_training_and_evaluation_do_without(backend: str) -> None:
 
 
 def test_what_needs_it_names_the_extra(tmp_path: Path) -> None:
-    done = python("from vae_np import study\nstudy.run_chapter('03-intractable')\n")
+    done = python("from vae_np import study\nstudy.run_chapter('04-variational-inference')\n")
     assert done.stderr.splitlines()[-1].endswith("needs SciPy: pip install 'vae-np[study]'"), done.stderr
     file = tmp_path / "mine.mat"
     file.write_bytes(b"MATLAB 5.0 MAT-file, made by nobody".ljust(128) + bytes(64))

@@ -37,7 +37,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     weights = place / "run" / "checkpoint.safetensors"
     found["convert"] = good("convert", weights, "--out", place / "again", "--json", "-").json
     found["info"] = good("info", "--json", "-").json
-    found["study"] = good("study", 4, "--out", place / "study", "--json", "-").json
+    found["study"] = good("study", 16, "--out", place / "study", "--json", "-").json
     (place / "pairs.py").write_text(
         "def twice_forward(x): return 2 * x, None\n"
         "def twice_backward(dout, cache): return 2 * dout\n"

@@ -70,6 +70,18 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "models", lambda *_, **__: iter(()))
 
 
+@pytest.fixture
+def few_pairs(no_models: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pairs of each kind, and no models."""
+    for kind in ("layer", "distribution", "posterior", "layer_above", "operation"):
+        pairs = getattr(catalogue, f"{kind}_pairs")
+
+        def two(*where: Any, pairs: Any = pairs) -> Iterator[Any]:
+            return itertools.islice(pairs(*where), 2)
+
+        monkeypatch.setattr(catalogue, f"{kind}_pairs", two)
+
+
 GOOD = Row("good", "numpy", "complex step", 1e-16, True)
 BAD = Row("bad", "numpy", "closed form", float("nan"), False, "at (3,): 0.0, expected 1.0")
 
@@ -160,7 +172,7 @@ def test_a_small_mistake_in_a_smooth_function_fails_though_a_difference_would_pa
     assert row.detail.startswith("smooth, so the error must be at most 1e-12")
 
 
-@pytest.mark.usefixtures("no_models")
+@pytest.mark.usefixtures("few_pairs")
 def test_a_check_that_raises_is_a_failed_row_and_the_others_still_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def adam_by_scalars(backend: Any, seed: int) -> Any:
         raise TypeError("no such kernel")
@@ -239,7 +251,7 @@ def test_options_reach_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-@pytest.mark.usefixtures("no_models")
+@pytest.mark.usefixtures("few_pairs")
 def test_full_checks_every_pair_at_several_points_of_which_the_first_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "CLOSED_FORMS", ())
 
@@ -247,6 +259,7 @@ def test_full_checks_every_pair_at_several_points_of_which_the_first_repeats(mon
         return list(runner.rows(**arguments))
 
     first, full = rows(seed=4), rows(seed=4, full=True)
+    assert len(first) == 10
     assert len(full) == 3 * len(first)
     assert set(first) < set(full)
 

@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from vae_np.exercises import cuda_on_cpu
 from vae_np.exercises.cuda_on_cpu import ShimError, compile_library, compiler
-from vae_np.kernels.gpu import _compile
+from vae_np.kernels.gpu import _compile, _device
 from vae_np.kernels.gpu._device import argument
 
 Array = Any
@@ -56,6 +56,18 @@ def sources() -> dict[str, str]:
     """Every .cu and .cuh file by name."""
     files = sorted([*_compile.SOURCES.glob("*.cu"), *_compile.SOURCES.glob("*.cuh")])
     return {file.name: file.read_text(encoding="utf-8") for file in files}
+
+
+def reached(text: dict[str, str]) -> dict[str, str]:
+    """The headers, and of the .cu files those that differ from what is here, or include what does; all if none does."""
+    real = sources()
+
+    def differs(name: str) -> bool:
+        included = re.findall(r'^#include "(\w+\.cuh)"', text[name], re.MULTILINE)
+        return text[name] != real.get(name) or any(map(differs, included))
+
+    changed = {name for name in text if name.endswith(".cu") and differs(name)}
+    return {name: source for name, source in text.items() if name.endswith(".cuh") or not changed or name in changed}
 
 
 @functools.cache
@@ -131,7 +143,8 @@ class ShimDevice:
     """The door to the kernels on NumPy memory: implements `vae_np.kernels.gpu._device.Device`.
 
     `order` is the order in which the threads of a block run. Memory comes filled with NaN (bytes of ones). `text`
-    replaces the sources, for planted mistakes; `sanitize` and `quick` are those of `build`. `library` stands for NCCL.
+    replaces the sources, for planted mistakes: the files that one reaches are compiled, with `sanitize` and `quick` of
+    `build`, and all other kernels are those of the sources as they are. `library` stands for NCCL.
     """
 
     order: str = "forward"
@@ -141,6 +154,15 @@ class ShimDevice:
     text: dict[str, str] = field(default_factory=sources)
     launched: list[str] = field(default_factory=list)
     library: Any = None
+
+    def __post_init__(self) -> None:
+        self._reached = reached(self.text)
+
+    def _built(self, kernel: str, precision: str) -> Path:
+        file = _device.FILE_OF.get(kernel.removesuffix("_32").removesuffix("_64"))
+        if file is None or file in self._reached:
+            return build(self._reached, precision, sanitize=self.sanitize, quick=self.quick)
+        return build(sources(), precision)
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, OnDevice)
@@ -181,7 +203,7 @@ class ShimDevice:
         self, kernel: str, precision: Any, grid: Sequence[int], block: Sequence[int], args: Sequence[Any],
         shared: int = 0,
     ) -> Any:  # fmt: skip
-        library = build(self.text, np.dtype(precision).name, sanitize=self.sanitize, quick=self.quick)
+        library = self._built(kernel, np.dtype(precision).name)
         given = [argument(value, precision) for value in args]
 
         def launch() -> None:

@@ -165,23 +165,23 @@ def test_a_warm_start_loads_neither_scipys_blas_nor_anything_after_the_warm_up()
 
 
 def test_a_change_of_any_source_leaves_no_compiled_caller_behind(tmp_path: Path) -> None:
-    """A copy of the package is compiled, then one constant of a file that others call is changed."""
+    """A copy of the package is compiled, then one sign in a file that others call is changed."""
     shutil.copytree(ROOT / "vae_np", tmp_path / "vae_np", ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n" + SMALL +
         "assert cpu.__file__.startswith(sys.argv[1])\n"
-        # With the cache written out, the forward pass need not be compiled as well.
-        "print(cpu.bernoulli_loglik_backward(np.ones(1), (np.ones((1, 1), np.uint8), np.zeros((1, 1))))[0, 0])\n"
+        "theta, gradient, first, second = np.array([[1], [1], [0], [0]], np.float32)\n"
+        "cpu.adam_update(theta, gradient, first, second, step=1, lr=0.5)\n"
+        "print(theta[0])\n"
     )  # fmt: skip
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     assert float(good(code, str(tmp_path), **cache)) == 0.5
-    source = tmp_path / "vae_np" / "kernels" / "cpu" / "engine" / "functions.py"
+    source = tmp_path / "vae_np" / "kernels" / "cpu" / "engine" / "vectors.py"
     before = source.read_text()
-    formula = "(1.0 if x > 0.0 else e) / (1.0 + e)"
-    after = before.replace(f"return {formula}", f"return 5.0 + {formula}")
+    after = before.replace("theta = builder.fsub(theta, change)", "theta = builder.fadd(theta, change)")
     assert after != before
     source.write_text(after)
-    assert float(good(code, str(tmp_path), **cache)) == -4.5
+    assert float(good(code, str(tmp_path), **cache)) == 1.5
 
 
 @pytest.mark.parametrize(

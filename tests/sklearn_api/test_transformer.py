@@ -1,6 +1,6 @@
 """scikit-learn's own checks of an estimator, and what people do with one: pipelines, searches, frames.
 
-Budget: about 30 s.
+Budget: about 2 s.
 """
 
 from __future__ import annotations
