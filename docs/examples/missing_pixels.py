@@ -2,9 +2,9 @@
 
     python docs/examples/missing_pixels.py [folder for the picture]
 
-Short trainings of 784-200-20 models, composed where pixels are missing: with one thread, ten minutes of a processor. The
-error is that of missing pixels' grey. In the picture: the pixels that are there, then what fills the others, row by row
-as printed, and last the images.
+Short trainings of 784-200-20 models, composed where pixels are missing: ten minutes of one processor. The error is that
+of missing pixels' grey. In the picture: the pixels that are there, then what fills the others, row by row as printed,
+and last the images.
 """
 
 from __future__ import annotations
