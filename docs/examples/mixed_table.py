@@ -132,13 +132,18 @@ def main() -> None:
     told("VAE, 5 latents", vae.log_likelihood(test, samples=2000).log_likelihood)
     if len(sys.argv) > 1:
         folder, drawn = Path(sys.argv[1]), vae.sample(5000, seed=1)
-        plots.save(tables.marginals(train, drawn, vae.arch.columns), folder / "17-table-columns.png")
+        plots.save(tables.marginals(train, drawn, vae.arch.columns), folder / "table-columns.png")
         chosen = [4, 6, 7, 10]
         some = tuple(vae.arch.columns[i] for i in chosen)
-        plots.save(tables.pairs(train[:, chosen], drawn[:, chosen], some), folder / "17-table-pairs.png")
+        plots.save(tables.pairs(train[:, chosen], drawn[:, chosen], some), folder / "table-pairs.png")
     holes = np.where(np.random.default_rng(2).random(train.shape) < 0.3, np.nan, train)
-    with_holes = trained(holes, "mask").log_likelihood(test, samples=2000)
-    told("VAE, trained with 30% of the cells missing", with_holes.log_likelihood)
+    holed_test = np.where(np.random.default_rng(3).random(test.shape) < 0.3, np.nan, test)
+    ways: tuple[Missing, ...] = ("mask", "zero")
+    for missing in ways:
+        vae = trained(holes, missing)
+        told(f"VAE, 30% of the cells missing, {missing}", vae.log_likelihood(test, samples=2000).log_likelihood)
+        told("    what is there of rows with 30% missing", vae.log_likelihood(holed_test, samples=2000).log_likelihood)
+        told("    its ELBO", vae.elbo(holed_test, z_samples=20).elbo)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Cells without a value: the likelihood of the others, its gradient on every backend, the encoder's view, imputation.
 
-Budget: about 8 s; the slow ones train, 90 s.
+Budget: 5 s; the slow ones train, 90 s.
 """
 
 from __future__ import annotations
@@ -254,11 +254,12 @@ def test_imputation_is_the_exact_conditional(share: float) -> None:
     model = linear()
     arch, parameters = to_parameters(model)
     arch = replace(arch, missing="zero")
-    x = holed(model, 8, share)
+    count = 24 if share < 0.5 else 8  # (a tenth of 80 cells would be too few)
+    x = holed(model, count, share)
     q = wide_posterior(model, x)
     found = [
         imputation.impute(
-            Model(ops, arch, parameters), arch.observation, x, np.arange(8), q, samples=2000, draws=0, seed=seed
+            Model(ops, arch, parameters), arch.observation, x, np.arange(count), q, samples=2000, draws=0, seed=seed
         )
         for seed in range(24)
     ]
@@ -268,7 +269,7 @@ def test_imputation_is_the_exact_conditional(share: float) -> None:
     for name, right in (("mean", exact.mean), ("spread", spread)):
         every = np.stack([getattr(each, name)[holes] for each in found])
         error = every.std(axis=0, ddof=1) / np.sqrt(len(found))
-        assert np.abs((every.mean(axis=0) - right[holes]) / error).max() < 4.5, name
+        assert np.abs((every.mean(axis=0) - right[holes]) / error).max() < 4, name
         assert (np.stack([getattr(each, name)[~holes] for each in found]) == right[~holes]).all()
     stated = np.mean([each.stderr[holes] for each in found], axis=0)
     scatter = np.std([each.mean[holes] for each in found], axis=0, ddof=1)
