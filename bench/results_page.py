@@ -32,7 +32,7 @@ PAPER = {
 }
 # The same model with other families of q: these are compared after the same epochs.
 FAMILIES = {"burda2015-vae": "diagonal", "burda2015-full": "full", "burda2015-planar": "10 planar steps"}
-# The same model with other priors, from Tomczak and Welling 2018: −log p(x) in nats with gated layers, on all test images.
+# The same model with other priors, from Tomczak and Welling 2018: −log p(x) in nats, with gated layers, on all images.
 PRIORS = {"standard": 84.50, "vamp": 82.38}
 # What the other estimates for the same images are compared with: the papers' estimator and number of samples.
 _BASE = ("is", 5000)
