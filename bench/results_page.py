@@ -55,8 +55,8 @@ TABLES = {
         "accepted", "evaluation", "on",
     ),
     "families": (
-        *_MODEL, "q", "−ELBO, all images", "−log p(x), all, by 5000 importance samples", "−ELBO, first 100",
-        "−log p(x), first 100, by annealed chains", "log p(x) − ELBO, first 100", "training",
+        *_MODEL, "q", "images", "−ELBO", "−log p(x), by 5000 importance samples", "−log p(x), by annealed chains",
+        "gap: log p(x) − ELBO", "less than the diagonal's gap", "training",
     ),
     "priors": (
         "prior", "trained", "images", "−ELBO, nats", "KL", "−log p(x), nats", "by", "effective sample size",
@@ -161,8 +161,16 @@ def against(result: Result, base: Result) -> tuple[str, str]:
     if not np.array_equal(ours["row"], theirs["row"]):
         raise ValueError(f"{result.path.name}: expected the images of {base.path.name}")
     above, collapsed = ours["log_likelihood"] - theirs["log_likelihood"], theirs["ess"] < _DEGENERATE
-    overall = f"{above.mean():+.2f} ± {above.std(ddof=1) / np.sqrt(len(above)):.2f}"
-    return overall, f"{above[collapsed].mean():+.2f} on {collapsed.sum()}" if collapsed.any() else "none had"
+    return _mean(above, "+"), f"{above[collapsed].mean():+.2f} on {collapsed.sum()}" if collapsed.any() else "none had"
+
+
+def base_of(result: Result, others: list[Result]) -> Result:
+    """The estimate by the papers' importance samples for the same model and images; raises ValueError without one."""
+    for other in others:
+        same = (*other.model, other.test["examples"]) == (*result.model, result.test["examples"])
+        if same and other.table == result.table and (other.test["estimator"], other.test["samples"]) == _BASE:
+            return other
+    raise ValueError(f"{result.path.name}: expected an estimate by {_BASE[1]} importance samples beside it")
 
 
 def row(result: Result, others: list[Result]) -> tuple[str, ...]:
@@ -180,41 +188,50 @@ def row(result: Result, others: list[Result]) -> tuple[str, ...]:
         upper, gap, accepted = nats(test["log_likelihood_upper"]), nats(test["gap"], 1), test["acceptance"]["mean"]
         images = str(test["examples"])
         return *result.model, images, value, upper, gap, result.by, result.ess, f"{accepted:.2f}", *result.last
-    base = [
-        other for other in others
-        if (*other.model, other.test["examples"]) == (*result.model, test["examples"])
-        and (other.test["estimator"], other.test["samples"]) == _BASE
-    ]  # fmt: skip
-    if not base:
-        raise ValueError(f"{result.path.name}: expected an estimate by {_BASE[1]} importance samples beside it")
-    comparison = ("", "") if base[0] is result else against(result, base[0])
+    base = base_of(result, others)
+    comparison = ("", "") if base is result else against(result, base)
     return *result.model, str(test["examples"]), value, result.by, result.ess, *comparison, *result.last
 
 
 def family_rows(results: list[Result]) -> list[tuple[str, ...]]:
-    """A line for each family of q that has been trained as far as the others, and evaluated in the same ways.
+    """A line for each family of q whose model was trained as far as the others and evaluated by chains on test images.
 
-    The gap is that between the annealed estimate and the ELBO, image by image, over the same images.
+    The gap is that between the annealed estimate and the ELBO, image by image; how much less it is than that of the
+    diagonal q is a difference over the same images, too.
     """
+    chains = [
+        each for each in results
+        if each.name in FAMILIES and each.table == "images" and each.test["estimator"] == "ais"
+    ]  # fmt: skip
+    richer = {each.content["shortened"] for each in chains if FAMILIES[each.name] != "diagonal"}
     found = []
-    richer = {each.content["shortened"] for each in results if FAMILIES.get(each.name, "diagonal") != "diagonal"}
-    for whole in results:
-        if whole.table != "results" or whole.name not in FAMILIES or whole.content["shortened"] not in richer:
+    for annealed in chains:
+        if annealed.content["shortened"] not in richer:
             continue
-        chains = [
-            other for other in results
-            if other.model == whole.model and other.table == "images" and other.test["estimator"] == "ais"
-            and other.test["examples"] == 100
-        ]  # fmt: skip
-        for annealed in chains[-1:]:
-            gap = annealed.each["log_likelihood"] - annealed.each["elbo"]
-            found.append((
-                *whole.model, FAMILIES[whole.name], nats(whole.test["elbo"]), nats(whole.test["log_likelihood"]),
-                nats(annealed.test["elbo"]), nats(annealed.test["log_likelihood"]),
-                f"{gap.mean():.2f} ± {gap.std(ddof=1) / np.sqrt(len(gap)):.2f}",
-                duration(whole.content["train"]["seconds"]),
-            ))  # fmt: skip
+        gap, less = _gap(annealed), ""
+        for plain in chains:
+            # As far trained, with as many images, chains and temperatures.
+            if FAMILIES[plain.name] != "diagonal" or plain.order()[1:] != annealed.order()[1:] or plain is annealed:
+                continue
+            if not np.array_equal(annealed.each["row"], plain.each["row"]):
+                raise ValueError(f"{annealed.path.name}: expected the images of {plain.path.name}")
+            less = _mean(_gap(plain) - gap, "+")
+        found.append((
+            *annealed.model, FAMILIES[annealed.name], str(annealed.test["examples"]), nats(annealed.test["elbo"]),
+            nats(base_of(annealed, results).test["log_likelihood"]), nats(annealed.test["log_likelihood"]),
+            _mean(gap), less, duration(annealed.content["train"]["seconds"]),
+        ))  # fmt: skip
     return found
+
+
+def _gap(annealed: Result) -> Any:
+    """log p(x) − ELBO of every image, (N,) in nats."""
+    return annealed.each["log_likelihood"] - annealed.each["elbo"]
+
+
+def _mean(values: Any, sign: str = "") -> str:
+    """The mean of some images' values with its standard error."""
+    return f"{values.mean():{sign}.2f} ± {values.std(ddof=1) / np.sqrt(len(values)):.2f}"
 
 
 def prior_rows(folder: Path) -> list[tuple[str, ...]]:
@@ -222,20 +239,20 @@ def prior_rows(folder: Path) -> list[tuple[str, ...]]:
 
     Raises ValueError where the standard prior's is missing, or has other images or another number of steps.
     """
-    found = [
-        (name, Result(path, name, content := json.loads(path.read_text(encoding="utf-8")), content["test"]))
-        for name in PRIORS
-        for path in sorted(folder.glob(f"prior-{name}-*.json"))
-    ]
+    found = []
+    for name in PRIORS:
+        for path in sorted(folder.glob(f"prior-{name}-*.json")):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found.append(Result(path, name, content, content["test"]))
     lines = []
-    for name, result in found:
-        base, test, steps = found[0][1], result.test, result.content["train"]["steps"]
-        if found[0][0] != "standard" or base.content["train"]["steps"] != steps:
+    for result in found:
+        base, test, steps = found[0], result.test, result.content["train"]["steps"]
+        if base.name != "standard" or base.content["train"]["steps"] != steps:
             raise ValueError(f"{result.path.name}: expected one of the standard prior after {steps} steps beside it")
         above = "" if result is base else against(result, base)[0]
         lines.append((
-            name, f"**shortened:** {steps:,} steps", str(test["examples"]), nats(test["elbo"]), nats(test["kl"], 1),
-            nats(test["log_likelihood"]), result.by, result.ess, above, f"{PRIORS[name]:.2f}",
+            result.name, f"**shortened:** {steps:,} steps", str(test["examples"]), nats(test["elbo"]), nats(test["kl"], 1),
+            nats(test["log_likelihood"]), result.by, result.ess, above, f"{PRIORS[result.name]:.2f}",
             duration(result.content["train"]["seconds"]), *result.last,
         ))  # fmt: skip
     return lines

@@ -22,6 +22,7 @@ from strategies import LAYOUTS, SMOOTH, examples, problems, reals, stacks
 from vae_np import config, layers, model, noise, ops
 from vae_np import distributions as dist
 from vae_np._types import Array
+from vae_np.choices import COMPOSED_LIKELIHOODS
 from vae_np.config import Config
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
 from vae_np.evaluation.importance import estimate_from_log_weights, importance_log_likelihood
@@ -421,6 +422,9 @@ def test_parameters_round_trip(shapes: dict[str, tuple[int, ...]], seed: int) ->
     assert all(np.array_equal(copy[name], values[name]) for name in shapes)
 
 
+COLUMN_FAMILIES = (*COMPOSED_LIKELIHOODS[:-1], "normal", {"family": "categorical", "levels": ["none", "some", "all"]})
+
+
 def setting(option: config.Option) -> st.SearchStrategy[Any]:
     """Any value that a field of the configuration accepts."""
     kind = option.kind
@@ -437,6 +441,8 @@ def setting(option: config.Option) -> st.SearchStrategy[Any]:
         values = st.lists(st.integers(1, 9999), **length).map(tuple)
     elif isinstance(kind, config.Flag):
         values = st.booleans()
+    elif isinstance(kind, config.ColumnFamilies):
+        values = st.dictionaries(st.text("abc", min_size=1), st.sampled_from(COLUMN_FAMILIES), min_size=1, max_size=4)
     else:
         assert isinstance(kind, config.Text)
         values = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20).filter(str.strip)
@@ -459,6 +465,11 @@ def test_config_round_trip_through_toml(tmp_path: Path, settings_: dict[str, Any
     posterior = settings_.get("posterior", "diagonal")
     if posterior not in FAMILIES_OF[settings_.get("objective", "elbo")]:
         settings_["objective"] = "iwae"
+    if settings_.get("columns") is not None:
+        settings_["likelihood"] = "columns"
+    elif settings_.get("likelihood") == "columns":
+        settings_["likelihood"] = "normal"
+    composed = settings_.get("likelihood") in COMPOSED_LIKELIHOODS or settings_.get("missing") is not None
     one_layer = settings_.get("top_latent") is None
     if not one_layer:
         settings_ |= {"prior": "standard", "given": None}
@@ -468,12 +479,14 @@ def test_config_round_trip_through_toml(tmp_path: Path, settings_: dict[str, Any
         settings_["refine_steps"] = 0
     if not settings_.get("refine_steps", 0):
         settings_ |= {"refine_rate": None, "refine_gradient": None}
+    elif composed:
+        settings_["refine_gradient"] = "stopped"
     if settings_.get("prior", "standard") == "standard":
         settings_["components"] = None
     elif settings_.get("objective", "elbo") not in ("elbo", "iwae"):
         settings_["objective"] = "elbo"
     unfit = settings_.get("inference") == "local" or posterior != "diagonal" or settings_.get("given") is not None
-    if settings_.get("prior") == "vamp" and unfit:
+    if settings_.get("prior") == "vamp" and (unfit or composed):
         settings_["prior"] = "mixture"
     if posterior not in ("planar", "iaf"):
         settings_["flow_steps"] = None
@@ -486,7 +499,8 @@ def test_config_round_trip_through_toml(tmp_path: Path, settings_: dict[str, Any
     if settings_.get("schedule", "constant") != "constant":
         settings_["epochs"] = min(staged_epochs(STAGES), settings_.get("epochs", 1))
     if settings_.get("standardize"):
-        settings_ |= {"likelihood": "normal", "values": "real"}
+        measured = {"likelihood": "normal"} if settings_.get("columns") is None else {}
+        settings_ |= {"values": "real", **measured}
     if settings_.get("standardize") or settings_.get("values") not in (None, "unit"):
         settings_["scale"] = None
     made = Config(**settings_)

@@ -118,25 +118,35 @@ def test_a_bracket_has_both_sides(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def evaluated(folder: Path, name: str, stages: str, elbo: list[float], rows: tuple[int, ...] = (0, 1)) -> None:
+    """The two files that a family's line is made of, for two images with log p(x) −80 and −90 by chains."""
+    trained = {"trained": 90.0, "shortened": f"stages {stages} of 8", "examples": 2}
+    for kind, settings in (("is", {}), ("ais", CHAINS)):
+        path = folder / f"likelihood-{name}-stages-{stages}-first-2-{kind}"
+        write(folder, f"{path.name}.json", elbo={"mean": -95.5, "stderr": 0.25}, **trained, **settings)
+        np.savez(path, row=rows, log_likelihood=[-80.0, -90.0], elbo=elbo, ess=[9.0, 9.0])
+
+
 def test_families_are_compared_where_all_have_been_trained_as_far(tmp_path: Path) -> None:
-    elbo = {"elbo": {"mean": -95.5, "stderr": 0.25}}
-    for name, stages in (("vae", "1-4"), ("full", "1-4"), ("vae", "1-5")):
-        short = f"stages {stages} of 8"
-        whole = write(tmp_path, f"likelihood-burda2015-{name}-{stages}.json", 90.0, short, **elbo)
-        chains = of_images(
-            tmp_path, f"likelihood-burda2015-{name}-{stages}-ais", [-80.0] * 100, [9.0] * 100, shortened=short,
-            **elbo, **CHAINS,
-        )  # fmt: skip
-        np.savez(chains.path.with_suffix(".npz"), log_likelihood=[-80.0, -90.0], elbo=[-83.0, -94.0])
-        assert whole.table == "results"
-    results = [results_page.Result.read(path) for path in sorted(tmp_path.glob("*.json"))]
-    cells = results_page.family_rows(results)
-    assert [line[:3] for line in cells] == [
-        ("`burda2015-full`", "**shortened:** stages 1-4 of 8", "full"),
-        ("`burda2015-vae`", "**shortened:** stages 1-4 of 8", "diagonal"),
+    evaluated(tmp_path, "burda2015-full", "1-4", [-82.0, -91.0])
+    evaluated(tmp_path, "burda2015-vae", "1-4", [-83.0, -94.0])
+    # Trained further than the others, and of another model: no line of this table.
+    evaluated(tmp_path, "burda2015-vae", "1-5", [-81.0, -91.0])
+    evaluated(tmp_path, "burda2015-iwae5", "1-4", [-81.0, -91.0])
+    table = results_page.tables(tmp_path)["families"]
+    common, end = "**shortened:** stages 1-4 of 8 |", "| 2 | 95.50 ± 0.25 | 87.12 ± 0.25 | 87.12 ± 0.25 |"
+    # Gaps 3 and 4 beside 2 and 1: means, and the standard deviations √½ and √2 over √2 images.
+    assert table.strip().splitlines()[2:] == [
+        f"| `burda2015-vae` | {common} diagonal {end} 3.50 ± 0.50 |  | 90 s |",
+        f"| `burda2015-full` | {common} full {end} 1.50 ± 0.50 | +2.00 ± 1.00 | 90 s |",
     ]
-    # Gaps 3 and 4: their mean, and the standard deviation √½ over √2 images.
-    assert cells[0][3:] == ("95.50 ± 0.25", "87.12 ± 0.25", "95.50 ± 0.25", "87.12 ± 0.25", "3.50 ± 0.50", "90 s")
+
+
+def test_families_over_other_images_are_refused(tmp_path: Path) -> None:
+    evaluated(tmp_path, "burda2015-vae", "1-4", [-83.0, -94.0])
+    evaluated(tmp_path, "burda2015-full", "1-4", [-82.0, -91.0], rows=(0, 2))
+    with pytest.raises(ValueError, match=r"full-stages-1-4-first-2-ais\.json: expected the images of likelihood-"):
+        results_page.tables(tmp_path)
 
 
 def test_priors_are_compared_image_by_image_after_the_same_steps(tmp_path: Path) -> None:

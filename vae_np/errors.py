@@ -6,10 +6,25 @@ The command line prints the message and exits with code 2; the Python API raises
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def one_line(text: str) -> str:
     """A message as one line that is safe to print: control characters, as from a damaged file, are shown as escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+
+
+def did_you_mean(value: Any, choices: tuple[str, ...]) -> str:
+    """The choice that was probably meant, as the end of a message; empty where none is close."""
+    import difflib
+
+    if not isinstance(value, str):
+        return ""
+    canonical = value.strip().lower()
+    # a hyphen for an underscore, or the reverse, is the commonest slip
+    plain = {choice.replace("_", "-"): choice for choice in choices}
+    close = difflib.get_close_matches(canonical.replace("_", "-"), plain, n=1, cutoff=0.5)
+    return f" (did you mean '{plain[close[0]]}'?)" if close else ""
 
 
 class InputError(ValueError):

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from vae_np import VAE
+from vae_np.choices import Missing
 from vae_np.pictures import plots, tables
 
 ROWS, HELD_OUT = 10_000, 1000
@@ -109,30 +110,35 @@ def copula(train: np.ndarray, test: np.ndarray, marginals: list[Marginal], draws
     return alone + np.logaddexp.reduce(weights, axis=0) - np.log(draws)
 
 
+def told(name: str, log_p: np.ndarray) -> None:
+    print(f"{name:45} {log_p.mean():8.3f} ± {log_p.std(ddof=1) / np.sqrt(len(log_p)):.3f} nats per row", flush=True)
+
+
+def trained(x: np.ndarray, missing: Missing | None) -> VAE:
+    vae = VAE(columns=COLUMNS, hidden=(64, 64), latent=5, activation="tanh", missing=missing, seed=0)
+    for rate, epochs in ((3e-3, 30), (1e-3, 15), (3e-4, 15)):
+        vae.fit(x, epochs=epochs, batch_size=100, lr=rate, objective="iwae", samples=10, standardize=True)
+    return vae
+
+
 def main() -> None:
     x = made()
     train, test = x[:-HELD_OUT], x[-HELD_OUT:]
     families = [how if isinstance(how, str) else how["family"] for how in COLUMNS.values()]
     marginals = [Marginal(train[:, i], family) for i, family in enumerate(families)]
-    alone = sum(marginal.log_density(test[:, i]) for i, marginal in enumerate(marginals))
-    found = {"independent columns": alone, "Gaussian copula": copula(train, test, marginals)}
-    vae = VAE(columns=COLUMNS, hidden=(64, 64), latent=5, activation="tanh", seed=0)
-    for rate, epochs in ((3e-3, 30), (1e-3, 15), (3e-4, 15)):
-        vae.fit(train, epochs=epochs, batch_size=100, lr=rate, objective="iwae", samples=10, standardize=True)
-    found["VAE, 5 latents"] = vae.log_likelihood(test, samples=2000).log_likelihood
-    holes = np.where(np.random.default_rng(2).random(train.shape) < 0.3, np.nan, train)
-    with_holes = VAE(columns=COLUMNS, hidden=(64, 64), latent=5, activation="tanh", missing="mask", seed=0)
-    for rate, epochs in ((3e-3, 30), (1e-3, 15), (3e-4, 15)):
-        with_holes.fit(holes, epochs=epochs, batch_size=100, lr=rate, objective="iwae", samples=10, standardize=True)
-    found["VAE, trained with 30% of the cells missing"] = with_holes.log_likelihood(test, samples=2000).log_likelihood
-    for name, log_p in found.items():
-        print(f"{name:45} {log_p.mean():8.3f} ± {log_p.std(ddof=1) / np.sqrt(len(log_p)):.3f} nats per row")
+    told("independent columns", sum(marginal.log_density(test[:, i]) for i, marginal in enumerate(marginals)))
+    told("Gaussian copula", copula(train, test, marginals))
+    vae = trained(train, None)
+    told("VAE, 5 latents", vae.log_likelihood(test, samples=2000).log_likelihood)
     if len(sys.argv) > 1:
         folder, drawn = Path(sys.argv[1]), vae.sample(5000, seed=1)
         plots.save(tables.marginals(train, drawn, vae.arch.columns), folder / "17-table-columns.png")
         chosen = [4, 6, 7, 10]
         some = tuple(vae.arch.columns[i] for i in chosen)
         plots.save(tables.pairs(train[:, chosen], drawn[:, chosen], some), folder / "17-table-pairs.png")
+    holes = np.where(np.random.default_rng(2).random(train.shape) < 0.3, np.nan, train)
+    with_holes = trained(holes, "mask").log_likelihood(test, samples=2000)
+    told("VAE, trained with 30% of the cells missing", with_holes.log_likelihood)
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ SETTINGS = [
     ("--config value.toml", "config: value.toml: lr: got 'fast', expected a number > 0"),
     ("--config syntax.toml", "config: syntax.toml: not valid TOML: "),
     ("--config absent.toml", "config: absent.toml: there is no such file"),
-    ("--config kingma", "config: got 'kingma', expected a .toml file or one of burda2015-iwae5, "),
+    ("--config kingma", "config: got 'kingma', expected a .toml file or one of burda2015-full, "),
     ("--config taken", "config: taken: cannot be read (Is a directory)"),
     ("--json taken", "json: got 'taken', expected a file's name, or - for standard output"),
     ("--json grey.npy/result.json", "json: grey.npy/result.json: cannot be written ("),

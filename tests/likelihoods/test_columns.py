@@ -33,6 +33,9 @@ TEXT = """rooms,colour,height,age,grey
 ROWS = [[3, 0, 1.5, 0, 0], [0, 2, np.nan, 1, 15], [12, np.nan, 0.25, 2, 7]]
 
 
+ONE_OF = "expected one of " + ", ".join(likelihoods.FAMILIES)
+
+
 def columns() -> named.Columns:
     return likelihoods.columns_of(COLUMNS)
 
@@ -71,8 +74,14 @@ def test_numbers_go_there_and_back() -> None:
     rows = data.rows_of(own, columns(), "x")
     assert rows.tolist() == [[3, 2, 1.5, 2, 0], [0, 0, 2.5, 0, 15]]
     assert named.own_numbers(columns(), rows).tolist() == own.tolist()
-    assert named.words(columns()[1], own[:, 1]).tolist() == ["blue", "red"]
-    assert named.words(columns()[3], own[:, 3]).tolist() == [5, 1]
+    cells = data.cells_of(np.vstack([own, np.full((1, 5), np.nan)]), columns())
+    assert cells["colour"] == ["blue", "red", None]
+    assert cells["rooms"] == [5, 1, None]
+    assert cells["height"] == [1.5, 2.5, None]
+    assert data.cells_of(np.full((1, 5), np.float32(0.1)), columns())["height"] == [0.1], "float32's own digits"
+    assert np.array_equal(data.rows_of(cells, columns(), "x")[:2], rows)
+    with pytest.raises(DataError, match=r"rows: got shape \(2, 3\), expected \(N, 5\)"):
+        data.cells_of(own[:, :3], columns())
 
 
 @pytest.mark.parametrize("suffix", ["toml", "json"])
@@ -122,6 +131,10 @@ def test_a_proposal_is_a_file_to_edit(tmp_path: Path) -> None:
     ("given", "says"),
     [
         ({"a": "gamma"}, "columns: 'a' has the family 'gamma', expected one of bernoulli, normal"),
+        ({"a": "poison"}, f"columns: 'a' has the family 'poison', {ONE_OF} (did you mean 'poisson'?)"),
+        ({"a": "NegativeBinomial"}, f"columns: 'a' has the family 'NegativeBinomial', {ONE_OF} (did you mean 'neg"),
+        ({"a": {"famly": "poisson"}}, "columns: 'a' has the setting 'famly', expected family or levels (did you mean"),
+        ({"a": ["poisson", "normal"]}, "columns: got {'a': ['poisson', 'normal']}, expected a name and one family"),
         ({"a": "categorical"}, "columns: 'a' is categorical, which needs its levels"),
         ({"a": {"family": "categorical", "levels": ["x"]}}, "columns: 'a' has the levels ['x'], expected two or more"),
         ({"a": {"family": "categorical", "levels": 1}}, "columns: 'a' has 1 levels, expected from 2 to"),
@@ -131,7 +144,7 @@ def test_a_proposal_is_a_file_to_edit(tmp_path: Path) -> None:
         ([["a", "poisson"], ["a", "normal"]], "columns: 'a' is named twice, expected each column once"),
         ({}, "columns: got no column, expected at least one"),
         (3, "columns: got 3, expected a mapping"),
-        ({"a": 3}, "columns: got {'a': 3}, expected a name and a family"),
+        ({"a": 3}, "columns: got {'a': 3}, expected a name and one family"),
     ],
 )
 def test_families_that_cannot_be_are_one_line(given: Any, says: str) -> None:
@@ -160,7 +173,8 @@ def test_files_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("a,c\n1,x\n", "columns: 'b' is not in"),
-        ("a,b,c\n1,2,x\n", "has the column 'c', for which no family is named"),
+        ("a,b,c\n1,2,x\n", "has the column 'c', for which no family is named; name one, or leave it out"),
+        ("a,bb\n1,x\n", "which has 'a', 'bb' (did you mean 'bb'?)"),
         ("a,a,b\n1,1,x\n", "has 2 columns 'a', expected one"),
         ("a,b\n1,x\n1.5,y\n", "column 'a' has 1.5 in row 1 (counted from 0), expected whole numbers from 0"),
         ("a,b\n1,x\n2,z\n", "column 'b' has 'z' in row 1 (counted from 0), expected one of its levels: x, y"),
@@ -180,6 +194,28 @@ def test_cells_that_do_not_fit_are_one_line(text: str, says: str, tmp_path: Path
         runs.load_data(settings)
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_file_in_place_of_a_mapping_and_cells_in_place_of_a_column_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"got 'columns.toml', .* a mapping .*read_columns reads one"):
+        VAE(columns="columns.toml")
+    for cells in (3, "red"):
+        with pytest.raises(DataError, match=r"x: column 'age' got .*, expected its cells, one per row"):
+            data.rows_of({**{name: [1] for name in COLUMNS}, "age": cells}, columns(), "x")
+    with pytest.raises(MissingFileError, match=r"none.csv', expected an existing table"):
+        data.propose_columns(str(tmp_path / "none.csv"))
+
+
+def test_a_table_that_needs_families_or_takes_no_holes_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,x\n,y\n")
+    path = str(tmp_path / "t.csv")
+    with pytest.raises(DataError, match=r"column 'b' holds 'x', expected numbers; .* a family \(--columns\)"):
+        data.load(path, likelihood="normal")
+    with pytest.raises(DataError, match=r"'x' in row 0 .* columns of text need families of their own, which --columns"):
+        data.load(path, likelihood="normal", missing=True)
+    (tmp_path / "t.csv").write_text("a,b\n1,\n2,3\n")
+    with pytest.raises(DataError, match=r"column 'b' has no value in line 2, .* takes missing cells \(--missing"):
+        data.load(path, likelihood="normal")
 
 
 def test_settings_that_do_not_combine_are_one_line() -> None:

@@ -337,6 +337,13 @@ def test_a_row_of_which_nothing_is_there_gets_the_priors_answer() -> None:
     prior = np.sqrt(np.diag(model.covariance()))
     assert (np.abs(found.mean[1] - model.bias) < 5 * prior / np.sqrt(20_000)).all()
     np.testing.assert_allclose(found.spread[1], prior, rtol=0.03)
+    alone = np.full((1, 10), np.nan)
+    with pytest.warns(NothingObservedWarning, match=r"in 1 of 1 rows"):
+        assert (vae.impute(alone, samples=50).ess > 49.99).all()
+    holes = VAE(10, hidden=(), latent=2, likelihood="normal", missing="zero", dtype="float64", backend="numpy")
+    found_alone = holes.elbo(alone)
+    assert found_alone.reconstruction[0] == 0
+    assert found_alone.elbo[0] == -found_alone.kl[0]
     assert arch.missing is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -389,7 +396,10 @@ def test_a_log_density_is_that_of_the_data_whatever_is_missing() -> None:
     found = vae.log_likelihood(x, samples=2000)
     assert np.abs((found.log_likelihood - expected) / found.stderr).max() < 5
     assert vae.elbo(x).elbo.mean() == pytest.approx(history.lines[-1]["elbo"], abs=1.0)
-    assert vae.impute(x, samples=5).mean[~np.isnan(x)] == pytest.approx(x[~np.isnan(x)], rel=1e-12)
+    filled = vae.impute(x, samples=5, draws=1)
+    there = ~np.isnan(x)
+    assert (filled.mean[there] == x[there]).all(), "what was observed stays as it was, to the last digit"
+    assert (filled.draws[0][there] == x[there]).all()
 
 
 def test_pixels_with_holes_are_drawn_as_without() -> None:
@@ -418,6 +428,10 @@ def test_what_cannot_be_used_is_one_line() -> None:
     taking = VAE(2, hidden=(2,), latent=1, missing="zero", backend="numpy")
     with pytest.raises(DataError, match=r"mask: got int64 of shape \(2, 2\), expected bool of shape \(2, 2\)"):
         taking.fit(x, mask=np.ones((2, 2), dtype=int))
+    with pytest.raises(DataError, match=r"mask: got bool of shape \(1, 2\), expected bool of shape \(2, 2\)"):
+        taking.fit(x, mask=np.ones((1, 2), dtype=bool))
+    with pytest.raises(DataError, match=r"mask: got rows of several lengths"):
+        taking.fit(x, mask=[[True, False], [True]])
     with pytest.raises(DataError, match=r"x: got inf at row 0"):
         taking.fit(np.array([[np.inf, 1.0], [0.0, 1.0]]))
     with pytest.raises(DataError, match=r"x: no cell has a value"):

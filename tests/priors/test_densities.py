@@ -406,7 +406,6 @@ def test_more_pseudo_inputs_than_rows_are_refused() -> None:
 def test_the_standard_prior_is_as_it_was() -> None:
     p = make_problem(architecture(components=None), batch=3)
     z = np.random.default_rng(0).standard_normal((5, 3))
-    found, kept = prior_forward(ops, p.arch, p.parameters, z, None)
+    found, _ = prior_forward(ops, p.arch, p.parameters, z, None)
     assert (found == standard_normal_log_prob(z)).all()
-    assert kept is None
     assert prior_mixture(ops, p.arch, p.parameters) is None

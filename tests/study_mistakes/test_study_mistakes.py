@@ -1,6 +1,6 @@
 """Every row of every claim can fail: mistakes planted in what it speaks of, and the rows that each is recorded to turn.
 
-Budget: about 60 s (marked slow: some minutes more).
+Budget: about 70 s (marked slow: some minutes more).
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from vae_np import storage
+from vae_np import data, storage
 from vae_np.cli.options import JsonFile, Overwrite, Quiet, Run, RunSeed, whole
 from vae_np.cli.output import writing
 from vae_np.cli.pictured import OpenRun, file_to_write, prior_text, sample_picture, save_picture
@@ -28,7 +29,10 @@ def command(
             "numbers of one row.",
         ),
     ] = None,
-    out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="A .png, or a .npy for the values.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", help="A .png, a .npy for the values, or a .csv for a table's rows."),
+    ] = None,
     overwrite: Overwrite = False,
     seed: RunSeed = None,
     quiet: Quiet = False,
@@ -37,24 +41,31 @@ def command(
     """Sample from a run's model: z from the prior, then x given z."""
     count = whole("n", n, 64)
     opened = OpenRun.of(run, seed, json_file, quiet=quiet)
-    conditions, columns = _conditions(opened, given, count)
+    conditions, in_a_row = _conditions(opened, given, count)
     named = f"{'-draws' if draws else ''}{'' if given is None else '-given'}"
     default = opened.folder / f"samples-n{count}-seed{opened.seed}{named}.png"
-    target = file_to_write(out, default, (".png", ".npy"), overwrite)
+    columns = opened.vae.arch.columns
+    target = file_to_write(out, default, (".png", ".npy", *([] if columns is None else [".csv"])), overwrite)
     opened.output.say(f"run      {opened.folder}")
     # Of a table's columns a mean is no row: those are always drawn.
-    mean = not (draws or opened.vae.arch.columns)
-    images = opened.vae.sample(count, opened.seed, mean=mean, given=conditions)
-    if target.suffix == ".npy":
+    draws = draws or columns is not None
+    images = opened.vae.sample(count, opened.seed, mean=not draws, given=conditions)
+    if target.suffix in (".npy", ".csv"):
         content = io.BytesIO()
-        np.save(content, images)
+        if target.suffix == ".csv" and columns is not None:
+            text = io.StringIO(newline="")
+            cells = data.cells_of(images, columns)
+            csv.writer(text).writerows([cells, *zip(*cells.values(), strict=True)])
+            content.write(text.getvalue().encode())
+        else:
+            np.save(content, images)
         with writing("out", target):
             target.parent.mkdir(parents=True, exist_ok=True)
             storage.write_atomic(target, content.getvalue())
     else:
         title = f"Samples: {'x ~ p(x|z)' if draws else 'E[x|z]'}, {prior_text(opened.vae)}"
         title += "" if given is None else f", given {given}"
-        save_picture(sample_picture(opened.vae, images, opened.dataset(), title, in_a_row=columns), target)
+        save_picture(sample_picture(opened.vae, images, opened.dataset(), title, in_a_row=in_a_row), target)
     opened.report("sample", [target], {"n": count})
     return 0
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from vae_np import backends, checkpoint, config, data, distributed, memory, runs
+from vae_np import backends, checkpoint, config, data, display, distributed, memory, runs
 from vae_np.cli import ranks
 from vae_np.cli.describe import (
     TERM_NAMES,
@@ -338,7 +338,9 @@ def _tell_which_rows(output: Output, dataset: data.Dataset, trained: int) -> Non
     output.say(f"rows     {', '.join(parts)}")
     missing = float(np.isnan(dataset.train).mean()) if dataset.train.dtype.kind == "f" else 0.0
     if missing:
-        output.say(f"missing  {missing:.1%} of the training rows' cells have no value")
+        empty = int(np.isnan(dataset.train).all(axis=1).sum())
+        nothing = f"; in {display.counted_text(empty, 'row')} nothing was observed" if empty else ""
+        output.say(f"missing  {missing:.1%} of the training rows' cells have no value{nothing}")
     if dataset.columns is not None:
         labels = "" if dataset.label_column is None else f"; labels from {dataset.label_column!r}"
         shown = ", ".join(dataset.columns[:_COLUMNS]) + (", ..." if len(dataset.columns) > _COLUMNS else "")

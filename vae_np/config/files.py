@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vae_np.config.kinds import did_you_mean, shown
+from vae_np.config.kinds import shown
 from vae_np.config.settings import Config
-from vae_np.errors import ConfigError, MissingFileError
+from vae_np.errors import ConfigError, MissingFileError, did_you_mean
 
 _MOST_BYTES = 1_000_000
 

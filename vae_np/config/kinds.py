@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from vae_np.errors import InputError
+from vae_np.errors import InputError, did_you_mean
 from vae_np.likelihoods import columns_of, read_columns
 
 
@@ -209,19 +209,6 @@ class ColumnFamilies(Kind):
 
     def check(self, value: Any) -> Any:
         return columns_of(value)
-
-
-def did_you_mean(value: Any, choices: tuple[str, ...]) -> str:
-    """The choice that was probably meant, as the end of a message; empty where none is close."""
-    import difflib
-
-    if not isinstance(value, str):
-        return ""
-    canonical = value.strip().lower()
-    # a hyphen for an underscore, or the reverse, is the commonest slip
-    plain = {choice.replace("_", "-"): choice for choice in choices}
-    close = difflib.get_close_matches(canonical.replace("_", "-"), plain, n=1, cutoff=0.5)
-    return f" (did you mean '{plain[close[0]]}'?)" if close else ""
 
 
 def typed(value: Any) -> str:

@@ -18,11 +18,11 @@ from functools import cache
 from typing import Any
 
 from vae_np import choices, priors
-from vae_np.config.kinds import Choice, ColumnFamilies, Flag, Integer, Kind, Real, Sizes, Text, did_you_mean, shown
+from vae_np.config.kinds import Choice, ColumnFamilies, Flag, Integer, Kind, Real, Sizes, Text, shown
 from vae_np.config.option import Option
 from vae_np.data import Values
 from vae_np.display import settings_text
-from vae_np.errors import ConfigError, DataError, InputError
+from vae_np.errors import ConfigError, DataError, InputError, did_you_mean
 from vae_np.likelihoods import Columns, check_refinement, is_measured
 from vae_np.optim import STAGES, stage_of, staged_epochs
 from vae_np.posteriors import check_objective, check_posterior, refine_settings

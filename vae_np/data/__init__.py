@@ -17,7 +17,7 @@ from vae_np.data.dataset import (
 from vae_np.data.formats import Parts, read
 from vae_np.data.given import Given, beside
 from vae_np.data.mapped import check_length
-from vae_np.data.named_columns import propose_columns, rows_of
+from vae_np.data.named_columns import cells_of, propose_columns, rows_of
 from vae_np.data.synthetic import bars, rings, xor
 from vae_np.data.values import (
     BINARY,
@@ -55,6 +55,7 @@ __all__ = [
     "bars",
     "beside",
     "built_in",
+    "cells_of",
     "check_columns",
     "check_for",
     "check_length",

@@ -6,7 +6,7 @@ is no value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from vae_np._types import Array
 from vae_np.data.formats import Parts, read, read_cells
 from vae_np.data.formats.tables import as_labels, label_column, names_of
 from vae_np.data.values import flatten, with_holes
-from vae_np.errors import DataError
-from vae_np.likelihoods.columns import Columns, numbers, places_of, proposed
+from vae_np.errors import DataError, MissingFileError
+from vae_np.likelihoods.columns import Columns, numbers, places_of, proposed, words
 
 
 def rows_of(x: Any, columns: Columns, what: str, mask: Any = None) -> Array:
@@ -28,7 +28,7 @@ def rows_of(x: Any, columns: Columns, what: str, mask: Any = None) -> Array:
     """
     names = list(map(str, x)) if isinstance(x, Mapping) else names_of(x)
     if names is not None:
-        cells = [_cells(x, name) for name in x] if isinstance(x, Mapping) else _columns_of_frame(x)
+        cells = [_cells(x, name, what) for name in x] if isinstance(x, Mapping) else _columns_of_frame(x)
         lengths = {len(column) for column in cells}
         if len(lengths) > 1:
             raise DataError(
@@ -66,13 +66,31 @@ def read_rows(path: str, columns: Columns | None, labels: str | None, *, sibling
     if not kept:
         raise DataError(f"{path}: has no column but the labels")
     own = columns or tuple((names[place], "normal") for place in kept)
-    rows = _converted(own, [names[place] for place in kept], [cells[place] for place in kept], path)
+    try:
+        rows = _converted(own, [names[place] for place in kept], [cells[place] for place in kept], path)
+    except DataError as error:
+        remedy = "; columns of text need families of their own, which --columns names" if columns is None else ""
+        raise DataError(f"{error}{remedy}") from None
     return Parts(
         rows,
         train_labels=found,
         columns=tuple(column[0] for column in own),
         label_column=None if at is None else names[at],
     )
+
+
+def cells_of(rows: Any, columns: Columns) -> dict[str, list[Any]]:
+    """What `VAE.sample`, `decode` or `impute` returned, rows (N, D), as a mapping of names to cells. [D70]
+
+    A category's levels are words again, whole numbers are whole, and None stands where there is no value (NaN). A
+    DataFrame can be made of it, and `rows_of` reads it back. Raises DataError for rows of another shape.
+    """
+    held, _ = flatten(rows, "rows")
+    if held.shape[1] != len(columns):
+        raise DataError(f"rows: got shape {held.shape}, expected (N, {len(columns)})")
+    return {
+        column[0]: [_cell(cell) for cell in words(column, own)] for column, own in zip(columns, held.T, strict=True)
+    }
 
 
 def propose_columns(table: Any) -> str:
@@ -83,6 +101,8 @@ def propose_columns(table: Any) -> str:
     names = None if isinstance(table, str | Path) else names_of(table)
     if names is not None:
         return proposed(names, _columns_of_frame(table))
+    if isinstance(table, str | Path) and not Path(table).exists():
+        raise MissingFileError(f"columns: got {str(table)!r}, expected an existing table: CSV, Parquet or Arrow")
     found = read_cells(Path(table)) if isinstance(table, str | Path) else None
     if found is None:
         raise DataError(f"columns: {table!r} is no table with named columns: CSV, another text, Parquet or Arrow")
@@ -99,13 +119,23 @@ def _columns_of_frame(frame: Any) -> list[Any]:
     return [_listed(np.asarray(frame[name])) for name in frame.columns]
 
 
-def _cells(mapping: Mapping[Any, Any], name: Any) -> Any:
+def _cells(mapping: Mapping[Any, Any], name: Any, what: str) -> Any:
     held = mapping[name]
+    if isinstance(held, str) or not isinstance(held, Iterable):
+        raise DataError(f"{what}: column {str(name)!r} got {held!r}, expected its cells, one per row")
     return _listed(held) if isinstance(held, np.ndarray) else list(held)
 
 
 def _listed(column: Array) -> Any:
     return column if column.dtype.kind in "biuf" else column.tolist()
+
+
+def _cell(cell: Any) -> Any:
+    """A cell as a table writes it."""
+    if not isinstance(cell, float | np.floating):
+        return cell if cell is None else str(cell)
+    # As few digits as tell it from its neighbours in its own precision: 119.6 and not 119.5999984741211.
+    return None if np.isnan(cell) else int(cell) if float(cell).is_integer() else float(str(cell))
 
 
 def _narrow(cells: list[Any]) -> Array:

@@ -314,7 +314,7 @@ def with_holes(array: Any, mask: Any, what: str) -> Array:
     hidden = np.ma.getmaskarray(array) if isinstance(array, np.ma.MaskedArray) else None
     held = np.asarray(array.data) if isinstance(array, np.ma.MaskedArray) else unmasked(array, what)
     if mask is not None:
-        given = np.asarray(mask)
+        given = unmasked(mask, "mask")
         if given.dtype != np.bool_ or given.shape != held.shape:
             raise DataError(
                 f"mask: got {given.dtype} of shape {given.shape}, expected bool of shape {held.shape}, True where "
@@ -327,10 +327,10 @@ def with_holes(array: Any, mask: Any, what: str) -> Array:
     return np.where(hidden, dtype.type(np.nan), held.astype(dtype, copy=False))
 
 
-def scan(rows: Array, what: str, *, missing: bool = False) -> Span:
+def scan(rows: Array, what: str, *, missing: bool = False, otherwise: Span | None = None) -> Span:
     """The span of all values, a chunk at a time; DataError naming the first NaN or infinity, in row order.
 
-    With `missing` NaN is a cell without a value, and only where there is no value at all that is an error.
+    With `missing` NaN is a cell without a value. Where no cell has one, the span is `otherwise`, or that is an error.
     """
     low, high, whole = math.inf, -math.inf, True
     least, most = (np.fmin, np.fmax) if missing else (np.minimum, np.maximum)
@@ -348,7 +348,9 @@ def scan(rows: Array, what: str, *, missing: bool = False) -> Span:
                 continue
         low, high = min(low, float(least.reduce(part, axis=None))), max(high, float(most.reduce(part, axis=None)))
     if low > high:
-        raise DataError(f"{what}: no cell has a value, expected some")
+        if otherwise is None:
+            raise DataError(f"{what}: no cell has a value, expected some")
+        return otherwise
     return Span(low, high, whole)
 
 

@@ -284,6 +284,10 @@ def from_parameters(arch: Architecture, parameters: Mapping[str, Array]) -> Line
         )
     if arch.top_latent is not None:
         raise InputError(f"arch: got top_latent {arch.top_latent}, expected one stochastic layer")
+    if arch.prior != "standard" or arch.conditions:
+        raise InputError(
+            f"arch: got prior {arch.prior!r} and {arch.conditions} conditions, expected 'standard' and no conditions"
+        )
     if arch.likelihood == "normal-fixed":
         variances = np.full(arch.features, arch.sigma**2)
     else:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.errors import DataError, InputError, MissingFileError
+from vae_np.errors import DataError, InputError, MissingFileError, did_you_mean
 
 # (name, family, *levels)
 Column = tuple[str, ...]
@@ -46,7 +46,9 @@ def canonical(given: Any, families: Mapping[str, int | None]) -> Columns:
                 )
             pairs.append((each[0], {"family": each[1], **({"levels": list(each[2:])} if len(each) > 2 else {})}))
     else:
-        raise InputError(f"columns: got {_shown(given)}, expected a mapping of columns' names to their families")
+        remedy = "; vae_np.likelihoods.read_columns reads one from a file" if isinstance(given, str) else ""
+        expected = f"a mapping of columns' names to their families{remedy}"
+        raise InputError(f"columns: got {_shown(given)}, expected {expected}")
     found: list[Column] = []
     for name, how in pairs:
         if any(name == column[0] for column in found):
@@ -60,13 +62,17 @@ def canonical(given: Any, families: Mapping[str, int | None]) -> Columns:
 def _column(name: Any, how: Any, families: Mapping[str, int | None]) -> Column:
     settings = {"family": how} if isinstance(how, str) else how
     if not isinstance(name, str) or not isinstance(settings, Mapping):
-        raise InputError(f"columns: got {_shown({name: how})}, expected a name and a family")
+        raise InputError(f"columns: got {_shown({name: how})}, expected a name and one family")
     unknown = [key for key in settings if key not in ("family", "levels")]
     if unknown:
-        raise InputError(f"columns: {name!r} has the setting {_shown(unknown[0])}, expected family or levels")
+        meant = did_you_mean(unknown[0], ("family", "levels"))
+        raise InputError(f"columns: {name!r} has the setting {_shown(unknown[0])}, expected family or levels{meant}")
     family = settings.get("family")
     if not isinstance(family, str) or family not in families:
-        raise InputError(f"columns: {name!r} has the family {_shown(family)}, expected one of {', '.join(families)}")
+        raise InputError(
+            f"columns: {name!r} has the family {_shown(family)}, expected one of {', '.join(families)}"
+            f"{did_you_mean(family, tuple(families))}"
+        )
     levels = settings.get("levels", families[family])
     if levels is None:
         raise InputError(f"columns: {name!r} is {family}, which needs its levels: a number of them, or their names")
@@ -131,10 +137,13 @@ def places_of(columns: Columns, names: Sequence[str], what: str) -> list[int]:
     for name, *_ in columns:
         if name not in listed:
             had = ", ".join(map(repr, listed[:_SHOWN])) + (", ..." if len(listed) > _SHOWN else "")
-            raise DataError(f"columns: {name!r} is not in {what}, which has {had}")
+            meant = did_you_mean(name, tuple(listed))
+            raise DataError(f"columns: {name!r} is not in {what}, which has {had}{meant}")
     for name in listed:
         if all(name != column[0] for column in columns):
-            raise DataError(f"columns: {what} has the column {name!r}, for which no family is named")
+            raise DataError(
+                f"columns: {what} has the column {name!r}, for which no family is named; name one, or leave it out"
+            )
     return [listed.index(column[0]) for column in columns]
 
 
@@ -210,11 +219,11 @@ def own_numbers(columns: Columns, rows: Array) -> Array:
 
 def words(column: Column, values: Array) -> Array:
     """A column of the table's own numbers (N,) as the table has it: the names of a category's levels, where they are
-    words, else the numbers."""
+    words, and None for what is missing; else the numbers."""
     _, family, *levels = column
     if family != "categorical" or _are_numbers(levels):
         return values
-    return np.array([levels[int(value)] for value in values])
+    return np.array([None if np.isnan(value) else levels[int(value)] for value in values], dtype=object)
 
 
 def proposed(names: Sequence[str], cells: Sequence[Sequence[Any]]) -> str:

@@ -92,9 +92,13 @@ def _refit(seed: int) -> Refit:
     alone.parameters.assign({name: vae.parameters[name] for name in alone.parameters})
     images, trace = trained.digits()[0], []
 
+    @cache
+    def order(epoch: int) -> Array:
+        return noise.order(len(images), seed=seed + 1, epoch=epoch)
+
     def batch(step: int) -> tuple[Array, Array]:
         epoch, part = divmod(step, len(images) // BATCH)
-        rows = noise.order(len(images), seed=seed + 1, epoch=epoch)[part * BATCH : (part + 1) * BATCH]
+        rows = order(epoch)[part * BATCH : (part + 1) * BATCH]
         return images[rows], rows
 
     def record(step: int, terms: Terms) -> None:

@@ -34,7 +34,9 @@ def fit(vae: VAE, x: Array, *, steps: int, lr: float, seed: int, plain: bool = F
     state, values = TrainingState(vae.parameters), x if x.dtype == np.uint8 else x.astype(vae.parameters.dtype)
     for step in range(steps):
         epoch, batch = divmod(step, len(x) // BATCH)
-        rows = noise.order(len(x), seed=seed, epoch=epoch)[batch * BATCH : (batch + 1) * BATCH]
+        if batch == 0:
+            order = noise.order(len(x), seed=seed, epoch=epoch)
+        rows = order[batch * BATCH : (batch + 1) * BATCH]
         eps = np.zeros((BATCH, vae.arch.latent), dtype=vae.parameters.dtype)
         if not plain:
             eps = noise.normal(rows, vae.arch.latent, seed=seed, stream=noise.EPS, step=step, dtype=eps.dtype)

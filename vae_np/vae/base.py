@@ -261,7 +261,8 @@ class Base:
         """Examples of what `_array` returned."""
         rows, _ = data.flatten(x, name)
         data.check_columns(rows, self.arch.features, name)
-        values.check(data.scan(rows, name, missing=missing), name)
+        # Rows of which nothing was observed have an answer, too; 0 is among the values of every kind.
+        values.check(data.scan(rows, name, missing=missing, otherwise=data.Span(0, 0, True)), name)
         self._check_cells(rows, name)
         return held_out.Examples(values.convert(rows), values, self._mode(values, binarize, name), seed)
 

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vae_np import data, memory, noise
+from vae_np._types import Array
 from vae_np.choices import Binarization, ValuesKind
 from vae_np.config import counted
 from vae_np.errors import InputError, NothingObservedWarning
 from vae_np.evaluation import held_out, imputation
 from vae_np.evaluation.imputation import Imputed
+from vae_np.likelihoods.columns import own_numbers
 from vae_np.vae.base import Base, as_usual
 
 _BATCH = 100
@@ -79,8 +81,19 @@ class Imputation(Base):
         scale = 1.0 if spread is None else spread.sigma
         return replace(
             found,
-            mean=self._own_numbers(found.mean),
+            mean=self._filled(found.mean, examples),
             spread=(found.spread * scale).astype(found.spread.dtype, copy=False),
             stderr=(found.stderr * scale).astype(found.stderr.dtype, copy=False),
-            draws=None if found.draws is None else np.stack([self._own_numbers(each) for each in found.draws]),
+            draws=None if found.draws is None else np.stack([self._filled(each, examples) for each in found.draws]),
         )
+
+    def _filled(self, x: Array, examples: held_out.Examples) -> Array:
+        """The model's x (N, D) on the data's own scale; real numbers that were observed are those that were given.
+
+        To be standardised and back costs some of them their last digit.
+        """
+        if examples.values.kind == "real":
+            given = np.asarray(examples.rows)
+            x = np.where(np.isnan(given), self.values.from_model(x), given).astype(x.dtype, copy=False)
+            return x if self.arch.columns is None else own_numbers(self.arch.columns, x)
+        return self._own_numbers(x)

@@ -74,11 +74,14 @@ def from_columns(names: Sequence[str], column: Callable[[int], Any], labels: str
 def not_numbers(name: str, shown: str, what: str) -> DataError:
     """The error for a column of something else, with the remedy."""
     return DataError(
-        f"{what}: column {name!r} holds {shown!r}, expected numbers; leave it out, or name it as the labels (--labels "
-        f"{name}, in Python labels={name!r})"
+        f"{what}: column {name!r} holds {shown!r}, expected numbers; leave it out, name it as the labels (--labels "
+        f"{name}, in Python labels={name!r}), or give each column a family (--columns)"
     )
 
 
 def missing(name: str, where: str, what: str) -> DataError:
     """The error for a cell without a value, with the remedy."""
-    return DataError(f"{what}: column {name!r} has no value in {where}, expected numbers; drop that row, or fill it")
+    return DataError(
+        f"{what}: column {name!r} has no value in {where}, expected numbers; drop that row, fill it, or say how the "
+        "model takes missing cells (--missing, and --columns where columns are not all numbers)"
+    )

@@ -17,9 +17,9 @@ from vae_np._types import Array
 from vae_np.data.formats.parts import Parts, check_size
 from vae_np.data.formats.tables import label_column, missing, narrowed, not_numbers
 from vae_np.errors import DataError
+from vae_np.likelihoods.columns import MISSING
 
 _SEPARATORS = (",", ";", "\t")
-_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-"})
 # Lines by which the separator is judged.
 _SAMPLE = 20
 # Whole numbers up to this one are exact in float64.
@@ -148,7 +148,7 @@ class _Table:
         for number, cells in self.cut():
             for place in places:
                 cell, name = cells[place].strip(), self.names[place]
-                if cell.lower() in _MISSING:
+                if cell.lower() in MISSING:
                     return missing(name, f"line {number}", str(self.path))
                 if not _is_number(cell):
                     if _is_number(cell.replace(",", ".", 1)):
@@ -201,4 +201,4 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return cell.strip().lower() not in _MISSING
+    return cell.strip().lower() not in MISSING
