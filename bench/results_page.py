@@ -251,8 +251,8 @@ def prior_rows(folder: Path) -> list[tuple[str, ...]]:
             raise ValueError(f"{result.path.name}: expected one of the standard prior after {steps} steps beside it")
         above = "" if result is base else against(result, base)[0]
         lines.append((
-            result.name, f"**shortened:** {steps:,} steps", str(test["examples"]), nats(test["elbo"]), nats(test["kl"], 1),
-            nats(test["log_likelihood"]), result.by, result.ess, above, f"{PRIORS[result.name]:.2f}",
+            result.name, f"**shortened:** {steps:,} steps", str(test["examples"]), nats(test["elbo"]),
+            nats(test["kl"], 1), nats(test["log_likelihood"]), result.by, result.ess, above, f"{PRIORS[result.name]:.2f}",
             duration(result.content["train"]["seconds"]), *result.last,
         ))  # fmt: skip
     return lines
