@@ -252,8 +252,8 @@ def prior_rows(folder: Path) -> list[tuple[str, ...]]:
         above = "" if result is base else against(result, base)[0]
         lines.append((
             result.name, f"**shortened:** {steps:,} steps", str(test["examples"]), nats(test["elbo"]),
-            nats(test["kl"], 1), nats(test["log_likelihood"]), result.by, result.ess, above, f"{PRIORS[result.name]:.2f}",
-            duration(result.content["train"]["seconds"]), *result.last,
+            nats(test["kl"], 1), nats(test["log_likelihood"]), result.by, result.ess, above,
+            f"{PRIORS[result.name]:.2f}", duration(result.content["train"]["seconds"]), *result.last,
         ))  # fmt: skip
     return lines
 
