@@ -234,10 +234,16 @@ def _mean(values: Any, sign: str = "") -> str:
     return f"{values.mean():{sign}.2f} ± {values.std(ddof=1) / np.sqrt(len(values)):.2f}"
 
 
-def prior_rows(folder: Path) -> list[tuple[str, ...]]:
-    """A line for each of PRIORS that has a file prior-NAME-….json, compared image by image with the standard one's.
+def _alike(result: Result) -> tuple[Any, ...]:
+    """What two priors' results have in common where they are compared."""
+    return result.test["examples"], result.by, result.content["train"]["steps"]
 
-    Raises ValueError where the standard prior's is missing, or has other images or another number of steps.
+
+def prior_rows(folder: Path) -> list[tuple[str, ...]]:
+    """A line for each file prior-NAME-….json, NAME one of PRIORS, compared image by image with the standard one's.
+
+    Raises ValueError where that is missing, the same estimate for as many images after as many steps, or has other
+    images.
     """
     found = []
     for name in PRIORS:
@@ -245,11 +251,12 @@ def prior_rows(folder: Path) -> list[tuple[str, ...]]:
             content = json.loads(path.read_text(encoding="utf-8"))
             found.append(Result(path, name, content, content["test"]))
     lines = []
-    for result in found:
-        base, test, steps = found[0], result.test, result.content["train"]["steps"]
-        if base.name != "standard" or base.content["train"]["steps"] != steps:
-            raise ValueError(f"{result.path.name}: expected one of the standard prior after {steps} steps beside it")
-        above = "" if result is base else against(result, base)[0]
+    for result in sorted(found, key=_alike, reverse=True):
+        test, steps = result.test, result.content["train"]["steps"]
+        base = [other for other in found if other.name == "standard" and _alike(other) == _alike(result)]
+        if not base:
+            raise ValueError(f"{result.path.name}: expected the same of the standard prior after {steps} steps too")
+        above = "" if result is base[0] else against(result, base[0])[0]
         lines.append((
             result.name, f"**shortened:** {steps:,} steps", str(test["examples"]), nats(test["elbo"]),
             nats(test["kl"], 1), nats(test["log_likelihood"]), result.by, result.ess, above,

@@ -165,7 +165,7 @@ def test_priors_are_compared_image_by_image_after_the_same_steps(tmp_path: Path)
     assert vamp[8:11] == ("+2.00 ± 1.00", "82.38", "2.0 h")
     content["train"]["steps"] = 11000
     (tmp_path / "prior-vamp-first-2.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="expected one of the standard prior after 11000 steps"):
+    with pytest.raises(ValueError, match="expected the same of the standard prior after 11000 steps"):
         results_page.prior_rows(tmp_path)
 
 
