@@ -2,7 +2,8 @@
 
 Each row is a file bench/results/likelihood-CONFIG*.json, as `vae-np eval RUN --json FILE` wrote it; CONFIG is the
 shipped configuration that was trained. Estimates for a part of the test images are compared image by image: beside such
-a file lies an .npz of the same name, which --per-example wrote. The tables hold nothing but what the files say and the
+a file lies an .npz of the same name, which --per-example wrote. Files prior-NAME-….json are of one model with several
+priors. The tables hold nothing but what the files say and the
 paper's value.
 """
 
@@ -31,6 +32,8 @@ PAPER = {
 }
 # The same model with other families of q: these are compared after the same epochs.
 FAMILIES = {"burda2015-vae": "diagonal", "burda2015-full": "full", "burda2015-planar": "10 planar steps"}
+# The same model with other priors, from Tomczak and Welling 2018: −log p(x) in nats, with gated layers, on all images.
+PRIORS = {"standard": 84.50, "vamp": 82.38}
 # What the other estimates for the same images are compared with: the papers' estimator and number of samples.
 _BASE = ("is", 5000)
 _DEGENERATE = 2.0
@@ -54,6 +57,10 @@ TABLES = {
     "families": (
         *_MODEL, "q", "images", "−ELBO", "−log p(x), by 5000 importance samples", "−log p(x), by annealed chains",
         "gap: log p(x) − ELBO", "less than the diagonal's gap", "training",
+    ),
+    "priors": (
+        "prior", "trained", "images", "−ELBO, nats", "KL", "−log p(x), nats", "by", "effective sample size",
+        "log p(x), above the standard prior", "paper", "training", "evaluation", "on",
     ),
 }  # fmt: skip
 
@@ -227,13 +234,47 @@ def _mean(values: Any, sign: str = "") -> str:
     return f"{values.mean():{sign}.2f} ± {values.std(ddof=1) / np.sqrt(len(values)):.2f}"
 
 
+def _alike(result: Result) -> tuple[Any, ...]:
+    """What two priors' results have in common where they are compared."""
+    return result.test["examples"], result.by, result.content["train"]["steps"]
+
+
+def prior_rows(folder: Path) -> list[tuple[str, ...]]:
+    """A line for each file prior-NAME-….json, NAME one of PRIORS, compared image by image with the standard one's.
+
+    Raises ValueError where that is missing, the same estimate for as many images after as many steps, or has other
+    images.
+    """
+    found = []
+    for name in PRIORS:
+        for path in sorted(folder.glob(f"prior-{name}-*.json")):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found.append(Result(path, name, content, content["test"]))
+    lines = []
+    for result in sorted(found, key=_alike, reverse=True):
+        test, steps = result.test, result.content["train"]["steps"]
+        base = [other for other in found if other.name == "standard" and _alike(other) == _alike(result)]
+        if not base:
+            raise ValueError(f"{result.path.name}: expected the same of the standard prior after {steps} steps too")
+        above = "" if result is base[0] else against(result, base[0])[0]
+        lines.append((
+            result.name, f"**shortened:** {steps:,} steps", str(test["examples"]), nats(test["elbo"]),
+            nats(test["kl"], 1), nats(test["log_likelihood"]), result.by, result.ess, above,
+            f"{PRIORS[result.name]:.2f}", duration(result.content["train"]["seconds"]), *result.last,
+        ))  # fmt: skip
+    return lines
+
+
 def tables(folder: Path = RESULTS) -> dict[str, str]:
     """The parts of the page between marks, by the marks' names, for the files of a folder."""
     results = sorted((Result.read(path) for path in folder.glob("likelihood-*.json")), key=Result.order)
     found = {}
     for name, head in TABLES.items():
         own = [result for result in results if result.table == name]
-        rows = family_rows(results) if name == "families" else [row(result, own) for result in own]
+        if name == "priors":
+            rows = prior_rows(folder)
+        else:
+            rows = family_rows(results) if name == "families" else [row(result, own) for result in own]
         lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
         lines.insert(1, "|---" * len(head) + "|")
         text = "\n".join(lines) if rows else "Nothing has been run yet."

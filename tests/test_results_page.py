@@ -149,6 +149,26 @@ def test_families_over_other_images_are_refused(tmp_path: Path) -> None:
         results_page.tables(tmp_path)
 
 
+def test_priors_are_compared_image_by_image_after_the_same_steps(tmp_path: Path) -> None:
+    terms = {"elbo": {"mean": -95.5, "stderr": 0.25}, "kl": {"mean": 24.5, "stderr": 0.125}}
+    for name, values in (("standard", [-80.0, -90.0]), ("vamp", [-79.0, -87.0])):
+        content = write(tmp_path, "likelihood-burda2015-vae.json", **terms, examples=2).content
+        content["train"]["steps"] = 22000
+        (tmp_path / f"prior-{name}-first-2.json").write_text(json.dumps(content))
+        np.savez(tmp_path / f"prior-{name}-first-2.npz", row=[0, 1], log_likelihood=values, ess=[9.0, 9.0])
+    plain, vamp = results_page.prior_rows(tmp_path)
+    assert plain[:9] == (
+        "standard", "**shortened:** 22,000 steps", "2", "95.50 ± 0.25", "24.50 ± 0.12", "87.12 ± 0.25",
+        "5000 importance samples", "61", "",
+    )  # fmt: skip
+    # Differences 1 and 3: their mean, and the standard deviation √2 over √2 images.
+    assert vamp[8:11] == ("+2.00 ± 1.00", "82.38", "2.0 h")
+    content["train"]["steps"] = 11000
+    (tmp_path / "prior-vamp-first-2.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="expected the same of the standard prior after 11000 steps"):
+        results_page.prior_rows(tmp_path)
+
+
 def test_a_model_that_no_paper_has_is_compared_with_none(tmp_path: Path) -> None:
     result = write(tmp_path, "likelihood-burda2015-planar.json")
     assert results_page.row(result, [result])[5:7] == ("none", "")

@@ -22,6 +22,7 @@ from vae_np.evaluation.importance import importance_log_likelihood
 from vae_np.exact.linear_gaussian import LinearGaussian
 from vae_np.model import Architecture, Model, Parameters, initialise
 from vae_np.objectives import objective_forward
+from vae_np.runs.conditions import Conditions
 from vae_np.training.trainer import architecture
 
 SMALL = ("--hidden", 12, "--latent", 2, "--epochs", 2, "--batch-size", 20, "--backend", "numpy")
@@ -192,6 +193,14 @@ def test_a_damaged_record_is_refused(held: dict[str, Any]) -> None:
         data.Given.from_mapping(held, 3)
 
 
+def test_up_to_sixteen_labels_have_a_column_of_pictures_each() -> None:
+    for names, expected in (("ab", 2), ("abcdefghijklmnop", 16), ("abcdefghijklmnopq", None)):
+        rows = np.array(list(names))
+        assert Conditions(data.Given.of(rows), rows, rows).in_a_row == expected
+    numbers = np.random.default_rng(0).standard_normal((4, 2))
+    assert Conditions(data.Given.of(numbers), numbers, numbers).in_a_row is None
+
+
 # --- From Python ------------------------------------------------------------------------------------------------
 
 
@@ -321,6 +330,7 @@ def test_a_run_is_trained_resumed_evaluated_and_drawn_from(kind: str, tmp_path: 
     good("train", "--resume", parts, "--epochs", 2, "--no-plots")
     assert (VAE.load(whole).parameters.flat == VAE.load(parts).parameters.flat).all()
     test = good("eval", whole, "--samples", 20, "--no-plots", "--json", "-").json["test"]
+    assert "the ELBO and log p(x) are those of x given its condition" in good("eval", whole, "--no-plots").out
     assert test["log_likelihood"]["mean"] > test["elbo"]["mean"] - 3 * test["elbo"]["stderr"]
     assert "from above" in good("eval", whole, "--estimator", "bdmc", "--images", 3, "--temperatures", 9,
                                 "--no-plots").out  # fmt: skip

@@ -391,8 +391,10 @@ def _tell(output: Output, evaluation: Evaluation, result: Result, shortened: str
 
 
 def _of_latents(arch: Architecture, z_samples: int) -> list[str]:
-    """What the KL, and that of a latent, mean where the prior is learned, or q is no product over latents."""
+    """What figures mean where a model has conditions, the prior is learned, or q is no product over latents."""
     said = []
+    if arch.conditions:
+        said.append("note     a conditional model: the ELBO and log p(x) are those of x given its condition")
     if arch.top_latent is not None:
         last = arch.latent + arch.top_latent - 1
         said.append(

@@ -478,14 +478,16 @@ def draw_pictures(
 ) -> None:
     """Write `samples.png`, `reconstructions.png` and `curves.png` into the run's folder; a table has `pairs.png`.
 
-    A conditional model's samples are given every label in turn, or what the test rows are.
+    A conditional model's samples are given every label in turn, a column for each, or what the test rows are.
     """
     is_table = vae.arch.columns is not None
     count = _TABLE_SAMPLES if is_table else _PICTURE_SAMPLES
     given = None if conditions is None else conditions.of_draws(count)
     samples = vae.sample(count, vae.config.seed, mean=dataset.image_shape is not None, given=given)
     title = f"Samples: E[x|z], {prior_text(vae)}" if dataset.image_shape is not None else "Samples from the model"
-    plots.save(sample_picture(vae, samples, dataset, title), folder / "samples.png")
+    in_a_row = None if conditions is None else conditions.in_a_row
+    title += "" if in_a_row is None else ", a column for each label"
+    plots.save(sample_picture(vae, samples, dataset, title, in_a_row=in_a_row), folder / "samples.png")
     if is_table:
         plots.save(sample_picture(vae, samples, dataset, title, pairs=True), folder / "pairs.png")
     else:

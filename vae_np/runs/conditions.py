@@ -13,6 +13,8 @@ from vae_np.errors import DataError, InputError, MissingFileError
 from vae_np.vae import VAE
 
 LABELS = "labels"
+# More labels than this have no column of pictures each.
+_IN_A_ROW = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,12 @@ class Conditions:
         """Conditions of `count` draws: every label in turn, or those of the test rows."""
         known = self.test if self.given.names is None else np.array(self.given.names)
         return known[np.arange(count) % len(known)]
+
+    @property
+    def in_a_row(self) -> int | None:
+        """How many pictures show every label once; None where they would not fit in a row, or there are no labels."""
+        count = len(self.given.names or ())
+        return count if 1 < count <= _IN_A_ROW else None
 
     def fingerprint(self) -> dict[str, str]:
         """What a checkpoint keeps to know the conditions again."""
