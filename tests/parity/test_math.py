@@ -5,6 +5,7 @@ Budget: about 5 s, most of it compilation; the whole table again, densely, behin
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -33,8 +34,9 @@ def bounds(dtype: Any) -> dict[str, float]:
     return dict(zip(NAMES, map(float, row[1].split()), strict=True))
 
 
+@functools.cache
 def compiled(name: str) -> Any:
-    """The function over an array, compiled as the kernels are."""
+    """The function over an array, compiled as the kernels are, once for all tests."""
     function = getattr(functions, name)
 
     @numba.njit(error_model="numpy")
