@@ -45,7 +45,8 @@ from workloads import (
 from vae_np import backends, objectives, ops
 from vae_np.backends import Backend
 from vae_np.evaluation import importance
-from vae_np.model import Model, Parameters, initialise
+from vae_np.model import Model, initialise
+from vae_np.parameters import Parameters
 from vae_np.precision import FULL
 from vae_np.step import TrainingState
 

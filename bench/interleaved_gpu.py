@@ -32,7 +32,8 @@ from workloads import (
 
 from vae_np import backends, objectives, ops
 from vae_np.evaluation import importance
-from vae_np.model import Parameters, initialise
+from vae_np.model import initialise
+from vae_np.parameters import Parameters
 from vae_np.step import Optimiser, TrainingState
 
 WHATS, PEERS = ("step", "eval"), interleaved.PEERS

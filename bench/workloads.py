@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from vae_np import backends, data, noise
+from vae_np.architecture import Architecture
 from vae_np.backends import Backend
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.precision import FULL
 from vae_np.step import Optimiser, TrainingState, training_step
 

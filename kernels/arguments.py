@@ -8,9 +8,9 @@ import numpy as np
 
 from vae_np import noise
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.choices import LIKELIHOODS
 from vae_np.errors import InputError
-from vae_np.model import Architecture
 
 # The numbers by which compiled code knows an activation; those of math.cuh are the same.
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2, "softplus": 3}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.model import Architecture, Parameters
+from vae_np.architecture import Architecture
+from vae_np.parameters import Parameters
 
 # What every hand-written gradient has to meet, in float64.
 FINITE_DIFFERENCE = 1e-6

@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 from numeric import Problem, make_problem
 
 from vae_np._types import Array
-from vae_np.model import LIKELIHOODS, Architecture
+from vae_np.architecture import Architecture
+from vae_np.model import LIKELIHOODS
 
 SMOOTH = ("tanh", "softplus")
 ACTIVATIONS = (*SMOOTH, "relu")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from vae_np import VAE, backends, config, data, ops
+from vae_np.architecture import Architecture
 from vae_np.errors import BackendError
-from vae_np.model import Architecture
 from vae_np.training.trainer import Trainer
 
 

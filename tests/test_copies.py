@@ -22,7 +22,7 @@ from vae_np import VAE, backends
 from vae_np._types import Array
 from vae_np.data import bars
 from vae_np.errors import BackendError
-from vae_np.model import Parameters
+from vae_np.parameters import Parameters
 
 BINARY = bars(4, 60, 0)[0]
 GREY = np.where(BINARY == 1, 230, 25).astype(np.uint8)

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from vae_np import VAE, History, data, display
+from vae_np.architecture import Architecture
 from vae_np.config import Config
 from vae_np.data import Standardisation, bars
 from vae_np.elbo import Terms
 from vae_np.evaluation.annealing import BidirectionalEstimate
 from vae_np.exact import quadrature
 from vae_np.exact.decoder import Decoder
-from vae_np.model import Architecture
 
 LONGEST = 300
 

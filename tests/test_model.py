@@ -14,11 +14,10 @@ from numeric import Problem, as_read_only, check_gradient, error, make_problem
 from scipy import stats
 
 from vae_np import noise, ops
+from vae_np.architecture import Architecture
 from vae_np.errors import InputError
 from vae_np.model import (
     LIKELIHOODS,
-    Architecture,
-    Parameters,
     decode_backward,
     decode_forward,
     encode_backward,
@@ -27,6 +26,7 @@ from vae_np.model import (
     loglik_backward,
     loglik_forward,
 )
+from vae_np.parameters import Parameters
 
 pytestmark = pytest.mark.core
 

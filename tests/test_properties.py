@@ -26,8 +26,9 @@ from vae_np.choices import COMPOSED_LIKELIHOODS
 from vae_np.config import Config
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
 from vae_np.evaluation.importance import estimate_from_log_weights, importance_log_likelihood
-from vae_np.model import Model, Parameters
+from vae_np.model import Model
 from vae_np.optim import STAGES, staged_epochs
+from vae_np.parameters import Parameters
 from vae_np.posteriors import FAMILIES_OF
 from vae_np.vae import VAE
 

@@ -20,13 +20,15 @@ from scipy import stats
 from vae_np import distributions as dist
 from vae_np import model, noise, ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
 from vae_np.evaluation.importance import estimate_from_log_weights, log_weights
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.enumeration import marginal, state_index, states
 from vae_np.exact.linear_gaussian import LinearGaussian
 from vae_np.layers import softplus
-from vae_np.model import Architecture, Model, Parameters, initialise
+from vae_np.model import Model, initialise
+from vae_np.parameters import Parameters
 from vae_np.vae import VAE
 
 SEED = 2026

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae_np import VAE, EarlyStopping, History, Metrics
+from vae_np.architecture import Architecture
 from vae_np.choices import Likelihood
 from vae_np.config import Config
-from vae_np.model import Architecture
 
 
 def tell(line: Metrics) -> None:

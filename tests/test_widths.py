@@ -13,10 +13,11 @@ import pytest
 from commandline import good
 
 from vae_np import VAE, checkpoint, data
+from vae_np.architecture import Architecture
 from vae_np.config import Config, load_toml, parse_field
 from vae_np.errors import ConfigError, InputError
 from vae_np.exact import Decoder, quadrature
-from vae_np.model import Architecture, decode_forward, initialise
+from vae_np.model import decode_forward, initialise
 from vae_np.objectives import objective_backward, objective_forward
 
 ARCH = Architecture(6, 2, (5, 3), "tanh", decoder_hidden=(4, 7, 8))

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 from vae_np import ops as reference
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.choices import BACKENDS
 from vae_np.distributed import Communicator, check_agreement
 from vae_np.elbo import Terms
 from vae_np.errors import BackendError
-from vae_np.model import Architecture
 from vae_np.precision import FULL
 from vae_np.step import Optimiser, TrainingState
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from vae_np import model
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.layers import ACTIVATIONS, sigmoid
-from vae_np.model import Architecture
 from vae_np.posteriors.family import stacked
 
 

@@ -18,10 +18,11 @@ import numpy as np
 
 from vae_np import model
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.display import Shown
 from vae_np.distributions import LOG_2PI
 from vae_np.errors import InputError
-from vae_np.model import Architecture, Parameters
+from vae_np.parameters import Parameters
 from vae_np.posteriors import Posterior
 from vae_np.priors import Components
 

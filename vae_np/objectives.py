@@ -21,6 +21,7 @@ import numpy as np
 
 from vae_np import model, priors
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.choices import OBJECTIVES
 from vae_np.elbo import (
     Pass,
@@ -34,7 +35,7 @@ from vae_np.elbo import (
     standard_normal_log_prob,
 )
 from vae_np.errors import InputError
-from vae_np.model import Architecture, Parameters
+from vae_np.parameters import Parameters
 from vae_np.posteriors import check_objective
 from vae_np.posteriors.family import over_sigma
 from vae_np.refinement import refined_elbo_backward, refined_elbo_forward

@@ -14,9 +14,10 @@ import numpy as np
 
 from vae_np import model
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.curvature import change_of_gradient
 from vae_np.elbo import Terms, posterior_elbo_backward, posterior_elbo_forward
-from vae_np.model import Architecture, Parameters
+from vae_np.parameters import Parameters
 
 
 class Visit(NamedTuple):

@@ -10,10 +10,11 @@ import numpy as np
 
 from vae_np import noise
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.elbo import Terms
-from vae_np.model import Architecture, Parameters
 from vae_np.objectives import objective_backward, objective_forward
 from vae_np.optim import adagrad_update
+from vae_np.parameters import Parameters
 
 
 @dataclass(frozen=True)

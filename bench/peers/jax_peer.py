@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_np.model import Architecture, Parameters
+from vae_np.architecture import Architecture
+from vae_np.parameters import Parameters
 from vae_np.step import TrainingState
 
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "softplus": jax.nn.softplus}

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax_peer import adam, negative_elbo
 
 from vae_np import data
-from vae_np.model import Architecture, initialise
+from vae_np.architecture import Architecture
+from vae_np.model import initialise
 
 BATCH, HELD_OUT, EVAL_BATCH = 128, 5000, 1000
 ARCH = Architecture(784, 20, (400,), "relu")

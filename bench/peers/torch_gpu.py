@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from peers import torch_peer
-from vae_np.model import Architecture, Parameters
+from vae_np.architecture import Architecture
+from vae_np.parameters import Parameters
 
 MODES = ("torch eager", "torch graph", "torch compiled graph")
 EVAL_MODES = ("torch eager", "torch compiled")

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from vae_np.architecture import Architecture
 from vae_np.cli import machine
-from vae_np.model import Architecture, Parameters, initialise
+from vae_np.model import initialise
+from vae_np.parameters import Parameters
 from vae_np.step import TrainingState
 
 ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh, "softplus": F.softplus}

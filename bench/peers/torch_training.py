@@ -14,7 +14,8 @@ import torch
 from torch_peer import negative_elbo, tensors
 
 from vae_np import data
-from vae_np.model import Architecture, initialise
+from vae_np.architecture import Architecture
+from vae_np.model import initialise
 
 BATCH, HELD_OUT, EVAL_BATCH = 128, 5000, 500
 ARCH = Architecture(784, 20, (400,), "relu")

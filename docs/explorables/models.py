@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from vae_np import ops
+from vae_np.architecture import Architecture
 from vae_np.exact import enumeration
 from vae_np.exact.amortisation import refit_encoder
 from vae_np.exact.decoder import Decoder
-from vae_np.model import Architecture, Model, initialise
+from vae_np.model import Model, initialise
 from vae_np.step import Optimiser
 from vae_np.study import models
 

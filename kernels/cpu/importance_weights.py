@@ -12,7 +12,8 @@ import numpy as np
 
 from vae_np import noise
 from vae_np._types import Array
-from vae_np.model import Architecture, encode_forward
+from vae_np.architecture import Architecture
+from vae_np.model import encode_forward
 
 from ..arguments import ACTIVATIONS
 from . import affine, reparam
@@ -87,7 +88,7 @@ def log_weights(
 
     x is bytes, or floats where the likelihood takes those.
 
-    `parameters` is a `vae_np.model.Parameters`; the architecture must be one that `fused.unsupported` accepts.
+    `parameters` is a `vae_np.parameters.Parameters`; the architecture must be one that `fused.unsupported` accepts.
     """
     (mu, logvar), _ = encode_forward(ops, arch, parameters, x)
     buffer = parameters.flat

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from vae_np import noise
+from vae_np.architecture import Architecture
 from vae_np.elbo import elbo_forward
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.precision import FULL
 from vae_np.step import Optimiser, TrainingState
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.elbo import Terms
 from vae_np.errors import DeviceError, InputError
-from vae_np.model import Architecture
 from vae_np.optim import adagrad_update
 from vae_np.step import Optimiser, TrainingState
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.model import Architecture, encode_forward
+from vae_np.architecture import Architecture
+from vae_np.model import encode_forward
 
 from ..arguments import ACTIVATIONS
 from ._arrays import at_home, blocks, give, launch, put, tile
@@ -25,7 +26,7 @@ def log_weights(
 ) -> Array:
     """log w (S, B) in nats, of samples first..first+S−1 of each example; x (B, D) bytes, `rows` (B,) places. [D34]
 
-    `parameters` is a `vae_np.model.Parameters`; the architecture must be one that `fused.unsupported` accepts.
+    `parameters` is a `vae_np.parameters.Parameters`; the architecture must be one that `fused.unsupported` accepts.
     """
     home = at_home(x)
     there = {name: put(tensor, parameters.dtype) for name, tensor in parameters.items()}

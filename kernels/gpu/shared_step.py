@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.distributed import ALONE, Communicator
 from vae_np.elbo import Terms
-from vae_np.model import Architecture
 from vae_np.step import Optimiser, TrainingState
 
 from ._arrays import blocks as grid_of

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vae_np.model import Architecture, initialise
+from vae_np.architecture import Architecture
+from vae_np.model import initialise
 from vae_np.step import Optimiser, TrainingState
 
 from . import affine

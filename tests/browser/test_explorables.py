@@ -17,6 +17,7 @@ from trees import ROOT
 
 from browser.widths import WIDTHS
 from vae_np import noise, ops
+from vae_np.architecture import Architecture
 from vae_np.exact import quadrature
 from vae_np.exact.candidate_objectives import (
     arbitrary_expectation,
@@ -27,7 +28,7 @@ from vae_np.exact.candidate_objectives import (
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import ELBO, Family, Rule, forward_kl_optimum, kl_to_posterior, maximise
 from vae_np.exact.linear_gaussian import LinearGaussian
-from vae_np.model import Architecture, Model, encode_forward
+from vae_np.model import Model, encode_forward
 
 MODELS = json.loads((ROOT / "docs" / "explorables" / "models.json").read_text(encoding="utf-8"))
 ONE, FINE = Family("diagonal", 1), Rule.trapezoid(1, 0.02)

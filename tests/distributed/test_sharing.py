@@ -18,12 +18,13 @@ import pytest
 from in_threads import results, together
 
 from vae_np import VAE, backends, data, distributed, storage
+from vae_np.architecture import Architecture
 from vae_np.config import Config
 from vae_np.distributed import ALONE, Communicator, Tree, cut, share
 from vae_np.errors import ConfigError, InputError, NonFiniteError
 from vae_np.evaluation import annealing, held_out
 from vae_np.evaluation.annealing import Annealing
-from vae_np.model import Architecture, Model, initialise
+from vae_np.model import Model, initialise
 from vae_np.objectives import OBJECTIVES
 from vae_np.runs import folder
 from vae_np.training import gradient_blocks, loop

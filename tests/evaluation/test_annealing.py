@@ -14,13 +14,15 @@ from numeric import central_difference, error, make_problem
 
 from vae_np import backends, data, noise, ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.errors import InputError
 from vae_np.evaluation import annealing, held_out
 from vae_np.evaluation.annealing import Annealing, BidirectionalEstimate, State, Target, annealed_log_likelihood
 from vae_np.exact import quadrature
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture, Model, Parameters
+from vae_np.model import Model
+from vae_np.parameters import Parameters
 
 FEW = Annealing(chains=3, temperatures=6, leapfrog=3)
 

@@ -12,6 +12,7 @@ import pytest
 from numeric import error
 
 from vae_np import data, noise, ops
+from vae_np.architecture import Architecture
 from vae_np.elbo import elbo_forward
 from vae_np.errors import InputError
 from vae_np.evaluation.held_out import (
@@ -25,7 +26,8 @@ from vae_np.evaluation.held_out import (
     posterior_moments,
 )
 from vae_np.evaluation.importance import importance_log_likelihood
-from vae_np.model import Architecture, Model, Parameters, encode_forward, initialise
+from vae_np.model import Model, encode_forward, initialise
+from vae_np.parameters import Parameters
 
 ARCH = Architecture(6, 3, (4,), "tanh")
 # More rows than two batches of 500, and no multiple of one.

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from vae_np import model
+from vae_np.architecture import Architecture
 from vae_np.exact import inference, quadrature
 from vae_np.exact.candidate_objectives import (
     arbitrary_expectation,
@@ -25,7 +26,6 @@ from vae_np.exact.candidate_objectives import (
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import ELBO, Family, Rule, maximise
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture
 
 
 def _decoder() -> tuple[Decoder, np.ndarray]:

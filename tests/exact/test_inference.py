@@ -13,6 +13,7 @@ import pytest
 from scipy import optimize
 
 from vae_np import model, noise, ops
+from vae_np.architecture import Architecture
 from vae_np.distributions import full_normal_log_prob_backward, full_normal_log_prob_forward
 from vae_np.elbo import elbo_forward, posterior_elbo_backward, posterior_elbo_forward
 from vae_np.errors import InputError
@@ -21,7 +22,7 @@ from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import ELBO, ClosedFormELBO, Family, Rule, maximise, maximise_best
 from vae_np.exact.linear_gaussian import LinearGaussian, from_parameters, ppca_log_likelihood, to_parameters
 from vae_np.exact.nested_and_joint import joint_ascent, nested_ascent
-from vae_np.model import Architecture, Model
+from vae_np.model import Model
 from vae_np.optim import adam_update
 from vae_np.step import Optimiser, TrainingState
 from vae_np.training.per_datapoint import LOCAL_LR, LocalPosterior, infer, local_training_step

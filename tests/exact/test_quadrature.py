@@ -13,12 +13,12 @@ import pytest
 from scipy import integrate, stats
 
 from vae_np import data, model, noise
+from vae_np.architecture import Architecture
 from vae_np.distributions import normal_log_prob_forward
 from vae_np.errors import InputError
 from vae_np.exact import enumeration, quadrature
 from vae_np.exact.decoder import Decoder
 from vae_np.layers import sigmoid
-from vae_np.model import Architecture
 from vae_np.vae import VAE
 
 

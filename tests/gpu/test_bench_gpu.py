@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import shimlib
 
+from vae_np.architecture import Architecture
 from vae_np.kernels import gpu
 from vae_np.kernels.gpu import _device, fused
-from vae_np.model import Architecture
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 KEYS = {

@@ -17,12 +17,13 @@ from commandline import good
 
 from vae_np import backends, data, noise
 from vae_np import ops as reference
+from vae_np.architecture import Architecture
 from vae_np.errors import DeviceError
 from vae_np.evaluation import held_out
 from vae_np.kernels import gpu
 from vae_np.kernels.check import compare
 from vae_np.kernels.gpu import _device
-from vae_np.model import Architecture, Model, initialise
+from vae_np.model import Model, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 
 pytestmark = pytest.mark.gpu

@@ -15,13 +15,14 @@ import shimlib
 
 from vae_np import noise
 from vae_np import ops as reference
+from vae_np.architecture import Architecture
 from vae_np.elbo import Terms, elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
 from vae_np.evaluation.importance import log_weights
 from vae_np.kernels import gpu
 from vae_np.kernels.check import compare
 from vae_np.kernels.gpu import _device, fused
-from vae_np.model import Architecture, Model, initialise
+from vae_np.model import Model, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 
 SEED = 11

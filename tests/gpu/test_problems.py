@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vae_np.architecture import Architecture
 from vae_np.errors import BackendError, DeviceError
 from vae_np.kernels.gpu import _compile, fused, problems
 from vae_np.kernels.gpu._device import CupyDevice, argument, file_of, use
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.step import Optimiser, TrainingState
 
 CUDA_13, CUDA_12 = 13_000, 12_080

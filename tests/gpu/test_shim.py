@@ -21,11 +21,12 @@ from test_operations import *  # noqa: F403 - its tests, on the fixture `ops` be
 
 from vae_np import noise
 from vae_np import ops as reference
+from vae_np.architecture import Architecture
 from vae_np.kernels import gpu
 from vae_np.kernels.arguments import ACTIVATIONS
 from vae_np.kernels.check import compare
 from vae_np.kernels.gpu import _arrays, _device, affine
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.step import Optimiser, TrainingState
 
 DTYPES = [np.float64, np.float32]

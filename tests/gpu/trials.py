@@ -9,13 +9,14 @@ import numpy as np
 
 from vae_np import model, noise
 from vae_np import ops as reference
+from vae_np.architecture import Architecture
 from vae_np.distributed import ALONE
 from vae_np.evaluation import importance
 from vae_np.kernels import gpu
 from vae_np.kernels.arguments import ACTIVATIONS
 from vae_np.kernels.check import compare
 from vae_np.kernels.gpu import _arrays, _device
-from vae_np.model import Architecture, Model, initialise
+from vae_np.model import Model, initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 from vae_np.training.gradient_blocks import GradientBlocks
 

@@ -22,11 +22,12 @@ from vae_np import backends
 if backends.missing("numba") is not None:
     pytest.skip(str(backends.missing("numba")), allow_module_level=True)
 
+from vae_np.architecture import Architecture
 from vae_np.kernels import cpu
 from vae_np.kernels.cpu.fused import FusedStep
 from vae_np.kernels.cpu.runtime import pool, processors, team, waiting
 from vae_np.kernels.cpu.runtime.pace import Pace
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.step import Optimiser, TrainingState
 
 ARCH = Architecture(61, 3, (37, 18), "softplus")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from vae_np import VAE, data, likelihoods
+from vae_np.architecture import Architecture
 from vae_np.config import Config, load_toml
 from vae_np.errors import ConfigError, DataError, InputError, MissingFileError
 from vae_np.likelihoods import columns as named
-from vae_np.model import Architecture
 
 COLUMNS = {
     "age": "negative-binomial",

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from vae_np import VAE, backends, data, ops
+from vae_np.architecture import Architecture
 from vae_np.elbo import elbo_backward, elbo_forward
 from vae_np.errors import DataError, InputError, NothingObservedWarning
 from vae_np.evaluation import imputation
@@ -22,8 +23,9 @@ from vae_np.exact import missing
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.linear_gaussian import LinearGaussian, from_parameters, to_parameters
 from vae_np.exact.quadrature import log_likelihood
-from vae_np.model import Architecture, Model, Parameters, encode_forward, initialise, loglik_forward
+from vae_np.model import Model, encode_forward, initialise, loglik_forward
 from vae_np.objectives import objective_backward, objective_forward
+from vae_np.parameters import Parameters
 
 CONTRACT = ("bernoulli", "normal", "normal-fixed", "normal-diagonal")
 COMPOSED = ("continuous-bernoulli", "poisson", "negative-binomial", "discretized-logistic", "student-t")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from vae_np import ops, optim
+from vae_np.architecture import Architecture
 from vae_np.elbo import elbo_forward
 from vae_np.gradcheck import check_grad
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.objectives import objective_forward
 from vae_np.step import Optimiser, TrainingState, training_step
 from vae_np.training import loop

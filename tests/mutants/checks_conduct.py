@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from vae_np import data, noise, ops
+from vae_np.architecture import Architecture
 from vae_np.backends import Backend
 from vae_np.config import Config
 from vae_np.elbo import Terms
 from vae_np.errors import DataError, NonFiniteError
 from vae_np.evaluation import held_out, importance
 from vae_np.gradcheck import check_grad
-from vae_np.model import Architecture, Model, initialise
+from vae_np.model import Model, initialise
 from vae_np.step import Optimiser, TrainingState, first_non_finite, training_step
 from vae_np.training import loop
 from vae_np.training.trainer import Trainer

@@ -10,9 +10,10 @@ import numpy as np
 
 from vae_np import distributions as dist
 from vae_np import layers, ops
+from vae_np.architecture import Architecture
 from vae_np.elbo import elbo_backward, elbo_forward
 from vae_np.evaluation import importance
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.verify import closed_forms
 
 from .plant import Check

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from vae_np import distributions, layers, ops
+from vae_np.architecture import Architecture
 from vae_np.gradcheck import Report, check_grad, check_vjp
-from vae_np.model import Architecture
 from vae_np.verify import catalogue
 from vae_np.verify.catalogue import model_loss
 from vae_np.verify.runner import SMOOTH_RTOL

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from vae_np import ops
+from vae_np.architecture import Architecture
 from vae_np.exact import candidate_objectives, enumeration, linear_gaussian, quadrature
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import ELBO, Family, Rule
 from vae_np.exact.linear_gaussian import LinearGaussian
 from vae_np.gradcheck import check_grad
-from vae_np.model import Architecture, initialise, loglik_forward
+from vae_np.model import initialise, loglik_forward
 from vae_np.step import Optimiser
 from vae_np.training import per_datapoint
 

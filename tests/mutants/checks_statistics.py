@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_np import distributions as dist
 from vae_np import model, noise, ops
-from vae_np.model import Architecture
+from vae_np.architecture import Architecture
 from vae_np.vae import VAE
 
 from .plant import Check

@@ -55,7 +55,7 @@ _MODEL = (
     ),
     _one(
         "log σ where log σ² is due, for a given σ",
-        "model:Architecture.sigma_logvar",
+        "architecture:Architecture.sigma_logvar",
         "2 * math.log(self.sigma)",
         "math.log(self.sigma)",
         KNOWN,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vae_np import ops
+from vae_np.architecture import Architecture
 from vae_np.curvature import change_of_gradient
 from vae_np.elbo import posterior_elbo_backward, posterior_elbo_forward
 from vae_np.evaluation.importance import importance_log_likelihood
@@ -12,7 +13,7 @@ from vae_np.exact.families import Member, member
 from vae_np.exact.inference import Rule
 from vae_np.exact.linear_gaussian import LinearGaussian
 from vae_np.gradcheck import check_grad, check_vjp
-from vae_np.model import Architecture, Model, initialise
+from vae_np.model import Model, initialise
 from vae_np.posteriors import FAMILIES
 from vae_np.verify import catalogue
 

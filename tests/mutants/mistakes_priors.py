@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from vae_np import data, ops
+from vae_np.architecture import Architecture
 from vae_np.elbo import elbo_forward, posterior_log_prob, prior_forward, prior_mixture
 from vae_np.evaluation import held_out
 from vae_np.evaluation.annealing import Annealing, annealed_log_likelihood
 from vae_np.exact.linear_gaussian import LinearGaussian
-from vae_np.model import Architecture, Model, Parameters, encode_forward, initialise
+from vae_np.model import Model, encode_forward, initialise
+from vae_np.parameters import Parameters
 from vae_np.priors import components
 from vae_np.priors.components import Components
 from vae_np.study import plain

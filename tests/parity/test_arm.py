@@ -57,10 +57,10 @@ def translated(name, text):
     assert code[:4] == b"\x7fELF" and code[18] == 183, name
     return machine.emit_assembly(module)
 
+from vae_np.architecture import Architecture
 from vae_np.kernels import cpu
 from vae_np.kernels.cpu.engine import products
 from vae_np.kernels.cpu.runtime import denormals
-from vae_np.model import Architecture
 
 assert cpu.VECTOR_BYTES == 16
 # These have instructions of Arm's own in them, which only an Arm processor can even load.

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from vae_np import backends, noise, objectives
+from vae_np.architecture import Architecture
 from vae_np.errors import BackendError, InputError
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.precision import ReducedOps, product, round_to_bfloat16
 from vae_np.step import Optimiser, TrainingState
 

@@ -15,13 +15,14 @@ from vae_np import backends
 if backends.missing("numba") is not None:
     pytest.skip(str(backends.missing("numba")), allow_module_level=True)
 
+from vae_np.architecture import Architecture
 from vae_np.kernels import cpu
 from vae_np.kernels.check import compare
 from vae_np.kernels.cpu.fused import FusedStep
 from vae_np.kernels.cpu.runtime import denormals as denormals_module
 from vae_np.kernels.cpu.runtime import pool
 from vae_np.kernels.cpu.runtime.denormals import control_register, flushed
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.step import Optimiser, TrainingState
 
 TINY = np.finfo(np.float32).tiny

@@ -23,11 +23,12 @@ from vae_np.training.trainer import Trainer
 if backends.missing("numba") is not None:
     pytest.skip(str(backends.missing("numba")), allow_module_level=True)
 
+from vae_np.architecture import Architecture
 from vae_np.kernels import cpu
 from vae_np.kernels.cpu.fused import FusedStep, step
 from vae_np.kernels.cpu.runtime import pool, processors, team
 from vae_np.kernels.cpu.runtime.denormals import control_register
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.step import Optimiser, TrainingState
 
 ARCH = Architecture(61, 3, (37, 18), "softplus")

@@ -9,9 +9,10 @@ import pytest
 
 from vae_np import backends
 from vae_np import ops as reference
+from vae_np.architecture import Architecture
 from vae_np.evaluation import importance
 from vae_np.kernels.check import compare
-from vae_np.model import Architecture, Model, initialise
+from vae_np.model import Model, initialise
 
 if backends.missing("numba") is not None:
     pytest.skip(str(backends.missing("numba")), allow_module_level=True)

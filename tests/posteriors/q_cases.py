@@ -8,8 +8,8 @@ import numpy as np
 from numeric import Problem
 
 from vae_np import ops
+from vae_np.architecture import Architecture
 from vae_np.choices import POSTERIORS
-from vae_np.model import Architecture
 from vae_np.posteriors import Draw
 
 RICH = tuple(name for name in POSTERIORS if name != "diagonal")

@@ -14,9 +14,10 @@ from q_cases import FLOWS, RICH, architecture, drawn, heads, jacobian
 from scipy import linalg, stats
 
 from vae_np import ops
+from vae_np.architecture import Architecture
 from vae_np.evaluation.importance import importance_log_likelihood
 from vae_np.exact.linear_gaussian import LinearGaussian
-from vae_np.model import Architecture, Model, initialise
+from vae_np.model import Model, initialise
 from vae_np.posteriors import autoregressive
 
 SPACING = 0.05

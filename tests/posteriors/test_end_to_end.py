@@ -13,11 +13,12 @@ import pytest
 from commandline import good, vae_np
 
 from vae_np import VAE, checkpoint, data
+from vae_np.architecture import Architecture
 from vae_np.config import Config
 from vae_np.elbo import elbo_forward
 from vae_np.errors import ConfigError, InputError
 from vae_np.evaluation.annealing import Annealing
-from vae_np.model import Architecture, decode_forward
+from vae_np.model import decode_forward
 
 SMALL = ("--data", "bars", "--hidden", 12, "--latent", 3, "--epochs", 2, "--batch-size", 50, "--backend", "numpy")
 FAMILIES = {"full": {}, "planar": {"flow_steps": 3}, "iaf": {"flow_steps": 2, "flow_hidden": 9}}

@@ -15,12 +15,14 @@ from q_cases import FLOWS, RICH, architecture
 from scipy import stats
 
 from vae_np import VAE, backends, model, ops
+from vae_np.architecture import Architecture
 from vae_np.config import Config
 from vae_np.elbo import elbo_backward, elbo_forward
 from vae_np.errors import ConfigError, InputError
 from vae_np.exact.linear_gaussian import LinearGaussian, from_parameters, to_parameters
-from vae_np.model import Architecture, Model, Parameters, encode_forward, initialise
+from vae_np.model import Model, encode_forward, initialise
 from vae_np.objectives import objective_backward, objective_forward
+from vae_np.parameters import Parameters
 from vae_np.posteriors import planar
 from vae_np.verify import catalogue
 

@@ -13,13 +13,13 @@ import pytest
 from numeric import Problem, check_gradient, error, make_problem
 
 from vae_np import VAE, backends, data, model, noise, ops
+from vae_np.architecture import Architecture
 from vae_np.config import Config
 from vae_np.curvature import change_of_gradient
 from vae_np.elbo import posterior_elbo_backward, posterior_elbo_forward
 from vae_np.errors import InputError
 from vae_np.evaluation import held_out
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture
 from vae_np.objectives import objective_backward, objective_forward
 from vae_np.refinement import refine_forward
 from vae_np.step import Optimiser, TrainingState, training_step

@@ -13,12 +13,13 @@ import pytest
 from numeric import complex_step, error
 
 from vae_np import VAE, ops
+from vae_np.architecture import Architecture
 from vae_np.config import Config
 from vae_np.errors import InputError
 from vae_np.exact import missing
 from vae_np.exact.linear_gaussian import LinearGaussian, from_parameters
-from vae_np.model import Architecture, Parameters
 from vae_np.objectives import objective_backward, objective_forward
+from vae_np.parameters import Parameters
 
 COLUMNS = {
     "n": "normal", "c": {"family": "categorical", "levels": ["x", "y", "z"]}, "p": "poisson", "b": "bernoulli"

@@ -14,14 +14,16 @@ from commandline import good, vae_np
 from numeric import complex_step, error, make_problem
 
 from vae_np import VAE, backends, data, ops
+from vae_np.architecture import Architecture
 from vae_np.choices import OBJECTIVES
 from vae_np.elbo import elbo_backward, elbo_forward
 from vae_np.errors import CheckpointError, DataError, InputError
 from vae_np.evaluation.annealing import Annealing
 from vae_np.evaluation.importance import importance_log_likelihood
 from vae_np.exact.linear_gaussian import LinearGaussian
-from vae_np.model import Architecture, Model, Parameters, initialise
+from vae_np.model import Model, initialise
 from vae_np.objectives import objective_forward
+from vae_np.parameters import Parameters
 from vae_np.runs.conditions import Conditions
 from vae_np.training.trainer import architecture
 

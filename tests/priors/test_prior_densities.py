@@ -14,6 +14,7 @@ from numeric import Problem, check_gradient, complex_step, error, make_problem
 from scipy import special, stats
 
 from vae_np import VAE, backends, ops
+from vae_np.architecture import Architecture
 from vae_np.config import Config
 from vae_np.elbo import (
     elbo_backward,
@@ -27,8 +28,9 @@ from vae_np.errors import ConfigError, InputError
 from vae_np.evaluation import annealing, held_out
 from vae_np.evaluation.annealing import Annealing, BidirectionalEstimate, Target
 from vae_np.evaluation.importance import importance_log_likelihood
-from vae_np.model import Architecture, Model, Parameters, decode_forward, encode_forward, initialise
+from vae_np.model import Model, decode_forward, encode_forward, initialise
 from vae_np.objectives import objective_backward, objective_forward
+from vae_np.parameters import Parameters
 from vae_np.priors import components
 from vae_np.priors.components import Components
 

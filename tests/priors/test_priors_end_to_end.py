@@ -13,10 +13,10 @@ import pytest
 from commandline import good, vae_np
 
 from vae_np import VAE, checkpoint, data
+from vae_np.architecture import Architecture
 from vae_np.config import Config
 from vae_np.errors import InputError
 from vae_np.evaluation.annealing import Annealing
-from vae_np.model import Architecture
 
 SMALL = ("--hidden", 12, "--latent", 2, "--epochs", 2, "--batch-size", 50, "--backend", "numpy")
 PRIORS = ("mixture", "vamp")

@@ -14,10 +14,11 @@ from commandline import good
 from numeric import error, make_problem
 
 from vae_np import VAE, data, ops
+from vae_np.architecture import Architecture
 from vae_np.elbo import posterior_elbo_forward
 from vae_np.evaluation import held_out, sampled_kl
 from vae_np.evaluation.held_out import Examples, elbo_terms
-from vae_np.model import Architecture, Model, encode_forward
+from vae_np.model import Model, encode_forward
 
 ROWS = 40
 

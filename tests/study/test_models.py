@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from vae_np import data
+from vae_np.architecture import Architecture
 from vae_np.errors import InputError
 from vae_np.exact import quadrature
-from vae_np.model import Architecture
 from vae_np.study import models
 
 

@@ -14,6 +14,7 @@ from numeric import Problem, check_gradient, error, make_problem
 from scipy import stats
 
 from vae_np import VAE, backends, ops
+from vae_np.architecture import Architecture
 from vae_np.config import Config
 from vae_np.elbo import elbo_backward, elbo_forward
 from vae_np.errors import ConfigError, InputError
@@ -22,8 +23,9 @@ from vae_np.evaluation.annealing import Annealing, Target, annealed_log_likeliho
 from vae_np.evaluation.importance import importance_log_likelihood
 from vae_np.exact.layered_gaussian import LayeredGaussian, LinearNormal
 from vae_np.exact.linear_gaussian import from_parameters
-from vae_np.model import Architecture, Model, Parameters, decode_forward, encode_forward, initialise, loglik_forward
+from vae_np.model import Model, decode_forward, encode_forward, initialise, loglik_forward
 from vae_np.objectives import objective_backward, objective_forward
+from vae_np.parameters import Parameters
 
 RANDOM = np.random.default_rng(4)
 ORTHOGONAL, _ = np.linalg.qr(RANDOM.standard_normal((4, 2)))

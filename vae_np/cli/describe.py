@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from vae_np import backends, data
+from vae_np.architecture import Architecture
 from vae_np.cli.output import Output
 from vae_np.config import Config
 from vae_np.display import counted_text
 from vae_np.elbo import Terms
 from vae_np.evaluation.held_out import mean_and_stderr
-from vae_np.model import Architecture
 
 TERM_NAMES = (("ELBO", "elbo"), ("reconstruction", "reconstruction"), ("KL", "kl"))
 

@@ -12,6 +12,7 @@ import typer
 
 from vae_np import checkpoint, data, distributed, runs, storage
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.choices import BINARIZATIONS, BackendChoice
 from vae_np.cli import estimation, machine, ranks
 from vae_np.cli.describe import TERM_NAMES, describe_values, tell_of_compilation, term_figures, train_figures
@@ -26,7 +27,6 @@ from vae_np.errors import CheckpointError, DataError, InputError
 from vae_np.evaluation import held_out
 from vae_np.evaluation.held_out import Examples, Surgery, mean_and_stderr
 from vae_np.evaluation.importance import Estimate
-from vae_np.model import Architecture
 from vae_np.pictures import plots
 from vae_np.vae import VAE
 

@@ -6,6 +6,7 @@ import platform
 from typing import Any
 
 from vae_np import __version__, backends
+from vae_np.architecture import Architecture
 from vae_np.choices import (
     COMPOSED_LIKELIHOODS,
     LIKELIHOODS,
@@ -19,7 +20,6 @@ from vae_np.choices import (
 from vae_np.cli import machine
 from vae_np.cli.options import JsonFile
 from vae_np.cli.output import Output
-from vae_np.model import Architecture
 
 _LIBRARIES = ("numpy", "scipy", "numba", "safetensors", "matplotlib", "cupy", "torch", "jax")
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from vae_np import data, memory, noise
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.distributed import ALONE, Communicator, share
 from vae_np.distributions import LOG_2PI, normal_kl_forward, normal_sample
 from vae_np.elbo import Terms, posterior_elbo_forward, posterior_log_prob
@@ -25,7 +26,7 @@ from vae_np.errors import InputError, NonFiniteError
 from vae_np.evaluation import annealing, importance, sampled_kl
 from vae_np.evaluation.annealing import AnnealedEstimate, Annealing, BidirectionalEstimate
 from vae_np.evaluation.importance import AnyEstimate, Estimate
-from vae_np.model import Architecture, Model, encode_forward
+from vae_np.model import Model, encode_forward
 from vae_np.posteriors import Posterior
 from vae_np.refinement import refine_forward
 from vae_np.training import per_datapoint

@@ -21,7 +21,8 @@ from vae_np.exact.decoder import Decoder
 from vae_np.exact.families import Member
 from vae_np.exact.inference import ELBO, Family, Rule, Solution, kl_to_posterior, maximise, maximise_best
 from vae_np.exact.latent_model import LatentModel
-from vae_np.model import Model, Parameters, initialise
+from vae_np.model import Model, initialise
+from vae_np.parameters import Parameters
 from vae_np.step import Optimiser, TrainingState, apply_gradients
 
 # An axis: enough to bring λ to where a few steps with the real rule finish it, at a quarter of the price.

@@ -14,20 +14,14 @@ import numpy as np
 
 from vae_np import ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.choices import Likelihood
 from vae_np.distributions import LOG_2PI, bernoulli_sample, normal_sample
 from vae_np.errors import InputError
 from vae_np.exact.latent_model import NODES, LatentModel, bernoulli_matrix
 from vae_np.layers import sigmoid
-from vae_np.model import (
-    Architecture,
-    Model,
-    Parameters,
-    decode_backward,
-    decode_forward,
-    loglik_backward,
-    loglik_forward,
-)
+from vae_np.model import Model, decode_backward, decode_forward, loglik_backward, loglik_forward
+from vae_np.parameters import Parameters
 
 
 @dataclass(frozen=True)

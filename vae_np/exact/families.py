@@ -20,7 +20,7 @@ from vae_np.elbo import posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import Rule
-from vae_np.model import Parameters
+from vae_np.parameters import Parameters
 from vae_np.posteriors import FAMILIES, Family
 
 _STEP = 1e-30

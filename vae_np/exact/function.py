@@ -12,7 +12,7 @@ from vae_np._types import Array
 from vae_np.distributions import LOG_2PI
 from vae_np.errors import InputError
 from vae_np.exact.latent_model import LatentModel, bernoulli_matrix, softplus_sum
-from vae_np.model import Parameters
+from vae_np.parameters import Parameters
 
 # Central differences of a function to 1e-10 or so: the step's square, and rounding over the step, are about as large.
 _STEP = 1e-5

@@ -34,7 +34,7 @@ from vae_np.errors import InputError
 from vae_np.exact import quadrature
 from vae_np.exact.latent_model import LatentModel
 from vae_np.exact.linear_gaussian import LinearGaussian, cholesky
-from vae_np.model import Parameters
+from vae_np.parameters import Parameters
 
 FAMILIES = ("diagonal", "full")
 

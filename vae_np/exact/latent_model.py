@@ -12,7 +12,7 @@ from vae_np._types import Array
 from vae_np.choices import Likelihood
 from vae_np.elbo import standard_normal_log_prob
 from vae_np.errors import InputError
-from vae_np.model import Parameters
+from vae_np.parameters import Parameters
 
 # Nodes decoded at once by the (B, M) functions: their outputs and temporaries then take tens of megabytes at D = 784.
 NODES = 2048

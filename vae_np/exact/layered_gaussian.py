@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.exact.linear_gaussian import LinearGaussian
-from vae_np.model import Architecture, Parameters
+from vae_np.parameters import Parameters
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.distributions import LOG_2PI
 from vae_np.errors import InputError
-from vae_np.model import Architecture, Parameters
+from vae_np.parameters import Parameters
 
 
 def cholesky(covariance: Array, name: str) -> Array:

@@ -25,7 +25,7 @@ from vae_np.display import Shown
 from vae_np.errors import InputError
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.latent_model import LatentModel
-from vae_np.model import Parameters
+from vae_np.parameters import Parameters
 
 RULES = ("adaptive", "trapezoid", "gauss-hermite")
 EDGE = 12.0

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.choices import Activation, Likelihood
 from vae_np.errors import InputError
-from vae_np.model import Architecture
 
 # By our names, the layers as others call them. A tensor is a layer's name with `.weight` or `.bias` behind it.
 MAPPINGS: Mapping[str, Mapping[str, str]] = {

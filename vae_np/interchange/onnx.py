@@ -11,9 +11,9 @@ import numpy as np
 
 from vae_np import storage
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.errors import InputError, WriteError
 from vae_np.interchange.naming import check_encoder
-from vae_np.model import Architecture
 
 # From 7 on Gemm adds a bias of one row without being told to.
 OLDEST, OPSET = 7, 17

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.errors import InputError
 from vae_np.interchange.naming import check_encoder
-from vae_np.model import Architecture
 
 
 def to_module(arch: Architecture, parameters: Mapping[str, Array]) -> Any:

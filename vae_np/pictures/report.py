@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_np._types import Array
-from vae_np.model import Architecture
+from vae_np.architecture import Architecture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

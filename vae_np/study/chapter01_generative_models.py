@@ -11,11 +11,12 @@ import numpy as np
 
 from vae_np import data, noise, ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.distributions import bernoulli_log_prob_forward, categorical_log_prob_forward
 from vae_np.elbo import elbo_backward, elbo_forward
 from vae_np.exact import enumeration, quadrature
 from vae_np.exact.decoder import Decoder
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.study import models, plain
 from vae_np.study.claims import Claim, at_least, at_most, equal, zero
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from vae_np import VAE, data, model, noise
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.choices import Likelihood
 from vae_np.distributions import bernoulli_log_prob_forward
 from vae_np.elbo import standard_normal_log_prob
 from vae_np.exact import enumeration, quadrature
 from vae_np.exact.decoder import Decoder
 from vae_np.layers import sigmoid
-from vae_np.model import Architecture
 from vae_np.study import models, plain
 from vae_np.study.claims import Claim, at_least, at_most, equal, in_errors, zero
 

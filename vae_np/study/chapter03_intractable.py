@@ -12,11 +12,11 @@ import numpy as np
 
 from vae_np import noise, ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.elbo import standard_normal_log_prob
 from vae_np.exact import quadrature
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.linear_gaussian import LinearGaussian
-from vae_np.model import Architecture
 from vae_np.study import models, plain
 from vae_np.study.claims import Claim, at_least, at_most, equal, in_errors, zero
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.distributions import normal_log_prob_backward, normal_log_prob_forward
 from vae_np.exact import enumeration, quadrature
 from vae_np.exact.decoder import Decoder
@@ -26,7 +27,7 @@ from vae_np.exact.inference import (
     spread_starts,
 )
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.study import models, plain
 from vae_np.study.claims import Claim, at_most, equal, zero
 

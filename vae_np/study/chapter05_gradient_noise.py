@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.distributions import normal_kl_backward, normal_sample
 from vae_np.exact.candidate_objectives import (
     QuadraticVariances,
@@ -18,7 +19,6 @@ from vae_np.exact.candidate_objectives import (
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import ELBO, Family, Rule
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture
 from vae_np.study import models
 from vae_np.study.claims import Claim, equal, in_errors, zero
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.distributions import full_normal_kl_forward, normal_sample
 from vae_np.exact import enumeration, quadrature
 from vae_np.exact.candidate_objectives import (
@@ -26,7 +27,7 @@ from vae_np.exact.linear_gaussian import (
     to_parameters,
 )
 from vae_np.exact.nested_and_joint import Optimum, joint_ascent, nested_ascent
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.study import chapter05_gradient_noise, models, plain
 from vae_np.study.claims import Claim, at_least, at_most, equal, in_errors, zero
 

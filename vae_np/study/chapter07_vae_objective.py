@@ -10,12 +10,14 @@ import numpy as np
 
 from vae_np import VAE, data, noise, ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.distributions import full_normal_kl_forward, normal_kl_forward
 from vae_np.elbo import elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
 from vae_np.evaluation.importance import Estimate, estimate_from_log_weights, importance_log_likelihood, log_weights
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture, Model, Parameters, encode_forward, initialise
+from vae_np.model import Model, encode_forward, initialise
+from vae_np.parameters import Parameters
 from vae_np.step import Optimiser, TrainingState, training_step
 from vae_np.study import models, plain, trained
 from vae_np.study.claims import Claim, at_least, equal, in_errors, zero

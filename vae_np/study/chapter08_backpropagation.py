@@ -11,9 +11,11 @@ import numpy as np
 
 from vae_np import ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.distributions import normal_kl_backward, normal_kl_forward
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
-from vae_np.model import Architecture, Parameters, initialise
+from vae_np.model import initialise
+from vae_np.parameters import Parameters
 from vae_np.study import models
 from vae_np.study.claims import Claim
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from vae_np import noise
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.layers import affine_forward, relu_forward
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.study import models
 from vae_np.study.claims import Claim
 

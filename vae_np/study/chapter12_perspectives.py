@@ -16,7 +16,7 @@ from vae_np.exact import enumeration, quadrature
 from vae_np.exact.amortisation import refit_encoder
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import ELBO, Family, Rule
-from vae_np.model import Parameters
+from vae_np.parameters import Parameters
 from vae_np.step import Optimiser
 from vae_np.study import plain, trained
 from vae_np.study.claims import Claim, at_least, at_most, equal, zero

@@ -14,11 +14,12 @@ import numpy as np
 
 from vae_np import ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.evaluation.importance import log_weights
 from vae_np.exact import quadrature
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture, Model
+from vae_np.model import Model
 from vae_np.objectives import objective_backward, objective_forward
 from vae_np.study import models
 from vae_np.study.claims import Claim

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.evaluation.annealing import Annealing, BidirectionalEstimate, annealed_log_likelihood
 from vae_np.evaluation.importance import Estimate, importance_log_likelihood
 from vae_np.exact import quadrature
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.inference import ELBO, Family, Rule, maximise_best, spread_starts
-from vae_np.model import Architecture
 from vae_np.study import models
 from vae_np.study.claims import Claim
 

@@ -10,12 +10,14 @@ import numpy as np
 
 from vae_np import ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.elbo import elbo_forward
 from vae_np.evaluation.annealing import Annealing, Target, log_weights
 from vae_np.evaluation.importance import importance_log_likelihood
 from vae_np.exact.inference import Rule
 from vae_np.exact.layered_gaussian import LayeredGaussian, LinearNormal
-from vae_np.model import Architecture, Model, Parameters, initialise
+from vae_np.model import Model, initialise
+from vae_np.parameters import Parameters
 from vae_np.study import models, plain
 from vae_np.study.claims import Claim, in_errors, zero
 

@@ -10,13 +10,15 @@ import numpy as np
 
 from vae_np import VAE, data, ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.distributions import normal_kl_forward
 from vae_np.elbo import elbo_forward, prior_forward, prior_mixture
 from vae_np.evaluation import held_out
 from vae_np.evaluation.importance import importance_log_likelihood
 from vae_np.exact.inference import Rule
 from vae_np.exact.linear_gaussian import LinearGaussian
-from vae_np.model import Architecture, Model, Parameters, encode_forward, initialise
+from vae_np.model import Model, encode_forward, initialise
+from vae_np.parameters import Parameters
 from vae_np.study import models, plain, trained
 from vae_np.study.claims import Claim, at_least, at_most, equal, in_errors, zero
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.choices import PosteriorFamily
 from vae_np.exact.decoder import Decoder
 from vae_np.exact.families import Member, best, bound, divergence, family_of, member, without_tails
 from vae_np.exact.inference import Rule
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.study import plain
 from vae_np.study.claims import Claim, at_least, equal, zero
 

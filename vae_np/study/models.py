@@ -13,9 +13,10 @@ import numpy as np
 
 from vae_np import data
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.errors import InputError
 from vae_np.exact.decoder import Decoder
-from vae_np.model import Architecture, initialise
+from vae_np.model import initialise
 from vae_np.optim import adam_update
 
 # Beyond 6 the prior's tails weigh 2e-9.

@@ -15,9 +15,10 @@ import numpy as np
 
 from vae_np import noise
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.elbo import Terms, posterior_elbo_backward, posterior_elbo_forward
 from vae_np.errors import InputError
-from vae_np.model import Architecture, Model
+from vae_np.model import Model
 from vae_np.step import Optimiser, TrainingState, apply_gradients
 
 # What a LocalPosterior holds, and a checkpoint of it.

@@ -18,13 +18,14 @@ import numpy as np
 
 from vae_np import checkpoint, data, memory, noise
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.backends import Backend, FusedStep
 from vae_np.choices import Split
 from vae_np.config import Config, shown
 from vae_np.distributed import ALONE, Communicator, digest
 from vae_np.elbo import Terms
 from vae_np.errors import CheckpointError, ConfigError, NonFiniteError
-from vae_np.model import Architecture, Model, initialise, start_at_mean
+from vae_np.model import Model, initialise, start_at_mean
 from vae_np.optim import linear_warmup, staged_lr
 from vae_np.step import Optimiser, TrainingState, first_non_finite, gradient_step, training_step
 from vae_np.training.gradient_blocks import Buffers, GradientBlocks, HostBuffers

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from vae_np import backends, data, display, likelihoods, model, noise
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.choices import (
     Activation,
     BackendChoice,
@@ -29,7 +30,8 @@ from vae_np.config import Config
 from vae_np.errors import DataError, InputError
 from vae_np.evaluation import held_out
 from vae_np.likelihoods.columns import own_numbers
-from vae_np.model import Architecture, Model, Parameters
+from vae_np.model import Model
+from vae_np.parameters import Parameters
 from vae_np.precision import FULL
 from vae_np.step import TrainingState
 from vae_np.training.progress import Progress

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 from vae_np import checkpoint, data, noise, storage
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.choices import BackendChoice, ValuesKind
 from vae_np.config import Config, load_toml
 from vae_np.errors import CheckpointError, DataError, MissingFileError, WriteError
 from vae_np.log import LOGGER
-from vae_np.model import Architecture
 from vae_np.step import TrainingState
 from vae_np.training.per_datapoint import LocalPosterior
 from vae_np.training.progress import Progress

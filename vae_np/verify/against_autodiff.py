@@ -15,8 +15,9 @@ import numpy as np
 
 from vae_np import ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.errors import InputError
-from vae_np.model import Architecture, encode_forward
+from vae_np.model import encode_forward
 from vae_np.verify.catalogue import PRIORS_AND_CONDITIONS, REFINED, RICH, TWO_LAYERS, example, loss_of, samples_of
 from vae_np.verify.frozen import slope_by_complex_steps
 

@@ -12,17 +12,14 @@ import numpy as np
 
 from vae_np import distributions, layers, ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.choices import LIKELIHOODS, OBJECTIVES, POSTERIORS, Activation
 from vae_np.elbo import FORMS, elbo_backward, elbo_forward
 from vae_np.likelihoods import FAMILIES
 from vae_np.likelihoods import Family as Likelihood
-from vae_np.model import (
-    Architecture,
-    Parameters,
-    encoder_of,
-    initialise,
-)
+from vae_np.model import encoder_of, initialise
 from vae_np.objectives import objective_backward, objective_forward
+from vae_np.parameters import Parameters
 from vae_np.posteriors import FAMILIES_OF, Family
 from vae_np.two_layers import UpperLayer
 from vae_np.verify.frozen import frozen_loss, frozen_loss_of_any_family

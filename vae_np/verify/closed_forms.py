@@ -15,10 +15,11 @@ import numpy as np
 
 from vae_np import distributions, noise
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.elbo import elbo_forward, posterior_log_prob, standard_normal_log_prob
 from vae_np.evaluation.importance import importance_log_likelihood
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import Architecture, Model, decode_forward, encode_forward, initialise, loglik_forward
+from vae_np.model import Model, decode_forward, encode_forward, initialise, loglik_forward
 from vae_np.objectives import objective_backward, objective_forward
 from vae_np.optim import adagrad_update
 from vae_np.verify.catalogue import example

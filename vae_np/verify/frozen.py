@@ -14,8 +14,10 @@ import numpy as np
 
 from vae_np import distributions, ops
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.elbo import posterior_log_prob, standard_normal_log_prob
-from vae_np.model import Architecture, Parameters, decode_forward, encode_forward, given_in, loglik_forward
+from vae_np.model import decode_forward, encode_forward, given_in, loglik_forward
+from vae_np.parameters import Parameters
 from vae_np.posteriors import Posterior
 
 _STEP = 1e-30

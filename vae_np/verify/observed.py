@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.choices import COMPOSED_LIKELIHOODS
 from vae_np.likelihoods import FAMILIES, Family
-from vae_np.model import Architecture
 
 _LEVELS = 4
 # Columns of every family, and two of one.

@@ -11,7 +11,8 @@ import numpy as np
 from numba.core import config
 
 from vae_np._types import Array
-from vae_np.model import Architecture, Parameters, aligned_zeros
+from vae_np.architecture import Architecture
+from vae_np.parameters import Parameters, aligned_zeros
 from vae_np.step import TrainingState
 
 from ...arguments import ACTIVATIONS

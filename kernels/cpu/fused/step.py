@@ -17,8 +17,8 @@ import numpy as np
 
 from vae_np import noise
 from vae_np._types import Array
+from vae_np.architecture import Architecture
 from vae_np.elbo import Terms
-from vae_np.model import Architecture
 from vae_np.optim import adagrad_update
 from vae_np.precision import FULL
 from vae_np.step import Optimiser, TrainingState
