@@ -12,7 +12,7 @@ from numeric import Problem, make_problem
 
 from vae_np._types import Array
 from vae_np.architecture import Architecture
-from vae_np.model import LIKELIHOODS
+from vae_np.choices import LIKELIHOODS
 
 SMOOTH = ("tanh", "softplus")
 ACTIVATIONS = (*SMOOTH, "relu")

@@ -18,9 +18,9 @@ from scipy import stats
 from vae_np import distributions as dist
 from vae_np import model, ops
 from vae_np.architecture import Architecture
+from vae_np.choices import LIKELIHOODS
 from vae_np.elbo import FORMS, Terms, elbo_backward, elbo_forward, posterior_log_prob, standard_normal_log_prob
 from vae_np.errors import InputError
-from vae_np.model import LIKELIHOODS
 from vae_np.parameters import Parameters
 
 pytestmark = pytest.mark.core

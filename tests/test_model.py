@@ -15,9 +15,9 @@ from scipy import stats
 
 from vae_np import noise, ops
 from vae_np.architecture import Architecture
+from vae_np.choices import LIKELIHOODS
 from vae_np.errors import InputError
 from vae_np.model import (
-    LIKELIHOODS,
     decode_backward,
     decode_forward,
     encode_backward,

@@ -18,10 +18,10 @@ from scipy import stats
 
 from vae_np import backends, model, ops
 from vae_np.architecture import Architecture
+from vae_np.choices import LIKELIHOODS
 from vae_np.elbo import elbo_backward, elbo_forward
 from vae_np.errors import InputError
 from vae_np.exact.linear_gaussian import LinearGaussian, to_parameters
-from vae_np.model import LIKELIHOODS
 from vae_np.objectives import OBJECTIVES, objective_backward, objective_forward
 from vae_np.parameters import Parameters
 from vae_np.verify.catalogue import objective_loss

@@ -13,8 +13,9 @@ from numeric import error
 
 from vae_np import noise, ops
 from vae_np.architecture import Architecture
+from vae_np.choices import LIKELIHOODS
 from vae_np.elbo import Terms, elbo_backward, elbo_forward
-from vae_np.model import LIKELIHOODS, initialise
+from vae_np.model import initialise
 from vae_np.objectives import OBJECTIVES, objective_backward, objective_forward
 from vae_np.step import Optimiser, TrainingState, apply_gradients, first_non_finite, training_step
 

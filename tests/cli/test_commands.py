@@ -23,10 +23,10 @@ import pytest
 from commandline import TINY, good, grey_bars, metrics, snapshot, vae_np
 
 from vae_np import VAE, __version__, backends, checkpoint, config, data, runs, storage
+from vae_np.choices import LIKELIHOODS
 from vae_np.cli import output
 from vae_np.data import bars, rings
 from vae_np.evaluation import held_out
-from vae_np.model import LIKELIHOODS
 from vae_np.objectives import OBJECTIVES
 from vae_np.storage import atomic
 from vae_np.training import trainer

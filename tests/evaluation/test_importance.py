@@ -15,6 +15,7 @@ from scipy import special, stats
 
 from vae_np import noise, ops
 from vae_np.architecture import Architecture
+from vae_np.choices import LIKELIHOODS
 from vae_np.elbo import elbo_forward
 from vae_np.errors import InputError
 from vae_np.evaluation.importance import (
@@ -26,7 +27,7 @@ from vae_np.evaluation.importance import (
 )
 from vae_np.exact import quadrature as exact_quadrature
 from vae_np.exact.decoder import Decoder
-from vae_np.model import LIKELIHOODS, Model, encode_forward
+from vae_np.model import Model, encode_forward
 from vae_np.parameters import Parameters
 
 ROWS = np.array([3, 14, 0, 8, 21])

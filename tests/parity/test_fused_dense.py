@@ -13,9 +13,10 @@ import pytest
 from vae_np import backends, noise
 from vae_np import ops as reference
 from vae_np.architecture import Architecture
+from vae_np.choices import LIKELIHOODS
 from vae_np.errors import InputError
 from vae_np.kernels.check import compare
-from vae_np.model import LIKELIHOODS, initialise
+from vae_np.model import initialise
 from vae_np.step import Optimiser, TrainingState, training_step
 
 if backends.missing("numba") is not None:

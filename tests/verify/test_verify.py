@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from vae_np import distributions, layers, ops
+from vae_np.choices import LIKELIHOODS
 from vae_np.errors import InputError
-from vae_np.model import LIKELIHOODS
 from vae_np.verify import catalogue, closed_forms, runner
 
 pytestmark = pytest.mark.core
