@@ -80,7 +80,7 @@ FIRST = {
     ),
     "17-missing-data-and-tables": (
         "Take fewer draws of z: from how few on does the error bar itself mislead?",
-        "chapter.SAMPLES = 2000  # try 20",
+        "chapter.SAMPLES = 1500  # try 20",
     ),
     "18-priors-and-conditions": (
         "Bring the two heaps of z together: from which distance on does one normal do as well?",

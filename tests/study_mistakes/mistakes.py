@@ -574,9 +574,9 @@ _OBJECTIVE = (
     Mistake(
         "the sampled KL without log p(z)",
         edit(
-            "elbo:posterior_elbo_forward",
-            "posterior_log_prob(logvar, lower) - log_prior",
-            "posterior_log_prob(logvar, lower)",
+            "elbo:sampled_kl",
+            "posterior_log_prob(logvar, eps) - log_prior",
+            "posterior_log_prob(logvar, eps)",
         ),
         (26,),
     ),
