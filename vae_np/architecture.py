@@ -44,13 +44,13 @@ class Architecture:
     likelihoods learn theirs, starting there. With `inference` local there is no encoder: every datapoint has a mu and
     logvar of its own, outside the model. [D11] `posterior` is the family of q(z|x); a flow has `flow_steps` and, with
     networks of its own, `flow_hidden`, where None is the family's own number. The encoder's q is where `refine_steps`
-    steps of `refine_rate` begin; training follows them back where `refine_gradient` is `through`. [D66] With
+    steps of `refine_rate` begin; training follows them back where `refine_gradient` is `through`. [D63] With
     `top_latent` there is a second stochastic layer of so many latents above z, and `top_hidden` are the widths from z
     to it, in reverse on the way down; None are those of `hidden`. [D58] With likelihood `columns` each column has a
-    family of its own, in `columns`. [D70] `missing` says how cells without a value, NaN in x, reach the encoder: as
-    `zero`, or so and with a `mask` that tells it which they are; with None there are no such cells. [D71] `prior` is
-    p(z), with `components` where it is learned. [D80] A conditional model has `conditions` columns c, given to encoder
-    and decoder beside x and z. [D83]
+    family of its own, in `columns`. [D66] `missing` says how cells without a value, NaN in x, reach the encoder: as
+    `zero`, or so and with a `mask` that tells it which they are; with None there are no such cells. [D67] `prior` is
+    p(z), with `components` where it is learned. [D76] A conditional model has `conditions` columns c, given to encoder
+    and decoder beside x and z. [D79]
     """
 
     features: int = 784
@@ -136,7 +136,7 @@ class Architecture:
 
     @cached_property
     def observation(self) -> Observation | None:
-        """How rows are read where the contract's operations do not do it by themselves; else None. [D70] [D71]"""
+        """How rows are read where the contract's operations do not do it by themselves; else None. [D66] [D67]"""
         return likelihoods.observation_of(self.likelihood, self.features, self.sigma, self.columns, self.missing)
 
     @property

@@ -1,4 +1,4 @@
-"""How the ELBO's gradient changes as λ = (mu, logvar) moves: tangents of the forward and of the backward pass. [D67]
+"""How the ELBO's gradient changes as λ = (mu, logvar) moves: tangents of the forward and of the backward pass. [D64]
 
 Backward says what the loss does for a small change of everything. Carry a direction in λ along through all of it,
 forward first, then backward: what arrives beside each gradient is its derivative along the direction. Beside dmu and
@@ -33,7 +33,7 @@ def _softplus_bend(y: Array) -> Array:
     return -np.expm1(-y) * np.exp(-y)
 
 
-# The second derivative of each activation, from its output alone: 0, 0 beside the kink, −2 y (1 − y²), σ (1 − σ). [D67]
+# The second derivative of each activation, from its output alone: 0, 0 beside the kink, −2 y (1 − y²), σ (1 − σ). [D64]
 _BENDS: dict[str, Callable[[Array], Array]] = {
     "identity": _no_bend,
     "relu": _no_bend,
@@ -66,7 +66,7 @@ def change_of_gradient(
     *,
     beta: float = 1.0,
 ) -> tuple[tuple[Array, Array], dict[str, Array]]:
-    """d/dt of the loss's gradient at λ + t·along, at t = 0, for the loss −mean(reconstruction − beta·kl). [D67]
+    """d/dt of the loss's gradient at λ + t·along, at t = 0, for the loss −mean(reconstruction − beta·kl). [D64]
 
     x (B, D), mu, logvar and both of `along` (B, K), eps (S·B, K), the KL in closed form. Returns the Hessian times
     `along`, as changes of dmu and dlogvar (B, K), and the change of each of the decoder's gradients, by name. With ReLU

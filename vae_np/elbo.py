@@ -34,7 +34,7 @@ class Terms(Shown):
     """The ELBO's parts, one value per example, in nats: `reconstruction` = E_q log p(x|z) and `kl`, each (B,).
 
     `bound` (B,) is the objective that was maximised, where that is not the ELBO but another of `vae_np.objectives`. At
-    evaluation a KL that is sampled has each example's standard error over its draws as `kl_stderr` (B,). [D85]
+    evaluation a KL that is sampled has each example's standard error over its draws as `kl_stderr` (B,). [D81]
     """
 
     _shown: ClassVar[tuple[str, ...]] = ("elbo", "reconstruction", "kl", "bound")
@@ -46,7 +46,7 @@ class Terms(Shown):
 
     @property
     def kl_sampling_stderr(self) -> float | None:
-        """The standard error of the mean KL over the examples that comes from the draws of z alone, in nats. [D85]
+        """The standard error of the mean KL over the examples that comes from the draws of z alone, in nats. [D81]
 
         None where the KL is in closed form.
         """
@@ -94,13 +94,13 @@ def standard_normal_log_prob(z: Array) -> Array:
 
 
 def prior_mixture(ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array]) -> Components | None:
-    """The components of a learned prior as they stand, for draws and densities; None for N(0, I). [D80]"""
+    """The components of a learned prior as they stand, for draws and densities; None for N(0, I). [D76]"""
     prior = arch.learned_prior
     return None if prior is None else prior.components_forward(parameters, model.encoder_of(ops, arch, parameters))[0]
 
 
 def adds_to_encoder(arch: Architecture) -> bool:
-    """Whether the prior has written gradients of the encoder, to which its own are to be added. [D82]"""
+    """Whether the prior has written gradients of the encoder, to which its own are to be added. [D78]"""
     return arch.learned_prior is not None and arch.learned_prior.uses_encoder
 
 
@@ -127,7 +127,7 @@ def split_noise(arch: Architecture, eps: Array) -> tuple[Array, Array | None]:
 def prior_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], z: Array, eps: Array | None
 ) -> tuple[Array, Any]:
-    """log p(z) (S·B,) in nats at z (S·B, K), or its estimate by the noise eps of the layer above. [D13] [D59] [D80]"""
+    """log p(z) (S·B,) in nats at z (S·B, K), or its estimate by the noise eps of the layer above. [D13] [D59] [D76]"""
     upper, learned = arch.upper, arch.learned_prior
     if learned is not None:
         encoder = model.encoder_of(ops, arch, parameters)
@@ -144,7 +144,7 @@ def prior_backward(
     """Returns dz (S·B, K) from dlog_prior (S·B,), and writes the gradients of the layer above z, or of a learned prior.
 
     Where that prior `uses_encoder` it writes that one's gradients as well, to which `encode_backward` then adds. [D30]
-    [D59] [D80]
+    [D59] [D76]
     """
     upper, learned = arch.upper, arch.learned_prior
     if learned is not None:
@@ -186,7 +186,7 @@ def posterior_elbo_forward(
     `more` is what else describes q in the family of `arch`. The noise eps is (S·B, K), sample-major, with the columns
     of the layer above z behind it. `form` is by default the one that the model has. Raises InputError for a `form` that
     is neither `analytic` nor `joint`, and for `analytic` with a flow, a learned prior or two stochastic layers. [D54]
-    [D59] [D80]
+    [D59] [D76]
     """
     family = arch.family
     form = arch.form if form is None else form
@@ -225,7 +225,7 @@ def posterior_elbo_backward(
     ops: ModuleType, arch: Architecture, cache: Pass, gradients: Parameters | None, *, beta: float = 1.0
 ) -> Posterior:
     """Writes the decoder's gradients of the loss, and a learned prior's, into `gradients`, if any, and returns dmu,
-    dlogvar (B, K). [D29] [D30] [D80]
+    dlogvar (B, K). [D29] [D30] [D76]
 
     The gradients of what else describes q follow, and those of a flow's own networks are written, too. The loss is a
     mean, and this is where its 1/B (and the 1/S of the samples) enters, once. [D24]

@@ -101,7 +101,7 @@ def _write(gradients: Parameters, name: str, dweight: Array, dbias: Array, *, ad
 
 
 def given_in(arch: Architecture, x: Array) -> Array | None:
-    """The conditions (B, C) that stand behind the D columns of a conditional model's x (B, D + C); else None. [D83]"""
+    """The conditions (B, C) that stand behind the D columns of a conditional model's x (B, D + C); else None. [D79]"""
     return x[:, arch.features :] if arch.conditions else None
 
 
@@ -111,7 +111,7 @@ def encode_forward(
     """q(z|x): mu and logvar (B, K), from x (B, D); bytes go through the binary first layer. [D19] [D27]
 
     A family with a head of its own has a third array, which `arch.family` reads. [D53] [D55] [D56] A conditional
-    model's x is (B, D + C). [D83]
+    model's x is (B, D + C). [D79]
     """
     weight = parameters["encoder.mu.weight"]
     if arch.observation is not None:
@@ -149,7 +149,7 @@ def encode_backward(
     """Writes the encoder's gradients, from dmu and dlogvar (B, K), and from those of further heads. [D27] [D29]
 
     With `add` they are added to what is there: a prior has then been at the encoder before. With `input_gradient` it
-    returns dx (B, D), and else None. [D82]
+    returns dx (B, D), and else None. [D78]
     """
     hidden_cache, mu_cache, logvar_cache, head_caches = cache
     dh_mu, *of_mu = ops.affine_act_backward(dmu, mu_cache)
@@ -168,7 +168,7 @@ def encode_backward(
 
 
 def encoder_of(ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array]) -> Encoder:
-    """The encoder as a learned prior sees it. [D82]"""
+    """The encoder as a learned prior sees it. [D78]"""
 
     def backward(dmu: Array, dlogvar: Array, cache: Any, gradients: Parameters) -> Array:
         dx = encode_backward(ops, dmu, dlogvar, cache, gradients, input_gradient=True)
@@ -183,7 +183,7 @@ def decode_forward(
 ) -> tuple[Array, Any]:
     """p(x|z): logits (Bernoulli), mean (normal) or what a family takes, (S·B, outputs), from z (S·B, K). [D3] [D27]
 
-    A conditional model's p(x|z, c) needs c as `given` (B, C), for every draw of an example the same. [D83]
+    A conditional model's p(x|z, c) needs c as `given` (B, C), for every draw of an example the same. [D79]
     """
     latent = z.shape[1]
     if given is not None:
@@ -217,9 +217,9 @@ def decode_backward(ops: ModuleType, dout: Array, cache: Any, gradients: Paramet
 def loglik_forward(
     ops: ModuleType, arch: Architecture, parameters: Mapping[str, Array], x: Array, out: Array
 ) -> tuple[Array, Any]:
-    """log p(x|z) (S·B,) in nats, from x (B, D) and the decoder's output (S·B, outputs). [D4] [D5] [D71]
+    """log p(x|z) (S·B,) in nats, from x (B, D) and the decoder's output (S·B, outputs). [D4] [D5] [D67]
 
-    Of a conditional model's x (B, D + C) the D columns count. [D83]
+    Of a conditional model's x (B, D + C) the D columns count. [D79]
     """
     x = np.ascontiguousarray(x[:, : arch.features]) if arch.conditions else x
     if arch.observation is not None:
@@ -237,7 +237,7 @@ def loglik_forward(
 def loglik_backward(
     ops: ModuleType, arch: Architecture, dloglik: Array, cache: Any, gradients: Parameters | None
 ) -> Array:
-    """Returns dout (S·B, outputs) from dloglik (S·B,), and writes the gradients of what p(x|z) learns. [D4] [D5] [D71]
+    """Returns dout (S·B, outputs) from dloglik (S·B,), and writes the gradients of what p(x|z) learns. [D4] [D5] [D67]
 
     With None for `gradients` nothing is written.
     """

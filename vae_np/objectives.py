@@ -54,9 +54,9 @@ def objective_forward(
 ) -> tuple[Terms, Any]:
     """The terms of x (B, D) with noise eps (S·B, K), sample-major, and what backward needs. [D41]
 
-    The loss is `terms.loss(beta)`. An architecture that refines q in N steps takes (1 + N) times as much noise. [D66]
+    The loss is `terms.loss(beta)`. An architecture that refines q in N steps takes (1 + N) times as much noise. [D63]
     Raises InputError for an unknown objective, for `score` with a single sample, for one that has no gradient for the
-    architecture's family of q [D68], and for one of stl, dreg and score with a learned prior or two stochastic layers.
+    architecture's family of q [D65], and for one of stl, dreg and score with a learned prior or two stochastic layers.
     """
     if objective not in OBJECTIVES:
         raise InputError(f"objective: got {objective!r}, expected one of {', '.join(OBJECTIVES)}")

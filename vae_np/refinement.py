@@ -1,7 +1,7 @@
 """Semi-amortised inference: a few steps on λ = (mu, logvar) that begin where the encoder puts it. (Kim et al. 2018)
 
 Each is a step along the natural gradient of the ELBO, of one draw of ε (or S) of its own. Training takes the gradient
-through the steps, by hand, or stops it there, so that they count as constants. [D66] [D67]
+through the steps, by hand, or stops it there, so that they count as constants. [D63] [D64]
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def refine_forward(
     *,
     beta: float = 1.0,
 ) -> tuple[tuple[Array, Array], list[Visit]]:
-    """mu and logvar (B, K) after all steps from `q`, and what backward needs; eps (N·S·B, K), step after step. [D66]
+    """mu and logvar (B, K) after all steps from `q`, and what backward needs; eps (N·S·B, K), step after step. [D63]
 
     One step is mu − ρ σ² ∂loss/∂mu and logvar − 2 ρ ∂loss/∂logvar, where ρ is `arch.refine_rate` and the loss each
     example's own: the derivatives over the Fisher information of N(mu, σ²), 1/σ² and ½.
@@ -67,7 +67,7 @@ def refine_backward(
     *,
     beta: float = 1.0,
 ) -> tuple[Array, Array]:
-    """dmu and dlogvar (B, K) where the steps began, from those where they end; adds to the decoder's gradients. [D67]
+    """dmu and dlogvar (B, K) where the steps began, from those where they end; adds to the decoder's gradients. [D64]
 
     With `arch.refine_gradient` stopped they are the same, and the decoder's gradients stay what they are.
     """
@@ -98,7 +98,7 @@ def refined_elbo_forward(
     *,
     beta: float = 1.0,
 ) -> tuple[Terms, Any]:
-    """The ELBO's terms for x (B, D) at the refined q, and what backward needs. [D66]
+    """The ELBO's terms for x (B, D) at the refined q, and what backward needs. [D63]
 
     The noise eps is ((1 + N)·S·B, K), sample-major: that of the bound first, then each step's own. Noise that λ has
     seen would make the bound too high. The steps climb what is trained, with `beta` on the KL.
@@ -113,7 +113,7 @@ def refined_elbo_forward(
 def refined_elbo_backward(
     ops: ModuleType, arch: Architecture, cache: Any, gradients: Parameters, *, beta: float = 1.0
 ) -> None:
-    """Writes the loss's gradient with respect to every parameter into `gradients`. [D67]"""
+    """Writes the loss's gradient with respect to every parameter into `gradients`. [D64]"""
     passed, encoder_cache, visits, parameters, x = cache
     dmu, dlogvar = posterior_elbo_backward(ops, arch, passed, gradients, beta=beta)
     dmu, dlogvar = refine_backward(ops, arch, parameters, x, (dmu, dlogvar), visits, gradients, beta=beta)

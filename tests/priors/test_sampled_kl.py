@@ -1,4 +1,4 @@
-"""The error of a sampled KL that comes from its draws alone, against the exact KL of two normals. [D85]
+"""The error of a sampled KL that comes from its draws alone, against the exact KL of two normals. [D81]
 
 Budget: about 1 s.
 """

@@ -195,7 +195,7 @@ class Sizes(Kind):
 
 @dataclass(frozen=True)
 class ColumnFamilies(Kind):
-    """A family for each column of a table, by name; as text, the file that says so. [D70]
+    """A family for each column of a table, by name; as text, the file that says so. [D66]
 
     What is wrong within it is said by the error that it raises itself, an InputError.
     """

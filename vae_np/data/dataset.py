@@ -95,7 +95,7 @@ def load(
     a column named `label`, `labels` or `class` does. `test` names the file of the test rows; without it they come from
     the file itself (`test` or `x_test` in an `.npz`), from the `t10k-` or `test-` file beside `train-` IDX images, or
     else are the last tenth of the rows, at least one. `seed` draws the synthetic sets. A built-in name wins over a file
-    of that name; write `./mnist` for the file. `columns` are the families of a table's columns, by name. [D70] The
+    of that name; write `./mnist` for the file. `columns` are the families of a table's columns, by name. [D66] The
     other arguments are those of `from_arrays`. Raises MissingFileError or DataError.
     """
     if name_or_path in BUILT_IN:

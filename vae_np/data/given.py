@@ -1,4 +1,4 @@
-"""What a conditional model is given beside x: labels, one-hot, or columns of numbers, standardised. [D83]
+"""What a conditional model is given beside x: labels, one-hot, or columns of numbers, standardised. [D79]
 
 `Given` says what a model's conditions are, and is kept with the model; encoded conditions (N, C) are arrays, which
 stand behind the columns of x when it reaches the model.
@@ -124,7 +124,7 @@ class Given:
 
 
 def beside(x: Array, given: Array | None) -> Array:
-    """x (B, D) with its conditions (B, C) behind it, (B, D + C); x itself where there are none. [D83]"""
+    """x (B, D) with its conditions (B, C) behind it, (B, D + C); x itself where there are none. [D79]"""
     return x if given is None else np.concatenate([x, given], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Tables whose columns have families of their own: cells, text or numbers, as rows that a model reads. [D70]
+"""Tables whose columns have families of their own: cells, text or numbers, as rows that a model reads. [D66]
 
 A row holds numbers in the order in which the families were named: a category's level as its place, and NaN where there
 is no value.
@@ -80,7 +80,7 @@ def read_rows(path: str, columns: Columns | None, labels: str | None, *, sibling
 
 
 def cells_of(rows: Any, columns: Columns) -> dict[str, list[Any]]:
-    """What `VAE.sample`, `decode` or `impute` returned, rows (N, D), as a mapping of names to cells. [D70]
+    """What `VAE.sample`, `decode` or `impute` returned, rows (N, D), as a mapping of names to cells. [D66]
 
     A category's levels are words again, whole numbers are whole, and None stands where there is no value (NaN). A
     DataFrame can be made of it, and `rows_of` reads it back. Raises DataError for rows of another shape.
@@ -94,7 +94,7 @@ def cells_of(rows: Any, columns: Columns) -> dict[str, list[Any]]:
 
 
 def propose_columns(table: Any) -> str:
-    """A TOML file with a family for every column of a file or a DataFrame, to edit and to give as `columns`. [D70]
+    """A TOML file with a family for every column of a file or a DataFrame, to edit and to give as `columns`. [D66]
 
     It is a guess from the cells, and nothing uses it by itself. Raises DataError for what has no named columns.
     """

@@ -6,7 +6,7 @@ chains of all examples of a batch move at once: rows are chain-major, c·B + b. 
 
 What moves are the standard normals of which the model makes its latents: z itself where the prior is N(0, I), and with
 two stochastic layers u = (u₁, z₂), of which z₁ is a function. So the prior is N(0, I) for both. [D60] A learned mixture
-is no such function of normals: there z itself moves, and p(z) is drawn from and differentiated. [D80]
+is no such function of normals: there z itself moves, and p(z) is drawn from and differentiated. [D76]
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Target:
         return prior_mixture(*self.model)
 
     def pull(self, z: Array) -> Array:
-        """−∂ log p(z)/∂z, (C·B, K): z itself for N(0, I). [D80]"""
+        """−∂ log p(z)/∂z, (C·B, K): z itself for N(0, I). [D76]"""
         if self.mixture is None:
             return z
         log_prob, cache = components.log_prob_forward(self.model.ops, z, self.mixture)
@@ -134,7 +134,7 @@ class Target:
         return -components.log_prob_backward(self.model.ops, ones, cache, component_gradient=False)[0]
 
     def potential(self, z: Array) -> Array:
-        """−2 log p(z) but for a constant, (C·B,) in float64: |z|² for N(0, I). [D80]"""
+        """−2 log p(z) but for a constant, (C·B,) in float64: |z|² for N(0, I). [D76]"""
         z = z.astype(np.float64)
         if self.mixture is None:
             return (z * z).sum(axis=1)
@@ -223,7 +223,7 @@ class _Chains:
         )
 
     def start(self) -> Array:
-        """Exact draws of the prior, (C·B, K): the noise itself for N(0, I). [D80]"""
+        """Exact draws of the prior, (C·B, K): the noise itself for N(0, I). [D76]"""
         latent = self.target.model.arch.noise_columns
         if self.target.mixture is None:
             return self.normals(0, latent)

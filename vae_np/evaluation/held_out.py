@@ -52,7 +52,7 @@ class Examples:
     """Rows of a data set as a model sees them at evaluation: as they are, or grey pixels drawn once from EVAL_BINARIZE.
 
     `rows` (N, D) as stored, `first` the place of the first one in its data set, `values` and `mode` as in
-    `vae_np.data.prepare`. A conditional model's examples have their encoded conditions as `given` (N, C). [D83] A batch
+    `vae_np.data.prepare`. A conditional model's examples have their encoded conditions as `given` (N, C). [D79] A batch
     is prepared when it is asked for, so a memory-mapped file is never held whole.
     """
 
@@ -88,7 +88,7 @@ class Examples:
 
 def posterior(model: Model, x: Array, places: Array, *, seed: int) -> Posterior:
     """mu and logvar of q for x (B, D), (B, K) each: the encoder's, refined where the model does that, or optimised
-    where there is no encoder. [D11] [D19] [D66]
+    where there is no encoder. [D11] [D19] [D63]
 
     What else describes q in the model's family follows them. [D53]
     """
@@ -100,7 +100,7 @@ def posterior(model: Model, x: Array, places: Array, *, seed: int) -> Posterior:
 
 
 def _refined(model: Model, x: Array, q: Posterior, places: Array, *, seed: int) -> Posterior:
-    """q after the model's steps, each with an ε of its own: from EVAL_EPS, whose step 0 is the bound's. [D66]"""
+    """q after the model's steps, each with an ε of its own: from EVAL_EPS, whose step 0 is the bound's. [D63]"""
     eps = [
         model.ops.philox_normal(
             places, model.arch.latent, seed=seed, stream=noise.EVAL_EPS, step=1 + step, dtype=model.parameters.dtype
@@ -143,7 +143,7 @@ def elbo_terms(
 ) -> Terms:
     """The ELBO's terms of every example, (N,) each in nats, with `z_samples` draws of ε from EVAL_EPS. [D21]
 
-    A KL that is sampled has its error, for which a single draw is compared with the next one. [D85]
+    A KL that is sampled has its error, for which a single draw is compared with the next one. [D81]
     """
     rows = z_samples * min(len(examples), _BATCH)
     memory.check("z_samples", z_samples, rows * model.arch.features * model.parameters.dtype.itemsize)

@@ -1,4 +1,4 @@
-"""Missing cells filled in from p(x_mis | x_obs), by importance sampling from q: once, or several times. [D75]
+"""Missing cells filled in from p(x_mis | x_obs), by importance sampling from q: once, or several times. [D71]
 
 (Mattei and Frellsen 2019; Rubin 1976 and 1987 for several imputations)
 """
@@ -55,9 +55,9 @@ def impute(
     draws: int,
     seed: int,
 ) -> Imputed:
-    """x (B, D), NaN where nothing was observed, filled in by `samples` draws of z from q for each row. [D75]
+    """x (B, D), NaN where nothing was observed, filled in by `samples` draws of z from q for each row. [D71]
 
-    A conditional model's x is (B, D + C). [D83] `places` (B,) are the rows' in their data set, of which alone, and of
+    A conditional model's x is (B, D + C). [D79] `places` (B,) are the rows' in their data set, of which alone, and of
     the seed, their noise depends.
     """
     size = max(1, _CHUNK_ROWS // samples)
@@ -117,7 +117,7 @@ def _impute(
 def _averaged(
     observation: Observation, parameters: Mapping[str, Array], out: Array, weights: Array
 ) -> tuple[Array, Array, Array]:
-    """Value, spread and Monte Carlo error of every cell, (B, D), from out (S, B, outputs) and weights (S, B). [D75]"""
+    """Value, spread and Monte Carlo error of every cell, (B, D), from out (S, B, outputs) and weights (S, B). [D71]"""
     averaged, errors = [], []
     for features in observation.features_of(parameters, out):
         mean = np.einsum("sb,sbcf->bcf", weights, features)
@@ -128,7 +128,7 @@ def _averaged(
 
 
 def _resampled(z: Array, weights: Array, places: Array, draws: int, seed: int) -> Array:
-    """z (draws, B, K), each one of z (S, B, K) with the probability of its weight (S, B). [D75]"""
+    """z (draws, B, K), each one of z (S, B, K) with the probability of its weight (S, B). [D71]"""
     u = noise.uniform(places, draws, seed=seed, stream=noise.IMPUTE).T
     reached = np.cumsum(weights.astype(np.float64), axis=0)
     chosen = (u[:, None] * reached[-1] >= reached[:-1]).sum(axis=1) if len(z) > 1 else np.zeros(u.shape, dtype=int)

@@ -1,4 +1,4 @@
-"""How far a sampled KL lies from the KL: the error that comes from the draws of z, and from nothing else. [D85]"""
+"""How far a sampled KL lies from the KL: the error that comes from the draws of z, and from nothing else. [D81]"""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Decoder(LatentModel):
         return normal_sample(self.output(z), self.logvar(), noise)
 
     def loglik_block(self, x: Array, z: Array) -> Array:
-        """log p(x_b | z_m) for every pair, (B, M) in nats, for a few thousand z (M, K). [D4] [D5] [D71]"""
+        """log p(x_b | z_m) for every pair, (B, M) in nats, for a few thousand z (M, K). [D4] [D5] [D67]"""
         out = self.output(z)
         if self.arch.observation is not None:
             return self._observed_block(x, out)

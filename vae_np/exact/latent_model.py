@@ -58,7 +58,7 @@ class LatentModel(ABC):
 
     @property
     def may_miss(self) -> bool:
-        """Whether cells of x may be NaN, of which log p(x|z) takes no notice. [D71]"""
+        """Whether cells of x may be NaN, of which log p(x|z) takes no notice. [D67]"""
         return False
 
     @property

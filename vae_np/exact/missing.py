@@ -1,4 +1,4 @@
-"""The linear-Gaussian model where cells of x are missing: marginals and conditionals of one normal. [D78]
+"""The linear-Gaussian model where cells of x are missing: marginals and conditionals of one normal. [D74]
 
 Missing cells are NaN. (Little & Rubin 2002; Ilin & Raiko 2010 for the EM of principal components with missing values)
 """
@@ -22,7 +22,7 @@ class Conditional(NamedTuple):
 
 
 def observed_log_prob(model: LinearGaussian, x: Array) -> Array:
-    """log p(x_obs), (B,) in nats: log N of the rows and columns that were observed, 0 where nothing was. [D78]"""
+    """log p(x_obs), (B,) in nats: log N of the rows and columns that were observed, 0 where nothing was. [D74]"""
     whole = model.covariance()
     result = np.zeros(len(x))
     for row, cells in enumerate(x):
@@ -34,7 +34,7 @@ def observed_log_prob(model: LinearGaussian, x: Array) -> Array:
 
 
 def conditional(model: LinearGaussian, x: Array) -> Conditional:
-    """b_m + Σ_mo Σ_oo⁻¹ (x_o − b_o), and Σ_mm − Σ_mo Σ_oo⁻¹ Σ_om. [D78]"""
+    """b_m + Σ_mo Σ_oo⁻¹ (x_o − b_o), and Σ_mm − Σ_mo Σ_oo⁻¹ Σ_om. [D74]"""
     whole = model.covariance()
     mean, covariance = x.copy(), np.zeros((*x.shape, x.shape[1]))
     for row, cells in enumerate(x):
@@ -48,7 +48,7 @@ def conditional(model: LinearGaussian, x: Array) -> Conditional:
 
 
 def em_step(model: LinearGaussian, x: Array) -> LinearGaussian:
-    """One step of exact EM for one σ² in all columns: no data make it fall. [D78]
+    """One step of exact EM for one σ² in all columns: no data make it fall. [D74]
 
     Each column is regressed on the posterior of z, over the rows where it was observed.
     """

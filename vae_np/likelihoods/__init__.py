@@ -1,13 +1,13 @@
-"""The families of p(x|z), for whole rows or column by column, and the cells of x that are observed. [D70] [D71]
+"""The families of p(x|z), for whole rows or column by column, and the cells of x that are observed. [D66] [D67]
 
     bernoulli             0 or 1                                                       [D4]
     normal                measurements                                                 [D5]
-    continuous-bernoulli  numbers in [0, 1]                                            [D72]
+    continuous-bernoulli  numbers in [0, 1]                                            [D68]
     categorical           one of several levels                                        [D7]
-    poisson               counts                                                       [D73]
-    negative-binomial     counts that spread more                                      [D74]
-    discretized-logistic  levels of grey                                               [D76]
-    student-t             measurements with outliers                                   [D77]
+    poisson               counts                                                       [D69]
+    negative-binomial     counts that spread more                                      [D70]
+    discretized-logistic  levels of grey                                               [D72]
+    student-t             measurements with outliers                                   [D73]
 
 Each is one file, forward beside backward, composed of NumPy's operations. The five likelihoods that are in the
 contract (`vae_np.choices.LIKELIHOODS`) are computed there as long as every cell is observed.
@@ -103,7 +103,7 @@ def observation_of(
 def check_refinement(likelihood: Likelihood, missing: Missing | None, refine_gradient: RefineGradient | None) -> None:
     """Raise InputError, which names both, where the gradient goes through steps that a likelihood has no tangent for.
 
-    It needs the second derivative of log p(x|z), which is written for the contract's likelihoods alone. [D67]
+    It needs the second derivative of log p(x|z), which is written for the contract's likelihoods alone. [D64]
     """
     if refine_gradient == "through" and (likelihood not in LIKELIHOODS or missing is not None):
         raise InputError(

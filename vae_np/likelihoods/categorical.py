@@ -55,15 +55,15 @@ class Categorical(Family):
         return out.argmax(axis=-1).astype(out.dtype)
 
     def features(self, out: Array, tensors: Mapping[str, Array]) -> Array:
-        """The levels' probabilities, (..., C, levels), whose average over z is p(level). [D75]"""
+        """The levels' probabilities, (..., C, levels), whose average over z is p(level). [D71]"""
         return np.exp(log_softmax(out))
 
     def told(self, features: Array) -> tuple[Array, Array]:
-        """The likeliest level, and the probability that the cell has another. [D75]"""
+        """The likeliest level, and the probability that the cell has another. [D71]"""
         return features.argmax(axis=-1).astype(features.dtype), 1 - features.max(axis=-1)
 
     def error(self, features: Array, errors: Array) -> Array:
-        """The error of the likeliest level's probability. [D75]"""
+        """The error of the likeliest level's probability. [D71]"""
         return np.take_along_axis(errors, features.argmax(axis=-1)[..., None], axis=-1)[..., 0]
 
     def draw(self, out: Array, tensors: Mapping[str, Array], random: np.random.Generator) -> Array:

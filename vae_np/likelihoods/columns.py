@@ -1,4 +1,4 @@
-"""Which family each column of a table has, by name: read from a file or a mapping, and never guessed silently. [D70]
+"""Which family each column of a table has, by name: read from a file or a mapping, and never guessed silently. [D66]
 
 A column is written as a tuple of words, its name, its family, and its levels where it has some: that is what TOML, JSON
 and a checkpoint can hold, and what comes back from them the same.
@@ -227,7 +227,7 @@ def words(column: Column, values: Array) -> Array:
 
 
 def proposed(names: Sequence[str], cells: Sequence[Sequence[Any]]) -> str:
-    """A TOML file to edit: a guess for every column of a table, with what it rests on as a comment. [D70]
+    """A TOML file to edit: a guess for every column of a table, with what it rests on as a comment. [D66]
 
     `cells` has the columns, text or numbers. Nothing else in the package uses a guess.
     """

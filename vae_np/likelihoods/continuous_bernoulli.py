@@ -1,4 +1,4 @@
-"""Numbers in [0, 1]: the continuous Bernoulli of Loaiza-Ganem and Cunningham (2019), in its natural parameter. [D72]
+"""Numbers in [0, 1]: the continuous Bernoulli of Loaiza-Ganem and Cunningham (2019), in its natural parameter. [D68]
 
 Its density is exp(x l) over ∫ exp(x l) dx = (exp l − 1) / l, on [0, 1]. In λ = σ(l) that is their λ^x (1 − λ)^(1 − x)
 with the constant 2 atanh(1 − 2λ) / (1 − 2λ), which is 0 / 0 at λ = ½; in l it is smooth, and even but for l / 2.
@@ -41,7 +41,7 @@ def _even(h: Array, slope: bool) -> Array:
 
 
 def log_partition(logits: Array) -> Array:
-    """κ(l) = log((exp l − 1) / l), elementwise; κ(0) = 0. [D72]"""
+    """κ(l) = log((exp l − 1) / l), elementwise; κ(0) = 0. [D68]"""
     near = abs(logits.real) < _NEAR
     small = np.where(near, logits, 0)
     large = np.where(near, _NEAR, logits)
@@ -52,7 +52,7 @@ def log_partition(logits: Array) -> Array:
 
 
 def mean_of(logits: Array) -> Array:
-    """κ′(l) = 1 / (1 − exp −l) − 1 / l, the mean, elementwise; ½ at l = 0. [D72]"""
+    """κ′(l) = 1 / (1 − exp −l) − 1 / l, the mean, elementwise; ½ at l = 0. [D68]"""
     near = abs(logits.real) < _NEAR
     small = np.where(near, logits, 0)
     large = np.where(near, _NEAR, logits)
@@ -74,7 +74,7 @@ class ContinuousBernoulli(Family):
         return (x >= 0) & (x <= 1)
 
     def log_prob_forward(self, x: Array, out: Array, tensors: Mapping[str, Array]) -> tuple[Array, Any]:
-        """x l − κ(l), written in |l| and the distance of x from its likelier end. [D72]"""
+        """x l − κ(l), written in |l| and the distance of x from its likelier end. [D68]"""
         logits = out[..., 0]
         # x l − κ(l) is the same for (1 − x, −l): nothing is lost by a large l that way.
         positive = logits.real > 0
@@ -83,7 +83,7 @@ class ContinuousBernoulli(Family):
         return distance * size - log_partition(size), (x, logits)
 
     def log_prob_backward(self, dcells: Array, cache: Any) -> tuple[Array, dict[str, Array]]:
-        """dl = x − κ′(l). [D72]"""
+        """dl = x − κ′(l). [D68]"""
         x, logits = cache
         return (dcells * (x - mean_of(logits)))[..., None], {}
 
@@ -92,7 +92,7 @@ class ContinuousBernoulli(Family):
         return mean_of(out[..., 0])
 
     def variance(self, out: Array, tensors: Mapping[str, Array]) -> Array:
-        """κ″(l) = 1 / l² − ¼ / sinh² (l / 2), by its series near 0, where it is 1/12. [D72]"""
+        """κ″(l) = 1 / l² − ¼ / sinh² (l / 2), by its series near 0, where it is 1/12. [D68]"""
         half = 0.5 * out[..., 0]
         near = abs(half) < 0.5 * _NEAR
         square = np.where(near, half, 0) ** 2
@@ -104,7 +104,7 @@ class ContinuousBernoulli(Family):
         return 0.25 * np.where(near, total, 1 / large**2 - 4 * decayed / np.expm1(-2 * large) ** 2)
 
     def draw(self, out: Array, tensors: Mapping[str, Array], random: np.random.Generator) -> Array:
-        """Where the distribution function (exp(x l) − 1) / (exp l − 1) reaches a uniform. [D72]"""
+        """Where the distribution function (exp(x l) − 1) / (exp l − 1) reaches a uniform. [D68]"""
         logits, u = out[..., 0].astype(np.float64), random.random(self.columns)
         size = -np.maximum(abs(logits), 1e-9)
         below = np.log1p(u * np.expm1(size)) / size

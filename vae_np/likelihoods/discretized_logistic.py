@@ -1,4 +1,4 @@
-"""Levels of grey, 0 to 255 or another number of them: a logistic's mass between their edges. [D76]
+"""Levels of grey, 0 to 255 or another number of them: a logistic's mass between their edges. [D72]
 
 Kingma et al. (2016) and Salimans et al. (2017) have it; the lowest level reaches down to −∞, and the highest up to ∞.
 """
@@ -42,7 +42,7 @@ class DiscretizedLogistic(Family):
         return self._placed(x)[..., None]
 
     def log_prob_forward(self, x: Array, out: Array, tensors: Mapping[str, Array]) -> tuple[Array, Any]:
-        """log σ(a) + log σ(−b) + log(1 − exp −δ), a = c + ½δ, b = c − ½δ; an open end has its one term alone. [D76]"""
+        """log σ(a) + log σ(−b) + log(1 − exp −δ), a = c + ½δ, b = c − ½δ; an open end has its one term alone. [D72]"""
         mean, log_scale = out[..., 0], out[..., 1]
         inverse = np.exp(-log_scale)
         centre = (self._placed(x) - mean) * inverse
@@ -56,7 +56,7 @@ class DiscretizedLogistic(Family):
         return between - above - below, (centre, width, inverse, lowest, highest)
 
     def log_prob_backward(self, dcells: Array, cache: Any) -> tuple[Array, dict[str, Array]]:
-        """dc = σ(−a) − σ(b), dδ = ½ σ(−a) + ½ σ(b) + 1 / (exp δ − 1); dm = −dc / s, dlog s = −c dc − δ dδ. [D76]"""
+        """dc = σ(−a) − σ(b), dδ = ½ σ(−a) + ½ σ(b) + 1 / (exp δ − 1); dm = −dc / s, dlog s = −c dc − δ dδ. [D72]"""
         centre, width, inverse, lowest, highest = cache
         above = np.where(highest, 0, sigmoid(-(centre + 0.5 * width)))
         below = np.where(lowest, 0, sigmoid(centre - 0.5 * width))
@@ -89,7 +89,7 @@ class DiscretizedLogistic(Family):
         return np.maximum(square - mean * mean, 0)
 
     def draw(self, out: Array, tensors: Mapping[str, Array], random: np.random.Generator) -> Array:
-        """A logistic's draw, rounded to the nearest level: that has the levels' masses. [D76]"""
+        """A logistic's draw, rounded to the nearest level: that has the levels' masses. [D72]"""
         place = out[..., 0] + np.exp(out[..., 1]) * random.logistic(size=self.columns)
         level = np.rint(0.5 * ((self.levels - 1) * place + (self.levels - 1)))
         return np.clip(level, 0, self.levels - 1).astype(out.dtype)

@@ -2,7 +2,7 @@
 
 A family speaks for some columns of x at once, each of which is independent of the others given z. The decoder gives it
 `outputs` numbers per column; what does not depend on z, such as a dispersion, it keeps in tensors of its own. Cells are
-not summed here: which of them are observed is not a family's affair. [D71]
+not summed here: which of them are observed is not a family's affair. [D67]
 
     x (B, C)    out (S, B, C, outputs)    cells (S, B, C), log-densities in nats
 """
@@ -77,17 +77,17 @@ class Family:
         raise NotImplementedError
 
     def features(self, out: Array, tensors: Mapping[str, Array]) -> Array:
-        """What is averaged over z to know p(x) of a cell: mean and mean square, (..., C, 2). [D75]"""
+        """What is averaged over z to know p(x) of a cell: mean and mean square, (..., C, 2). [D71]"""
         mean = self.mean(out, tensors)
         return np.stack([mean, self.variance(out, tensors) + mean * mean], axis=-1)
 
     def told(self, features: Array) -> tuple[Array, Array]:
-        """The value for a missing cell and its spread, (..., C) each, from averaged features: mean and σ. [D75]"""
+        """The value for a missing cell and its spread, (..., C) each, from averaged features: mean and σ. [D71]"""
         mean = features[..., 0]
         return mean, np.sqrt(np.maximum(features[..., 1] - mean * mean, 0))
 
     def error(self, features: Array, errors: Array) -> Array:
-        """The error of the value that `told` says, (..., C), from those of averaged features. [D75]"""
+        """The error of the value that `told` says, (..., C), from those of averaged features. [D71]"""
         return errors[..., 0]
 
     def draw(self, out: Array, tensors: Mapping[str, Array], random: np.random.Generator) -> Array:

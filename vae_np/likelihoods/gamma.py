@@ -1,4 +1,4 @@
-"""The logarithm of the gamma function, and of its ratios, for the densities of counts and of heavy tails. [D73]
+"""The logarithm of the gamma function, and of its ratios, for the densities of counts and of heavy tails. [D69]
 
 NumPy has none, and SciPy, which has, is not needed for training. A ratio Γ(r + x) / Γ(r) is computed as such: the
 difference of two logarithms loses all its digits where r is large.
@@ -37,7 +37,7 @@ def _remainder_slope(s: Array) -> Array:
 
 
 def log_gamma(a: Array) -> Array:
-    """log Γ(a) for a > 0, elementwise. [D73]"""
+    """log Γ(a) for a > 0, elementwise. [D69]"""
     s = a + _STEPS
     total = (s - 0.5) * np.log(s) - s + _HALF_LOG_2PI + _remainder(s)
     for step in range(_STEPS):
@@ -46,7 +46,7 @@ def log_gamma(a: Array) -> Array:
 
 
 def log_rising(r: Array, x: Array) -> Array:
-    """log Γ(r + x) − log Γ(r) − x log r for r > 0, x ≥ 0, elementwise: of any size, and 0 for r → ∞. [D73]"""
+    """log Γ(r + x) − log Γ(r) − x log r for r > 0, x ≥ 0, elementwise: of any size, and 0 for r → ∞. [D69]"""
     s = r + _STEPS
     total = (s + x - 0.5) * np.log1p(x / s) - x + x * np.log1p(_STEPS / r)
     total = total + _remainder(s + x) - _remainder(s)
@@ -56,7 +56,7 @@ def log_rising(r: Array, x: Array) -> Array:
 
 
 def log_rising_slope(r: Array, x: Array) -> Array:
-    """The derivative of `log_rising` in r, ψ(r + x) − ψ(r) − x / r. [D73]"""
+    """The derivative of `log_rising` in r, ψ(r + x) − ψ(r) − x / r. [D69]"""
     s = r + _STEPS
     total = np.log1p(x / s) - (s + x - 0.5) * x / (s * (s + x)) - x * _STEPS / (r * s)
     total = total + _remainder_slope(s + x) - _remainder_slope(s)
@@ -66,7 +66,7 @@ def log_rising_slope(r: Array, x: Array) -> Array:
 
 
 def log_poisson_peak(x: Array) -> Array:
-    """x log x − x − log x!, elementwise for whole x ≥ 0: log p(x) of a Poisson whose rate is x itself. [D73]
+    """x log x − x − log x!, elementwise for whole x ≥ 0: log p(x) of a Poisson whose rate is x itself. [D69]
 
     Computed by Stirling's formula for x ≥ 1, in which x log x has been cancelled; 0 at x = 0.
     """

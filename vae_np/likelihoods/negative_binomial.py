@@ -1,4 +1,4 @@
-"""Counts that spread more than a Poisson's: a negative binomial with a log mean, and a dispersion per column. [D74]"""
+"""Counts that spread more than a Poisson's: a negative binomial with a log mean, and a dispersion per column. [D70]"""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class NegativeBinomial(Family):
         return np.log1p(x)[..., None]
 
     def log_prob_forward(self, x: Array, out: Array, tensors: Mapping[str, Array]) -> tuple[Array, Any]:
-        """log Γ(r + x) − log Γ(r) − x log r − log x! + x l − (x + r) log(1 + exp(l − ρ)). [D74]"""
+        """log Γ(r + x) − log Γ(r) − x log r − log x! + x l − (x + r) log(1 + exp(l − ρ)). [D70]"""
         log_mean, rho = out[..., 0], tensors["log_dispersion"]
         r = np.exp(rho)
         positive = x > 0
@@ -45,7 +45,7 @@ class NegativeBinomial(Family):
         return cells, (x, log_mean, rho, r)
 
     def log_prob_backward(self, dcells: Array, cache: Any) -> tuple[Array, dict[str, Array]]:
-        """dl = x − h, with h = (x + r) σ(l − ρ); dρ = r (ψ(r + x) − ψ(r) − x / r − log(1 + exp(l − ρ))) + h. [D74]"""
+        """dl = x − h, with h = (x + r) σ(l − ρ); dρ = r (ψ(r + x) − ψ(r) − x / r − log(1 + exp(l − ρ))) + h. [D70]"""
         x, log_mean, rho, r = cache
         share = (x + r) * sigmoid(log_mean - rho)
         drho = dcells * (r * (log_rising_slope(r, x) - softplus(log_mean - rho)) + share)
@@ -61,7 +61,7 @@ class NegativeBinomial(Family):
         return mean + mean * mean * np.exp(-tensors["log_dispersion"])
 
     def draw(self, out: Array, tensors: Mapping[str, Array], random: np.random.Generator) -> Array:
-        """A Poisson's draw, at a rate that is a gamma's: shape r, mean μ. [D74]"""
+        """A Poisson's draw, at a rate that is a gamma's: shape r, mean μ. [D70]"""
         r = np.exp(tensors["log_dispersion"].astype(np.float64))
         rate = random.standard_gamma(r) * np.exp(out[..., 0] - tensors["log_dispersion"])
         return random.poisson(rate).astype(out.dtype)

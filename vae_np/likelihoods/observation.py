@@ -1,4 +1,4 @@
-"""p(x|z) of a whole row: families side by side, and only what was observed of it. [D70] [D71]
+"""p(x|z) of a whole row: families side by side, and only what was observed of it. [D66] [D67]
 
 A cell without a value is NaN. It adds nothing to log p(x|z) and sends nothing back; the encoder sees zeros in its
 place, and with them, if the model says so, which cells are there.
@@ -59,7 +59,7 @@ class Observation:
         }
 
     def seen(self, x: Array) -> Array:
-        """What the encoder sees of x (B, D), (B, inputs): zeros for what is missing. [D71]"""
+        """What the encoder sees of x (B, D), (B, inputs): zeros for what is missing. [D67]"""
         missing = _missing(x)
         if len(self.groups) == 1 and not self.tells and self.groups[0].family.inputs == 1 and missing is None:
             whole: Array = self.groups[0].family.seen(x)[..., 0]
@@ -76,7 +76,7 @@ class Observation:
         return np.concatenate(parts, axis=1)
 
     def log_prob_forward(self, parameters: Mapping[str, Array], x: Array, out: Array) -> tuple[Array, Any]:
-        """log p(x|z) of what is observed, (S·B,) in nats, from x (B, D) and out (S·B, outputs). [D71]"""
+        """log p(x|z) of what is observed, (S·B,) in nats, from x (B, D) and out (S·B, outputs). [D67]"""
         missing, stacked = _missing(x), out.reshape(-1, len(x), self.outputs)
         x = x.astype(out.real.dtype, copy=False)
         total, caches = np.zeros(stacked.shape[:2], dtype=out.dtype), []
@@ -90,7 +90,7 @@ class Observation:
         return total.reshape(-1), (len(x), caches)
 
     def log_prob_backward(self, dlog_prob: Array, cache: Any, gradients: Mapping[str, Array] | None) -> Array:
-        """dout (S·B, outputs) from dlog_prob (S·B,); writes the gradients of the families' tensors, if any. [D71]"""
+        """dout (S·B, outputs) from dlog_prob (S·B,); writes the gradients of the families' tensors, if any. [D67]"""
         batch, caches = cache
         stacked, parts = dlog_prob.reshape(-1, batch, 1), []
         for group, (of_family, absent) in zip(self.groups, caches, strict=True):
@@ -119,11 +119,11 @@ class Observation:
         return x
 
     def features_of(self, parameters: Mapping[str, Array], out: Array) -> list[Array]:
-        """What is averaged over z to fill a cell, one array (..., C, F) per group, from out (..., outputs). [D75]"""
+        """What is averaged over z to fill a cell, one array (..., C, F) per group, from out (..., outputs). [D71]"""
         return [group.family.features(part, group.tensors(parameters)) for group, part in self._split(out)]
 
     def told(self, features: list[Array]) -> tuple[Array, Array]:
-        """Values and spreads (..., D) for missing cells from averaged features. [D75]"""
+        """Values and spreads (..., D) for missing cells from averaged features. [D71]"""
         shape = (*features[0].shape[:-2], self.features)
         values, spreads = np.empty(shape, features[0].dtype), np.empty(shape, features[0].dtype)
         for group, averaged in zip(self.groups, features, strict=True):
@@ -131,7 +131,7 @@ class Observation:
         return values, spreads
 
     def error_of(self, features: list[Array], errors: list[Array]) -> Array:
-        """The errors (..., D) of the values that `told` says, from those of averaged features. [D75]"""
+        """The errors (..., D) of the values that `told` says, from those of averaged features. [D71]"""
         found = np.empty((*features[0].shape[:-2], self.features), features[0].dtype)
         for group, averaged, error in zip(self.groups, features, errors, strict=True):
             found[..., group.columns] = group.family.error(averaged, error)

@@ -1,4 +1,4 @@
-"""Counts, by a Poisson whose log rate is the decoder's output. [D73]"""
+"""Counts, by a Poisson whose log rate is the decoder's output. [D69]"""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Poisson(Family):
         return np.log1p(x)[..., None]
 
     def log_prob_forward(self, x: Array, out: Array, tensors: Mapping[str, Array]) -> tuple[Array, Any]:
-        """At its best rate, less x (exp δ − 1 − δ) with δ = l − log x; −exp l at x = 0. [D73]"""
+        """At its best rate, less x (exp δ − 1 − δ) with δ = l − log x; −exp l at x = 0. [D69]"""
         log_rate = out[..., 0]
         positive = x > 0
         surplus = log_rate - np.log(np.where(positive, x, 1))
@@ -41,7 +41,7 @@ class Poisson(Family):
         return np.where(positive, log_poisson_peak(x) - deviance, -np.exp(log_rate)), (x, log_rate)
 
     def log_prob_backward(self, dcells: Array, cache: Any) -> tuple[Array, dict[str, Array]]:
-        """dl = x − exp l. [D73]"""
+        """dl = x − exp l. [D69]"""
         x, log_rate = cache
         return (dcells * (x - np.exp(log_rate)))[..., None], {}
 

@@ -1,4 +1,4 @@
-"""Measurements with outliers: Student's t around the decoder's mean, its scale and freedom per column. [D77]"""
+"""Measurements with outliers: Student's t around the decoder's mean, its scale and freedom per column. [D73]"""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StudentT(Family):
         return {"logvar": (shape, 0.0), "log_df": (shape, float(np.log(_START)))}
 
     def log_prob_forward(self, x: Array, out: Array, tensors: Mapping[str, Array]) -> tuple[Array, Any]:
-        """−½ (log 2π + log σ²) + log Γ(½ν + ½) − log Γ(½ν) − ½ log ½ν − ½ (ν + 1) log(1 + r² / (ν σ²)). [D77]"""
+        """−½ (log 2π + log σ²) + log Γ(½ν + ½) − log Γ(½ν) − ½ log ½ν − ½ (ν + 1) log(1 + r² / (ν σ²)). [D73]"""
         logvar, log_df = tensors["logvar"], tensors["log_df"]
         half = 0.5 * np.exp(log_df)
         scaled = (x - out[..., 0]) * np.exp(-0.5 * (logvar + log_df))
@@ -43,7 +43,7 @@ class StudentT(Family):
         return constant - (half + 0.5) * _log1p_square(scaled), (scaled, logvar, log_df, half)
 
     def log_prob_backward(self, dcells: Array, cache: Any) -> tuple[Array, dict[str, Array]]:
-        """With q = t² / (1 + t²), t = r / (σ √ν): dm = (ν + 1) q / r, dlogvar = ½ (ν + 1) q − ½, and dlog ν. [D77]"""
+        """With q = t² / (1 + t²), t = r / (σ √ν): dm = (ν + 1) q / r, dlogvar = ½ (ν + 1) q − ½, and dlog ν. [D73]"""
         scaled, logvar, log_df, half = cache
         size = abs(scaled)
         large = size > 1

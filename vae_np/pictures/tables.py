@@ -1,4 +1,4 @@
-"""Pictures of tables: each column of the data against the model's samples, and columns in pairs. [D70]"""
+"""Pictures of tables: each column of the data against the model's samples, and columns in pairs. [D66]"""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ FAMILIES: dict[PosteriorFamily, type[Family]] = {
     "iaf": Autoregressive,
 }
 # Which objectives have a gradient for which families: stl and dreg take ∂ log q/∂z at fixed parameters, which is in
-# closed form where a step's Jacobian is quickly inverted; score takes ∂ log q/∂(mu, logvar) at a fixed z. [D68]
+# closed form where a step's Jacobian is quickly inverted; score takes ∂ log q/∂(mu, logvar) at a fixed z. [D65]
 FAMILIES_OF: dict[Objective, tuple[PosteriorFamily, ...]] = {
     "elbo": tuple(FAMILIES),
     "iwae": tuple(FAMILIES),
@@ -76,7 +76,7 @@ def refine_settings(
 ) -> tuple[float | None, RefineGradient | None]:
     """The rate and the gradient of the steps on λ, with the usual ones in place of None; None where there are none.
 
-    Raises InputError for a number that is none, and for either without steps. [D66]
+    Raises InputError for a number that is none, and for either without steps. [D63]
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise InputError(f"refine_steps: got {steps!r}, expected a whole number >= 0")

@@ -82,7 +82,7 @@ class Family:
         raise NotImplementedError
 
     def slope_of_log_q(self, logvar: Array, eps: Array, cache: Any) -> Array:
-        """∂ log q/∂z (S·B, K) at the draws of eps (S·B, K) that left `cache`, q's own numbers held still. [D43] [D68]
+        """∂ log q/∂z (S·B, K) at the draws of eps (S·B, K) that left `cache`, q's own numbers held still. [D43] [D65]
 
         A family without it has no gradient for the objectives stl and dreg, which are refused before this.
         """

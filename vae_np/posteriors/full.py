@@ -48,7 +48,7 @@ class Full(Family):
         return dmu, dlogvar, outer[:, rows, columns] + dkl[:, None] * below
 
     def slope_of_log_q(self, logvar: Array, eps: Array, cache: Any) -> Array:
-        """−L⁻ᵀ ε, by solving with Lᵀ, which is triangular. [D68]"""
+        """−L⁻ᵀ ε, by solving with Lᵀ, which is triangular. [D65]"""
         _, below, noise = cache
         upper = np.swapaxes(self.lower(logvar, below), 1, 2)
         # (B, K, S) and back to rows that are sample-major.

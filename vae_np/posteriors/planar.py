@@ -120,7 +120,7 @@ class Planar(Family):
         return dmu, dlogvar, np.concatenate(of_head, axis=1)
 
     def slope_of_log_q(self, logvar: Array, eps: Array, cache: Any) -> Array:
-        """−ε / σ of the first normal, carried through the steps: J⁻ᵀ (slope − ∂ log |det J|/∂z) at each. [D68]
+        """−ε / σ of the first normal, carried through the steps: J⁻ᵀ (slope − ∂ log |det J|/∂z) at each. [D65]
 
         J = I + û h wᵀ with h = 1 − t², so J⁻ᵀ r = r − w h (ûᵀ r) / (1 + h m).
         """

@@ -1,8 +1,8 @@
 """Priors that are learned: mixtures of normals, and where their components come from.
 
     standard   N(0, I): it has no parameters, and lives in `vae_np.elbo`                        [D13]
-    mixture    C normals with means, log-variances and weights of their own                     [D80] [D81]
-    vamp       C normals that the encoder makes of C learned pseudo-inputs                      [D82]
+    mixture    C normals with means, log-variances and weights of their own                     [D76] [D77]
+    vamp       C normals that the encoder makes of C learned pseudo-inputs                      [D78]
 
 Each is one file, and both have the density, the draw and the gradient of `vae_np.priors.family`.
 """
@@ -49,7 +49,7 @@ def check_combination(
     refine_steps: int = 0,
     composed: bool = False,
 ) -> None:
-    """Raise InputError, which names both, where a prior, or conditions, do not go with the rest of a model. [D82]
+    """Raise InputError, which names both, where a prior, or conditions, do not go with the rest of a model. [D78]
 
     `composed` says that x is read by `vae_np.likelihoods`: columns, missing cells, families beside the contract's.
     """

@@ -1,4 +1,4 @@
-"""A mixture of diagonal normals: its log-density with the gradient in everything, and its draw. [D80]
+"""A mixture of diagonal normals: its log-density with the gradient in everything, and its draw. [D76]
 
 The log-densities of all components at all z are one affine layer of (z², z), so the backends' operations compute them.
 They are summed in float64, whatever the model's precision: where σ is small, squares of z / σ cancel.
@@ -24,7 +24,7 @@ class Components(NamedTuple):
 
 
 def log_prob_forward(ops: ModuleType, z: Array, mixture: Components) -> tuple[Array, Any]:
-    """log Σ_c w_c N(z; m_c, exp v_c), (R,) in nats and in z's dtype, at z (R, K). [D80]"""
+    """log Σ_c w_c N(z; m_c, exp v_c), (R,) in nats and in z's dtype, at z (R, K). [D76]"""
     wide = np.result_type(z, *mixture, np.float64)
     at, means, logvars = (np.asarray(a, dtype=wide) for a in (z, mixture.means, mixture.logvars))
     precision = np.exp(-logvars)
@@ -42,7 +42,7 @@ def log_prob_forward(ops: ModuleType, z: Array, mixture: Components) -> tuple[Ar
 def log_prob_backward(
     ops: ModuleType, dlog_prob: Array, cache: Any, *, component_gradient: bool = True
 ) -> tuple[Array, Components | None]:
-    """dz (R, K), and the gradient of every component's numbers, shaped as they are; None unless it is wanted. [D80]
+    """dz (R, K), and the gradient of every component's numbers, shaped as they are; None unless it is wanted. [D76]
 
     A row's gradient is shared out by the probabilities r_c that z came from component c.
     """
@@ -61,7 +61,7 @@ def log_prob_backward(
 
 def sample(mixture: Components, eps: Array, u: Array) -> Array:
     """z (R, K), from noise eps (R, K) and uniforms u (R,): where u lies among the summed weights says which component.
-    [D80]"""
+    [D76]"""
     cumulative = np.cumsum(np.exp(mixture.log_weights.astype(np.float64)))
     # Rounding can leave the last sum just below a u; that u belongs to the last component.
     chosen = np.searchsorted(cumulative[:-1], u, side="right")

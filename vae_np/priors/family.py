@@ -62,7 +62,7 @@ class Prior:
     def log_prob_forward(
         self, ops: ModuleType, parameters: Mapping[str, Array], z: Array, encoder: Encoder
     ) -> tuple[Array, Any]:
-        """log p(z), (R,) in nats, at z (R, K). [D80]"""
+        """log p(z), (R,) in nats, at z (R, K). [D76]"""
         mixture, of_components = self.components_forward(parameters, encoder)
         log_prob, of_density = components.log_prob_forward(ops, z, mixture)
         return log_prob, (of_density, of_components)
@@ -70,7 +70,7 @@ class Prior:
     def log_prob_backward(
         self, ops: ModuleType, dlog_prob: Array, cache: Any, encoder: Encoder, gradients: Any
     ) -> Array:
-        """dz (R, K) from dlog_prob (R,); writes the other gradients, unless `gradients` is None. [D80]"""
+        """dz (R, K) from dlog_prob (R,); writes the other gradients, unless `gradients` is None. [D76]"""
         of_density, of_components = cache
         wanted = gradients is not None
         dz, of = components.log_prob_backward(ops, dlog_prob, of_density, component_gradient=wanted)

@@ -1,4 +1,4 @@
-"""p(z) = Σ_c w_c N(z; m_c, diag exp v_c), every number of it learned; the weights are a softmax. [D81]"""
+"""p(z) = Σ_c w_c N(z; m_c, diag exp v_c), every number of it learned; the weights are a softmax. [D77]"""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Mixture(Prior):
             parameters[name][...] = 0
 
     def components_forward(self, parameters: Mapping[str, Array], encoder: Encoder) -> tuple[Components, Any]:
-        """The means and log-variances as they are, log w = log softmax. [D81]"""
+        """The means and log-variances as they are, log w = log softmax. [D77]"""
         log_weights = log_softmax(parameters["prior.logits"])
         return Components(log_weights, parameters["prior.means"], parameters["prior.logvars"]), log_weights
 
     def components_backward(self, of: Components, cache: Any, encoder: Encoder, gradients: Any) -> None:
-        """dlogits = dlog w − w Σ dlog w; the others are what they are. [D81]"""
+        """dlogits = dlog w − w Σ dlog w; the others are what they are. [D77]"""
         gradients["prior.logits"][...] = of.log_weights - np.exp(cache) * of.log_weights.sum()
         gradients["prior.means"][...] = of.means
         gradients["prior.logvars"][...] = of.logvars

@@ -1,4 +1,4 @@
-"""VampPrior: p(z) = (1/C) Σ_c q(z|u_c), the mean of what the encoder makes of C learned pseudo-inputs u_c. [D82]
+"""VampPrior: p(z) = (1/C) Σ_c q(z|u_c), the mean of what the encoder makes of C learned pseudo-inputs u_c. [D78]
 
 (Tomczak and Welling 2018.) The gradient goes on into the encoder's weights and, through its first layer, to the u_c.
 """
@@ -39,7 +39,7 @@ class Vamp(Prior):
             held[...] = rows(np.arange(self.components) * count // self.components)
 
     def components_forward(self, parameters: Mapping[str, Array], encoder: Encoder) -> tuple[Components, Any]:
-        """mu and logvar at u = min(max(pseudo-inputs, 0), 1), or at the pseudo-inputs themselves; w = 1/C. [D82]"""
+        """mu and logvar at u = min(max(pseudo-inputs, 0), 1), or at the pseudo-inputs themselves; w = 1/C. [D78]"""
         held = parameters[_NAME]
         inside = (held.real >= 0) & (held.real <= 1) if self.bounded else np.ones(held.shape, dtype=bool)
         (means, logvars), cache = encoder.forward(np.where(inside, held, held.real > 1))
@@ -47,7 +47,7 @@ class Vamp(Prior):
         return Components(log_weights, means, logvars), (cache, inside)
 
     def components_backward(self, of: Components, cache: Any, encoder: Encoder, gradients: Any) -> None:
-        """Writes the encoder's gradients, and du where u moves with its pseudo-input; elsewhere 0. [D82]"""
+        """Writes the encoder's gradients, and du where u moves with its pseudo-input; elsewhere 0. [D78]"""
         encoder_cache, inside = cache
         narrow = gradients[_NAME].dtype
         dmu, dlogvar = (np.ascontiguousarray(part, dtype=narrow) for part in (of.means, of.logvars))

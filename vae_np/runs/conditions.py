@@ -1,4 +1,4 @@
-"""The conditions of a conditional run: the labels of its data, or a file with a row for each row of the data. [D83]"""
+"""The conditions of a conditional run: the labels of its data, or a file with a row for each row of the data. [D79]"""
 
 from __future__ import annotations
 

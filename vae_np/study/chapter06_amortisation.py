@@ -255,7 +255,7 @@ def gaps(seed: int) -> list[Claim]:
 
 
 def _refined(seed: int) -> Array:
-    """λ (N, 4) of the digits after some steps on the encoder's, each along the gradient of one draw. [D66]"""
+    """λ (N, 4) of the digits after some steps on the encoder's, each along the gradient of one draw. [D63]"""
     found = _digits(seed)
     arch = replace(found.vae.arch, refine_steps=REFINING)
     model = found.vae.model._replace(arch=arch)

@@ -1,4 +1,4 @@
-"""Chapter 17: log p(x_obs), what fills a hole, and a model that was trained on rows with holes. [D71] [D75] [D78]"""
+"""Chapter 17: log p(x_obs), what fills a hole, and a model that was trained on rows with holes. [D67] [D71] [D74]"""
 
 from __future__ import annotations
 

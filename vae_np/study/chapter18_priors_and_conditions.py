@@ -1,4 +1,4 @@
-"""Chapter 18: priors that are learned, and models that are told something. Claim 35. [D80] [D82] [D84]"""
+"""Chapter 18: priors that are learned, and models that are told something. Claim 35. [D76] [D78] [D80]"""
 
 from __future__ import annotations
 

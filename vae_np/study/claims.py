@@ -49,8 +49,8 @@ CLAIMS = {
     31: ("D24", "A plain autoencoder is no generator"),
     32: ("D57", "A richer family leaves less of the gap"),
     33: ("D61", "With two layers the gap is that of z₁ and the mean gap of z₂"),
-    34: ("D75", "What is missing is filled in by what is known of the rest"),
-    35: ("D82", "A learned prior saves KL(q(z)‖p(z)), and a condition shifts p(x)"),
+    34: ("D71", "What is missing is filled in by what is known of the rest"),
+    35: ("D78", "A learned prior saves KL(q(z)‖p(z)), and a condition shifts p(x)"),
 }
 
 

@@ -150,7 +150,7 @@ class Trainer:
     `rows` (N, D) are the training rows as stored, and `values` what they mean; `validation` gives the ELBO's terms of
     what is held out, as `vae_np.evaluation.held_out.validation` does. Where there is no encoder, `local` has every
     training row's mu and logvar. A conditional model has its conditions, encoded, as `given` (N, C); `given_as` says
-    what they are. [D83] `state`, `local`, `running` and `seconds`, the wall time of all sittings together, are
+    what they are. [D79] `state`, `local`, `running` and `seconds`, the wall time of all sittings together, are
     all that changes. `fingerprint` is what a checkpoint keeps to know the data again.
 
     `from_state`, where it is given, is trained on, in place. Where earlier steps were on other data, `origin`
@@ -237,7 +237,7 @@ class Trainer:
         return shared.buffers
 
     def _start_prior(self) -> None:
-        """What of a learned prior's initial values depends on the training rows. [D82]"""
+        """What of a learned prior's initial values depends on the training rows. [D78]"""
         prior = self.arch.learned_prior
         if prior is None:
             return

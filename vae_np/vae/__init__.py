@@ -35,18 +35,18 @@ class VAE(Fitting, Inference, Imputation, Stored, Exchange):
     `posterior` is the family of q(z|x): a normal with a `diagonal` or a `full` covariance, or a flow of `flow_steps`
     steps, `planar` or `iaf`, whose networks have `flow_hidden` units. [D53] [D55] [D56] A diagonal one may begin where
     the encoder puts it and be refined by `refine_steps` steps of `refine_rate`; in `fit` the gradient goes `through`
-    them, or is `stopped`. [D66] `prior` is p(z): `standard`, or
+    them, or is `stopped`. [D63] `prior` is p(z): `standard`, or
     a learned `mixture` of normals, or `vamp`, the mean of q(z|u) over learned pseudo-inputs u; the learned ones have
-    `components` of them. [D81] [D82]
+    `components` of them. [D77] [D78]
 
     A model with `conditions` C > 0 is conditional: `fit`, and the methods that take or draw x, need `given`, which is
     labels (N,) of C categories, whole numbers or text, or C columns of numbers (N, C); one label or one row stands for
-    all. [D83]
+    all. [D79]
 
     `columns` are the families of a table's columns, by name: `{"age": "poisson", "colour": {"family": "categorical",
-    "levels": ["red", "green"]}}`; x may then be a DataFrame, or a mapping of names to cells. [D70] `missing` takes x
+    "levels": ["red", "green"]}}`; x may then be a DataFrame, or a mapping of names to cells. [D66] `missing` takes x
     with cells that have no value, NaN or masked, and says how they reach the encoder: as `zero`, or so and with a
-    `mask` that tells it which they are. [D71]
+    `mask` that tells it which they are. [D67]
 
     The model's computations use at most `threads` threads, by default what NUMBA_NUM_THREADS or OMP_NUM_THREADS say, or
     as many as the process may use; results do not depend on their number. Raises InputError (a ValueError) where an

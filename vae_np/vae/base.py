@@ -215,12 +215,12 @@ class Base:
 
     @property
     def given(self) -> data.Given | None:
-        """What a conditional model's conditions are: the labels, or columns; None before `fit`, and without any. [D83]
+        """What a conditional model's conditions are: the labels, or columns; None before `fit`, and without any. [D79]
         """
         return self._given
 
     def _encoded(self, given: Any, rows: int) -> Array | None:
-        """Conditions as the model takes them, (rows, C); raises InputError where there are none, or too many. [D83]"""
+        """Conditions as the model takes them, (rows, C); raises InputError where there are none, or too many. [D79]"""
         if not self.arch.conditions:
             if given is not None:
                 raise InputError(
@@ -269,7 +269,7 @@ class Base:
         return held_out.Examples(values.convert(rows), values, self._mode(values, binarize, name), seed)
 
     def _array(self, x: Any, name: str, mask: ArrayLike | None, missing: bool) -> Array:
-        """x as an array, a table's columns as the model reads them, and NaN where there is no value. [D70] [D71]
+        """x as an array, a table's columns as the model reads them, and NaN where there is no value. [D66] [D67]
 
         Raises DataError for masked cells where the model takes none.
         """

@@ -75,7 +75,7 @@ class Fitting(Base):
         it is computed, with `z_samples` draws of ε. `seed` (the model's own unless given) draws order, pixels and ε.
 
         Cells without a value are NaN, masked in one of NumPy's masked arrays, or False in `mask`, shaped as x: of them
-        the likelihood takes no notice, if the model was made with `missing`. [D71]
+        the likelihood takes no notice, if the model was made with `missing`. [D67]
 
         With `init="glorot"` the first `fit` begins with the output's bias at the logit of x's mean, unless it has been
         set. [D40] The first `fit` decides what the numbers in x mean, as far as `values` and `scale` (the number that
@@ -84,7 +84,7 @@ class Fitting(Base):
         [D51]
 
         A conditional model's first `fit` decides what the conditions are: `given` has a label, or C numbers, for each
-        row of x. [D83] The pseudo-inputs of a prior `vamp` begin at rows of x, unless they have been set. [D82]
+        row of x. [D79] The pseudo-inputs of a prior `vamp` begin at rows of x, unless they have been set. [D78]
 
         The processes of `communicator`, one of mpi4py, share the steps: each calls `fit` with the same arguments on the
         same model, and has the same model afterwards. Each computes some of the `gradient_blocks` into which a batch is

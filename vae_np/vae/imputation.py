@@ -38,7 +38,7 @@ class Imputation(Base):
         binarize: Binarization | None = None,
         values: data.Values | ValuesKind | None = None,
     ) -> Imputed:
-        """x (N, D) with its missing cells filled in from p(x_mis | x_obs), by `samples` draws of z per row. [D75]
+        """x (N, D) with its missing cells filled in from p(x_mis | x_obs), by `samples` draws of z per row. [D71]
 
         No value has what is NaN, masked in one of NumPy's masked arrays, or False in `mask`, shaped as x. With `draws`
         each row is also filled in so many times at random, by sampling importance resampling: what is computed from
@@ -47,7 +47,7 @@ class Imputation(Base):
 
         A model that was trained on complete rows will do: its encoder then sees zeros, of which it has learned nothing,
         so `ess` may be low. A row of which nothing was observed gets the prior's answer, and NothingObservedWarning
-        says so, once. A conditional model fills in from p(x_mis | x_obs, given). [D83] Raises InputError where x or an
+        says so, once. A conditional model fills in from p(x_mis | x_obs, given). [D79] Raises InputError where x or an
         argument cannot be used.
         """
         if self.arch.top_latent is not None:

@@ -58,7 +58,7 @@ class Inference(Base):
         """n draws from the model: z ~ p(z), then x ~ p(x|z), (n, D): bytes 0 or 1, or floats as in `decode`. [D6]
 
         `mean=True` returns E[x|z] instead of a draw, which is what pictures usually show. A conditional model draws
-        from p(x|z, given). [D83]
+        from p(x|z, given). [D79]
         """
         seed = noise.seed_of(seed)
         z = self.prior(n, seed)

@@ -449,10 +449,10 @@ def model_loss(backend: ModuleType, arch: Architecture, form: str, seed: int, be
 
 def objective_loss(backend: ModuleType, arch: Architecture, what: str, seed: int, beta: float = 0.7) -> Scalar:
     """−mean(objective) of one model at random data, and the gradient by hand; `refined` is the ELBO after steps on λ.
-    [D42] [D67]
+    [D42] [D64]
 
     For stl, dreg and score it is the scalar that has their estimate as its derivative: what they take for numbers is
-    frozen at the point. [D43] [D44] [D45] [D68]
+    frozen at the point. [D43] [D44] [D45] [D65]
     """
     objective = "elbo" if what == "refined" else what
     x, eps = example(arch, seed, samples_of(what))

@@ -1,4 +1,4 @@
-"""The scalars whose derivatives are the estimates of stl, dreg and score. [D43] [D44] [D45] [D68]
+"""The scalars whose derivatives are the estimates of stl, dreg and score. [D43] [D44] [D45] [D65]
 
 What an estimate takes for numbers (its weights, and q's own numbers in log q) is frozen at the point where the gradient
 is taken. Either function returns the loss as a function of the parameters, which the complex step then judges.
@@ -98,7 +98,7 @@ def frozen_loss_of_any_family(
 
 
 def slope_by_complex_steps(arch: Architecture, parameters: Mapping[str, Array], q: Posterior, eps: Array) -> Array:
-    """∂ log q/∂z (S·B, K) at the draws of eps (S·B, K), q's own numbers held still. [D68]
+    """∂ log q/∂z (S·B, K) at the draws of eps (S·B, K), q's own numbers held still. [D65]
 
     Complex steps in ε give ∂z/∂ε and ∂ log q/∂ε; the slope solves with the first, transposed, and knows of no formula.
     """

@@ -1,4 +1,4 @@
-"""Models whose p(x|z) is composed of families, or whose cells may be missing, and data that suit them. [D70] [D71]"""
+"""Models whose p(x|z) is composed of families, or whose cells may be missing, and data that suit them. [D66] [D67]"""
 
 from __future__ import annotations
 
