@@ -142,7 +142,7 @@ def test_cited_marks_resolve(path: Path) -> None:
 
 def test_the_code_cites_the_derivation() -> None:
     cited = set().union(*(marks(path.read_text(encoding="utf-8")) for path in CODE))
-    # Chapters 7 to 11, 13 to 18 and the end of 6 are computed; each of their marks is implemented somewhere, but for one
+    # Chapters 7 to 11, 13 to 18 and the end of 6 are computed; each of their marks is implemented, but for the one
     # that compares what others have.
     assert {f"D{n}" for n in range(21, 82)} - cited == {"D75"}
 
