@@ -73,7 +73,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def few_pairs(no_models: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two pairs of each kind, and no models."""
-    for kind in ("layer", "distribution", "posterior", "layer_above", "operation"):
+    for kind in ("layer", "distribution", "likelihood", "posterior", "layer_above", "prior", "operation"):
         pairs = getattr(catalogue, f"{kind}_pairs")
 
         def two(*where: Any, pairs: Any = pairs) -> Iterator[Any]:
@@ -155,6 +155,8 @@ def test_a_broken_backward_fails_by_name_with_exit_1(monkeypatch: pytest.MonkeyP
     # The flow's network has hidden units of tanh, and so have the networks of a second stochastic layer.
     pairs = {"tanh", "mlp, tanh", "affine_act, tanh", "binary_affine_act, tanh", "draw of q, iaf"}
     pairs |= {"log p(z) by the layer above, tanh", "z by the layer above, tanh"}
+    # A VampPrior's components are what an encoder with tanh makes of pseudo-inputs.
+    pairs |= {"log p(z), vamp, bernoulli"}
     assert failed == pairs | means
     assert result.json["failed"] == len(failed)
     assert result.json["passed"] == len(result.json["checks"]) - len(failed)
@@ -259,7 +261,7 @@ def test_full_checks_every_pair_at_several_points_of_which_the_first_repeats(mon
         return list(runner.rows(**arguments))
 
     first, full = rows(seed=4), rows(seed=4, full=True)
-    assert len(first) == 10
+    assert len(first) == 2 * 7
     assert len(full) == 3 * len(first)
     assert set(first) < set(full)
 

@@ -1,6 +1,6 @@
 """The package's own verification, row by row, and that nothing with a backward is left out of it.
 
-Budget: about 17 s of processor time, most of it the models on the reference; those on the kernels are marked slow.
+Budget: about 55 s of processor time, most of it the models on the reference; those on the kernels are marked slow.
 """
 
 from __future__ import annotations
