@@ -4,7 +4,7 @@
 
 Two models of MNIST, 784-200-200-50, are trained for the paper's first three stages, one by each objective. Then each
 goes on for the fourth stage, once by its own objective and once by the other. The paper exchanged after all eight
-stages, so this is shortened; it takes ten minutes on two cores. log p(x) is that of the first 1000 test images, by 5000
+stages, so this is shortened; it takes an hour on one core. log p(x) is that of the first 1000 test images, by 5000
 importance samples.
 """
 
