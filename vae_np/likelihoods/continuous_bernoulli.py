@@ -40,11 +40,16 @@ def _even(h: Array, slope: bool) -> Array:
     return total * (h if slope else square)
 
 
+def _parted(logits: Array) -> tuple[Array, Array, Array]:
+    """Where the series is due, the logits that it takes, and those of the closed form; elsewhere either has a stand-in.
+    """
+    near = abs(logits.real) < _NEAR
+    return near, np.where(near, logits, 0), np.where(near, _NEAR, logits)
+
+
 def log_partition(logits: Array) -> Array:
     """κ(l) = log((exp l − 1) / l), elementwise; κ(0) = 0. [D68]"""
-    near = abs(logits.real) < _NEAR
-    small = np.where(near, logits, 0)
-    large = np.where(near, _NEAR, logits)
+    near, small, large = _parted(logits)
     positive = large.real > 0
     size = np.where(positive, large, -large)
     far = np.where(positive, large, 0) + np.log(-np.expm1(-size)) - np.log(size)
@@ -53,9 +58,7 @@ def log_partition(logits: Array) -> Array:
 
 def mean_of(logits: Array) -> Array:
     """κ′(l) = 1 / (1 − exp −l) − 1 / l, the mean, elementwise; ½ at l = 0. [D68]"""
-    near = abs(logits.real) < _NEAR
-    small = np.where(near, logits, 0)
-    large = np.where(near, _NEAR, logits)
+    near, small, large = _parted(logits)
     positive = large.real > 0
     size = np.where(positive, large, -large)
     above = -1 / np.expm1(-size) - 1 / size

@@ -35,9 +35,10 @@ class VAE(Fitting, Inference, Imputation, Stored, Exchange):
     `posterior` is the family of q(z|x): a normal with a `diagonal` or a `full` covariance, or a flow of `flow_steps`
     steps, `planar` or `iaf`, whose networks have `flow_hidden` units. [D53] [D55] [D56] A diagonal one may begin where
     the encoder puts it and be refined by `refine_steps` steps of `refine_rate`; in `fit` the gradient goes `through`
-    them, or is `stopped`. [D63] `prior` is p(z): `standard`, or
-    a learned `mixture` of normals, or `vamp`, the mean of q(z|u) over learned pseudo-inputs u; the learned ones have
-    `components` of them. [D77] [D78]
+    them, or is `stopped`. [D63]
+
+    `prior` is p(z): `standard`, or a learned `mixture` of normals, or `vamp`, the mean of q(z|u) over learned
+    pseudo-inputs u; the learned ones have `components` of them. [D77] [D78]
 
     A model with `conditions` C > 0 is conditional: `fit`, and the methods that take or draw x, need `given`, which is
     labels (N,) of C categories, whole numbers or text, or C columns of numbers (N, C); one label or one row stands for
