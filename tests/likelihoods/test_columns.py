@@ -1,6 +1,6 @@
 """Families of columns by name: files, mappings, tables and DataFrames, round trips, proposals, and what is refused.
 
-Budget: 2 s.
+Budget: about 2 s.
 """
 
 from __future__ import annotations

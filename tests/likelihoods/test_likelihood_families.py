@@ -1,6 +1,6 @@
 """Each family of p(x|z): density, gradient, moments and draws against SciPy, sums, quadrature and autograd; its tails.
 
-Budget: 4 s.
+Budget: about 4 s.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Cells without a value: the likelihood of the others, its gradient on every backend, the encoder's view, imputation.
 
-Budget: 5 s; the slow ones train, 90 s.
+Budget: about 5 s; the slow ones train, 90 s.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """New likelihoods, columns and missing cells through the command line, checkpoints, evaluation, samples and pictures.
 
-Budget: 9 s, of which the imports of matplotlib and scikit-learn take 3.
+Budget: about 9 s, of which the imports of matplotlib and scikit-learn take 3.
 """
 
 from __future__ import annotations
